@@ -1,0 +1,126 @@
+"""What the core wants done: values that tasks carry out, in the order in which they came."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import attrs
+
+from oms_trio.core.model import ClOrdId, OrderType, OrdId, RefusalReason, Side, StateId
+
+
+@attrs.frozen
+class PlaceOrder:
+    """Send this order. ``expires_at_ns`` (our clock) is the last moment it may become alive."""
+
+    cl_ord_id: ClOrdId
+    side: Side
+    ord_type: OrderType
+    px: Decimal | None
+    sz: Decimal
+    expires_at_ns: int
+
+
+@attrs.frozen
+class CancelOrders:
+    """Ask for the end of these orders; batched where the exchange allows it."""
+
+    orders: tuple[tuple[ClOrdId, OrdId], ...]
+
+
+@attrs.frozen
+class PublishExecution:
+    """An order filled: told to the agent."""
+
+    message_id: str
+    state_id: StateId
+    ord_id: OrdId
+
+
+@attrs.frozen
+class PublishClosure:
+    """A trade closed: told to the agent with its portions (0 to 1, by first fill) and reward."""
+
+    message_id: str
+    state_id: StateId
+    ord_id: OrdId
+    portions: tuple[tuple[OrdId, float], ...]
+    reward: float
+
+
+@attrs.frozen
+class PublishRefusal:
+    """An action became no order: told to the agent with the reason."""
+
+    message_id: str
+    state_id: StateId
+    reason: RefusalReason
+    detail: str
+
+
+@attrs.frozen
+class SettleDelivery:
+    """The action of this delivery is decided: acknowledge it once that is durable.
+
+    ``dead_letter`` names why the message goes to the dead letters as well (expired), else None.
+    """
+
+    delivery: int
+    dead_letter: str | None = None
+
+
+@attrs.frozen
+class RequestSnapshot:
+    """Ask the exchange for its state (answer: ``Snapshot`` with the same ``request``).
+
+    Fills are wanted from ``fills_since_ms`` (the exchange's clock) on; ``look_up`` names the
+    orders whose end is wanted when they are no longer pending.
+    """
+
+    request: int
+    fills_since_ms: int
+    look_up: tuple[ClOrdId, ...]
+
+
+@attrs.frozen
+class RequestFills:
+    """Ask for all fills of one order, because what it filled is more than what was told."""
+
+    ord_id: OrdId
+
+
+@attrs.frozen
+class LookUpOrder:
+    """Ask for one order by our name (answer: ``LookupAnswer``)."""
+
+    cl_ord_id: ClOrdId
+
+
+@attrs.frozen
+class Readiness:
+    """Whether actions may be taken from the queue; ``why`` says what is missing when not."""
+
+    ready: bool
+    why: str
+
+
+@attrs.frozen
+class Drained:
+    """Nothing is in flight any more after ``Drain``: the service may end."""
+
+
+Publication = PublishExecution | PublishClosure | PublishRefusal
+
+Effect = (
+    PlaceOrder
+    | CancelOrders
+    | PublishExecution
+    | PublishClosure
+    | PublishRefusal
+    | SettleDelivery
+    | RequestSnapshot
+    | RequestFills
+    | LookUpOrder
+    | Readiness
+    | Drained
+)

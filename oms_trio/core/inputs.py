@@ -1,0 +1,200 @@
+"""What comes into the core: everything that trading state may depend on, with its time.
+
+``at_ns`` is the Unix time in nanoseconds at which this process took the input in. Replay feeds
+the recorded times, so a decision never depends on when it is computed again.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import Enum
+
+import attrs
+
+from oms_trio.core.model import (
+    ClOrdId,
+    Fill,
+    Instrument,
+    OrderReport,
+    OrderType,
+    OrdId,
+    PositionReport,
+    RefusalReason,
+    StateId,
+)
+
+
+@attrs.frozen
+class Action:
+    """One decoded action of the agent.
+
+    ``price`` is the signed offset from mid in thousandths (-1 < price < 1, below 0 buys),
+    ``volume`` the margin in thousandths of the balance, ``mid`` in USDT. ``delivery`` names the
+    broker's delivery, so that it can be settled when the action is durable.
+    """
+
+    at_ns: int
+    state_id: StateId
+    order_type: OrderType
+    price: Decimal
+    volume: Decimal
+    mid: Decimal
+    body: bytes
+    message_id: str | None
+    redelivered: bool
+    delivery: int
+
+
+class Verdict(Enum):
+    """How a request to place or cancel an order ended."""
+
+    ACCEPTED = "accepted"
+    """Taken by the gateway: not yet booked, filled or cancelled."""
+    REFUSED = "refused"
+    """Certainly nothing happened, and the same request would fail again."""
+    RETRY = "retry"
+    """Certainly nothing happened; the same request may work later."""
+    GONE = "gone"
+    """The order to cancel has already ended; a look-up tells how."""
+    UNKNOWN = "unknown"
+    """No evidence either way: the exposure stays reserved until there is some."""
+
+
+@attrs.frozen
+class OrderAnswer:
+    """The exchange's answer to one order, or our knowledge that it was not (or may be) sent.
+
+    ``reason`` is what the agent is told when the verdict is REFUSED.
+    """
+
+    at_ns: int
+    cl_ord_id: ClOrdId
+    verdict: Verdict
+    ord_id: OrdId | None = None
+    code: str = ""
+    detail: str = ""
+    reason: RefusalReason = RefusalReason.EXCHANGE
+
+
+@attrs.frozen
+class CancelAnswer:
+    """The exchange's answer to one cancel request."""
+
+    at_ns: int
+    cl_ord_id: ClOrdId
+    verdict: Verdict
+    code: str = ""
+    detail: str = ""
+
+
+@attrs.frozen
+class OrderUpdate:
+    """One element of an ``orders`` push."""
+
+    at_ns: int
+    report: OrderReport
+
+
+@attrs.frozen
+class PositionUpdate:
+    """One element of a ``positions`` push for our instrument."""
+
+    at_ns: int
+    report: PositionReport
+
+
+@attrs.frozen
+class AccountUpdate:
+    """USDT cash balance (``cashBal``: without unrealised PnL) of an ``account`` push."""
+
+    at_ns: int
+    cash_bal: Decimal
+    u_time_ms: int
+
+
+@attrs.frozen
+class LinkUp:
+    """A session has logged in and subscribed: pushes may flow; the state is not yet reconciled."""
+
+    at_ns: int
+
+
+@attrs.frozen
+class LinkDown:
+    """No session is left: nothing can be sent, and pushes may be missed from now on."""
+
+    at_ns: int
+    why: str
+
+
+@attrs.frozen
+class Snapshot:
+    """The exchange's state by REST, asked as a whole after ``RequestSnapshot``.
+
+    ``request`` repeats the number of the request. ``fills`` are those since the request's
+    watermark, of all orders of the instrument; ``orders`` the pending ones and those looked up;
+    ``missing`` the orders looked up that the exchange does not know (51603).
+    """
+
+    at_ns: int
+    request: int
+    instrument: Instrument
+    cash_bal: Decimal | None
+    position: PositionReport | None
+    orders: tuple[OrderReport, ...]
+    missing: tuple[ClOrdId, ...]
+    fills: tuple[Fill, ...]
+
+
+@attrs.frozen
+class FillsAnswer:
+    """All fills of one order (``GET /trade/fills?ordId=``) after ``RequestFills``."""
+
+    at_ns: int
+    ord_id: OrdId
+    fills: tuple[Fill, ...]
+
+
+@attrs.frozen
+class LookupAnswer:
+    """One order looked up by ``clOrdId``; ``report`` is None when the exchange knows none.
+
+    ``asked_at_ns`` is when the question left: only an answer to a question asked after the
+    order's expiry proves that it cannot come alive any more.
+    """
+
+    at_ns: int
+    asked_at_ns: int
+    cl_ord_id: ClOrdId
+    report: OrderReport | None
+
+
+@attrs.frozen
+class Tick:
+    """Time has passed: ages and retries are judged."""
+
+    at_ns: int
+
+
+@attrs.frozen
+class Drain:
+    """The service stops: no action comes after this; in-flight answers still may."""
+
+    at_ns: int
+
+
+Input = (
+    Action
+    | OrderAnswer
+    | CancelAnswer
+    | OrderUpdate
+    | PositionUpdate
+    | AccountUpdate
+    | LinkUp
+    | LinkDown
+    | Snapshot
+    | FillsAnswer
+    | LookupAnswer
+    | Tick
+    | Drain
+)

@@ -1,0 +1,180 @@
+"""The nouns of trading: ids, enumerations, instrument, rules, orders and fills.
+
+Sizes are contracts, prices USDT per BTC, money USDT: all exact ``Decimal``. Times ending in
+``_ns`` are Unix nanoseconds of our own clock, those ending in ``_ms`` Unix milliseconds of the
+exchange's clock. Field names of the exchange are kept in snake case (``accFillSz`` is
+``acc_fill_sz``), so that its documentation can be read beside this code.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import Enum
+from typing import NewType
+
+import attrs
+
+StateId = NewType("StateId", int)
+"""The agent's number of the state it acted in: uint32, not unique over an agent's restarts."""
+
+ClOrdId = NewType("ClOrdId", str)
+"""Our name for an order: 1 to 32 letters and digits, derived from its action."""
+
+OrdId = NewType("OrdId", str)
+"""The exchange's name for an order (``okx_id`` in what is published); opaque text."""
+
+TradeId = NewType("TradeId", int)
+"""The exchange's number of a match; only grows within one instrument, so it orders fills."""
+
+
+class Side(Enum):
+    """The side of an order, and by its ``sign`` the direction of a trade."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+    @property
+    def sign(self) -> int:
+        """+1 for what makes a position longer, -1 for what makes it shorter."""
+        return 1 if self is Side.BUY else -1
+
+
+class OrderType(Enum):
+    """How an action wants to trade."""
+
+    LIMIT = "limit"
+    MARKET = "market"
+
+
+class OrderState(Enum):
+    """The life of an order; ``pending`` until the exchange has told of it."""
+
+    PENDING = "pending"
+    LIVE = "live"
+    PARTIALLY_FILLED = "partially_filled"
+    FILLED = "filled"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+
+
+class CancelState(Enum):
+    """What became of our wish to cancel an order."""
+
+    NONE = "none"
+    REQUESTED = "requested"
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
+
+
+class RefusalReason(Enum):
+    """Why an action became no order: the words that an agent reads in a refusal."""
+
+    BELOW_MIN = "below_min"
+    MARGIN_CAP = "margin_cap"
+    NOT_READY = "not_ready"
+    STALE = "stale"
+    PAUSED = "paused"
+    RATE_LIMITED = "rate_limited"
+    EXCHANGE = "exchange"
+
+
+class RewardUnit(Enum):
+    """What a reward counts: money, or money over the entry notional that was reduced."""
+
+    USDT = "usdt"
+    RETURN = "return"
+
+
+@attrs.frozen
+class Instrument:
+    """The exchange's rules for the one instrument we trade (``GET /public/instruments``).
+
+    ``inst_id_code`` names it on the WebSocket and differs between production and demo trading.
+    """
+
+    inst_id: str
+    inst_id_code: int
+    ct_val: Decimal
+    ct_mult: Decimal
+    tick_sz: Decimal
+    lot_sz: Decimal
+    min_sz: Decimal
+
+    @property
+    def multiplier(self) -> Decimal:
+        """BTC per contract: PnL in USDT is price difference x contracts x this."""
+        return self.ct_val * self.ct_mult
+
+
+@attrs.frozen
+class Rules:
+    """The settings that the core decides by."""
+
+    leverage: Decimal
+    step: Decimal
+    """Order sizes are multiples of this many contracts, and at least one of it."""
+    max_margin_fraction: Decimal
+    max_open_orders: int
+    max_order_age_ns: int | None
+    max_action_age_ns: int
+    reward_unit: RewardUnit
+    tag: str
+    """Marks our orders on the exchange; orders without it are not ours."""
+
+
+@attrs.frozen
+class Fill:
+    """One match of one of our orders.
+
+    ``trade_id`` is None only for a fill that we derived from an order's growth because the
+    exchange could not name its matches. ``pnl`` is the exchange's ``fillPnl`` (fees excluded,
+    closing part only), None when it was not told for exactly this fill.
+    """
+
+    ord_id: OrdId
+    trade_id: TradeId | None
+    px: Decimal
+    sz: Decimal
+    time_ms: int
+    pnl: Decimal | None = None
+
+
+@attrs.frozen
+class OrderReport:
+    """What the exchange says of one order at one instant, by push or by query.
+
+    ``fill`` is the match that this report is about; None in a query's answer, whose fills are
+    asked for separately. ``avg_px`` is None before the first fill. ``tag`` and ``cl_ord_id``
+    are empty for orders that are not ours.
+    """
+
+    ord_id: OrdId
+    cl_ord_id: ClOrdId
+    tag: str
+    side: Side
+    ord_type: str
+    state: OrderState
+    px: Decimal | None
+    sz: Decimal
+    acc_fill_sz: Decimal
+    avg_px: Decimal | None
+    c_time_ms: int
+    u_time_ms: int
+    fill: Fill | None = None
+    cancel_source: str = ""
+
+
+@attrs.frozen
+class PositionReport:
+    """The exchange's net position: signed contracts, 0 when flat.
+
+    ``upl_ratio`` is a fraction (-1.0 at 100x is an adverse move of 1 %), None when not told.
+    ``trade_id`` is the last match that changed the position.
+    """
+
+    pos: Decimal
+    avg_px: Decimal | None
+    upl_ratio: float | None
+    trade_id: TradeId | None
+    u_time_ms: int
+    mark_px: Decimal | None = None
