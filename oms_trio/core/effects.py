@@ -105,6 +105,14 @@ class Readiness:
 
 
 @attrs.frozen
+class Alert:
+    """Something that a person must look at; ``event`` is the name that the log gets."""
+
+    event: str
+    detail: str
+
+
+@attrs.frozen
 class Drained:
     """Nothing is in flight any more after ``Drain``: the service may end."""
 
@@ -122,5 +130,6 @@ Effect = (
     | RequestFills
     | LookUpOrder
     | Readiness
+    | Alert
     | Drained
 )

@@ -29,11 +29,13 @@ class Action:
     """One decoded action of the agent.
 
     ``price`` is the signed offset from mid in thousandths (-1 < price < 1, below 0 buys),
-    ``volume`` the margin in thousandths of the balance, ``mid`` in USDT. ``delivery`` names the
-    broker's delivery, so that it can be settled when the action is durable.
+    ``volume`` the margin in thousandths of the balance, ``mid`` in USDT. ``received_ns`` is when
+    the broker handed it over: its age counts from there. ``delivery`` names the broker's
+    delivery, so that it can be settled when the action is durable.
     """
 
     at_ns: int
+    received_ns: int
     state_id: StateId
     order_type: OrderType
     price: Decimal
@@ -64,7 +66,7 @@ class Verdict(Enum):
 class OrderAnswer:
     """The exchange's answer to one order, or our knowledge that it was not (or may be) sent.
 
-    ``reason`` is what the agent is told when the verdict is REFUSED.
+    ``reason`` is what the agent is told when the verdict is REFUSED or, too late, RETRY.
     """
 
     at_ns: int
@@ -113,8 +115,18 @@ class AccountUpdate:
 
 
 @attrs.frozen
+class Started:
+    """A process has begun with this state: what an earlier one sent last may be unknown to it."""
+
+    at_ns: int
+
+
+@attrs.frozen
 class LinkUp:
-    """A session has logged in and subscribed: pushes may flow; the state is not yet reconciled."""
+    """A session has logged in and subscribed: pushes may flow; the state is not yet reconciled.
+
+    While another session was up this is a change-over without a gap (notice 64008).
+    """
 
     at_ns: int
 
@@ -131,15 +143,18 @@ class LinkDown:
 class Snapshot:
     """The exchange's state by REST, asked as a whole after ``RequestSnapshot``.
 
-    ``request`` repeats the number of the request. ``fills`` are those since the request's
-    watermark, of all orders of the instrument; ``orders`` the pending ones and those looked up;
-    ``missing`` the orders looked up that the exchange does not know (51603).
+    ``request`` repeats the number of the request, ``asked_at_ns`` is when its first question
+    left. ``fills`` are ours since the request's watermark; ``orders`` ours that are pending, that
+    were created since the watermark, or that were looked up; ``missing`` those looked up that
+    the exchange does not know (51603).
     """
 
     at_ns: int
+    asked_at_ns: int
     request: int
     instrument: Instrument
     cash_bal: Decimal | None
+    cash_u_time_ms: int
     position: PositionReport | None
     orders: tuple[OrderReport, ...]
     missing: tuple[ClOrdId, ...]
@@ -190,6 +205,7 @@ Input = (
     | OrderUpdate
     | PositionUpdate
     | AccountUpdate
+    | Started
     | LinkUp
     | LinkDown
     | Snapshot

@@ -1,0 +1,114 @@
+"""Which fills may be booked now, and which wait for one that was not told yet.
+
+What is booked of an order must add up to its ``accFillSz``. When a report shows a gap, the fills
+of the order are asked for, and until the gap is closed *no* fill of any order is booked: the
+missing one may be earlier than all of them, and trades follow the order of execution. Gaps
+are rare (a lost push) and last one REST round trip.
+
+    told           what is done
+    missing = 0    book the held fills, in execution order over all orders
+    missing > 0    ask for the order's fills; when the exchange cannot tell after some tries, one
+                   fill for the gap is derived from avgPx x accFillSz
+    missing < 0    matches were merged in a push, or a derived fill is told after all: ask; then
+                   the oldest held fills, which are contained in what is booked, are dropped
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from oms_trio.core.model import Fill, OrderReport
+from oms_trio.core.orders import OrderInfo, Orders, in_execution_order
+
+ZERO = Decimal(0)
+
+GAP_TRIES = 6
+"""Answers without the missing fill before one is derived: REST may lag behind the pushes."""
+
+GAP_PAUSE_NS = 500_000_000
+
+GAP_PATIENCE_NS = 10_000_000_000
+"""A question whose answer did not come by then (the link fell) is asked again."""
+
+
+def take_report(orders: Orders, order: OrderInfo, report: OrderReport) -> None:
+    """Note what a report says: size, state, growth and the fill it is about."""
+    before = order.acc_fill_sz
+    orders.learn(order, report)
+    orders.move(order, report.state)
+    order.in_doubt = order.unsent = order.asked = False
+    order.retry_due_ns = None
+    if report.fill is not None and report.acc_fill_sz > order.filled_size:
+        orders.hold(order, report.fill)
+    if order.acc_fill_sz > before and order.missing:
+        orders.waiting[order.cl_ord_id] = None
+
+
+def take_fills(orders: Orders, order: OrderInfo, fills: Iterable[Fill], *, whole: bool) -> None:
+    """Note fills told by query; ``whole`` when they are all that the exchange has of the order.
+
+    A match told by query replaces the same match told by push. What only a push has told is
+    kept: the query may be older.
+    """
+    rows = [fill for fill in fills if fill.trade_id is not None]
+    if whole:
+        orders.grow(order, sum((fill.sz for fill in rows), ZERO))
+        order.gap_asked += 1
+    if order.filled_size < order.acc_fill_sz:
+        for fill in rows:
+            orders.hold(order, fill)
+    if not whole:
+        return
+    while order.missing < 0:
+        oldest = in_execution_order(order.held.values())[0]
+        assert oldest.trade_id is not None
+        del order.held[oldest.trade_id]
+    if order.missing > 0 and order.gap_asked >= GAP_TRIES:
+        order.derived = _derive(order)
+
+
+def _derive(order: OrderInfo) -> Fill:
+    """Make one fill of what the exchange cannot name, just before what it can."""
+    assert order.okx_order_id is not None
+    held = in_execution_order(order.held.values())
+    missing = order.missing
+    known = order.filled_cost + sum((fill.px * fill.sz for fill in held), ZERO)
+    return Fill(
+        ord_id=order.okx_order_id,
+        trade_id=None,
+        px=order.ref_px if order.acc_cost is None else (order.acc_cost - known) / missing,
+        sz=missing,
+        time_ms=held[0].time_ms if held else order.u_time_ms,
+    )
+
+
+def release(orders: Orders) -> list[Fill]:
+    """Take out all held fills in execution order, or none while any order has a gap."""
+    waiting = [order for name in orders.waiting if (order := orders.find(name)) is not None]
+    if any(order.missing and order.derived is None for order in waiting):
+        return []
+    orders.waiting.clear()
+    fills: list[Fill] = []
+    for order in waiting:
+        fills.extend(order.held.values())
+        if order.derived is not None:
+            fills.append(order.derived)
+        order.held.clear()
+        order.derived = None
+        order.gap_asked = 0
+        order.gap_due_ns = 0
+    return in_execution_order(fills)
+
+
+def gaps(orders: Orders, now_ns: int) -> list[OrderInfo]:
+    """Return the orders whose fills are to be asked for now, and note that they are."""
+    due = []
+    for name in orders.waiting:
+        order = orders.find(name)
+        if order is None or not order.missing or order.okx_order_id is None:
+            continue
+        if now_ns >= order.gap_due_ns:
+            order.gap_due_ns = now_ns + GAP_PATIENCE_NS
+            due.append(order)
+    return due

@@ -1,0 +1,77 @@
+"""Which action is this, and what is its order called: so that one action is one order at most.
+
+A broker delivers at least once, and agents restart their state ids, so neither a delivery nor a
+state id identifies an action. What does:
+
+* ``message_id``, when the producer sets one: the same id with the same body is the same action,
+  however often and by whatever way it comes.
+* Without it, the 25 bytes and how many actions had the same bytes before. A delivery that the
+  broker does not flag as redelivered is new. A flagged one repeats the last action with these
+  bytes, unless that one is older than a message can become in the queue (the queue's TTL is
+  the action's maximum age), or there was none: then this process has not seen it yet.
+
+The order's name (``clOrdId``) is a hash of that identity behind the state id: an order found on
+the exchange leads back to its action even when our disk does not know it.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+
+import attrs
+
+from oms_trio.core.inputs import Action
+from oms_trio.core.model import ClOrdId, StateId
+
+PREFIX = "oms"
+NAME = re.compile(PREFIX + r"([0-9a-f]{8})[0-9a-f]{20}")
+
+REMEMBERED = 65_536
+"""Actions kept in memory; a redelivery comes within the action's maximum age, seconds."""
+
+GRACE_NS = 2_000_000_000
+"""Clocks of broker, exchange and service may differ by this much, and queues be that late."""
+
+
+def order_name(state_id: StateId, identity: bytes) -> ClOrdId:
+    """Return the ``clOrdId`` of an action: 31 letters and digits (the exchange allows 32)."""
+    return ClOrdId(f"{PREFIX}{state_id:08x}{sha256(identity).hexdigest()[:20]}")
+
+
+def state_id_of(name: str) -> StateId | None:
+    """Read the state id back from one of our order names; None for any other name."""
+    match = NAME.fullmatch(name)
+    return StateId(int(match[1], 16)) if match else None
+
+
+@attrs.define
+class Seen:
+    """The actions taken lately: order names by age, and how often each body came."""
+
+    names: dict[ClOrdId, None] = attrs.Factory(dict)
+    bodies: dict[str, tuple[int, int]] = attrs.Factory(dict)
+    """Body (hex) -> how many actions had it, and when the last of them was received."""
+
+    def identify(self, action: Action, max_age_ns: int) -> tuple[ClOrdId, bool]:
+        """Return the action's order name and whether the action is new; remember it."""
+        if action.message_id is not None:
+            name = order_name(action.state_id, b"id" + action.message_id.encode() + action.body)
+        else:
+            name = self._by_body(action, max_age_ns)
+        if name in self.names:
+            return name, False
+        self.names[name] = None
+        if len(self.names) > REMEMBERED:
+            del self.names[next(iter(self.names))]
+        return name, True
+
+    def _by_body(self, action: Action, max_age_ns: int) -> ClOrdId:
+        count, last_ns = self.bodies.pop(body := action.body.hex(), (0, 0))
+        repeated = action.redelivered and action.received_ns <= last_ns + max_age_ns + GRACE_NS
+        if count == 0 or not repeated:
+            count, last_ns = count + 1, action.received_ns
+        self.bodies[body] = (count, last_ns)
+        if len(self.bodies) > REMEMBERED:
+            del self.bodies[next(iter(self.bodies))]
+        return order_name(action.state_id, b"body%d:" % count + action.body)

@@ -1,0 +1,240 @@
+"""The orders of this account that are ours: the deque, the state table, fills not yet booked.
+
+    to:                 live  partially_filled  filled  canceled  rejected
+    from pending        yes   yes               yes     yes       yes
+         live                 yes               yes     yes
+         partially_filled     yes               yes     yes
+         rejected       yes   yes               yes     yes
+
+Everything else is a late or repeated report and changes no state: the first terminal state
+counts. ``rejected`` is our inference (a refusal, or no trace of the order after its expiry), so
+evidence of the order overrules it. An order leaves the deque when it has ended *and* its fills
+are booked; a bounded number of ended orders stays findable for late reports.
+
+Fills are booked by size: an order is told to have filled ``acc`` contracts, has ``booked`` some,
+and ``held`` those that are told but wait for an earlier one. What would take ``booked`` above
+``acc`` is contained in what was booked already (a repeat, or matches merged in one push).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+
+import attrs
+
+from oms_trio.core.model import (
+    CancelState,
+    ClOrdId,
+    Fill,
+    OrderReport,
+    OrderState,
+    OrderType,
+    OrdId,
+    Side,
+    StateId,
+    TradeId,
+)
+
+ZERO = Decimal(0)
+
+PENDING, LIVE, PARTIAL, FILLED, CANCELED, REJECTED = OrderState
+
+MOVES: dict[OrderState, frozenset[OrderState]] = {
+    PENDING: frozenset({LIVE, PARTIAL, FILLED, CANCELED, REJECTED}),
+    LIVE: frozenset({PARTIAL, FILLED, CANCELED}),
+    PARTIAL: frozenset({PARTIAL, FILLED, CANCELED}),
+    FILLED: frozenset(),
+    CANCELED: frozenset(),
+    REJECTED: frozenset({LIVE, PARTIAL, FILLED, CANCELED}),
+}
+TERMINAL = frozenset({FILLED, CANCELED, REJECTED})
+
+ENDED_KEPT = 4096
+"""Ended orders kept for late reports: over a minute of them at the exchange's rate limit."""
+
+
+@attrs.define
+class OrderInfo:
+    """One order. Sizes in contracts, prices in USDT.
+
+    ``volume`` is the size sent, ``price`` the limit price (None for a market order), ``ref_px``
+    what it was sized by. ``asked`` says that a request is on its way and unanswered, ``in_doubt``
+    that its outcome is unknown, ``unsent`` that it must be looked up before it may be sent.
+    """
+
+    state_id: StateId
+    cl_ord_id: ClOrdId
+    side: Side
+    ord_type: OrderType
+    price: Decimal | None
+    ref_px: Decimal
+    volume: Decimal
+    created_ns: int
+    expires_at_ns: int
+    okx_order_id: OrdId | None = None
+    order_state: OrderState = OrderState.PENDING
+    filled_size: Decimal = ZERO
+    filled_cost: Decimal = ZERO
+    acc_fill_sz: Decimal = ZERO
+    acc_cost: Decimal | None = None
+    u_time_ms: int = 0
+    booked: set[TradeId] = attrs.Factory(set)
+    held: dict[TradeId, Fill] = attrs.Factory(dict)
+    derived: Fill | None = None
+    gap_asked: int = 0
+    gap_due_ns: int = 0
+    asked: bool = False
+    in_doubt: bool = False
+    unsent: bool = False
+    look_up_due_ns: int = 0
+    retry_due_ns: int | None = None
+    cancel_state: CancelState = CancelState.NONE
+    cancel_due_ns: int = 0
+
+    @property
+    def has_okx_id(self) -> bool:
+        """Whether the exchange has named the order."""
+        return self.okx_order_id is not None
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether all of the order has filled and is booked."""
+        return self.filled_size >= self.volume
+
+    @property
+    def avg_fill_price(self) -> Decimal | None:
+        """The average price of what is booked, None before the first fill."""
+        return self.filled_cost / self.filled_size if self.filled_size else None
+
+    @property
+    def execution_percentage(self) -> float:
+        """The part of the volume that is booked, in percent."""
+        return float(self.filled_size / self.volume * 100)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the order is in a terminal state."""
+        return self.order_state in TERMINAL
+
+    @property
+    def missing(self) -> Decimal:
+        """Contracts that are told to have filled and are neither booked nor held."""
+        told = sum((fill.sz for fill in self.held.values()), ZERO) if self.held else ZERO
+        return self.acc_fill_sz - self.filled_size - told
+
+    @property
+    def exposure(self) -> Decimal:
+        """Contracts by which this order may still change the position we have booked."""
+        if self.ended:
+            return self.acc_fill_sz - self.filled_size
+        return self.volume - self.filled_size
+
+
+@attrs.define
+class Orders:
+    """All orders by our name, in the order of creation; the open ones apart from the ended."""
+
+    open: dict[ClOrdId, OrderInfo] = attrs.Factory(dict)
+    ended: dict[ClOrdId, OrderInfo] = attrs.Factory(dict)
+    names: dict[OrdId, ClOrdId] = attrs.Factory(dict)
+    exposure: dict[Side, Decimal] = attrs.Factory(lambda: {Side.BUY: ZERO, Side.SELL: ZERO})
+    waiting: dict[ClOrdId, None] = attrs.Factory(dict)
+    """Orders with held fills or a gap: the usual case has one, or none."""
+    changed: dict[ClOrdId, None] = attrs.Factory(dict)
+    """Orders that may have become settled, so that nobody walks over all of them."""
+
+    def __len__(self) -> int:
+        return len(self.open)
+
+    def __iter__(self) -> Iterator[OrderInfo]:
+        return iter(self.open.values())
+
+    def find(self, cl_ord_id: ClOrdId | None, ord_id: OrdId | None = None) -> OrderInfo | None:
+        """Return an open or ended order by the exchange's name, else by ours."""
+        if ord_id is not None and ord_id in self.names:
+            cl_ord_id = self.names[ord_id]
+        if cl_ord_id is None:
+            return None
+        return self.open.get(cl_ord_id) or self.ended.get(cl_ord_id)
+
+    def add(self, order: OrderInfo) -> None:
+        """Take in a new order; its exposure counts from now on."""
+        self.open[order.cl_ord_id] = order
+        self.exposure[order.side] += order.exposure
+        if order.okx_order_id is not None:
+            self.names[order.okx_order_id] = order.cl_ord_id
+
+    def bind(self, order: OrderInfo, ord_id: OrdId) -> bool:
+        """Connect an order with the exchange's name; False when it has another one already."""
+        if order.okx_order_id is None:
+            order.okx_order_id = ord_id
+            self.names[ord_id] = order.cl_ord_id
+        return order.okx_order_id == ord_id
+
+    def move(self, order: OrderInfo, state: OrderState) -> bool:
+        """Change the state where the table allows it; False for a late or repeated report."""
+        if state not in MOVES[order.order_state]:
+            return False
+        before = order.exposure
+        if order.order_state is REJECTED:
+            self.ended.pop(order.cl_ord_id, None)
+            self.open[order.cl_ord_id] = order
+        order.order_state = state
+        self.changed[order.cl_ord_id] = None
+        if state is CANCELED and order.cancel_state is not CancelState.NONE:
+            order.cancel_state = CancelState.CONFIRMED
+        self.exposure[order.side] += order.exposure - before
+        return True
+
+    def learn(self, order: OrderInfo, report: OrderReport) -> None:
+        """Note the order's size and how much of it has filled, which never shrinks."""
+        before = order.exposure
+        order.volume = report.sz
+        order.u_time_ms = max(order.u_time_ms, report.u_time_ms)
+        if report.acc_fill_sz > order.acc_fill_sz:
+            order.acc_fill_sz = report.acc_fill_sz
+            order.acc_cost = None if report.avg_px is None else report.avg_px * report.acc_fill_sz
+        self.exposure[order.side] += order.exposure - before
+
+    def grow(self, order: OrderInfo, acc_fill_sz: Decimal) -> None:
+        """Note that at least this much has filled, told by the fills themselves."""
+        before = order.exposure
+        order.acc_fill_sz = max(order.acc_fill_sz, acc_fill_sz)
+        self.exposure[order.side] += order.exposure - before
+
+    def hold(self, order: OrderInfo, fill: Fill) -> None:
+        """Keep a fill that is told until everything before it is booked."""
+        if fill.trade_id is not None and fill.trade_id not in order.booked:
+            order.held[fill.trade_id] = fill
+            self.waiting[order.cl_ord_id] = None
+
+    def book(self, order: OrderInfo, fill: Fill) -> None:
+        """Count a fill, once."""
+        before = order.exposure
+        order.filled_size += fill.sz
+        order.filled_cost += fill.px * fill.sz
+        order.acc_fill_sz = max(order.acc_fill_sz, order.filled_size)
+        if fill.trade_id is not None:
+            order.booked.add(fill.trade_id)
+        self.changed[order.cl_ord_id] = None
+        self.exposure[order.side] += order.exposure - before
+
+    def settle(self) -> None:
+        """Move orders that have ended and are wholly booked out of the deque."""
+        for name in self.changed:
+            order = self.open.get(name)
+            if order is None or not order.ended or order.held or order.missing:
+                continue
+            del self.open[name]
+            self.ended[name] = order
+            while len(self.ended) > ENDED_KEPT:
+                oldest = self.ended.pop(next(iter(self.ended)))
+                if oldest.okx_order_id is not None:
+                    self.names.pop(oldest.okx_order_id, None)
+        self.changed.clear()
+
+
+def in_execution_order(fills: Iterable[Fill]) -> list[Fill]:
+    """Sort fills as they happened: by the exchange's time, then by its growing trade id."""
+    return sorted(fills, key=lambda fill: (fill.time_ms, fill.trade_id or 0))

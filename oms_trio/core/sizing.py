@@ -1,0 +1,115 @@
+"""Action + balance + instrument + exposure -> the order to send, or why there is none.
+
+    side     buy when price < 0, else sell
+    raw      mid x (1 + price / 1000)
+    px       raw on the tick grid: down for a buy, up for a sell; a market order has none
+    margin   balance x 0.001 x volume
+    size     leverage x margin / (px x ctVal x ctMult), up to the step
+    cap      leverage x balance x max margin fraction / (px x ctVal x ctMult): the net position
+             that may be reached when every open order on this side fills
+
+Everything is exact: quotients are compared as products and remainders, never rounded first.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import attrs
+
+from oms_trio.core.model import Instrument, OrderType, RefusalReason, Rules, Side
+
+THOUSAND = Decimal(1000)
+
+
+@attrs.frozen
+class Sized:
+    """An order that may be sent; ``ref_px`` is what a market order was sized by."""
+
+    side: Side
+    px: Decimal | None
+    ref_px: Decimal
+    sz: Decimal
+
+
+@attrs.frozen
+class Unsized:
+    """An action that may not become an order."""
+
+    reason: RefusalReason
+    detail: str
+
+
+def floor_to(value: Decimal, step: Decimal) -> Decimal:
+    """Round ``value`` down (towards minus infinity) to a multiple of ``step``."""
+    remainder = value % step
+    if remainder < 0:
+        remainder += step
+    return value - remainder
+
+
+def steps_up(numerator: Decimal, denominator: Decimal, step: Decimal) -> Decimal:
+    """Return the least multiple of ``step`` that is not below numerator / denominator (>= 0)."""
+    whole, rest = divmod(numerator, denominator * step)
+    return (whole + 1 if rest else whole) * step
+
+
+def steps_down(numerator: Decimal, denominator: Decimal, step: Decimal) -> Decimal:
+    """Return the greatest multiple of ``step`` that is not above numerator / denominator (>= 0)."""
+    return numerator // (denominator * step) * step
+
+
+def price(
+    offset: Decimal, mid: Decimal, order_type: OrderType, tick: Decimal
+) -> tuple[Side, Decimal | None, Decimal]:
+    """Return side, limit price (None for a market order) and the price to size by."""
+    side = Side.BUY if offset < 0 else Side.SELL
+    raw = mid * (THOUSAND + offset) / THOUSAND
+    if order_type is OrderType.MARKET:
+        return side, None, raw
+    px = floor_to(raw, tick)
+    if side is Side.SELL and px != raw:
+        px += tick
+    return side, px, px
+
+
+def size_order(
+    *,
+    offset: Decimal,
+    volume: Decimal,
+    mid: Decimal,
+    order_type: OrderType,
+    balance: Decimal | None,
+    instrument: Instrument,
+    rules: Rules,
+    position: Decimal,
+    open_same_side: dict[Side, Decimal],
+) -> Sized | Unsized:
+    """Decide the order for an action.
+
+    ``position`` is our signed net position and ``open_same_side`` the contracts per side that
+    open orders may still fill, orders of unknown outcome included.
+    """
+    if balance is None:
+        return Unsized(RefusalReason.NOT_READY, "no account balance is known yet")
+    side, px, ref_px = price(offset, mid, order_type, instrument.tick_sz)
+    if ref_px <= 0:
+        return Unsized(RefusalReason.BELOW_MIN, f"the limit price {ref_px} is not above 0")
+    contract_value = ref_px * instrument.multiplier
+    buying_power = rules.leverage * balance
+    step = rules.step
+    wanted = steps_up(max(buying_power * volume, Decimal(0)), THOUSAND * contract_value, step)
+    if wanted < step:
+        return Unsized(RefusalReason.BELOW_MIN, f"volume {volume} of balance {balance} is no order")
+    cap = steps_down(
+        max(buying_power * rules.max_margin_fraction, Decimal(0)), contract_value, step
+    )
+    reached = side.sign * position + open_same_side[side]
+    allowed = floor_to(cap - reached, step)
+    sz = min(wanted, allowed)
+    if sz < step:
+        return Unsized(
+            RefusalReason.MARGIN_CAP,
+            f"the position may reach {cap} contracts at {ref_px}; with open orders it is at {reached}",
+        )
+    return Sized(side=side, px=px, ref_px=ref_px, sz=sz)

@@ -1,0 +1,341 @@
+"""Trading state and its one mutator: an input comes in, effects go out.
+
+``TradeState.apply`` is synchronous and complete: it awaits nothing, reads no clock, draws no
+random number and does no I/O. Whoever calls it from one task needs no lock, and whoever feeds it
+the same inputs gets the same state and the same effects, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
+from hashlib import sha256
+from typing import assert_never
+
+import attrs
+
+from oms_trio.core import ageing, answers, fills
+from oms_trio.core.book import Book
+from oms_trio.core.effects import (
+    Alert,
+    Drained,
+    Effect,
+    PublishRefusal,
+    Readiness,
+    RequestFills,
+    RequestSnapshot,
+    SettleDelivery,
+)
+from oms_trio.core.identity import Seen, state_id_of
+from oms_trio.core.inputs import (
+    AccountUpdate,
+    Action,
+    CancelAnswer,
+    Drain,
+    FillsAnswer,
+    Input,
+    LinkDown,
+    LinkUp,
+    LookupAnswer,
+    OrderAnswer,
+    OrderUpdate,
+    PositionUpdate,
+    Snapshot,
+    Started,
+    Tick,
+)
+from oms_trio.core.model import (
+    ClOrdId,
+    Instrument,
+    OrderReport,
+    OrderType,
+    RefusalReason,
+    Rules,
+)
+from oms_trio.core.orders import OrderInfo, Orders
+from oms_trio.core.reconcile import OVERLAP_MS, Sync
+from oms_trio.core.sizing import Unsized, size_order
+
+ARITHMETIC = Context(prec=50, traps=[InvalidOperation, DivisionByZero, Overflow])
+"""Sums and products of what the wire carries are exact in 50 digits; only an average rounds."""
+
+
+@attrs.define
+class TradeState:
+    """All that trading decisions depend on. Built with its rules; changed by ``apply`` alone."""
+
+    rules: Rules
+    instrument: Instrument | None = None
+    balance: Decimal | None = None
+    balance_ms: int = 0
+    orders: Orders = attrs.Factory(Orders)
+    book: Book = attrs.Factory(Book)
+    seen: Seen = attrs.Factory(Seen)
+    sync: Sync = attrs.Factory(Sync)
+    started_ns: int = 0
+    draining: bool = False
+    told_ready: bool = False
+    foreign_reports: int = 0
+    """Order reports without our tag: placed by hand, liquidation, ADL. Counted in no trade."""
+
+    def apply(self, event: Input) -> tuple[Effect, ...]:
+        """Take one input in and return what is to be done, in this order."""
+        effects: list[Effect] = []
+        with localcontext(ARITHMETIC):
+            self._dispatch(event, effects.append)
+            if self.sync.true is not self.told_ready:
+                self.told_ready = self.sync.true
+                effects.append(Readiness(self.told_ready, "" if self.told_ready else self.sync.why))
+            if self.draining and not any(order.asked for order in self.orders):
+                effects.append(Drained())
+        return tuple(effects)
+
+    @property
+    def ready(self) -> bool:
+        """Whether actions may be taken: session up, state reconciled, position explained."""
+        return self.sync.true
+
+    def digest(self) -> str:
+        """Return a hash over the whole state; equal digests mean equal states."""
+        return sha256(repr(attrs.asdict(self, value_serializer=_canonical)).encode()).hexdigest()
+
+    def _dispatch(self, event: Input, do: Callable[[Effect], None]) -> None:  # noqa: C901, PLR0912 - the table of inputs
+        match event:
+            case OrderUpdate():
+                if not self.sync.keep_aside(event):
+                    self._take_report(event.report)
+                    self._book(event.at_ns, do)
+            case PositionUpdate():
+                if not self.sync.keep_aside(event):
+                    self._take_position(event)
+            case Action():
+                self._take_action(event, do)
+            case OrderAnswer():
+                answers.take_order_answer(self.orders, event, linked=self.sync.linked, do=do)
+            case CancelAnswer():
+                answers.take_cancel_answer(self.orders, event, do=do)
+            case AccountUpdate():
+                self._take_balance(event.cash_bal, event.u_time_ms)
+            case Tick():
+                self._tick(event.at_ns, do)
+            case LookupAnswer():
+                self._take_lookup(event, do)
+            case FillsAnswer():
+                if (order := self.orders.find(None, event.ord_id)) is not None:
+                    fills.take_fills(self.orders, order, event.fills, whole=True)
+                    order.gap_due_ns = event.at_ns + fills.GAP_PAUSE_NS
+                    self._book(event.at_ns, do)
+            case Snapshot():
+                self._take_snapshot(event, do)
+            case LinkUp():
+                self.sync.link_up()
+                self._request_snapshot(event.at_ns, do)
+            case LinkDown():
+                self.sync.link_down(event.why)
+            case Started():
+                self.started_ns = event.at_ns
+                self.draining = self.told_ready = False
+                self.sync.link_down("just started")
+                for order in self.orders:
+                    order.in_doubt = order.in_doubt or order.asked
+                    order.asked = False
+            case Drain():
+                self.draining = True
+            case _:
+                assert_never(event)
+
+    # Actions
+
+    def _take_action(self, action: Action, do: Callable[[Effect], None]) -> None:
+        expires_ns = action.received_ns + self.rules.max_action_age_ns
+        name, new = self.seen.identify(action, self.rules.max_action_age_ns)
+        if not new or self.orders.find(name) is not None:
+            do(SettleDelivery(action.delivery))
+            return
+        if action.at_ns >= expires_ns:
+            do(SettleDelivery(action.delivery, dead_letter="expired"))
+            self._refuse(name, action, RefusalReason.STALE, "the action waited too long", do)
+            return
+        if not self.ready or self.instrument is None or self.draining:
+            do(SettleDelivery(action.delivery))
+            why = "the service is stopping" if self.draining else self.sync.why
+            self._refuse(name, action, RefusalReason.NOT_READY, why, do)
+            return
+        sized = size_order(
+            offset=action.price,
+            volume=action.volume,
+            mid=action.mid,
+            order_type=action.order_type,
+            balance=self.balance,
+            instrument=self.instrument,
+            rules=self.rules,
+            position=self.book.position,
+            open_same_side=self.orders.exposure,
+        )
+        do(SettleDelivery(action.delivery))
+        if isinstance(sized, Unsized):
+            self._refuse(name, action, sized.reason, sized.detail, do)
+            return
+        order = OrderInfo(
+            state_id=action.state_id,
+            cl_ord_id=name,
+            side=sized.side,
+            ord_type=action.order_type,
+            price=sized.px,
+            ref_px=sized.ref_px,
+            volume=sized.sz,
+            created_ns=action.at_ns,
+            expires_at_ns=expires_ns,
+        )
+        self.orders.add(order)
+        if action.redelivered:
+            order.unsent = True
+            answers.look_up(order, action.at_ns, do)
+        else:
+            answers.place(order, do)
+        ageing.cancel_excess(self.orders, self.rules, action.at_ns, do)
+
+    def _refuse(
+        self,
+        name: ClOrdId,
+        action: Action,
+        reason: RefusalReason,
+        detail: str,
+        do: Callable[[Effect], None],
+    ) -> None:
+        do(PublishRefusal(f"{name}.r", action.state_id, reason, detail))
+
+    # Reports
+
+    def _take_report(self, report: OrderReport) -> OrderInfo | None:
+        order = self.orders.find(report.cl_ord_id or None, report.ord_id)
+        if order is None:
+            order = self._adopt(report)
+        if order is None or not self.orders.bind(order, report.ord_id):
+            self.foreign_reports += 1
+            return None
+        fills.take_report(self.orders, order, report)
+        return order
+
+    def _adopt(self, report: OrderReport) -> OrderInfo | None:
+        """Take in an order of ours that this state does not know: sent just before a crash."""
+        state_id = state_id_of(report.cl_ord_id)
+        if report.tag != self.rules.tag or state_id is None:
+            return None
+        order = OrderInfo(
+            state_id=state_id,
+            cl_ord_id=report.cl_ord_id,
+            side=report.side,
+            ord_type=OrderType.LIMIT if report.px is not None else OrderType.MARKET,
+            price=report.px,
+            ref_px=report.px or report.avg_px or Decimal(0),
+            volume=report.sz,
+            created_ns=report.c_time_ms * 1_000_000,
+            expires_at_ns=0,
+            okx_order_id=report.ord_id,
+        )
+        self.seen.names[order.cl_ord_id] = None
+        self.orders.add(order)
+        return order
+
+    def _take_position(self, update: PositionUpdate) -> None:
+        self.sync.note_position(update.report, update.at_ns)
+        self.book.note_position(update.report)
+        self.sync.compare(self.book.position, update.at_ns)
+
+    def _take_balance(self, cash_bal: Decimal, u_time_ms: int) -> None:
+        if u_time_ms >= self.balance_ms:
+            self.balance, self.balance_ms = cash_bal, u_time_ms
+
+    def _book(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+        """Book what may be booked, tell of it, and ask for what is missing."""
+        if self.orders.waiting and self.instrument is not None:
+            for fill in fills.release(self.orders):
+                order = self.orders.find(None, fill.ord_id)
+                assert order is not None
+                self.orders.book(order, fill)
+                told = self.book.take(
+                    order, fill, self.instrument.multiplier, self.rules.reward_unit
+                )
+                for publication in told:
+                    do(publication)
+            for order in fills.gaps(self.orders, now_ns):
+                assert order.okx_order_id is not None
+                do(RequestFills(order.okx_order_id))
+            self.sync.compare(self.book.position, now_ns)
+        self.orders.settle()
+
+    def _take_lookup(self, answer: LookupAnswer, do: Callable[[Effect], None]) -> None:
+        if answer.report is not None:
+            self._take_report(answer.report)
+            self._book(answer.at_ns, do)
+        elif (order := self.orders.find(answer.cl_ord_id)) is not None:
+            answers.take_absence(
+                self.orders,
+                order,
+                answer,
+                safe_from_ns=self.started_ns + self.rules.max_action_age_ns,
+                do=do,
+            )
+
+    # Reconciliation and time
+
+    def _request_snapshot(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+        since_ms = (self.book.last_fill_ms or self.started_ns // 1_000_000) - OVERLAP_MS
+        look_up = tuple(self.orders.open)
+        number = self.sync.ask(now_ns, self.book.fills)
+        do(RequestSnapshot(number, max(since_ms, 0), look_up))
+
+    def _take_snapshot(self, snapshot: Snapshot, do: Callable[[Effect], None]) -> None:
+        if snapshot.request != self.sync.request or not self.sync.linked:
+            return
+        landed = self.book.fills != self.sync.fills_at_ask
+        self._merge(snapshot, do)
+        merged = self.book.fills
+        for update in self.sync.take_aside():
+            if isinstance(update, OrderUpdate):
+                self._take_report(update.report)
+                self._book(snapshot.at_ns, do)
+            else:
+                self._take_position(update)
+        unexplained = self.sync.verify(
+            snapshot.position,
+            self.book.position,
+            asked_at_ns=snapshot.asked_at_ns,
+            now_ns=snapshot.at_ns,
+            fills_landed=landed or self.book.fills != merged or bool(self.orders.waiting),
+        )
+        if unexplained:
+            do(Alert("position_unexplained", self.sync.why))
+        if self.sync.explained and snapshot.position is not None:
+            self.book.note_position(snapshot.position)
+        for order in self.orders:
+            if order.in_doubt or order.unsent:
+                answers.look_up(order, snapshot.at_ns, do)
+
+    def _merge(self, snapshot: Snapshot, do: Callable[[Effect], None]) -> None:
+        """Add what the snapshot tells and we do not know; nothing is taken back."""
+        self.instrument = snapshot.instrument
+        if snapshot.cash_bal is not None:
+            self._take_balance(snapshot.cash_bal, snapshot.cash_u_time_ms)
+        for report in snapshot.orders:
+            self._take_report(report)
+        for fill in snapshot.fills:
+            if (order := self.orders.find(None, fill.ord_id)) is not None:
+                fills.take_fills(self.orders, order, (fill,), whole=False)
+        for name in snapshot.missing:
+            self._take_lookup(LookupAnswer(snapshot.at_ns, snapshot.asked_at_ns, name, None), do)
+        self._book(snapshot.at_ns, do)
+
+    def _tick(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+        if self.orders.waiting:
+            self._book(now_ns, do)
+        if self.sync.linked and self.sync.merged:
+            answers.retry(self.orders, now_ns, do)
+            ageing.cancel_excess(self.orders, self.rules, now_ns, do)
+        if self.sync.check_due(now_ns):
+            self._request_snapshot(now_ns, do)
+
+
+def _canonical(_owner: object, _field: object, value: object) -> object:
+    return sorted(value) if isinstance(value, set) else value
