@@ -1,1 +1,364 @@
-"""Settings, read and validated once."""
+"""Settings, read and validated once.
+
+Every setting is one field of ``Config`` whose metadata holds its name, default, reader and
+meaning: reading, error texts and the reference table all come from that one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from oms_trio.core.model import RewardUnit, Rules
+from oms_trio.environ import (
+    ConfigError,
+    HttpAddress,
+    Reader,
+    Row,
+    Secret,
+    Setting,
+    Source,
+    choice,
+    flag,
+    folder,
+    http_address,
+    number,
+    pattern,
+    pem_file,
+    seconds,
+    url,
+    whole,
+)
+
+__all__ = ["Config", "ConfigError", "HttpAddress", "Row", "Secret"]
+
+# These go into HTTP headers: a stray line end or a letter outside ASCII would fail there, late.
+_OKX_SECRET: Final = pattern(r"[!-~]([ -~]*[!-~])?", "printable ASCII without spaces around it")
+# 255 bytes is AMQP's limit for names, and ".dead" is added to one. The broker owns "amq.".
+_AMQP_NAME: Final = pattern(r"(?!amq\.)[!-~]{1,250}", "1 to 250 printable ASCII, not amq.*")
+
+
+def _setting(
+    name: str, default: str | None, reader: Reader, meaning: str, *, secret: bool = False
+) -> dict[str, Setting]:
+    """Return the metadata of a field."""
+    return {"setting": Setting(name, default, reader, meaning, secret)}
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """All settings. Times are nanoseconds; sizes and money exact decimals; None is "off"."""
+
+    okx_api_key: Secret | None = attrs.field(
+        metadata=_setting("OKX_API_KEY", None, _OKX_SECRET, "API key", secret=True)
+    )
+    okx_secret_key: Secret | None = attrs.field(
+        metadata=_setting("OKX_SECRET_KEY", None, _OKX_SECRET, "key that signs", secret=True)
+    )
+    okx_passphrase: Secret | None = attrs.field(
+        metadata=_setting("OKX_PASSPHRASE", None, _OKX_SECRET, "the key's passphrase", secret=True)
+    )
+    okx_demo: bool = attrs.field(
+        metadata=_setting("OKX_DEMO", "0", flag, "1: demo trading (its own keys and hosts)")
+    )
+    okx_ws_url: str = attrs.field(
+        metadata=_setting(
+            "OKX_WS_URL",
+            "wss://ws.okx.com/ws/v5/private",
+            url("wss", "ws", path=True),
+            "private WebSocket; with OKX_DEMO=1 the default is wss://wspap.okx.com/ws/v5/private",
+        )
+    )
+    okx_rest_url: str = attrs.field(
+        metadata=_setting(
+            "OKX_REST_URL",
+            "https://openapi.okx.com",
+            url("https", "http", path=False),
+            "REST API; accounts of a region use that region's host",
+        )
+    )
+    okx_ca_file: Path | None = attrs.field(
+        metadata=_setting("OKX_CA_FILE", None, pem_file, "trust these instead of the system's CAs")
+    )
+    rabbitmq_host: str = attrs.field(
+        metadata=_setting(
+            "RABBITMQ_HOST",
+            "localhost",
+            pattern(r"[A-Za-z0-9_.:-]{1,255}", "a host name or address"),
+            "the broker's host",
+        )
+    )
+    rabbitmq_port: int = attrs.field(
+        metadata=_setting(
+            "RABBITMQ_PORT", "5672", whole(1, 65535), "the broker's port; 5671 with RABBITMQ_TLS=1"
+        )
+    )
+    rabbitmq_user: str = attrs.field(
+        metadata=_setting(
+            "RABBITMQ_USER", "guest", pattern(r".{1,255}", "1 to 255 characters"), "user"
+        )
+    )
+    rabbitmq_pass: Secret = attrs.field(
+        metadata=_setting(
+            "RABBITMQ_PASS", "guest", pattern(r".+", "printable text"), "password", secret=True
+        )
+    )
+    rabbitmq_vhost: str = attrs.field(
+        metadata=_setting(
+            "RABBITMQ_VHOST", "/", pattern(r".{1,255}", "1 to 255 characters"), "virtual host"
+        )
+    )
+    rabbitmq_tls: bool = attrs.field(
+        metadata=_setting("RABBITMQ_TLS", "0", flag, "1: TLS, always verified")
+    )
+    rabbitmq_ca_file: Path | None = attrs.field(
+        metadata=_setting(
+            "RABBITMQ_CA_FILE", None, pem_file, "trust these instead of the system's CAs"
+        )
+    )
+    action_exchange: str = attrs.field(
+        metadata=_setting("OMS_ACTION_EXCHANGE", "oms", _AMQP_NAME, "where actions arrive")
+    )
+    action_queue: str = attrs.field(
+        metadata=_setting(
+            "OMS_ACTION_QUEUE", "oms_action_queue", _AMQP_NAME, "their queue; .dead is added"
+        )
+    )
+    execution_exchange: str = attrs.field(
+        metadata=_setting(
+            "OMS_EXECUTION_EXCHANGE", "execution-exchange", _AMQP_NAME, "where executions go"
+        )
+    )
+    dead_letter_exchange: str = attrs.field(
+        metadata=_setting(
+            "OMS_DEAD_LETTER_EXCHANGE", "oms.dead-letter", _AMQP_NAME, "where unusable actions go"
+        )
+    )
+    prefetch: int = attrs.field(
+        metadata=_setting(
+            "OMS_PREFETCH", "64", whole(1, 65535), "actions taken ahead of their acknowledgement"
+        )
+    )
+    instrument: str = attrs.field(
+        metadata=_setting(
+            "OMS_INSTRUMENT",
+            "BTC-USDT-SWAP",
+            pattern(r"[A-Z0-9]{1,20}-USDT-SWAP", "a USDT-margined perpetual: XXX-USDT-SWAP"),
+            "the one instrument that is traded",
+        )
+    )
+    leverage: Decimal = attrs.field(
+        metadata=_setting("OMS_LEVERAGE", "100", number("1", "125"), "leverage, cross margin")
+    )
+    min_contracts: Decimal = attrs.field(
+        metadata=_setting(
+            "OMS_MIN_CONTRACTS",
+            "0.1",
+            number("0", above_low=True),
+            "smallest order, and the step of sizes: a multiple of the instrument's lot",
+        )
+    )
+    max_margin_fraction: Decimal = attrs.field(
+        metadata=_setting(
+            "OMS_MAX_MARGIN_FRACTION",
+            "0.2",
+            number("0", "1", above_low=True),
+            "part of the balance that may become margin of the position",
+        )
+    )
+    max_open_orders: int = attrs.field(
+        metadata=_setting(
+            "OMS_MAX_OPEN_ORDERS", "300", whole(1, 500), "beyond it the oldest are cancelled"
+        )
+    )
+    max_order_age_ns: int | None = attrs.field(
+        metadata=_setting(
+            "OMS_MAX_ORDER_AGE",
+            "0",
+            seconds("0", zero_is_off=True),
+            "older open orders are cancelled",
+        )
+    )
+    max_action_age_ns: int = attrs.field(
+        metadata=_setting(
+            "OMS_MAX_ACTION_AGE",
+            "5",
+            seconds("0.1", "3600"),
+            "older actions become no order; also the queue's message TTL",
+        )
+    )
+    max_retries: int = attrs.field(
+        metadata=_setting(
+            "OMS_MAX_RETRIES", "50", whole(1), "connection attempts in a row before exit 1"
+        )
+    )
+    reward_unit: RewardUnit = attrs.field(
+        metadata=_setting(
+            "OMS_REWARD_UNIT",
+            RewardUnit.USDT.value,
+            choice({unit.value: unit for unit in RewardUnit}),
+            "rewards as money, or as money over the entry value",
+        )
+    )
+    order_tag: str = attrs.field(
+        metadata=_setting(
+            "OMS_ORDER_TAG",
+            "omstrio",
+            pattern(r"[A-Za-z0-9]{1,16}", "1 to 16 letters and digits"),
+            "marks our orders; orders without it are left alone",
+        )
+    )
+    state_dir: Path = attrs.field(
+        metadata=_setting(
+            "OMS_STATE_DIR",
+            None,
+            folder,
+            "journal and lock; else STATE_DIRECTORY, else the user's state folder",
+        )
+    )
+    http: HttpAddress | None = attrs.field(
+        metadata=_setting(
+            "OMS_HTTP",
+            "127.0.0.1:9464",
+            http_address,
+            "status page and metrics",
+        )
+    )
+    log: str = attrs.field(
+        metadata=_setting(
+            "OMS_LOG",
+            "console",
+            choice({"console": "console", "json": "json"}),
+            "log lines for people, or JSON for machines",
+        )
+    )
+    log_level: str = attrs.field(
+        metadata=_setting(
+            "OMS_LOG_LEVEL",
+            "info",
+            choice({level: level for level in ("debug", "info", "warning", "error")}),
+            "the least that is logged",
+        )
+    )
+    rows: tuple[Row, ...] = attrs.field(repr=False, eq=False)
+
+    @classmethod
+    def from_environ(
+        cls,
+        environ: Mapping[str, str],
+        credentials_dir: Path | None = None,
+        *,
+        require_credentials: bool = False,
+    ) -> Config:
+        """Read all settings.
+
+        A secret may also come from the file that ``<NAME>_FILE`` names, or from a systemd
+        credential of its name (any case) in ``credentials_dir``, by default
+        ``$CREDENTIALS_DIRECTORY``.
+
+        Raises:
+            ConfigError: with every problem found, including absent OKX secrets when
+                ``require_credentials`` is set.
+        """
+        if credentials_dir is None and environ.get("CREDENTIALS_DIRECTORY"):
+            credentials_dir = Path(environ["CREDENTIALS_DIRECTORY"])
+        source = Source(environ, credentials_dir)
+        defaults = _derived_defaults(environ)
+        values = {
+            field: source.value(attrs.evolve(setting, default=defaults.get(field, setting.default)))
+            for field, setting in _SETTINGS.items()
+        }
+        source.refuse_unknown("OMS_", (setting.name for setting in _SETTINGS.values()))
+        if require_credentials:
+            source.problems += map(_not_set, source.absent_secrets)
+        if values["dead_letter_exchange"] == values["action_exchange"] is not None:
+            # Dead letters would come back as actions, and die again.
+            source.problems.append("OMS_DEAD_LETTER_EXCHANGE must differ from OMS_ACTION_EXCHANGE")
+        if source.problems:
+            raise ConfigError(tuple(source.problems))
+        return cls(**values, rows=tuple(source.rows))
+
+    @property
+    def dead_letter_queue(self) -> str:
+        """The queue of dead letters."""
+        return f"{self.action_queue}.dead"
+
+    def rules(self) -> Rules:
+        """Return the settings that the core decides by."""
+        return Rules(
+            leverage=self.leverage,
+            step=self.min_contracts,
+            max_margin_fraction=self.max_margin_fraction,
+            max_open_orders=self.max_open_orders,
+            max_order_age_ns=self.max_order_age_ns,
+            max_action_age_ns=self.max_action_age_ns,
+            reward_unit=self.reward_unit,
+            tag=self.order_tag,
+        )
+
+    def okx_secrets(self) -> tuple[Secret, Secret, Secret]:
+        """Return API key, secret key and passphrase.
+
+        Raises:
+            ConfigError: naming those that are not set.
+        """
+        key, secret, passphrase = self.okx_api_key, self.okx_secret_key, self.okx_passphrase
+        if key is None or secret is None or passphrase is None:
+            raise ConfigError(
+                tuple(
+                    _not_set(_SETTINGS[field].name)
+                    for field in ("okx_api_key", "okx_secret_key", "okx_passphrase")
+                    if getattr(self, field) is None
+                )
+            )
+        return key, secret, passphrase
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return every secret that was set: what logs must mask. Defaults are no secrets."""
+        return tuple(
+            value.reveal()
+            for field, setting in _SETTINGS.items()
+            if isinstance(value := getattr(self, field), Secret)
+            and value.reveal() != setting.default
+        )
+
+    def table(self) -> tuple[Row, ...]:
+        """Return one row for each setting, with secrets masked."""
+        return self.rows
+
+
+_SETTINGS: Final[Mapping[str, Setting]] = {
+    field.name: field.metadata["setting"]
+    for field in attrs.fields(Config)
+    if "setting" in field.metadata
+}
+
+
+def _not_set(name: str) -> str:
+    return f"{name} is not set: set it, or {name}_FILE"
+
+
+def _derived_defaults(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return, by field, the defaults that other names decide."""
+    derived = {"state_dir": str(_default_state_dir(environ))}
+    if environ.get("OKX_DEMO") == "1":
+        derived["okx_ws_url"] = "wss://wspap.okx.com/ws/v5/private"
+    if environ.get("RABBITMQ_TLS") == "1":
+        derived["rabbitmq_port"] = "5671"
+    return derived
+
+
+def _default_state_dir(environ: Mapping[str, str]) -> Path:
+    """Return systemd's folder for this unit, else the user's by the XDG rules."""
+    # systemd joins several folders by colons; the unit's first one is meant.
+    if of_unit := environ.get("STATE_DIRECTORY", "").split(":")[0]:
+        return Path(of_unit)
+    of_user = Path(environ.get("XDG_STATE_HOME", ""))
+    if not of_user.is_absolute():  # the XDG rules: then it is to be ignored
+        home = environ.get("HOME")
+        of_user = (Path(home) if home else Path.home()) / ".local" / "state"
+    return of_user / "oms-trio"
