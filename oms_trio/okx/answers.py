@@ -1,0 +1,102 @@
+"""From frames to the core's inputs: answers of ops matched to orders, pushes to updates. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from oms_trio.core.inputs import (
+    AccountUpdate,
+    CancelAnswer,
+    OrderAnswer,
+    OrderUpdate,
+    PositionUpdate,
+)
+from oms_trio.core.model import ClOrdId
+from oms_trio.okx.codes import verdict_of_cancel, verdict_of_submit
+from oms_trio.okx.frames import (
+    AccountPush,
+    ErrorEvent,
+    OpResponse,
+    OpResult,
+    OrdersPush,
+    PositionsPush,
+    Push,
+)
+
+_NOTHING: Final = ErrorEvent(code="", msg="the answer does not name this order")
+
+
+def order_answers(
+    frame: OpResponse | ErrorEvent, cl_ord_ids: Sequence[ClOrdId], at_ns: int
+) -> tuple[OrderAnswer, ...]:
+    """Judge the answer to ``order`` or ``batch-orders`` for each order of the request.
+
+    There is exactly one answer per order, in the order of the request: an order that the
+    response does not mention is unknown, never forgotten.
+    """
+    return tuple(
+        _order_answer(result, cl_ord_id, at_ns) for cl_ord_id, result in _matched(frame, cl_ord_ids)
+    )
+
+
+def cancel_answers(
+    frame: OpResponse | ErrorEvent, cl_ord_ids: Sequence[ClOrdId], at_ns: int
+) -> tuple[CancelAnswer, ...]:
+    """Judge the answer to ``cancel-order`` or ``batch-cancel-orders`` for each order."""
+    return tuple(
+        CancelAnswer(at_ns, cl_ord_id, verdict_of_cancel(code), code, detail)
+        for cl_ord_id, result in _matched(frame, cl_ord_ids)
+        for code, detail in [_code_and_detail(result)]
+    )
+
+
+def updates(push: Push, at_ns: int) -> tuple[OrderUpdate | PositionUpdate | AccountUpdate, ...]:
+    """Translate a push, element by element."""
+    match push:
+        case OrdersPush(reports=orders):
+            return tuple(OrderUpdate(at_ns, report) for report in orders)
+        case PositionsPush(reports=positions):
+            return tuple(PositionUpdate(at_ns, report) for report in positions)
+        case AccountPush(balance=balance):
+            if balance is None:
+                return ()
+            return (AccountUpdate(at_ns, balance.cash_bal, balance.u_time_ms),)
+
+
+def _matched(
+    frame: OpResponse | ErrorEvent, cl_ord_ids: Sequence[ClOrdId]
+) -> list[tuple[ClOrdId, OpResult | OpResponse | ErrorEvent]]:
+    """Pair each order with what was said of it: its element, or the refusal of the whole.
+
+    Elements stand in the order of the request. A name that they repeat is trusted more, since
+    an answer that went to the wrong order could make one order into two.
+    """
+    if isinstance(frame, ErrorEvent) or not frame.results:
+        return [(cl_ord_id, frame) for cl_ord_id in cl_ord_ids]
+    named = {result.cl_ord_id: result for result in frame.results if result.cl_ord_id}
+    pairs: list[tuple[ClOrdId, OpResult | OpResponse | ErrorEvent]] = []
+    for index, cl_ord_id in enumerate(cl_ord_ids):
+        result = named.get(cl_ord_id)
+        if result is None and index < len(frame.results) and not frame.results[index].cl_ord_id:
+            result = frame.results[index]
+        pairs.append((cl_ord_id, _NOTHING if result is None else result))
+    return pairs
+
+
+def _order_answer(
+    result: OpResult | OpResponse | ErrorEvent, cl_ord_id: ClOrdId, at_ns: int
+) -> OrderAnswer:
+    code, detail = _code_and_detail(result)
+    if isinstance(result, OpResult):
+        verdict, reason = verdict_of_submit(code)
+        return OrderAnswer(at_ns, cl_ord_id, verdict, result.ord_id, code, detail, reason)
+    # "0" without an element: the gateway took something that it does not name, perhaps nothing.
+    verdict, reason = verdict_of_submit("" if code == "0" else code, of_element=False)
+    return OrderAnswer(at_ns, cl_ord_id, verdict, None, code, detail, reason)
+
+
+def _code_and_detail(result: OpResult | OpResponse | ErrorEvent) -> tuple[str, str]:
+    if isinstance(result, OpResult):
+        return result.s_code, f"{result.sub_code} {result.s_msg}".strip()
+    return result.code, result.msg

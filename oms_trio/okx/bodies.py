@@ -1,0 +1,240 @@
+"""Bodies of REST answers as values. Pure: replay reads recorded bodies with the same code.
+
+Every function takes a whole body and raises ``ProtocolError`` for what is not of its documented
+shape. A refusal is judged before (``envelope``, ``outcome_of_query``); here a code other than 0
+is an error too, so that no refusal is ever read as "nothing there".
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final, TypeVar
+
+import attrs
+import msgspec
+
+from oms_trio.core.model import Instrument, OrderReport, PositionReport
+from oms_trio.okx import fields
+from oms_trio.okx.codes import QueryOutcome, outcome_of_query
+from oms_trio.okx.errors import InstrumentUnfitError, ProtocolError
+from oms_trio.okx.frames import Balance
+from oms_trio.okx.rows import (
+    SETTLE_CCY,
+    AccountRow,
+    FillRecord,
+    FillRow,
+    OrderRow,
+    PositionRow,
+    fill_record,
+    is_our_position,
+    order_report,
+    position_report,
+    usdt_balance,
+)
+
+PAGE: Final = 100
+"""Rows of a full page; a shorter page is the last."""
+
+_T = TypeVar("_T")
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """What every answer has; errors of the gateway come without ``data``."""
+
+    code: str
+    msg: str = ""
+
+
+class _Body(msgspec.Struct, frozen=True):
+    code: str
+    msg: str = ""
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class _TimeRow(msgspec.Struct, frozen=True):
+    ts: str
+
+
+class _InstrumentRow(msgspec.Struct, frozen=True, rename="camel"):
+    inst_id: str
+    state: str
+    ct_val: str
+    ct_mult: str
+    tick_sz: str
+    lot_sz: str
+    min_sz: str
+    ct_type: str = ""
+    settle_ccy: str = ""
+    inst_id_code: int | None = None
+
+
+class _ConfigRow(msgspec.Struct, frozen=True, rename="camel"):
+    acct_lv: str
+    pos_mode: str
+    perm: str = ""
+
+
+class _LeverageRow(msgspec.Struct, frozen=True, rename="camel"):
+    lever: str
+    inst_id: str = ""
+    mgn_mode: str = "cross"
+
+
+_envelope: Final = msgspec.json.Decoder(Envelope).decode
+_body: Final = msgspec.json.Decoder(_Body).decode
+_times: Final = msgspec.json.Decoder(list[_TimeRow])
+_instruments: Final = msgspec.json.Decoder(list[_InstrumentRow])
+_configs: Final = msgspec.json.Decoder(list[_ConfigRow])
+_leverages: Final = msgspec.json.Decoder(list[_LeverageRow])
+_accounts: Final = msgspec.json.Decoder(list[AccountRow])
+_positions: Final = msgspec.json.Decoder(list[PositionRow])
+_orders: Final = msgspec.json.Decoder(list[OrderRow])
+_fills: Final = msgspec.json.Decoder(list[FillRow])
+
+_DATA: Final = "$.data"
+
+
+@attrs.frozen
+class AccountConfig:
+    """How the account is set up (``GET /account/config``)."""
+
+    acct_lv: str
+    """1 spot, 2 futures, 3 multi-currency, 4 portfolio; swaps need 2 or 3."""
+    pos_mode: str
+    perm: frozenset[str]
+
+    @property
+    def net_mode(self) -> bool:
+        """Whether an instrument has one net position, as our orders need it."""
+        return self.pos_mode == "net_mode"
+
+    @property
+    def may_trade(self) -> bool:
+        """Whether this key and this account mode can trade swaps."""
+        return "trade" in self.perm and self.acct_lv in {"2", "3"}
+
+
+def envelope(body: str) -> Envelope:
+    """Read the code of any answer, whatever its HTTP status was."""
+    return fields.decoding(_envelope, body)
+
+
+def server_time(body: str) -> int:
+    """``GET /public/time``: Unix milliseconds."""
+    return fields.integer(_one(_times, body).ts, f"{_DATA}[0]", "ts")
+
+
+def instrument(body: str, inst_id: str) -> Instrument:
+    """``GET /public/instruments``: the rules of ``inst_id``.
+
+    Raises:
+        InstrumentUnfitError: it is not live, or not the linear USDT contract we account for.
+    """
+    for index, row in enumerate(_rows(_instruments, body)):
+        if row.inst_id == inst_id:
+            return _instrument(row, f"{_DATA}[{index}]")
+    raise ProtocolError(_DATA, f"no instrument {inst_id}")
+
+
+def _instrument(row: _InstrumentRow, where: str) -> Instrument:
+    if row.state != "live":
+        raise InstrumentUnfitError(f"{row.inst_id} is in state {row.state}, not live")
+    if row.ct_type != "linear" or row.settle_ccy != SETTLE_CCY:
+        raise InstrumentUnfitError(f"{row.inst_id} is no linear contract settled in {SETTLE_CCY}")
+    if row.inst_id_code is None:
+        raise InstrumentUnfitError(f"{row.inst_id} has no instIdCode to place orders with")
+    return Instrument(
+        inst_id=row.inst_id,
+        inst_id_code=row.inst_id_code,
+        ct_val=_positive(row.ct_val, where, "ctVal"),
+        ct_mult=_positive(row.ct_mult, where, "ctMult"),
+        tick_sz=_positive(row.tick_sz, where, "tickSz"),
+        lot_sz=_positive(row.lot_sz, where, "lotSz"),
+        min_sz=_positive(row.min_sz, where, "minSz"),
+    )
+
+
+def account_config(body: str) -> AccountConfig:
+    """``GET /account/config``."""
+    row = _one(_configs, body)
+    return AccountConfig(row.acct_lv, row.pos_mode, frozenset(row.perm.split(",")))
+
+
+def leverage(body: str) -> Decimal:
+    """``GET /account/leverage-info`` or the answer to ``set-leverage``."""
+    return _positive(_one(_leverages, body).lever, f"{_DATA}[0]", "lever")
+
+
+def balance(body: str) -> Balance | None:
+    """``GET /account/balance``: USDT, or None when the account has never held any."""
+    return usdt_balance(_rows(_accounts, body), _DATA)
+
+
+def position(body: str, inst_id: str) -> PositionReport | None:
+    """``GET /account/positions?instId=``: None, like ``pos`` 0, is flat on the exchange's word."""
+    for index, row in enumerate(_rows(_positions, body)):
+        if is_our_position(row, inst_id):
+            return position_report(row, f"{_DATA}[{index}]")
+    return None
+
+
+def orders(body: str, inst_id: str) -> tuple[OrderReport, ...]:
+    """A page of orders of ``inst_id``, ours or not."""
+    return tuple(
+        order_report(row, f"{_DATA}[{index}]", pushed=False)
+        for index, row in enumerate(_rows(_orders, body))
+        if row.inst_id == inst_id
+    )
+
+
+def order(body: str, inst_id: str) -> OrderReport | None:
+    """``GET /trade/order``: None when the exchange knows no such order (51603)."""
+    if outcome_of_query(envelope(body).code) is QueryOutcome.NOT_FOUND:
+        return None
+    found = orders(body, inst_id)
+    if len(found) != 1:
+        raise ProtocolError(_DATA, f"expected one order, got {len(found)}")
+    return found[0]
+
+
+def fills(body: str, inst_id: str) -> tuple[FillRecord, ...]:
+    """A page of fills of ``inst_id``, ours or not, newest first."""
+    records = (
+        fill_record(row, f"{_DATA}[{index}]")
+        for index, row in enumerate(_rows(_fills, body))
+        if row.inst_id == inst_id
+    )
+    return tuple(record for record in records if record is not None)
+
+
+def orders_cursor(body: str) -> str | None:
+    """Say where the next page of orders starts (``after``), or None after the last page."""
+    rows = _rows(_orders, body)
+    return fields.required(rows[-1].ord_id, _DATA, "ordId") if len(rows) >= PAGE else None
+
+
+def fills_cursor(body: str) -> str | None:
+    """Say where the next page of fills starts (``after``), or None after the last page."""
+    rows = _rows(_fills, body)
+    return fields.required(rows[-1].bill_id, _DATA, "billId") if len(rows) >= PAGE else None
+
+
+def _rows(decoder: msgspec.json.Decoder[list[_T]], body: str) -> list[_T]:
+    whole = fields.decoding(_body, body)
+    if whole.code != "0":
+        raise ProtocolError("$.code", f"expected success, got {whole.code} ({whole.msg})")
+    return fields.decoding(decoder.decode, whole.data, _DATA)
+
+
+def _one(decoder: msgspec.json.Decoder[list[_T]], body: str) -> _T:
+    rows = _rows(decoder, body)
+    if not rows:
+        raise ProtocolError(_DATA, "expected one element, got none")
+    return rows[0]
+
+
+def _positive(text: str, where: str, name: str) -> Decimal:
+    value = fields.decimal(text, where, name)
+    if value <= 0:
+        raise ProtocolError(f"{where}.{name}", "expected a number above 0")
+    return value

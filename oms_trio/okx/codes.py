@@ -1,0 +1,241 @@
+"""The exchange's codes as data: what each one proves about a request. Pure.
+
+A code proves one of a few things, and the same code can mean different steps for an order, a
+cancel, a login and a query; the tables say the first, the functions the second. Codes are
+matched as numbers, never by their text; a detailed code such as ``51008_1001`` counts as its
+first part.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from oms_trio.core.inputs import Verdict
+from oms_trio.core.model import RefusalReason
+
+
+class Proof(Enum):
+    """What a code proves about the request that it answers."""
+
+    DONE = "done"
+    """It succeeded."""
+    TERMINAL = "terminal"
+    """Nothing happened, and the same request would fail again."""
+    RETRYABLE = "retryable"
+    """Nothing happened; the same request may work later."""
+    CLOCK = "clock"
+    """Nothing happened; it may work once the clock offset is measured again."""
+    OPEN = "open"
+    """Nothing is proved: a change must be looked up, a query may be repeated."""
+    UNAVAILABLE = "unavailable"
+    """As ``OPEN``: the exchange or a part of it is down."""
+    DUPLICATE = "duplicate"
+    """An order of this name exists already: to be looked up."""
+    FATAL = "fatal"
+    """Nothing happened, and nothing will until a person has changed something."""
+    GONE = "gone"
+    """The order that the request is about has ended, or never was."""
+
+
+def _codes(text: str) -> tuple[str, ...]:
+    """Spell out a list of codes and ranges (``50017-50023``)."""
+    codes: list[str] = []
+    for item in text.split():
+        first, _, last = item.partition("-")
+        codes += [str(code) for code in range(int(first), int(last or first) + 1)]
+    return tuple(codes)
+
+
+_BY_PROOF: Final = {
+    Proof.DONE: "0",
+    Proof.TERMINAL: """
+        50000 50002 50005 50006 50014 50015 50016 50024 50025 50036 50037 50038
+        51000 51001 51003 51004 51005 51006 51007 51008 51015 51020-51023 51027 51028 51031 51037
+        51101 51105-51107 51112 51116 51119-51121 51127 51131 51136-51138 51148 51150 51169-51171
+        51185-51187 51201-51206 51209-51214
+        51403 51404 51406-51408 51413
+        51500-51502 51506 51508 51511 51512 51514 51521 51522
+        54000 54004 54030 54031 54035 54036 54072
+        59000 59102-59109
+        60012 60013 60018 60019 60027 60028 60033
+        """,
+    Proof.RETRYABLE: """
+        50011 50013 50017-50023 50040 50061
+        51025 51029 51030 51102-51104 51113 51115 51117 51165 51174 51513
+        54008 54012 54047 54048 54094
+        60011 60014
+        """,
+    Proof.CLOCK: "50102 50112",
+    Proof.OPEN: "50004 50042 51054 51149 51412 64007",
+    Proof.UNAVAILABLE: "50001 50026",
+    Proof.DUPLICATE: "50071 51011 51016",
+    Proof.FATAL: """
+        50007 50009 50012 50027-50030 50032 50051 50100 50101 50103-50107 50110 50111 50113 50114
+        50119-50121 51010 51024 51155 54024 54092
+        """,
+    Proof.GONE: "51063 51400-51402 51405 51410 51503 51509 51510 51603",
+}
+
+PROOFS: Final = {code: proof for proof, text in _BY_PROOF.items() for code in _codes(text)}
+
+_RATE_LIMITED: Final = frozenset(_codes("50011 50013 50040 50061"))
+_EXPIRED: Final = frozenset(_codes("50036 50037"))
+
+
+def number_of(code: str) -> str:
+    """Strip the detail of a code: ``51008_1001`` is 51008."""
+    return code.partition("_")[0]
+
+
+def proof_of(code: str) -> Proof | None:
+    """Say what a code proves; None for a code that we do not know."""
+    return PROOFS.get(number_of(code))
+
+
+def is_fatal(code: str) -> bool:
+    """Tell whether trading should stop for a person: key, permission or account is refused."""
+    return proof_of(code) is Proof.FATAL
+
+
+def verdict_of_submit(code: str, *, of_element: bool = True) -> tuple[Verdict, RefusalReason]:
+    """Judge the answer to one order.
+
+    ``of_element`` says that the code stands with this very order (``sCode``). Only then is an
+    unknown code a refusal: as the code of the whole request it proves nothing.
+    """
+    number = number_of(code)
+    return _submit_verdict(number, of_element=of_element), _submit_reason(number)
+
+
+def _submit_verdict(number: str, *, of_element: bool) -> Verdict:
+    match PROOFS.get(number):
+        case Proof.DONE:
+            return Verdict.ACCEPTED
+        case Proof.TERMINAL | Proof.FATAL:
+            return Verdict.REFUSED
+        case Proof.RETRYABLE | Proof.CLOCK:
+            return Verdict.RETRY
+        case Proof.OPEN | Proof.UNAVAILABLE | Proof.DUPLICATE | Proof.GONE:
+            # "Gone" answers a cancel; for a new order it would be evidence of nothing.
+            return Verdict.UNKNOWN
+        case None:
+            # 1 and 2 only point at the elements: alone they prove nothing.
+            refused = of_element and number not in {"", "1", "2"}
+            return Verdict.REFUSED if refused else Verdict.UNKNOWN
+
+
+def _submit_reason(number: str) -> RefusalReason:
+    if number in _RATE_LIMITED:
+        return RefusalReason.RATE_LIMITED
+    if number in _EXPIRED:
+        return RefusalReason.STALE
+    return RefusalReason.EXCHANGE
+
+
+def verdict_of_cancel(code: str) -> Verdict:
+    """Judge the answer to one cancel; to repeat a cancel is safe, so doubt is ``UNKNOWN``."""
+    match proof_of(code):
+        case Proof.DONE:
+            return Verdict.ACCEPTED
+        case Proof.TERMINAL | Proof.FATAL:
+            return Verdict.REFUSED
+        case Proof.RETRYABLE | Proof.CLOCK:
+            return Verdict.RETRY
+        case Proof.GONE:
+            return Verdict.GONE
+        case Proof.OPEN | Proof.UNAVAILABLE | Proof.DUPLICATE | None:
+            return Verdict.UNKNOWN
+
+
+class QueryOutcome(Enum):
+    """What to do after the answer to a query or a setting."""
+
+    OK = "ok"
+    REPEAT = "repeat"
+    """Ask again later."""
+    RESYNC = "resync"
+    """Measure the clock offset again, then ask again."""
+    NOT_FOUND = "not_found"
+    """The exchange knows no such order (51603): certain only after a grace time."""
+    REFUSED = "refused"
+    """The same question will be refused again."""
+    FATAL = "fatal"
+    """Every question will be refused until a person has changed something."""
+
+
+def outcome_of_query(code: str) -> QueryOutcome:
+    """Judge the answer to a query: nothing was to change, so repeating is always safe."""
+    if number_of(code) == "51603":
+        return QueryOutcome.NOT_FOUND
+    match proof_of(code):
+        case Proof.DONE:
+            return QueryOutcome.OK
+        case Proof.RETRYABLE | Proof.OPEN | Proof.UNAVAILABLE:
+            return QueryOutcome.REPEAT
+        case Proof.CLOCK:
+            return QueryOutcome.RESYNC
+        case Proof.FATAL:
+            return QueryOutcome.FATAL
+        case Proof.TERMINAL | Proof.DUPLICATE | Proof.GONE | None:
+            return QueryOutcome.REFUSED
+
+
+class LoginOutcome(Enum):
+    """What to do after a failed login."""
+
+    FINAL = "final"
+    """Stop: a person has to change something."""
+    RESYNC = "resync"
+    """Measure the clock offset again, then log in again."""
+    RETRY = "retry"
+    """Log in again after a back-off."""
+    RETRY_LIMITED = "retry_limited"
+    """Log in again a few times; then it is final."""
+
+
+_CREDENTIALS: Final = "check OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE"
+_ENVIRONMENT: Final = "the key belongs to the other environment: check OKX_DEMO and the key"
+_REGION: Final = "the key is unknown here: check OKX_API_KEY, and OKX_WS_URL for your region"
+
+_LOGIN_ADVICE: Final = {
+    "60004": "the login's timestamp is malformed: report this as a bug",
+    "60005": "check OKX_API_KEY",
+    "60007": "the signature is wrong: check OKX_SECRET_KEY",
+    "60024": "check OKX_PASSPHRASE",
+    "60032": _REGION,
+    "50101": _ENVIRONMENT,
+    "50105": "check OKX_PASSPHRASE",
+    "50110": "this machine's address is not on the key's list: add it, or use another key",
+    "50111": "check OKX_API_KEY",
+    "50113": "the signature is wrong: check OKX_SECRET_KEY",
+    "50119": _REGION,
+}
+
+_LOGIN: Final = {
+    **dict.fromkeys(_codes("60004 60005 60007 60024 60032"), LoginOutcome.FINAL),
+    "60006": LoginOutcome.RESYNC,
+    **dict.fromkeys(_codes("60009 60022 60026"), LoginOutcome.RETRY_LIMITED),
+    **dict.fromkeys(_codes("60011 60014 60023 60031 63999"), LoginOutcome.RETRY),
+}
+
+
+def outcome_of_login(code: str) -> LoginOutcome:
+    """Judge a failed login. Codes of REST appear on the WebSocket too, with the same meaning."""
+    number = number_of(code)
+    if number in _LOGIN:
+        return _LOGIN[number]
+    match PROOFS.get(number):
+        case Proof.FATAL:
+            return LoginOutcome.FINAL
+        case Proof.CLOCK:
+            return LoginOutcome.RESYNC
+        case Proof.RETRYABLE | Proof.OPEN | Proof.UNAVAILABLE:
+            return LoginOutcome.RETRY
+        case _:
+            return LoginOutcome.RETRY_LIMITED
+
+
+def login_advice(code: str) -> str:
+    """Name what a person has to check after a login that was refused with this code."""
+    return _LOGIN_ADVICE.get(number_of(code), _CREDENTIALS)

@@ -1,0 +1,135 @@
+"""What we send on the WebSocket, as text. Pure.
+
+The instrument goes by ``instIdCode`` here, a JSON integer (REST knows it by ``instId``). Orders
+are cross margin in net mode, so ``posSide`` is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from oms_trio.core.effects import PlaceOrder
+from oms_trio.core.model import OrderType, OrdId
+from oms_trio.okx.rows import INST_TYPE, SETTLE_CCY
+from oms_trio.okx.signing import Credentials, login_sign
+
+PING: Final = "ping"
+"""The heartbeat that the exchange understands: this bare text, neither JSON nor a ping frame."""
+
+CHANNELS: Final = frozenset({"orders", "positions", "account"})
+"""What a session must have subscribed before it is of use."""
+
+BATCH_CANCEL_MAX: Final = 20
+"""Elements that the exchange takes in one batch."""
+
+# Anything else, a hyphen above all, is refused with 51000 after it was sent.
+_NAME: Final = re.compile(r"[A-Za-z0-9]{1,32}", re.ASCII)
+_TAG: Final = re.compile(r"[A-Za-z0-9]{0,16}", re.ASCII)
+
+# The fastest period there is; with "0" uplRatio does not move with the market between fills.
+_UPDATE_INTERVAL: Final = '{"updateInterval":"2000"}'
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def encode_login(credentials: Credentials, timestamp_s: int) -> str:
+    """Log in at ``timestamp_s``: Unix seconds on the exchange's clock."""
+    return _text(
+        {
+            "op": "login",
+            "args": [
+                {
+                    "apiKey": credentials.api_key,
+                    "passphrase": credentials.passphrase,
+                    "timestamp": str(timestamp_s),
+                    "sign": login_sign(credentials, timestamp_s),
+                }
+            ],
+        }
+    )
+
+
+def encode_subscribe(inst_id: str, request_id: str) -> str:
+    """Subscribe to every channel of ``CHANNELS`` at once; each is acknowledged on its own."""
+    instrument = {"instType": INST_TYPE, "instId": inst_id}
+    return _text(
+        {
+            "id": _name("id", request_id),
+            "op": "subscribe",
+            "args": [
+                {"channel": "orders", **instrument},
+                {"channel": "positions", **instrument, "extraParams": _UPDATE_INTERVAL},
+                {"channel": "account", "ccy": SETTLE_CCY},
+            ],
+        }
+    )
+
+
+def encode_order(
+    order: PlaceOrder, *, inst_id_code: int, tag: str, exp_time_ms: int, request_id: str
+) -> str:
+    """Place an order. After ``exp_time_ms`` (exchange's clock) it cannot come alive any more.
+
+    Raises:
+        ValueError: a name has characters or a length that the exchange refuses.
+    """
+    if _TAG.fullmatch(tag) is None:
+        raise ValueError(f"tag must be at most 16 letters and digits, not {tag!r}")
+    args: dict[str, str | int] = {
+        "instIdCode": inst_id_code,
+        "tdMode": "cross",
+        "side": order.side.value,
+        "ordType": order.ord_type.value,
+        "sz": plain(order.sz),
+        "clOrdId": _name("clOrdId", order.cl_ord_id),
+        "tag": tag,
+    }
+    if order.ord_type is OrderType.LIMIT:
+        if order.px is None:
+            raise ValueError("a limit order needs a price")
+        args["px"] = plain(order.px)
+    return _text(
+        {
+            "id": _name("id", request_id),
+            "op": "order",
+            "expTime": str(exp_time_ms),
+            "args": [args],
+        }
+    )
+
+
+def encode_cancel(ord_id: OrdId, *, inst_id_code: int, request_id: str) -> str:
+    """Ask for the end of one order."""
+    return _cancel("cancel-order", (ord_id,), inst_id_code, request_id)
+
+
+def encode_batch_cancel(ord_ids: Sequence[OrdId], *, inst_id_code: int, request_id: str) -> str:
+    """Ask for the end of 1 to 20 orders; some may be taken and others refused."""
+    if not 1 <= len(ord_ids) <= BATCH_CANCEL_MAX:
+        raise ValueError(f"a batch has 1 to {BATCH_CANCEL_MAX} elements, not {len(ord_ids)}")
+    return _cancel("batch-cancel-orders", ord_ids, inst_id_code, request_id)
+
+
+def plain(number: Decimal) -> str:
+    """Write a decimal as the exchange reads it: no exponent, no trailing zeros (51150)."""
+    return format(number.normalize(), "f")
+
+
+def _cancel(op: str, ord_ids: Iterable[OrdId], inst_id_code: int, request_id: str) -> str:
+    args = [{"instIdCode": inst_id_code, "ordId": ord_id} for ord_id in ord_ids]
+    return _text({"id": _name("id", request_id), "op": op, "args": args})
+
+
+def _name(field: str, value: str) -> str:
+    if _NAME.fullmatch(value) is None:
+        raise ValueError(f"{field} must be 1 to 32 letters and digits, not {value!r}")
+    return value
+
+
+def _text(message: dict[str, object]) -> str:
+    return _encoder.encode(message).decode()
