@@ -9,8 +9,10 @@ are rare (a lost push) and last one REST round trip.
     missing = 0    book the held fills, in execution order over all orders
     missing > 0    ask for the order's fills; when the exchange cannot tell after some tries, one
                    fill for the gap is derived from avgPx x accFillSz
-    missing < 0    matches were merged in a push, or a derived fill is told after all: ask; then
-                   the oldest held fills, which are contained in what is booked, are dropped
+
+Only order reports say how much has filled; fills told by query just close gaps. A query may be
+newer than the pushes, and what it tells beyond them is left for its own push: another order's
+push may be on its way that comes before it.
 """
 
 from __future__ import annotations
@@ -34,37 +36,28 @@ GAP_PATIENCE_NS = 10_000_000_000
 
 def take_report(orders: Orders, order: OrderInfo, report: OrderReport) -> None:
     """Note what a report says: size, state, growth and the fill it is about."""
-    before = order.acc_fill_sz
     orders.learn(order, report)
     orders.move(order, report.state)
     order.in_doubt = order.unsent = order.asked = False
     order.retry_due_ns = None
     if report.fill is not None and report.acc_fill_sz > order.filled_size:
         orders.hold(order, report.fill)
-    if order.acc_fill_sz > before and order.missing:
-        orders.waiting[order.cl_ord_id] = None
 
 
-def take_fills(orders: Orders, order: OrderInfo, fills: Iterable[Fill], *, whole: bool) -> None:
-    """Note fills told by query; ``whole`` when they are all that the exchange has of the order.
+def take_fills(orders: Orders, order: OrderInfo, fills: Iterable[Fill]) -> None:
+    """Close the gap of an order, as far as it has one, with fills told by query."""
+    for fill in in_execution_order(fills):
+        orders.hold(order, fill)
 
-    A match told by query replaces the same match told by push. What only a push has told is
-    kept: the query may be older.
-    """
-    rows = [fill for fill in fills if fill.trade_id is not None]
-    if whole:
-        orders.grow(order, sum((fill.sz for fill in rows), ZERO))
-        order.gap_asked += 1
-    if order.filled_size < order.acc_fill_sz:
-        for fill in rows:
-            orders.hold(order, fill)
-    if not whole:
+
+def take_fills_answer(orders: Orders, order: OrderInfo, fills: Iterable[Fill], at_ns: int) -> None:
+    """Note all that the exchange can tell of an order's fills; derive what it can not."""
+    take_fills(orders, order, fills)
+    if not order.missing:
         return
-    while order.missing < 0:
-        oldest = in_execution_order(order.held.values())[0]
-        assert oldest.trade_id is not None
-        del order.held[oldest.trade_id]
-    if order.missing > 0 and order.gap_asked >= GAP_TRIES:
+    order.gap_asked += 1
+    order.gap_due_ns = at_ns + GAP_PAUSE_NS
+    if order.gap_asked >= GAP_TRIES:
         order.derived = _derive(order)
 
 
@@ -86,7 +79,7 @@ def _derive(order: OrderInfo) -> Fill:
 def release(orders: Orders) -> list[Fill]:
     """Take out all held fills in execution order, or none while any order has a gap."""
     waiting = [order for name in orders.waiting if (order := orders.find(name)) is not None]
-    if any(order.missing and order.derived is None for order in waiting):
+    if any(order.missing for order in waiting):
         return []
     orders.waiting.clear()
     fills: list[Fill] = []

@@ -11,9 +11,10 @@ counts. ``rejected`` is our inference (a refusal, or no trace of the order after
 evidence of the order overrules it. An order leaves the deque when it has ended *and* its fills
 are booked; a bounded number of ended orders stays findable for late reports.
 
-Fills are booked by size: an order is told to have filled ``acc`` contracts, has ``booked`` some,
-and ``held`` those that are told but wait for an earlier one. What would take ``booked`` above
-``acc`` is contained in what was booked already (a repeat, or matches merged in one push).
+Fills are booked by size: an order is told to have filled ``acc_fill_sz`` contracts, has
+``filled_size`` of them booked, and ``held`` those that are told but wait for an earlier one. What
+would take it above ``acc_fill_sz`` is contained in what was booked: a repeat, or matches that
+were merged in one push.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class OrderInfo:
     acc_fill_sz: Decimal = ZERO
     acc_cost: Decimal | None = None
     u_time_ms: int = 0
-    booked: set[TradeId] = attrs.Factory(set)
+    last_trade_id: TradeId | None = None
     held: dict[TradeId, Fill] = attrs.Factory(dict)
     derived: Fill | None = None
     gap_asked: int = 0
@@ -121,6 +122,8 @@ class OrderInfo:
     def missing(self) -> Decimal:
         """Contracts that are told to have filled and are neither booked nor held."""
         told = sum((fill.sz for fill in self.held.values()), ZERO) if self.held else ZERO
+        if self.derived is not None:
+            told += self.derived.sz
         return self.acc_fill_sz - self.filled_size - told
 
     @property
@@ -195,19 +198,20 @@ class Orders:
         if report.acc_fill_sz > order.acc_fill_sz:
             order.acc_fill_sz = report.acc_fill_sz
             order.acc_cost = None if report.avg_px is None else report.avg_px * report.acc_fill_sz
-        self.exposure[order.side] += order.exposure - before
-
-    def grow(self, order: OrderInfo, acc_fill_sz: Decimal) -> None:
-        """Note that at least this much has filled, told by the fills themselves."""
-        before = order.exposure
-        order.acc_fill_sz = max(order.acc_fill_sz, acc_fill_sz)
+            self.waiting[order.cl_ord_id] = None
         self.exposure[order.side] += order.exposure - before
 
     def hold(self, order: OrderInfo, fill: Fill) -> None:
-        """Keep a fill that is told until everything before it is booked."""
-        if fill.trade_id is not None and fill.trade_id not in order.booked:
-            order.held[fill.trade_id] = fill
-            self.waiting[order.cl_ord_id] = None
+        """Keep a fill that is told until everything before it is booked.
+
+        An order's fills are booked in the order of their growing trade ids, so one at or below
+        the last is contained in what is booked; so is one that does not fit into what is missing.
+        """
+        last, told = order.last_trade_id, fill.trade_id
+        if told is None or (last is not None and told <= last) or told in order.held:
+            return
+        if fill.sz <= order.missing:
+            order.held[told] = fill
 
     def book(self, order: OrderInfo, fill: Fill) -> None:
         """Count a fill, once."""
@@ -216,7 +220,7 @@ class Orders:
         order.filled_cost += fill.px * fill.sz
         order.acc_fill_sz = max(order.acc_fill_sz, order.filled_size)
         if fill.trade_id is not None:
-            order.booked.add(fill.trade_id)
+            order.last_trade_id = fill.trade_id
         self.changed[order.cl_ord_id] = None
         self.exposure[order.side] += order.exposure - before
 

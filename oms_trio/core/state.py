@@ -97,7 +97,7 @@ class TradeState:
 
     def digest(self) -> str:
         """Return a hash over the whole state; equal digests mean equal states."""
-        return sha256(repr(attrs.asdict(self, value_serializer=_canonical)).encode()).hexdigest()
+        return sha256(repr(attrs.asdict(self)).encode()).hexdigest()
 
     def _dispatch(self, event: Input, do: Callable[[Effect], None]) -> None:  # noqa: C901, PLR0912 - the table of inputs
         match event:
@@ -122,8 +122,7 @@ class TradeState:
                 self._take_lookup(event, do)
             case FillsAnswer():
                 if (order := self.orders.find(None, event.ord_id)) is not None:
-                    fills.take_fills(self.orders, order, event.fills, whole=True)
-                    order.gap_due_ns = event.at_ns + fills.GAP_PAUSE_NS
+                    fills.take_fills_answer(self.orders, order, event.fills, event.at_ns)
                     self._book(event.at_ns, do)
             case Snapshot():
                 self._take_snapshot(event, do)
@@ -322,7 +321,7 @@ class TradeState:
             self._take_report(report)
         for fill in snapshot.fills:
             if (order := self.orders.find(None, fill.ord_id)) is not None:
-                fills.take_fills(self.orders, order, (fill,), whole=False)
+                fills.take_fills(self.orders, order, (fill,))
         for name in snapshot.missing:
             self._take_lookup(LookupAnswer(snapshot.at_ns, snapshot.asked_at_ns, name, None), do)
         self._book(snapshot.at_ns, do)
@@ -335,7 +334,3 @@ class TradeState:
             ageing.cancel_excess(self.orders, self.rules, now_ns, do)
         if self.sync.check_due(now_ns):
             self._request_snapshot(now_ns, do)
-
-
-def _canonical(_owner: object, _field: object, value: object) -> object:
-    return sorted(value) if isinstance(value, set) else value
