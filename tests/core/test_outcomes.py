@@ -1,0 +1,403 @@
+"""Submits and cancels: three outcomes, evidence before conclusions, one order per action."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import attrs
+import pytest
+
+from oms_trio.core.effects import (
+    CancelOrders,
+    LookUpOrder,
+    PlaceOrder,
+    PublishRefusal,
+    SettleDelivery,
+)
+from oms_trio.core.inputs import (
+    CancelAnswer,
+    Drain,
+    LookupAnswer,
+    OrderAnswer,
+    OrderUpdate,
+    Verdict,
+)
+from oms_trio.core.model import (
+    CancelState,
+    ClOrdId,
+    OrderState,
+    OrderType,
+    OrdId,
+    RefusalReason,
+    Side,
+)
+from oms_trio.core.orders import MOVES, OrderInfo
+from oms_trio.core.state import TradeState
+from tests.core.desk import RULES, SECOND, Desk, VenueOrder
+
+
+@pytest.fixture
+def desk() -> Desk:
+    desk = Desk()
+    desk.start(balance="10000")
+    return desk
+
+
+def answer(
+    desk: Desk,
+    verdict: Verdict,
+    *,
+    ord_id: str | None = None,
+    code: str = "",
+    detail: str = "",
+    reason: RefusalReason = RefusalReason.EXCHANGE,
+) -> None:
+    name = desk.last(PlaceOrder).cl_ord_id
+    named = None if ord_id is None else OrdId(ord_id)
+    desk.feed(OrderAnswer(desk.now, name, verdict, named, code, detail, reason))
+
+
+def info(desk: Desk, name: ClOrdId) -> OrderInfo:
+    order = desk.state.orders.find(name)
+    assert order is not None
+    return order
+
+
+def absent(desk: Desk, asked_at_ns: int | None = None) -> None:
+    name = desk.last(LookUpOrder).cl_ord_id
+    desk.feed(LookupAnswer(desk.now, desk.now if asked_at_ns is None else asked_at_ns, name, None))
+
+
+def found(desk: Desk, ord_id: str = "X") -> VenueOrder:
+    sent = desk.last(PlaceOrder)
+    order = VenueOrder(OrdId(ord_id), sent.cl_ord_id, sent.side, sent.sz, sent.px)
+    desk.orders[order.ord_id] = order
+    return order
+
+
+def test_action_becomes_the_order_of_the_example(desk: Desk) -> None:
+    desk.act(7, price="-0.25", volume="3", mid="67000.00")
+    sent = desk.last(PlaceOrder)
+    assert (sent.side, sent.ord_type) == (Side.BUY, OrderType.LIMIT)
+    assert (sent.px, sent.sz) == (Decimal("66983.2"), Decimal("4.5"))
+    assert sent.expires_at_ns == desk.now + 5 * SECOND
+    assert desk.all(SettleDelivery)[-1].dead_letter is None
+
+
+def test_order_name_holds_the_state_id_and_fits_the_exchange(desk: Desk) -> None:
+    """1 to 32 letters and digits, no hyphen: the exchange refuses others with 51000."""
+    for state_id in (0, 7, 4294967295):
+        desk.now += 1
+        desk.act(state_id, volume="0.01")
+        name = desk.last(PlaceOrder).cl_ord_id
+        assert name.isalnum()
+        assert name.isascii()
+        assert len(name) <= 32
+        assert int(name[3:11], 16) == state_id
+
+
+def test_refused_submit_is_told_and_frees_its_exposure(desk: Desk) -> None:
+    desk.act(7)
+    answer(desk, Verdict.REFUSED, code="51008", detail="no margin")
+    refusal = desk.last(PublishRefusal)
+    assert (refusal.state_id, refusal.reason) == (7, RefusalReason.EXCHANGE)
+    assert "51008" in refusal.detail
+    assert desk.state.orders.exposure[Side.BUY] == 0
+    assert not desk.state.orders.open
+
+
+def test_accepted_submit_waits_for_the_report(desk: Desk) -> None:
+    desk.act()
+    answer(desk, Verdict.ACCEPTED, ord_id="X")
+    name = desk.last(PlaceOrder).cl_ord_id
+    assert info(desk, name).order_state is OrderState.PENDING
+    assert info(desk, name).has_okx_id
+    desk.feed(OrderUpdate(desk.now, found(desk).report()))
+    assert info(desk, name).order_state is OrderState.LIVE
+
+
+def test_report_before_the_ack_of_its_own_order(desk: Desk) -> None:
+    desk.act()
+    order = found(desk)
+    desk.feed(OrderUpdate(desk.now, desk.match(order, order.sz, "66983.2")))
+    answer(desk, Verdict.ACCEPTED, ord_id="X")
+    assert desk.state.book.position == order.sz
+    assert len(desk.told) == 1
+    assert not desk.state.orders.open
+
+
+def test_send_exception_is_not_a_failure(desk: Desk) -> None:
+    """A submit of unknown outcome keeps its exposure, is looked up, and its fill counts."""
+    desk.act()
+    answer(desk, Verdict.UNKNOWN, detail="socket lost")
+    assert not desk.all(PublishRefusal)
+    assert desk.state.orders.exposure[Side.BUY] == Decimal("4.5")
+    assert desk.last(LookUpOrder).cl_ord_id == desk.last(PlaceOrder).cl_ord_id
+    order = found(desk)
+    desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, order.report()))
+    desk.fill(order, "4.5", "66983.2")
+    assert desk.state.book.position == Decimal("4.5")
+    assert not desk.all(PublishRefusal)
+
+
+def test_unknown_is_never_settled_by_a_timer(desk: Desk) -> None:
+    """An hour without an answer to the look-ups changes nothing."""
+    desk.act()
+    answer(desk, Verdict.UNKNOWN)
+    for _ in range(360):
+        desk.tick(10)
+    assert desk.state.orders.exposure[Side.BUY] == Decimal("4.5")
+    assert not desk.all(PublishRefusal)
+
+
+def test_absence_counts_only_when_asked_after_the_expiry(desk: Desk) -> None:
+    desk.act()
+    answer(desk, Verdict.UNKNOWN)
+    absent(desk)
+    desk.tick(4)
+    absent(desk)
+    desk.tick(60)
+    absent(desk, asked_at_ns=desk.now - 59 * SECOND)
+    assert not desk.all(PublishRefusal)
+    absent(desk)
+    assert desk.last(PublishRefusal).reason is RefusalReason.EXCHANGE
+    assert desk.state.orders.exposure[Side.BUY] == 0
+
+
+def test_evidence_overrules_an_inferred_rejection(desk: Desk) -> None:
+    desk.act()
+    answer(desk, Verdict.UNKNOWN)
+    desk.tick(60)
+    absent(desk)
+    assert desk.all(PublishRefusal)
+    order = found(desk)
+    desk.feed(OrderUpdate(desk.now, order.report()))
+    assert desk.state.orders.exposure[Side.BUY] == order.sz
+    desk.fill(order, "4.5", "66983.2")
+    assert desk.state.book.position == Decimal("4.5")
+    assert desk.state.orders.exposure[Side.BUY] == 0
+
+
+def test_rate_limited_submit_is_sent_again_while_its_action_is_fresh(desk: Desk) -> None:
+    desk.act()
+    answer(desk, Verdict.RETRY, code="50011", reason=RefusalReason.RATE_LIMITED)
+    assert len(desk.all(PlaceOrder)) == 1
+    desk.tick(1.1)
+    first, second = desk.all(PlaceOrder)
+    assert first == second
+    desk.tick(3)
+    answer(desk, Verdict.RETRY, code="50011", reason=RefusalReason.RATE_LIMITED)
+    assert desk.last(PublishRefusal).reason is RefusalReason.RATE_LIMITED
+    assert desk.state.orders.exposure[Side.BUY] == 0
+
+
+def test_accepted_order_without_any_report_is_looked_up(desk: Desk) -> None:
+    desk.act()
+    answer(desk, Verdict.ACCEPTED, ord_id="X")
+    desk.tick(4)
+    assert not desk.all(LookUpOrder)
+    desk.tick(2)
+    assert desk.all(LookUpOrder)
+
+
+def test_redelivered_action_that_is_known_is_only_settled(desk: Desk) -> None:
+    desk.act(7, body=b"same")
+    desk.act(7, body=b"same", redelivered=True)
+    assert len(desk.all(PlaceOrder)) == 1
+    assert len(desk.all(SettleDelivery)) == 2
+
+
+def test_same_bytes_again_are_a_new_action(desk: Desk) -> None:
+    """Agents restart their state ids: only the broker's flag makes equal bytes a repeat."""
+    desk.act(7, body=b"same", volume="0.01")
+    desk.act(7, body=b"same", volume="0.01")
+    first, second = desk.all(PlaceOrder)
+    assert first.cl_ord_id != second.cl_ord_id
+
+
+def test_same_bytes_flagged_long_after_are_a_new_action(desk: Desk) -> None:
+    """The queue drops a message after the action's age, so this cannot be the old one."""
+    desk.act(7, body=b"same", volume="0.01")
+    desk.tick(60)
+    desk.act(7, body=b"same", volume="0.01", redelivered=True)
+    assert desk.last(LookUpOrder).cl_ord_id != desk.all(PlaceOrder)[0].cl_ord_id
+
+
+def test_same_message_id_is_the_same_action_even_without_the_flag(desk: Desk) -> None:
+    desk.act(7, body=b"same", message_id="m1")
+    desk.act(7, body=b"same", message_id="m1")
+    assert len(desk.all(PlaceOrder)) == 1
+
+
+def test_unknown_redelivery_is_looked_up_before_it_may_be_sent(desk: Desk) -> None:
+    """Just after a start, what the earlier process sent may still come alive: never send then."""
+    desk.act(7, redelivered=True)
+    assert not desk.all(PlaceOrder)
+    absent(desk)
+    for _ in range(10):
+        desk.tick(1)
+        absent(desk)
+    assert not desk.all(PlaceOrder)
+    assert desk.last(PublishRefusal).reason is RefusalReason.STALE
+
+
+def test_unknown_redelivery_in_a_settled_process_is_sent_after_one_look(desk: Desk) -> None:
+    desk.tick(60)
+    desk.act(7, redelivered=True)
+    assert not desk.all(PlaceOrder)
+    absent(desk)
+    assert desk.last(PlaceOrder).cl_ord_id == desk.last(LookUpOrder).cl_ord_id
+
+
+def test_unknown_redelivery_that_exists_is_adopted(desk: Desk) -> None:
+    desk.act(7, redelivered=True)
+    name = desk.last(LookUpOrder).cl_ord_id
+    order = VenueOrder(OrdId("X"), name, Side.BUY, Decimal(9), Decimal(67000))
+    desk.orders[order.ord_id] = order
+    desk.feed(LookupAnswer(desk.now, desk.now, name, order.report()))
+    desk.fill(order, "9", "67000")
+    assert not desk.all(PlaceOrder)
+    assert desk.state.book.position == 9
+
+
+def test_expired_action_is_told_and_goes_to_the_dead_letters(desk: Desk) -> None:
+    desk.act(7, received_ns=desk.now - 6 * SECOND)
+    assert desk.last(SettleDelivery).dead_letter == "expired"
+    assert desk.last(PublishRefusal).reason is RefusalReason.STALE
+
+
+def test_action_before_the_first_reconciliation_is_refused() -> None:
+    desk = Desk()
+    desk.act(7)
+    assert desk.last(PublishRefusal).reason is RefusalReason.NOT_READY
+    assert not desk.all(PlaceOrder)
+
+
+def test_drain_ends_when_nothing_is_in_flight(desk: Desk) -> None:
+    desk.act()
+    assert not [effect for effect in desk.feed(Drain(desk.now)) if "Drained" in repr(effect)]
+    answer(desk, Verdict.ACCEPTED, ord_id="X")
+    assert "Drained" in repr(desk.effects[-1])
+    desk.act(8)
+    assert desk.last(PublishRefusal).reason is RefusalReason.NOT_READY
+
+
+# The state table
+
+
+@pytest.mark.parametrize("ended", [OrderState.FILLED, OrderState.CANCELED])
+def test_first_terminal_state_counts(ended: OrderState) -> None:
+    assert not MOVES[ended]
+
+
+def test_live_after_partially_filled_changes_nothing(desk: Desk) -> None:
+    order = desk.place("A", Side.BUY, "3")
+    live = order.report()
+    desk.fill(order, "1", "67000")
+    desk.feed(OrderUpdate(desk.now, live))
+    held = info(desk, order.cl_ord_id)
+    assert held.order_state is OrderState.PARTIALLY_FILLED
+    assert held.acc_fill_sz == 1
+
+
+def test_order_information_as_the_mission_lists_it(desk: Desk) -> None:
+    order = desk.place("A", Side.BUY, "4", px="67000")
+    desk.fill(order, "1", "66990")
+    assert info(desk, order.cl_ord_id).okx_order_id == "A"
+    assert info(desk, order.cl_ord_id).has_okx_id
+    assert info(desk, order.cl_ord_id).volume == 4
+    assert info(desk, order.cl_ord_id).filled_size == 1
+    assert info(desk, order.cl_ord_id).avg_fill_price == 66990
+    assert not info(desk, order.cl_ord_id).is_filled
+    assert info(desk, order.cl_ord_id).execution_percentage == 25.0
+    assert info(desk, order.cl_ord_id).order_state is OrderState.PARTIALLY_FILLED
+
+
+def test_orders_placed_by_hand_are_left_alone(desk: Desk) -> None:
+    hand = VenueOrder(OrdId("H"), ClOrdId(""), Side.BUY, Decimal(5), Decimal(67000))
+    desk.feed(OrderUpdate(desk.now, attrs.evolve(hand.report(), tag="")))
+    assert not desk.state.orders.open
+    assert desk.state.foreign_reports == 1
+
+
+# Old orders
+
+
+def aged(max_open: int = 300, max_age_s: int | None = None) -> Desk:
+    rules = attrs.evolve(
+        RULES,
+        max_open_orders=max_open,
+        max_order_age_ns=None if max_age_s is None else max_age_s * SECOND,
+    )
+    desk = Desk(TradeState(rules))
+    desk.start()
+    return desk
+
+
+def test_oldest_orders_beyond_the_limit_get_one_cancel_request() -> None:
+    desk = aged(max_open=2)
+    placed = [desk.place(f"A{n}", Side.BUY, "1") for n in range(4)]
+    asked = [name for effect in desk.all(CancelOrders) for name, _ in effect.orders]
+    assert asked == [placed[0].cl_ord_id, placed[1].cl_ord_id]
+
+
+def test_orders_past_their_age_are_cancelled_together() -> None:
+    desk = aged(max_age_s=60)
+    placed = [desk.place(f"A{n}", Side.BUY, "1") for n in range(3)]
+    desk.tick(59)
+    assert not desk.all(CancelOrders)
+    desk.tick(2)
+    assert [name for name, _ in desk.last(CancelOrders).orders] == [o.cl_ord_id for o in placed]
+    assert len(desk.all(CancelOrders)) == 1
+
+
+def test_old_order_that_fills_during_its_cancel_counts() -> None:
+    desk = aged(max_age_s=60)
+    order = desk.place("A", Side.BUY, "1")
+    desk.tick(61)
+    assert info(desk, order.cl_ord_id).cancel_state is CancelState.REQUESTED
+    desk.feed(CancelAnswer(desk.now, order.cl_ord_id, Verdict.ACCEPTED))
+    desk.fill(order, "1", "67000")
+    assert desk.state.book.position == 1
+    assert info(desk, order.cl_ord_id).order_state is OrderState.FILLED
+
+
+def test_cancel_is_confirmed_by_the_report_alone() -> None:
+    desk = aged(max_age_s=60)
+    order = desk.place("A", Side.BUY, "1")
+    desk.tick(61)
+    desk.feed(CancelAnswer(desk.now, order.cl_ord_id, Verdict.ACCEPTED))
+    assert info(desk, order.cl_ord_id).cancel_state is CancelState.REQUESTED
+    assert desk.state.orders.exposure[Side.BUY] == 1
+    order.state = OrderState.CANCELED
+    desk.feed(OrderUpdate(desk.now, order.report()))
+    assert info(desk, order.cl_ord_id).cancel_state is CancelState.CONFIRMED
+    assert desk.state.orders.exposure[Side.BUY] == 0
+
+
+def test_cancel_of_a_gone_order_asks_how_it_ended_and_does_not_loop() -> None:
+    """51400 resolves, it does not retry: one look-up, and the answer ends it."""
+    desk = aged(max_age_s=60)
+    order = desk.place("A", Side.BUY, "1")
+    desk.tick(61)
+    desk.feed(CancelAnswer(desk.now, order.cl_ord_id, Verdict.GONE, "51400"))
+    assert desk.last(LookUpOrder).cl_ord_id == order.cl_ord_id
+    desk.match(order, "1", "67000")
+    desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, order.report()))
+    desk.answer_fills()
+    assert desk.state.book.position == 1
+    for _ in range(100):
+        desk.tick(1)
+    assert len(desk.all(CancelOrders)) == 1
+
+
+def test_refused_cancel_is_kept_and_tried_again_later() -> None:
+    desk = aged(max_age_s=60)
+    order = desk.place("A", Side.BUY, "1")
+    desk.tick(61)
+    desk.feed(CancelAnswer(desk.now, order.cl_ord_id, Verdict.REFUSED, "51403"))
+    assert info(desk, order.cl_ord_id).cancel_state is CancelState.REFUSED
+    desk.tick(5)
+    assert len(desk.all(CancelOrders)) == 1
+    desk.tick(10)
+    assert len(desk.all(CancelOrders)) == 2

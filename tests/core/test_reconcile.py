@@ -1,0 +1,258 @@
+"""The exchange's state and ours: merged without undoing anything, judged with patience."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import attrs
+import pytest
+
+from oms_trio.core.effects import Alert, PlaceOrder, PublishRefusal, Readiness, RequestSnapshot
+from oms_trio.core.identity import order_name
+from oms_trio.core.inputs import (
+    AccountUpdate,
+    LinkDown,
+    LinkUp,
+    OrderAnswer,
+    OrderUpdate,
+    Started,
+    Verdict,
+)
+from oms_trio.core.model import OrderState, OrdId, PositionReport, Side, StateId, TradeId
+from tests.core.desk import SECOND, Desk, VenueOrder
+
+
+@pytest.fixture
+def desk() -> Desk:
+    desk = Desk()
+    desk.start()
+    return desk
+
+
+def held(desk: Desk, pos: str) -> PositionReport:
+    return PositionReport(Decimal(pos), None, None, TradeId(desk.trade_id), desk.trade_id)
+
+
+def test_ready_only_after_the_first_reconciliation() -> None:
+    desk = Desk()
+    desk.feed(Started(desk.now))
+    desk.feed(LinkUp(desk.now))
+    assert not desk.state.ready
+    assert not desk.all(Readiness)
+    desk.snapshot()
+    assert desk.last(Readiness).ready
+
+
+def test_lost_link_stops_actions_until_it_is_reconciled_again(desk: Desk) -> None:
+    desk.feed(LinkDown(desk.now, "cut"))
+    assert not desk.last(Readiness).ready
+    desk.act()
+    assert "cut" in desk.last(PublishRefusal).detail
+    desk.feed(LinkUp(desk.now))
+    assert not desk.state.ready
+    desk.snapshot()
+    assert desk.state.ready
+
+
+def test_fills_missed_while_away_come_in_execution_order_once(desk: Desk) -> None:
+    a, b = desk.place("A", Side.BUY, "2"), desk.place("B", Side.SELL, "2")
+    desk.fill(a, "1", "67000")
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.match(b, "1", "67010")
+    desk.match(a, "1", "67005")
+    desk.feed(LinkUp(desk.now))
+    late = desk.match(b, "1", "67020")
+    desk.feed(OrderUpdate(desk.now, late))
+    assert len(desk.told) == 1
+    rows = tuple(reversed(a.fills + b.fills))
+    desk.snapshot(orders=(a.report(), b.report()), fills=rows)
+    kinds = [(kind, name) for kind, name, _, _ in desk.told]
+    assert kinds == [
+        ("execution", "A"),
+        ("execution", "B"),
+        ("closure", "B"),
+        ("execution", "A"),
+        ("execution", "B"),
+        ("closure", "B"),
+    ]
+    assert desk.state.ready
+    assert not desk.state.orders.open
+
+
+def test_push_older_than_the_snapshot_changes_nothing(desk: Desk) -> None:
+    a = desk.place("A", Side.BUY, "2")
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(LinkUp(desk.now))
+    first = desk.match(a, "1", "67000")
+    desk.feed(OrderUpdate(desk.now, first))
+    desk.match(a, "1", "67000")
+    desk.snapshot(orders=(a.report(),), fills=tuple(a.fills), position=held(desk, "2"))
+    assert desk.state.book.position == 2
+    assert desk.state.ready
+
+
+def test_snapshot_asked_before_a_fill_landed_does_not_undo_it(desk: Desk) -> None:
+    """The light check's answer is older than a push: nothing is taken back, nothing is judged."""
+    a = desk.place("A", Side.BUY, "2")
+    desk.tick(61)
+    request = desk.last(RequestSnapshot).request
+    old = a.report()
+    desk.fill(a, "2", "67000")
+    assert desk.last(RequestSnapshot).request == request
+    desk.snapshot(orders=(old,), position=None, asked_at_ns=desk.now - SECOND)
+    assert desk.state.book.position == 2
+    assert desk.state.ready
+    assert not desk.all(Alert)
+
+
+def test_fill_that_no_push_told_is_found_by_the_check(desk: Desk) -> None:
+    a = desk.place("A", Side.BUY, "2")
+    desk.match(a, "2", "67000")
+    desk.position("2")
+    desk.tick(2)
+    assert len(desk.all(RequestSnapshot)) == 1
+    desk.tick(2)
+    assert len(desk.all(RequestSnapshot)) == 2
+    assert desk.last(RequestSnapshot).look_up == (a.cl_ord_id,)
+    desk.snapshot(orders=(a.report(),), fills=tuple(a.fills), position=held(desk, "2"))
+    assert desk.state.book.position == 2
+    assert len(desk.told) == 1
+    assert desk.state.ready
+
+
+def test_unexplained_position_stops_new_orders_and_names_both_numbers(desk: Desk) -> None:
+    """Somebody traded by hand: bounded tries, then an alert, then orders stay stopped."""
+    desk.fill(desk.place("A", Side.BUY, "2"), "2", "67000")
+    desk.trade_id += 1
+    desk.position("7")
+    for _ in range(60):
+        asked = len(desk.all(RequestSnapshot))
+        desk.tick(1)
+        if len(desk.all(RequestSnapshot)) > asked:
+            desk.snapshot(position=held(desk, "7"))
+    (alert,) = desk.all(Alert)
+    assert alert.event == "position_unexplained"
+    assert "7" in alert.detail
+    assert "2" in alert.detail
+    assert not desk.state.ready
+    placed = len(desk.all(PlaceOrder))
+    desk.act()
+    assert len(desk.all(PlaceOrder)) == placed
+    assert len(desk.all(RequestSnapshot)) < 15
+
+
+def test_position_that_is_explained_again_resumes(desk: Desk) -> None:
+    desk.trade_id += 1
+    desk.position("7")
+    desk.tick(4)
+    desk.snapshot(position=held(desk, "7"))
+    assert not desk.state.ready
+    desk.trade_id += 1
+    desk.position("0")
+    assert desk.state.ready
+
+
+def test_no_answer_is_never_flat(desk: Desk) -> None:
+    """A failed query brings no snapshot at all: nothing changes, however long it takes."""
+    desk.fill(desk.place("A", Side.BUY, "2"), "2", "67000")
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(LinkUp(desk.now))
+    for _ in range(600):
+        desk.tick(1)
+    assert desk.state.book.position == 2
+    assert not desk.state.ready
+
+
+def test_answer_to_an_older_request_is_ignored(desk: Desk) -> None:
+    stale = desk.last(RequestSnapshot)
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(LinkUp(desk.now))
+    assert desk.last(RequestSnapshot).request != stale.request
+    desk.effects.append(stale)
+    desk.snapshot()
+    assert not desk.state.ready
+
+
+def test_order_of_ours_that_the_disk_does_not_know_is_adopted(desk: Desk) -> None:
+    """Sent just before a crash: its name leads back to the action, its fills count."""
+    name = order_name(StateId(77), b"lost")
+    order = VenueOrder(OrdId("L"), name, Side.SELL, Decimal(3), Decimal(67000))
+    desk.orders[order.ord_id] = order
+    desk.match(order, "1", "67000")
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(LinkUp(desk.now))
+    desk.snapshot(orders=(order.report(),), fills=tuple(order.fills), position=held(desk, "-1"))
+    assert desk.state.ready
+    assert desk.told == [("execution", "L", (), 0.0)]
+    (info,) = desk.state.orders
+    assert info.state_id == 77
+    assert info.exposure == 2
+
+
+def test_order_missing_on_the_exchange_without_fills_was_cancelled(desk: Desk) -> None:
+    """The exchange forgets an unfilled cancelled order after two hours."""
+    a = desk.place("A", Side.BUY, "2")
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.tick(3 * 3600)
+    desk.feed(LinkUp(desk.now))
+    desk.snapshot(missing=(a.cl_ord_id,))
+    info = desk.state.orders.find(a.cl_ord_id)
+    assert info is not None
+    assert info.order_state is OrderState.CANCELED
+    assert desk.state.orders.exposure[Side.BUY] == 0
+
+
+def test_order_just_accepted_is_not_declared_gone_by_a_lagging_query(desk: Desk) -> None:
+    a = desk.place("A", Side.BUY, "2")
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(LinkUp(desk.now))
+    desk.snapshot(missing=(a.cl_ord_id,))
+    assert desk.state.orders.exposure[Side.BUY] == 2
+
+
+def test_restart_puts_unanswered_submits_in_doubt(desk: Desk) -> None:
+    desk.act()
+    desk.feed(Started(desk.now))
+    (order,) = desk.state.orders
+    assert order.in_doubt
+    desk.feed(LinkUp(desk.now))
+    assert desk.last(RequestSnapshot).look_up == (order.cl_ord_id,)
+
+
+def test_change_over_between_two_sessions_does_not_stop_actions(desk: Desk) -> None:
+    """Ahead of an upgrade the second session is reconciled while the first still serves."""
+    desk.feed(LinkUp(desk.now))
+    assert desk.state.ready
+    a = desk.place("A", Side.BUY, "1")
+    desk.fill(a, "1", "67000")
+    desk.snapshot(orders=(a.report(),), fills=tuple(a.fills), position=held(desk, "1"))
+    assert desk.state.ready
+    assert desk.state.book.position == 1
+
+
+def test_balance_follows_the_newest_word(desk: Desk) -> None:
+    desk.feed(AccountUpdate(desk.now, Decimal(5000), 100))
+    desk.feed(AccountUpdate(desk.now, Decimal(4000), 99))
+    assert desk.state.balance == 5000
+    desk.tick(61)
+    desk.snapshot(balance="1")
+    assert desk.state.balance == 5000
+
+
+def test_drawdown_of_the_snapshot_counts(desk: Desk) -> None:
+    desk.fill(desk.place("A", Side.BUY, "1"), "1", "67000")
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(LinkUp(desk.now))
+    desk.snapshot(position=attrs.evolve(held(desk, "1"), upl_ratio=-0.3))
+    assert desk.state.book.trade is not None
+    assert desk.state.book.trade.max_drawdown == -0.3
+
+
+def test_answers_after_the_link_fell_settle_their_orders(desk: Desk) -> None:
+    desk.act()
+    name = desk.last(PlaceOrder).cl_ord_id
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(OrderAnswer(desk.now, name, Verdict.UNKNOWN))
+    (order,) = desk.state.orders
+    assert order.in_doubt
+    assert not desk.all(PublishRefusal)
