@@ -1,0 +1,180 @@
+"""A broker inside the process: for the demo, for simulation and for tests.
+
+It behaves as RabbitMQ does towards us where it matters: prefetch, redelivery, expiry,
+dead letters, outages and lost confirms. It has no threads and no randomness, and reads time
+from Trio's clock alone, so a simulation under a jumping clock repeats exactly.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+import trio
+
+from oms_trio.amqp.model import BrokerUnavailable, Delivery, Outgoing
+
+_tags: Final = itertools.count(1)
+
+
+@attrs.frozen
+class DeadLetter:
+    """A message that could not be used, and why (``expired`` when nobody took it in time)."""
+
+    body: bytes
+    message_id: str | None
+    reason: str
+
+
+@attrs.frozen
+class _Queued:
+    body: bytes
+    message_id: str | None
+    expires_at: float
+    redelivered: bool = False
+
+
+@attrs.define
+class MemoryBroker:
+    """The service's side is ``model.Broker``; the other methods are for agents and tests.
+
+    ``message_ttl_s`` counts while a message waits in the queue, not while it is held by us.
+    An outage (``set_available(False)``) cuts our link only: agents go on publishing actions.
+    """
+
+    prefetch: int = 64
+    message_ttl_s: float = math.inf
+    _available: bool = attrs.field(default=True, init=False)
+    _wanted: bool = attrs.field(default=False, init=False)
+    _lost_confirms: int = attrs.field(default=0, init=False)
+    # As RabbitMQ's own queues these have no bound; the agent's pace and the TTL bound them.
+    _queue: deque[_Queued] = attrs.field(factory=deque, init=False)
+    _dead_letters: list[DeadLetter] = attrs.field(factory=list, init=False)
+    _subscribers: list[trio.MemorySendChannel[Outgoing]] = attrs.field(factory=list, init=False)
+    # Both hold at most ``prefetch`` messages.
+    _unsettled: dict[int, _Queued] = attrs.field(factory=dict, init=False)
+    _ready: deque[Delivery] = attrs.field(factory=deque, init=False)
+    _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    @property
+    def connected(self) -> bool:
+        """See ``Broker.connected``."""
+        return self._available
+
+    async def receive(self) -> tuple[Delivery, ...]:
+        """See ``Broker.receive``."""
+        await trio.lowlevel.checkpoint()
+        while not self._ready:
+            await self._changed.wait()
+        batch = tuple(self._ready)
+        self._ready.clear()
+        return batch
+
+    def consume(self, wanted: bool) -> None:  # noqa: FBT001  # as in the protocol
+        """See ``Broker.consume``."""
+        self._wanted = wanted
+        if not wanted:
+            self._requeue([delivery.tag for delivery in self._ready])
+        self._pump()
+
+    def ack(self, tags: Sequence[int]) -> None:
+        """See ``Broker.ack``."""
+        for tag in tags:
+            self._unsettled.pop(tag, None)
+        self._pump()
+
+    async def dead_letter(self, tag: int, reason: str) -> None:
+        """See ``Broker.dead_letter``."""
+        await trio.lowlevel.checkpoint()
+        message = self._unsettled.get(tag)
+        if message is not None:
+            self._dead_letters.append(DeadLetter(message.body, message.message_id, reason))
+            self.ack([tag])
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        """See ``Broker.publish``."""
+        await trio.lowlevel.checkpoint()
+        if not self._available:
+            raise BrokerUnavailable("outage")
+        for message in messages:
+            for subscriber in tuple(self._subscribers):
+                try:
+                    subscriber.send_nowait(message)
+                except trio.BrokenResourceError:
+                    self._subscribers.remove(subscriber)
+        if self._lost_confirms:
+            self._lost_confirms -= 1
+            raise BrokerUnavailable("confirm lost")
+
+    async def wait_publishable(self) -> None:
+        """See ``Broker.wait_publishable``."""
+        await trio.lowlevel.checkpoint()
+        while not self._available:
+            await self._changed.wait()
+
+    def publish_action(self, body: bytes, message_id: str | None = None) -> None:
+        """Queue an action as an agent does."""
+        self._queue.append(_Queued(body, message_id, trio.current_time() + self.message_ttl_s))
+        self._pump()
+
+    def subscribe(self) -> trio.MemoryReceiveChannel[Outgoing]:
+        """Return a channel that gets every message published from now on; close it to leave."""
+        send, receive = trio.open_memory_channel[Outgoing](math.inf)
+        self._subscribers.append(send)
+        return receive
+
+    @property
+    def dead_letters(self) -> list[DeadLetter]:
+        """What ended as dead letter so far."""
+        self._pump()
+        return list(self._dead_letters)
+
+    @property
+    def depth(self) -> int:
+        """How many actions wait in the queue, without those that we hold."""
+        self._pump()
+        return len(self._queue)
+
+    def set_available(self, available: bool) -> None:  # noqa: FBT001  # the one thing it says
+        """Begin or end an outage; what was not acknowledged at its begin comes again."""
+        self._available = available
+        if not available:
+            self._requeue(list(self._unsettled))
+        self._pump()
+
+    def restart(self) -> None:
+        """An outage of no length: every unacknowledged delivery comes again."""
+        self.set_available(False)
+        self.set_available(True)
+
+    def lose_confirms(self, count: int) -> None:
+        """Let the next ``count`` calls of ``publish`` arrive at subscribers and fail nevertheless."""
+        self._lost_confirms = count
+
+    def _requeue(self, tags: list[int]) -> None:
+        """Put held messages back where they were: at the head, in their order."""
+        back = [attrs.evolve(self._unsettled.pop(tag), redelivered=True) for tag in tags]
+        self._queue.extendleft(reversed(back))
+        self._ready = deque(delivery for delivery in self._ready if delivery.tag in self._unsettled)
+
+    def _pump(self) -> None:
+        """Expire what is too old, then hand over as much as prefetch allows.
+
+        One TTL for all, and messages come back to the head: the head is always the oldest.
+        """
+        now = trio.current_time()
+        while self._queue and self._queue[0].expires_at <= now:
+            expired = self._queue.popleft()
+            self._dead_letters.append(DeadLetter(expired.body, expired.message_id, "expired"))
+        open_to_us = self._available and self._wanted
+        while open_to_us and self._queue and len(self._unsettled) < self.prefetch:
+            message = self._queue.popleft()
+            tag = next(_tags)
+            self._unsettled[tag] = message
+            self._ready.append(Delivery(tag, message.body, message.message_id, message.redelivered))
+        self._changed.set()
+        self._changed = trio.Event()

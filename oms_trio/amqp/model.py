@@ -1,0 +1,113 @@
+"""The broker as the rest of the service sees it: a Trio-shaped surface and its values.
+
+Two brokers stand behind it, RabbitMQ (``broker``) and one in memory (``memory``); both face the
+same tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+
+class BrokerError(Exception):
+    """What a broker can do to us. Each text is one line and holds no secret."""
+
+
+class BrokerUnavailable(BrokerError):  # noqa: N818  # it names a state
+    """The link is lost, or the broker did not confirm in time: send again later."""
+
+
+class BrokerUnreachable(BrokerError):  # noqa: N818  # it names a state
+    """No AMQP answer at the first connect: host, port, TLS or virtual host."""
+
+
+class BrokerRefused(BrokerError):  # noqa: N818  # it names a state
+    """The broker does not let this user in."""
+
+
+class BrokerMisconfigured(BrokerError):  # noqa: N818  # it names a state
+    """A queue or exchange of ours exists already with other properties."""
+
+
+@attrs.frozen
+class Delivery:
+    """One action as it came from the queue.
+
+    ``tag`` is unique in this process for ever (it is not AMQP's delivery tag, which starts anew
+    with every channel). ``published_at_s`` is the producer's AMQP timestamp in Unix seconds.
+    """
+
+    tag: int
+    body: bytes
+    message_id: str | None
+    redelivered: bool
+    published_at_s: int | None = None
+
+
+@attrs.frozen
+class Outgoing:
+    """One message for the agent: JSON in ``body``, the same ``message_id`` whenever it is sent."""
+
+    message_id: str
+    routing_key: str
+    body: bytes
+
+
+class Broker(Protocol):
+    """Actions in, executions out. All methods are called from one Trio thread.
+
+    Delivery is at least once both ways: what was not acknowledged when the link was lost comes
+    again with a new tag and ``redelivered`` set, and what was not confirmed has to be
+    published again.
+    """
+
+    @property
+    def connected(self) -> bool:
+        """Whether actions can come and executions can leave."""
+
+    async def receive(self) -> tuple[Delivery, ...]:
+        """Wait for actions and take all that are there, in the queue's order.
+
+        For one task only. Deliveries of a link that is lost meanwhile are not returned: the
+        broker brings them again. Nothing comes before ``consume(True)``.
+
+        Raises:
+            trio.ClosedResourceError: the broker was closed.
+        """
+
+    def consume(self, wanted: bool) -> None:  # noqa: FBT001  # the one thing it says
+        """Start or stop taking actions; at first none are taken.
+
+        After ``consume(False)`` no delivery is returned; those fetched ahead go back to the
+        queue, those returned before stay ours to settle.
+        """
+
+    def ack(self, tags: Sequence[int]) -> None:
+        """Settle deliveries for good; never waits. Tags of a lost link are forgotten."""
+
+    async def dead_letter(self, tag: int, reason: str) -> None:
+        """Move a delivery to the dead letters with its ``message_id`` and the reason, then ack it.
+
+        Should the link be lost before the broker has confirmed, the delivery stays
+        unacknowledged and comes again; a tag that is not (any more) ours is forgotten.
+        """
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        """Publish persistently, in this order; return when the broker has confirmed all.
+
+        Raises:
+            BrokerUnavailable: the link is lost, or a confirm was negative or late. Any of the
+                messages may have been published: send all that are not known to be confirmed
+                again, in order, after ``wait_publishable``.
+            trio.ClosedResourceError: the broker was closed.
+        """
+
+    async def wait_publishable(self) -> None:
+        """Wait until there is a link to publish on.
+
+        Raises:
+            trio.ClosedResourceError: the broker was closed.
+        """

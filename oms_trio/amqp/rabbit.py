@@ -1,0 +1,183 @@
+"""RabbitMQ's Trio side: what the service calls; it knows nothing of the loop that does the work."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+from typing import Protocol
+
+import attrs
+import trio
+
+from oms_trio.amqp.mailbox import Mailbox
+from oms_trio.amqp.model import BrokerUnavailable, Delivery, Outgoing
+
+
+class Link(Enum):
+    """Our two connections.
+
+    A broker short of memory or disk stops reading from connections that publish. On one
+    connection for both, acknowledgements would wait behind the executions.
+    """
+
+    CONSUME = "consume"
+    PUBLISH = "publish"
+
+
+class Outcome(Enum):
+    """How a request to the broker ended without a failure."""
+
+    CONFIRMED = "confirmed"
+
+
+@attrs.define(eq=False)
+class Request:
+    """Something that the broker has to confirm; a string says why it did not."""
+
+    outcome: Outcome | str | None = None
+
+
+class LoopSide(Protocol):
+    """What the Trio side asks of the loop; each call runs in the loop's thread and returns."""
+
+    def set_wanted(self, wanted: bool) -> None:  # noqa: FBT001  # the one thing it says
+        """Start or stop consuming."""
+
+    def settle(self, tags: Sequence[int], *, requeue: bool) -> None:
+        """Acknowledge these deliveries, or give them back to the queue."""
+
+    def publish(self, messages: Sequence[Outgoing], request: Request) -> None:
+        """Publish; finish the request when all is confirmed or one has failed."""
+
+    def dead_letter(self, tag: int, reason: str, request: Request) -> None:
+        """Publish the delivery to the dead letters and acknowledge it."""
+
+    def stop(self) -> None:
+        """End the links."""
+
+
+@attrs.define(eq=False)
+class RabbitBroker:
+    """See ``model.Broker`` for the public methods; the loop posts the others, in its order.
+
+    Everything here runs in the Trio thread. Deliveries wait in ``_ready`` until they are
+    received: at most AMQP's prefetch, because none of them is acknowledged yet.
+    """
+
+    _loop: LoopSide
+    _to_loop: Mailbox
+    _ready: deque[Delivery] = attrs.field(factory=deque, init=False)
+    _wanted: bool = attrs.field(default=False, init=False)
+    _up: set[Link] = attrs.field(factory=set, init=False)
+    _ended: BaseException | None = attrs.field(default=None, init=False)
+    _changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
+
+    @property
+    def connected(self) -> bool:
+        """See ``Broker.connected``."""
+        return len(self._up) == len(Link)
+
+    async def receive(self) -> tuple[Delivery, ...]:
+        """See ``Broker.receive``."""
+        await self._until(lambda: bool(self._ready))
+        batch = tuple(self._ready)
+        self._ready.clear()
+        return batch
+
+    def consume(self, wanted: bool) -> None:  # noqa: FBT001  # as in the protocol
+        """See ``Broker.consume``."""
+        self._wanted = wanted
+        self._post(partial(self._loop.set_wanted, wanted))
+        if not wanted and self._ready:
+            tags = [delivery.tag for delivery in self._ready]
+            self._ready.clear()
+            self._post(partial(self._loop.settle, tags, requeue=True))
+
+    def ack(self, tags: Sequence[int]) -> None:
+        """See ``Broker.ack``."""
+        self._post(partial(self._loop.settle, tuple(tags), requeue=False))
+
+    async def dead_letter(self, tag: int, reason: str) -> None:
+        """See ``Broker.dead_letter``."""
+        outcome: Outcome | str | None = None
+        while outcome is not Outcome.CONFIRMED:
+            await self.wait_publishable()
+            request = Request()
+            self._post(partial(self._loop.dead_letter, tag, reason, request))
+            outcome = await self._outcome(request)
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        """See ``Broker.publish``."""
+        request = Request()
+        self._post(partial(self._loop.publish, tuple(messages), request))
+        outcome = await self._outcome(request)
+        if isinstance(outcome, str):
+            raise BrokerUnavailable(outcome)
+
+    async def wait_publishable(self) -> None:
+        """See ``Broker.wait_publishable``."""
+        await self._until(lambda: Link.PUBLISH in self._up)
+
+    async def wait_connected(self) -> None:
+        """Wait until both links stand.
+
+        Raises:
+            BrokerError: the first connect failed.
+        """
+        await self._until(lambda: self.connected)
+
+    def arrived(self, delivery: Delivery) -> None:
+        """Take one delivery over, or send it back when nobody wants it any more."""
+        if self._wanted:
+            self._ready.append(delivery)
+            self._changed.unpark_all()
+        else:
+            self._post(partial(self._loop.settle, (delivery.tag,), requeue=True))
+
+    def link_up(self, link: Link) -> None:
+        """Note that a link stands."""
+        self._up.add(link)
+        self._changed.unpark_all()
+
+    def link_lost(self, link: Link) -> None:
+        """Note that a link is gone, and with it what was not received yet."""
+        self._up.discard(link)
+        if link is Link.CONSUME:
+            self._ready.clear()
+
+    def finished(self, request: Request, outcome: Outcome | str) -> None:
+        """Note how a request ended."""
+        request.outcome = outcome
+        self._changed.unpark_all()
+
+    def ended(self, why: BaseException) -> None:
+        """Let every call fail with ``why`` from now on; the first reason stays."""
+        self._ended = self._ended or why
+        self._up.clear()
+        self._ready.clear()
+        self._changed.unpark_all()
+
+    def close(self) -> None:
+        """Let every call fail, and the loop end its links."""
+        self._to_loop.post(self._loop.stop)
+        self.ended(trio.ClosedResourceError("the broker was closed"))
+
+    def _post(self, call: Callable[[], None]) -> None:
+        # The loop is gone or going: nothing can be sent, and what we hold comes again.
+        if self._ended is None:
+            self._to_loop.post(call)
+
+    async def _outcome(self, request: Request) -> Outcome | str:
+        await self._until(lambda: request.outcome is not None)
+        assert request.outcome is not None
+        return request.outcome
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition on our state; no checkpoint lies between it and the return."""
+        await trio.lowlevel.checkpoint()
+        while not condition():
+            if self._ended is not None:
+                raise self._ended
+            await self._changed.park()

@@ -1,0 +1,74 @@
+"""A TCP proxy that fails on demand, between us and the broker."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+
+@attrs.define(eq=False)
+class Proxy:
+    """Forwards bytes both ways on a port of its own, until told otherwise."""
+
+    _target: int
+    port: int = 0
+    refusing: bool = False
+    """New connections are reset at once."""
+    _frozen: bool = False
+    _changed: trio.Event = attrs.Factory(trio.Event)
+    _links: list[tuple[trio.SocketStream, trio.SocketStream]] = attrs.Factory(list)
+
+    def cut(self) -> None:
+        """Reset every connection, as a dying host or a firewall does."""
+        links, self._links = self._links, []
+        for near, far in links:
+            for stream in (near, far):
+                # Without lingering a close is a reset.
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                stream.socket.close()
+
+    def freeze(self, *, frozen: bool) -> None:
+        """Stop forwarding while every connection stays open: nobody answers any more."""
+        self._frozen = frozen
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def serve(self, near: trio.SocketStream) -> None:
+        """Handle one connection; ends when either side does."""
+        if self.refusing:
+            self._links.append((near, near))
+            self.cut()
+            return
+        far = await trio.open_tcp_stream("127.0.0.1", self._target)
+        self._links.append((near, far))
+        async with near, far, trio.open_nursery() as nursery:
+            nursery.start_soon(self._forward, near, far, nursery.cancel_scope)
+            nursery.start_soon(self._forward, far, near, nursery.cancel_scope)
+
+    async def _forward(
+        self, source: trio.SocketStream, sink: trio.SocketStream, ends: trio.CancelScope
+    ) -> None:
+        try:
+            while data := await source.receive_some():
+                while self._frozen:
+                    await self._changed.wait()
+                await sink.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        ends.cancel()
+
+
+@asynccontextmanager
+async def open_proxy(target: int) -> AsyncIterator[Proxy]:
+    """Run a proxy to a local port."""
+    proxy = Proxy(target)
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, proxy.serve, 0)
+        proxy.port = listeners[0].socket.getsockname()[1]
+        yield proxy
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,223 @@
+"""What the service may rely on, from RabbitMQ and from the broker in memory alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+import attrs
+import pytest
+import trio
+
+from oms_trio.amqp.broker import open_broker
+from oms_trio.amqp.memory import DeadLetter, MemoryBroker
+from oms_trio.amqp.model import Broker, BrokerUnavailable, Outgoing
+from tests.amqp.agents import Agent, MemoryAgent, PikaAgent, fresh_settings, take, until
+from tests.amqp.proxy import open_proxy
+from tests.rabbitmq import RabbitNode
+
+PREFETCH = 5
+QUIET_S = 0.1
+"""How long a test listens for what must not come."""
+TTL_S = 0.3
+
+
+@attrs.frozen
+class World:
+    broker: Broker
+    agent: Agent
+
+
+@pytest.fixture(params=["memory", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+def node(request: pytest.FixtureRequest) -> RabbitNode | None:
+    if request.param == "memory":
+        return None
+    found: RabbitNode = request.getfixturevalue("rabbitmq_node")
+    return found
+
+
+@pytest.fixture
+def ttl_s() -> float:
+    return 60.0
+
+
+@pytest.fixture
+async def world(node: RabbitNode | None, ttl_s: float) -> AsyncIterator[World]:
+    if node is None:
+        memory = MemoryBroker(prefetch=PREFETCH, message_ttl_s=ttl_s)
+        yield World(memory, MemoryAgent(memory))
+        return
+    async with open_proxy(node.port) as proxy:
+        settings = fresh_settings(proxy.port, prefetch=PREFETCH, message_ttl_ms=round(1000 * ttl_s))
+        agent = PikaAgent(settings, node, proxy=proxy)
+        await agent.open()
+        async with open_broker(settings) as broker:
+            agent.broker = broker
+            yield World(broker, agent)
+        await agent.close()
+
+
+async def test_no_action_comes_before_it_is_wanted(world: World) -> None:
+    await world.agent.act(b"a")
+    with trio.move_on_after(QUIET_S):
+        await world.broker.receive()
+        pytest.fail("an action came")
+    assert await world.agent.depth() == 1
+
+
+async def test_actions_come_in_order_whole_and_each_with_its_own_tag(world: World) -> None:
+    world.broker.consume(True)
+    await world.agent.act(b"a", message_id="id-a")
+    await world.agent.act(b"", b"\x00" * 200_000)
+    deliveries = await take(world.broker, 3)
+    assert [delivery.body for delivery in deliveries] == [b"a", b"", b"\x00" * 200_000]
+    assert [delivery.message_id for delivery in deliveries] == ["id-a", None, None]
+    assert not any(delivery.redelivered for delivery in deliveries)
+    assert len({delivery.tag for delivery in deliveries}) == 3
+
+
+async def test_no_more_than_prefetch_is_held_unacknowledged(world: World) -> None:
+    world.broker.consume(True)
+    await world.agent.act(*[b"%d" % number for number in range(PREFETCH + 2)])
+    held = await take(world.broker, PREFETCH)
+    with trio.move_on_after(QUIET_S):
+        await world.broker.receive()
+        pytest.fail("an action came")
+    world.broker.ack([held[0].tag, held[3].tag])
+    assert [delivery.body for delivery in await take(world.broker, 2)] == [b"5", b"6"]
+
+
+async def test_what_was_not_acknowledged_comes_again_after_an_outage(world: World) -> None:
+    world.broker.consume(True)
+    await world.agent.act(b"a", b"b", b"c")
+    first = await take(world.broker, 3)
+    world.broker.ack([first[1].tag])
+    await trio.sleep(QUIET_S)
+    await world.agent.begin_outage()
+    assert not world.broker.connected
+    await world.agent.end_outage()
+    again = await take(world.broker, 2)
+    assert [delivery.body for delivery in again] == [b"a", b"c"]
+    assert all(delivery.redelivered for delivery in again)
+    assert {delivery.tag for delivery in again}.isdisjoint(delivery.tag for delivery in first)
+
+
+async def test_what_was_not_received_before_an_outage_comes_once(world: World) -> None:
+    world.broker.consume(True)
+    await world.agent.act(b"a", b"b")
+    await trio.sleep(QUIET_S)
+    await world.agent.begin_outage()
+    await world.agent.end_outage()
+    assert [delivery.body for delivery in await take(world.broker, 2)] == [b"a", b"b"]
+
+
+async def test_tags_of_a_lost_link_and_unknown_ones_are_forgotten(world: World) -> None:
+    world.broker.consume(True)
+    await world.agent.act(b"a")
+    old = await take(world.broker, 1)
+    await world.agent.begin_outage()
+    await world.agent.end_outage()
+    new = await take(world.broker, 1)
+    world.broker.ack([old[0].tag, 10**9])
+    with trio.fail_after(5):
+        await world.broker.dead_letter(old[0].tag, "too late")
+    world.broker.ack([new[0].tag])
+    await world.agent.act(b"b")
+    assert [delivery.body for delivery in await take(world.broker, 1)] == [b"b"]
+
+
+async def test_stopping_gives_back_what_was_fetched_ahead_and_keeps_what_was_received(
+    world: World,
+) -> None:
+    world.broker.consume(True)
+    await world.agent.act(b"a")
+    received = await take(world.broker, 1)
+    await world.agent.act(b"b", b"c")
+    await trio.sleep(QUIET_S)
+    world.broker.consume(False)
+    await until(partial(_depth_is, world, 2))
+    with trio.move_on_after(QUIET_S):
+        await world.broker.receive()
+        pytest.fail("an action came")
+    world.broker.ack([received[0].tag])
+    world.broker.consume(True)
+    assert [delivery.body for delivery in await take(world.broker, 2)] == [b"b", b"c"]
+
+
+async def test_a_cancelled_receive_loses_nothing(world: World) -> None:
+    world.broker.consume(True)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await world.broker.receive()
+    await world.agent.act(b"a")
+    await trio.sleep(QUIET_S)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await world.broker.receive()
+    assert [delivery.body for delivery in await take(world.broker, 1)] == [b"a"]
+
+
+async def test_a_dead_letter_keeps_body_and_id_tells_why_and_leaves_the_queue(
+    world: World,
+) -> None:
+    world.broker.consume(True)
+    await world.agent.act(b"?", message_id="odd")
+    (delivery,) = await take(world.broker, 1)
+    await world.broker.dead_letter(delivery.tag, "1 bytes instead of 25")
+    assert await world.agent.dead_letters(1) == [DeadLetter(b"?", "odd", "1 bytes instead of 25")]
+    await trio.sleep(QUIET_S)
+    await world.agent.begin_outage()
+    await world.agent.end_outage()
+    await world.agent.act(b"next")
+    assert [delivery.body for delivery in await take(world.broker, 1)] == [b"next"]
+
+
+@pytest.mark.parametrize("ttl_s", [TTL_S])
+async def test_an_action_that_nobody_takes_in_time_becomes_a_dead_letter(world: World) -> None:
+    await world.agent.act(b"late", message_id="id")
+    assert await world.agent.dead_letters(1) == [DeadLetter(b"late", "id", "expired")]
+    world.broker.consume(True)
+    with trio.move_on_after(QUIET_S):
+        await world.broker.receive()
+        pytest.fail("an action came")
+
+
+@pytest.mark.parametrize("ttl_s", [TTL_S])
+async def test_an_action_that_we_hold_does_not_expire(world: World) -> None:
+    world.broker.consume(True)
+    await world.agent.act(b"held", b"probe")
+    held, probe = await take(world.broker, 2)
+    await trio.sleep(2 * TTL_S)
+    world.broker.ack([held.tag])
+    await world.broker.dead_letter(probe.tag, "probe")
+    assert [letter.body for letter in await world.agent.dead_letters(1)] == [b"probe"]
+
+
+async def test_published_messages_arrive_in_order_before_publish_returns(world: World) -> None:
+    sent = [
+        Outgoing(f"m-{number}", "execution.reject" if number % 3 else "execution.update", b"{}")
+        for number in range(100)
+    ]
+    await world.broker.publish(sent[:1])
+    await world.broker.publish([])
+    await world.broker.publish(sent[1:])
+    assert await world.agent.executions(100) == sent
+
+
+async def test_publishing_in_an_outage_fails_and_works_again_afterwards(world: World) -> None:
+    message = Outgoing("m", "execution.update", b"{}")
+    await world.agent.begin_outage()
+    with pytest.raises(BrokerUnavailable):
+        await world.broker.publish([message])
+    with trio.move_on_after(QUIET_S) as waited:
+        await world.broker.wait_publishable()
+    assert waited.cancelled_caught
+    await world.agent.end_outage()
+    with trio.fail_after(5):
+        await world.broker.wait_publishable()
+        await world.broker.publish([message])
+    assert await world.agent.executions(1) == [message]
+
+
+async def _depth_is(world: World, depth: int) -> bool:
+    return await world.agent.depth() == depth

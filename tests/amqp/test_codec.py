@@ -1,0 +1,249 @@
+"""The agent's wire formats: the contract's vectors, garbage, and what rounding must keep."""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oms_trio.amqp.codec import (
+    MalformedAction,
+    decode_action,
+    encode_action,
+    encode_publication,
+)
+from oms_trio.core.effects import Publication, PublishClosure, PublishExecution, PublishRefusal
+from oms_trio.core.model import OrderType, OrdId, RefusalReason, StateId
+
+LIMIT, MARKET = OrderType.LIMIT, OrderType.MARKET
+
+VECTORS = [
+    (1, LIMIT, "-0.25", "3.0", "67000.00", "010000000000000000000000a00000000000006000e03b6600"),
+    (
+        4294967295,
+        MARKET,
+        "0.5",
+        "0.75",
+        "67000.01",
+        "ffffffff010000000000000040ffffffffffff1700e13b6600",
+    ),
+    (
+        7,
+        LIMIT,
+        "-0.999",
+        "1023.0",
+        "1000000.00",
+        "070000000000ac1c5a643bdfff000000000000e07f00e1f505",
+    ),
+    (42, LIMIT, "0.0", "1.5", "64123.45", "2a000000000000000000000000ffffffffffff2f0039d86100"),
+]
+vectors = pytest.mark.parametrize(
+    ("state_id", "order_type", "price", "volume", "mid", "wire"), VECTORS
+)
+VALID = bytes.fromhex(VECTORS[0][-1])
+
+order_types = st.sampled_from(OrderType)
+mids = st.decimals(min_value="0.01", max_value="1000000.00", places=2)
+
+
+@vectors
+def test_the_contracts_vectors_decode_to_their_exact_values(
+    state_id: int, order_type: OrderType, price: str, volume: str, mid: str, wire: str
+) -> None:
+    action = decode_action(bytes.fromhex(wire))
+    assert action.state_id == state_id
+    assert action.order_type is order_type
+    assert action.price == Decimal(price)
+    assert action.volume == Decimal(volume)
+    assert action.mid == Decimal(mid)
+
+
+@vectors
+def test_encoding_reproduces_the_contracts_vectors(
+    state_id: int, order_type: OrderType, price: str, volume: str, mid: str, wire: str
+) -> None:
+    body = encode_action(state_id, order_type, float(price), float(volume), Decimal(mid))
+    assert body.hex() == wire
+
+
+@given(st.one_of(st.binary(max_size=40), st.binary(min_size=25, max_size=25)))
+def test_any_bytes_are_an_action_in_range_or_malformed(body: bytes) -> None:
+    try:
+        action = decode_action(body)
+    except MalformedAction:
+        return
+    assert len(body) == 25
+    assert 0 <= action.state_id < 2**32
+    assert -1 < action.price < 1
+    assert 0 <= action.volume < 1024
+    assert 0 < action.mid <= 1_000_000
+    assert action.price.as_tuple().exponent == -15
+    assert action.volume.as_tuple().exponent == -12
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    order_types,
+    st.floats(-1, 1, exclude_min=True, exclude_max=True),
+    st.floats(0, 1024, exclude_max=True),
+    mids,
+)
+def test_what_a_producer_encodes_comes_back_within_its_doubles(
+    state_id: int, order_type: OrderType, price: float, volume: float, mid: Decimal
+) -> None:
+    action = decode_action(encode_action(state_id, order_type, price, volume, mid))
+    assert (action.state_id, action.order_type, action.mid) == (state_id, order_type, mid)
+    assert abs(action.price - Decimal(price)) <= Decimal("1e-15")
+    assert abs(action.volume - Decimal(volume)) <= Decimal("1e-12")
+
+
+@given(
+    st.integers(-(10**15) + 1, 10**15 - 1),
+    st.integers(0, 1024 * 10**12 - 1),
+)
+def test_decimals_survive_the_producers_doubles_and_truncation(price: int, volume: int) -> None:
+    """Else a price that lies exactly on a tick would be moved by one."""
+    sent_price = Decimal(price).scaleb(-15)
+    sent_volume = Decimal(volume).scaleb(-12)
+    wire = encode_action(1, LIMIT, float(sent_price), float(sent_volume), Decimal(1))
+    action = decode_action(wire)
+    assert action.price == sent_price
+    assert action.volume == sent_volume
+
+
+def test_decoding_ignores_the_threads_decimal_context() -> None:
+    with localcontext(prec=3):
+        action = decode_action(bytes.fromhex(VECTORS[2][-1]))
+        assert str(action.price) == "-0.999000000000000"
+        assert str(action.mid) == "1000000.00"
+
+
+@pytest.mark.parametrize("length", [*range(25), 26, 50])
+def test_any_other_length_is_malformed(length: int) -> None:
+    with pytest.raises(MalformedAction, match=f"^{length} bytes instead of 25$"):
+        decode_action((VALID * 2)[:length])
+
+
+@pytest.mark.parametrize("kind", range(2, 8))
+def test_an_unknown_type_is_malformed(kind: int) -> None:
+    with pytest.raises(MalformedAction, match=f"byte 4: action type {kind} "):
+        decode_action(_patched(4, bytes([kind])))
+
+
+@pytest.mark.parametrize("reserved", range(8, 256, 8))
+def test_the_reserved_bits_of_the_type_are_ignored(reserved: int) -> None:
+    assert decode_action(_patched(4, bytes([reserved]))) == decode_action(VALID)
+
+
+@pytest.mark.parametrize("sign", [0, 1 << 63])
+def test_a_price_of_exactly_one_is_malformed_and_the_next_below_is_not(sign: int) -> None:
+    with pytest.raises(MalformedAction, match="bytes 5-12: price"):
+        decode_action(_patched(5, _uint64(sign | (2**63 - 1))))
+    price = decode_action(_patched(5, _uint64(sign | (2**63 - 2)))).price
+    assert abs(price) == Decimal("0.999999999999999")
+
+
+def test_a_price_of_minus_zero_is_zero() -> None:
+    price = decode_action(_patched(5, _uint64(1 << 63))).price
+    assert price == 0
+    assert not price.is_signed()
+
+
+def test_a_volume_of_exactly_1024_is_malformed_and_the_next_below_is_not() -> None:
+    with pytest.raises(MalformedAction, match="bytes 13-20: volume is 1024"):
+        decode_action(_patched(13, _uint64(2**63 - 1)))
+    volume = decode_action(_patched(13, _uint64(2**63 - 2))).volume
+    assert volume == Decimal("1023.999999999999")
+
+
+def test_a_fraction_of_exactly_one_counts_as_the_next_whole_volume() -> None:
+    assert decode_action(_patched(13, _uint64(2 << 53 | (2**53 - 1)))).volume == 3
+
+
+@pytest.mark.parametrize("volume", [1, 1 << 53, 2**63 - 1])
+def test_a_negative_volume_is_malformed(volume: int) -> None:
+    with pytest.raises(MalformedAction, match="bytes 13-20: volume is negative"):
+        decode_action(_patched(13, _uint64(1 << 63 | volume)))
+
+
+def test_a_volume_of_minus_zero_is_zero() -> None:
+    volume = decode_action(_patched(13, _uint64(1 << 63))).volume
+    assert volume == 0
+    assert not volume.is_signed()
+
+
+@pytest.mark.parametrize("cents", [0, 100_000_001, 2**32 - 1])
+def test_a_mid_out_of_range_is_malformed(cents: int) -> None:
+    with pytest.raises(MalformedAction, match=f"bytes 21-24: mid of {cents} cents"):
+        decode_action(_patched(21, cents.to_bytes(4, "little")))
+
+
+@pytest.mark.parametrize(
+    ("state_id", "price", "volume", "mid"),
+    [
+        (-1, 0.0, 1.0, "1"),
+        (2**32, 0.0, 1.0, "1"),
+        (1, 1.0, 1.0, "1"),
+        (1, -1.0, 1.0, "1"),
+        (1, float("nan"), 1.0, "1"),
+        (1, 0.0, 1024.0, "1"),
+        (1, 0.0, -0.5, "1"),
+        (1, 0.0, float("nan"), "1"),
+        (1, 0.0, 1.0, "0"),
+        (1, 0.0, 1.0, "1000000.01"),
+        (1, 0.0, 1.0, "1.001"),
+    ],
+)
+def test_a_producer_cannot_encode_what_would_be_malformed(
+    state_id: int, price: float, volume: float, mid: str
+) -> None:
+    with pytest.raises(ValueError, match=r"^(state_id|price|volume|mid) "):
+        encode_action(state_id, LIMIT, price, volume, Decimal(mid))
+
+
+@pytest.mark.parametrize(
+    ("effect", "routing_key", "body"),
+    [
+        (
+            PublishExecution("m-1", StateId(7), OrdId("397")),
+            "execution.update",
+            b'{"state_id":7,"okx_id":"397","is_trade_closed":false}',
+        ),
+        (
+            PublishClosure(
+                "m-2",
+                StateId(9),
+                OrdId("C"),
+                ((OrdId("A"), 1.0), (OrdId("B"), 1 / 3), (OrdId("C"), 0.6)),
+                3.68,
+            ),
+            "execution.update",
+            (
+                b'{"state_id":9,"okx_id":"C","is_trade_closed":true,'
+                b'"filled_portions":[{"A":1.0},{"B":0.3333333333333333},{"C":0.6}],"reward":3.68}'
+            ),
+        ),
+        (
+            PublishRefusal("m-3", StateId(4294967295), RefusalReason.MARGIN_CAP, 'cap "298.5"'),
+            "execution.reject",
+            rb'{"state_id":4294967295,"reason":"margin_cap","detail":"cap \"298.5\""}',
+        ),
+    ],
+)
+def test_publications_have_the_contracts_keys_in_its_order(
+    effect: Publication, routing_key: str, body: bytes
+) -> None:
+    message = encode_publication(effect)
+    assert message.message_id == effect.message_id
+    assert message.routing_key == routing_key
+    assert message.body == body
+
+
+def _patched(at: int, part: bytes) -> bytes:
+    return VALID[:at] + part + VALID[at + len(part) :]
+
+
+def _uint64(value: int) -> bytes:
+    return value.to_bytes(8, "little")
