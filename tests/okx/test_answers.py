@@ -1,0 +1,151 @@
+"""Answers of ops matched to their orders, and pushes as the core's inputs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import attrs
+import pytest
+
+from oms_trio.core.inputs import (
+    AccountUpdate,
+    CancelAnswer,
+    OrderAnswer,
+    OrderUpdate,
+    PositionUpdate,
+    Verdict,
+)
+from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
+from oms_trio.okx.answers import cancel_answers, order_answers, updates
+from oms_trio.okx.codec import decode_frame
+from oms_trio.okx.frames import (
+    AccountPush,
+    ErrorEvent,
+    OpResponse,
+    OpResult,
+    OrdersPush,
+    PositionsPush,
+)
+from tests.okx.samples import (
+    ACCOUNT,
+    INST_ID,
+    ORDER_OK,
+    ORDER_REFUSED,
+    PARTIAL_FILL,
+    POSITION,
+    REQUEST_REFUSED,
+)
+
+A, B, C = ClOrdId("a"), ClOrdId("b"), ClOrdId("c")
+
+
+def response(text: str) -> OpResponse:
+    frame = decode_frame(text, INST_ID)
+    assert isinstance(frame, OpResponse)
+    return frame
+
+
+def batch(code: str, *results: OpResult) -> OpResponse:
+    return OpResponse("1", "batch-cancel-orders", code, "", results)
+
+
+def said(cl_ord_id: str, s_code: str) -> OpResult:
+    return OpResult(ClOrdId(cl_ord_id), None, s_code, "")
+
+
+def test_an_accepted_order() -> None:
+    """The message of a success is not empty, and is no sign of failure."""
+    (answer,) = order_answers(response(ORDER_OK), [ClOrdId("oms7f3a01")], 7)
+    assert answer == OrderAnswer(
+        7,
+        ClOrdId("oms7f3a01"),
+        Verdict.ACCEPTED,
+        OrdId("3967288020668928111"),
+        "0",
+        "Order placed",
+    )
+
+
+def test_a_refused_order_gives_the_reason_of_its_element() -> None:
+    """nautilus_trader#3576: the outer code and message do not tell."""
+    (answer,) = order_answers(response(ORDER_REFUSED), [ClOrdId("oms7f3a02")], 7)
+    assert answer == OrderAnswer(
+        7,
+        ClOrdId("oms7f3a02"),
+        Verdict.REFUSED,
+        None,
+        "51008",
+        "51008_1001 Insufficient margin",
+        RefusalReason.EXCHANGE,
+    )
+
+
+def test_a_request_refused_as_a_whole_answers_for_every_order() -> None:
+    answers = order_answers(response(REQUEST_REFUSED), [A, B], 7)
+    assert [(answer.cl_ord_id, answer.verdict, answer.code) for answer in answers] == [
+        (A, Verdict.REFUSED, "60013"),
+        (B, Verdict.REFUSED, "60013"),
+    ]
+
+
+@pytest.mark.parametrize("as_element", [True, False])
+def test_a_rate_limit_is_understood_in_either_form(as_element: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    frame = batch("1", said("a", "50011")) if as_element else batch("50011")
+    (answer,) = order_answers(frame, [A], 7)
+    assert (answer.verdict, answer.reason) == (Verdict.RETRY, RefusalReason.RATE_LIMITED)
+
+
+@pytest.mark.parametrize("code", ["0", "1", "2", "", "64007", "50004", "77777"])
+def test_a_whole_answer_that_proves_nothing_leaves_the_order_unknown(code: str) -> None:
+    for frame in (batch(code), ErrorEvent(code, "failed", "1")):
+        (answer,) = order_answers(frame, [A], 7)
+        assert answer.verdict is Verdict.UNKNOWN
+
+
+def test_an_order_that_the_answer_forgets_is_unknown_and_the_others_are_judged() -> None:
+    answers = order_answers(batch("2", said("c", "51008"), said("a", "0")), [A, B, C], 7)
+    assert [(answer.cl_ord_id, answer.verdict) for answer in answers] == [
+        (A, Verdict.ACCEPTED),
+        (B, Verdict.UNKNOWN),
+        (C, Verdict.REFUSED),
+    ]
+
+
+def test_an_element_that_names_another_order_is_not_taken_by_its_place() -> None:
+    (answer,) = order_answers(batch("0", said("b", "0")), [A], 7)
+    assert answer.verdict is Verdict.UNKNOWN
+
+
+def test_elements_without_names_go_by_their_place() -> None:
+    answers = cancel_answers(batch("2", said("", "0"), said("", "51400")), [A, B], 7)
+    assert answers == (
+        CancelAnswer(7, A, Verdict.ACCEPTED, "0"),
+        CancelAnswer(7, B, Verdict.GONE, "51400"),
+    )
+
+
+def test_one_bad_element_of_a_batch_does_not_drop_the_rest() -> None:
+    frame = batch("2", said("a", "51400"), said("b", "50001"), said("c", "0"))
+    answers = cancel_answers(frame, [A, B, C], 7)
+    assert [answer.verdict for answer in answers] == [
+        Verdict.GONE,
+        Verdict.UNKNOWN,
+        Verdict.ACCEPTED,
+    ]
+
+
+def test_pushes_become_inputs_element_by_element() -> None:
+    orders = decode_frame(PARTIAL_FILL, INST_ID)
+    assert isinstance(orders, OrdersPush)
+    first, second = orders.reports[0], attrs.evolve(orders.reports[0], ord_id=OrdId("2"))
+    assert updates(OrdersPush((first, second)), 7) == (
+        OrderUpdate(7, first),
+        OrderUpdate(7, second),
+    )
+    positions = decode_frame(POSITION, INST_ID)
+    assert isinstance(positions, PositionsPush)
+    assert updates(positions, 7) == (PositionUpdate(7, positions.reports[0]),)
+    account = decode_frame(ACCOUNT, INST_ID)
+    assert isinstance(account, AccountPush)
+    assert updates(account, 7) == (AccountUpdate(7, Decimal("999.4119993"), 1790000006990),)
+    assert updates(AccountPush(None), 7) == ()
