@@ -1,0 +1,356 @@
+"""The durable record of every input, of what is still to be published, and of snapshots."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar, final
+
+from oms_trio.journal.database import check, open_database, translated
+from oms_trio.journal.errors import JournalCorrupt
+from oms_trio.journal.model import Entry, Message, Record, Snapshot
+
+T = TypeVar("T")
+
+_KEPT_SNAPSHOTS: Final = 3
+_CHUNK: Final = 256  # rows of the tail in memory at once: records are some kilobytes at most
+
+
+@final
+class Journal:
+    """One journal file. Calls block; any thread may make them, one at a time.
+
+    Every row carries a checksum, because SQLite notices damage to its pages' structure but not
+    to the values in them.
+
+    Raises (all methods):
+        JournalFull: no room; nothing was changed and the call can be repeated.
+        JournalCorrupt: the file is damaged.
+        JournalBroken: the disk failed; only a new process may try again.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = connection
+        # After compaction a snapshot can be all that tells how far the journal had come.
+        self._last_seq = max(
+            self._number("max(seq)", "records"), self._number("max(seq)", "snapshots")
+        )
+        self._last_position = self._number("max(position)", "outbox")
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = True, read_only: bool = False) -> Self:
+        """Open the journal at ``path``; make it when it is not there and ``create`` is set.
+
+        The folder must exist. ``read_only`` reads the journal of a service that may be running.
+
+        Raises:
+            JournalMissing: there is none, and none is to be made.
+            JournalForeign: the file is something else; it was not touched.
+            JournalTooNew: a newer release wrote it.
+            JournalOutdated: ``read_only``, and an older release wrote it.
+        """
+        connection = open_database(path, create=create, read_only=read_only)
+        try:
+            with translated(path):
+                return cls(path, connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file. What was appended is durable without it."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def last_seq(self) -> int:
+        """The sequence of the last record, 0 when there was none yet."""
+        return self._last_seq
+
+    @property
+    def first_seq(self) -> int:
+        """The sequence of the oldest record still held; past the last one when none is."""
+        with translated(self._path):
+            return self._number("min(seq)", "records") or self._last_seq + 1
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Make entries durable: one transaction and one fsync, however many they are.
+
+        Raises:
+            ValueError: the sequence does not continue, or a message is in the outbox already.
+        """
+        if not entries:
+            return
+        expected = range(self._last_seq + 1, self._last_seq + 1 + len(entries))
+        if [entry.seq for entry in entries] != list(expected):
+            raise ValueError(f"entries must continue at {expected.start} without a gap")
+        messages = [message for entry in entries for message in entry.outbox]
+        positions = range(self._last_position + 1, self._last_position + 1 + len(messages))
+        with self._transaction(durable=True) as connection:
+            connection.executemany(
+                "INSERT INTO records (seq, at_ns, mono_ns, kind, context, checksum, raw)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                map(_record_row, entries),
+            )
+            connection.executemany(
+                "INSERT INTO outbox (position, message_id, routing_key, checksum, body)"
+                " VALUES (?, ?, ?, ?, ?)",
+                map(_message_row, positions, messages),
+            )
+            # The order's name follows from the identity, so a repeat says nothing new.
+            connection.executemany(
+                "INSERT INTO actions (identity, body_digest, cl_ord_id, seq, checksum)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    (
+                        action.identity,
+                        action.body_digest,
+                        action.cl_ord_id,
+                        entry.seq,
+                        _checksum(action.identity, action.cl_ord_id),
+                    )
+                    for entry in entries
+                    if (action := entry.action) is not None
+                ),
+            )
+        self._last_seq += len(entries)
+        self._last_position += len(messages)
+
+    def confirm(self, message_ids: Sequence[str]) -> None:
+        """Take messages that the broker has confirmed out of the outbox.
+
+        It costs no fsync: a confirmation that a power cut takes back is a message sent twice,
+        which its ``message_id`` allows for.
+        """
+        with self._transaction(durable=False) as connection:
+            connection.executemany(
+                "DELETE FROM outbox WHERE message_id = ?", ((name,) for name in message_ids)
+            )
+
+    def outbox(self, after: int = 0, limit: int = 500) -> list[tuple[int, Message]]:
+        """Return unconfirmed messages in order, with their positions, past position ``after``.
+
+        Positions grow within one process; a new one may count from 1 again.
+        """
+        return [
+            self._decoded(_message, row, "outbox")
+            for row in self._rows(
+                "SELECT position, message_id, routing_key, checksum, body FROM outbox"
+                " WHERE position > ? ORDER BY position LIMIT ?",
+                after,
+                limit,
+            )
+        ]
+
+    def outbox_size(self) -> int:
+        """Return how many messages are not confirmed."""
+        with translated(self._path):
+            return self._number("count(*)", "outbox")
+
+    def find_action(self, identity: bytes) -> str | None:
+        """Return the order name of an action that was ever taken, None when it never was."""
+        rows = self._rows(
+            "SELECT identity, cl_ord_id, checksum FROM actions WHERE identity = ?", identity
+        )
+        return self._decoded(_cl_ord_id, rows[0], "actions") if rows else None
+
+    def count_actions(self, body_digest: bytes) -> int:
+        """Return how many actions of this content were ever taken."""
+        count: int = self._rows("SELECT count(*) FROM actions WHERE body_digest = ?", body_digest)[
+            0
+        ][0]
+        return count
+
+    def save_snapshot(self, seq: int, blob: bytes, digest: str) -> None:
+        """Keep the state after ``seq``, and of the older snapshots the last two.
+
+        Raises:
+            ValueError: ``seq`` is not durable yet; such a snapshot would have no past.
+        """
+        if seq > self._last_seq:
+            raise ValueError(f"the journal ends at {self._last_seq}, before {seq}")
+        with self._transaction(durable=False) as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO snapshots (seq, digest, checksum, blob) VALUES (?, ?, ?, ?)",
+                (seq, digest, _checksum(blob, seq, digest), blob),
+            )
+            connection.execute(
+                "DELETE FROM snapshots WHERE seq NOT IN"
+                " (SELECT seq FROM snapshots ORDER BY seq DESC LIMIT ?)",
+                (_KEPT_SNAPSHOTS,),
+            )
+
+    def latest_snapshot(self, up_to_seq: int | None = None) -> Snapshot | None:
+        """Return the newest snapshot, or the newest that is not past ``up_to_seq``."""
+        rows = self._rows(
+            "SELECT seq, digest, checksum, blob FROM snapshots WHERE seq <= ?"
+            " ORDER BY seq DESC LIMIT 1",
+            self._last_seq if up_to_seq is None else up_to_seq,
+        )
+        return self._decoded(_snapshot, rows[0], "snapshots") if rows else None
+
+    def tail(self, after_seq: int) -> Iterator[tuple[int, Record]]:
+        """Give the records past ``after_seq``, in order, a bounded number of them in memory.
+
+        Raises:
+            ValueError: the first of them was compacted away.
+        """
+        first = self.first_seq
+        if after_seq + 1 < first:
+            raise ValueError(f"the journal begins at {first}: {after_seq + 1} is gone")
+        return self._tail(after_seq)
+
+    def _tail(self, seq: int) -> Iterator[tuple[int, Record]]:
+        # No cursor stays open in between: it would keep the log from being emptied.
+        while rows := self._rows(
+            "SELECT seq, at_ns, mono_ns, kind, context, checksum, raw FROM records"
+            " WHERE seq > ? ORDER BY seq LIMIT ?",
+            seq,
+            _CHUNK,
+        ):
+            for row in rows:
+                found, record = self._decoded(_record, row, "records")
+                if found != seq + 1:
+                    raise JournalCorrupt(self._path, f"record {seq + 1} is missing")
+                yield found, record
+                seq = found
+
+    def compact(self, keep_from_ns: int, limit: int = 10_000) -> int:
+        """Remove records from before ``keep_from_ns`` that every kept snapshot covers.
+
+        At most ``limit`` go at once, so that other work gets its turn: call again until 0.
+
+        Returns:
+            How many were removed.
+        """
+        with self._transaction(durable=False) as connection:
+            first = self._number("min(seq)", "records")
+            covered = self._number("min(seq)", "snapshots")
+            row = connection.execute(
+                "SELECT seq FROM records WHERE seq < ? AND at_ns >= ? ORDER BY seq LIMIT 1",
+                (first + limit, keep_from_ns),
+            ).fetchone()
+            end = min(covered + 1, first + limit if row is None else row[0])
+            return connection.execute("DELETE FROM records WHERE seq < ?", (end,)).rowcount
+
+    def verify(self) -> None:
+        """Read everything once and compare every checksum; takes as long as the journal is big."""
+        with translated(self._path):
+            check(self._path, self._connection, "integrity_check")
+            for row in self._connection.execute(
+                "SELECT identity, cl_ord_id, checksum FROM actions"
+            ):
+                self._decoded(_cl_ord_id, row, "actions")
+        for _ in self.tail(self.first_seq - 1):
+            pass
+        position = 0
+        while page := self.outbox(position):
+            position = page[-1][0]
+        for (seq,) in self._rows("SELECT seq FROM snapshots"):
+            self.latest_snapshot(seq)
+
+    @contextlib.contextmanager
+    def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
+        """Do all or nothing.
+
+        What need not be durable itself is written without an fsync. The log is read back in
+        order up to its first unsound page, and the next durable commit syncs all of it, so
+        nothing durable ever comes after something lost.
+        """
+        connection = self._connection
+        try:
+            with translated(self._path):
+                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                finally:
+                    # The first error is the one to tell of; SQLite may have rolled back itself.
+                    if connection.in_transaction:
+                        with contextlib.suppress(sqlite3.Error):
+                            connection.execute("ROLLBACK")
+        except sqlite3.IntegrityError as error:
+            raise ValueError(f"refused by the journal: {error}") from error
+
+    def _rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with translated(self._path):
+            return self._connection.execute(query, parameters).fetchall()
+
+    def _number(self, what: str, table: str) -> int:
+        """Return an aggregate of a table, 0 when it has no rows. Both are our own constants."""
+        row = self._connection.execute(f"SELECT {what} FROM {table}").fetchone()  # noqa: S608
+        return row[0] or 0
+
+    def _decoded(
+        self, decode: Callable[[tuple[Any, ...]], T | None], row: tuple[Any, ...], table: str
+    ) -> T:
+        value = decode(row)
+        if value is None:
+            raise JournalCorrupt(self._path, f"checksum of {table} {row[0]!r}")
+        return value
+
+
+def _checksum(content: bytes, *fields: object) -> int:
+    return zlib.crc32(content, zlib.crc32(repr(fields).encode()))
+
+
+def _record_row(entry: Entry) -> tuple[object, ...]:
+    record = entry.record
+    fields = (entry.seq, record.at_ns, record.mono_ns, record.kind, record.context)
+    return (*fields, _checksum(record.raw, *fields), record.raw)
+
+
+def _message_row(position: int, message: Message) -> tuple[object, ...]:
+    fields = (position, message.message_id, message.routing_key)
+    return (*fields, _checksum(message.body, *fields), message.body)
+
+
+# The patterns check types too: in a damaged row a number can have become text.
+
+
+def _record(row: tuple[Any, ...]) -> tuple[int, Record] | None:
+    match row:
+        case (int(seq), int(at_ns), int(mono_ns), str(kind), str(context), found, bytes(raw)) if (
+            found == _checksum(raw, seq, at_ns, mono_ns, kind, context)
+        ):
+            return seq, Record(kind, raw, at_ns, mono_ns, context)
+    return None
+
+
+def _message(row: tuple[Any, ...]) -> tuple[int, Message] | None:
+    match row:
+        case (int(position), str(message_id), str(key), found, bytes(body)) if found == _checksum(
+            body, position, message_id, key
+        ):
+            return position, Message(message_id, key, body)
+    return None
+
+
+def _snapshot(row: tuple[Any, ...]) -> Snapshot | None:
+    match row:
+        case (int(seq), str(digest), found, bytes(blob)) if found == _checksum(blob, seq, digest):
+            return Snapshot(seq, blob, digest)
+    return None
+
+
+def _cl_ord_id(row: tuple[Any, ...]) -> str | None:
+    match row:
+        case (bytes(identity), str(cl_ord_id), found) if found == _checksum(identity, cl_ord_id):
+            return cl_ord_id
+    return None

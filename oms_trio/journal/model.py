@@ -1,0 +1,60 @@
+"""What the journal holds: inputs, messages to publish, taken actions, snapshots."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class Record:
+    """One input of the trade-state task, as it came in.
+
+    ``kind`` names how ``raw`` is decoded, ``context`` carries what the decoding needs beside it.
+    ``at_ns`` is Unix time, ``mono_ns`` monotonic time of the process that recorded it.
+    """
+
+    kind: str
+    raw: bytes
+    at_ns: int
+    mono_ns: int
+    context: str = ""
+
+
+@attrs.frozen
+class Message:
+    """One message for the broker; ``message_id`` is the same whenever it is sent."""
+
+    message_id: str
+    routing_key: str
+    body: bytes
+
+
+@attrs.frozen
+class TakenAction:
+    """An action that was taken: ``identity`` is unique to it, ``body_digest`` is its content's.
+
+    Actions with the same content are different actions unless their identity is the same.
+    """
+
+    identity: bytes
+    body_digest: bytes
+    cl_ord_id: str
+
+
+@attrs.frozen
+class Entry:
+    """One input with all that it caused: they become durable together or not at all."""
+
+    seq: int
+    record: Record
+    outbox: tuple[Message, ...] = ()
+    action: TakenAction | None = None
+
+
+@attrs.frozen
+class Snapshot:
+    """The trading state after the input ``seq``; ``digest`` is that of the state."""
+
+    seq: int
+    blob: bytes
+    digest: str
