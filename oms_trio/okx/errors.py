@@ -84,3 +84,11 @@ class RestRefusedError(RestError):
 
 class RestUnavailableError(OkxError):
     """No answer that tells anything: ask again later, and never read it as "nothing there"."""
+
+
+class AccountUnfitError(OkxError):
+    """The account cannot be set up as our orders need it; the text says what a person must do."""
+
+
+class RetriesUsedUpError(OkxError):
+    """No session came to be in as many attempts in a row as are allowed."""

@@ -191,11 +191,13 @@ async def open_link(
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         causes = list(_leaves(group))
-        if not any(cause is raised for cause in causes):
-            # The block has raised nothing of its own: trio-websocket's reader has crashed.
+        crashes = [cause for cause in causes if cause is not raised]
+        if len(crashes) == len(causes) or (crashes and isinstance(raised, SessionLostError)):
+            # trio-websocket's reader has crashed, and the block has raised nothing of its own
+            # or only lost the session by it: the crash is what tells why.
             if not isinstance(group, ExceptionGroup):
                 raise
-            why = "; ".join(map(_why, causes))
+            why = "; ".join(map(_why, crashes))
             if not left:
                 raise SessionLostError(why) from group
             log.debug("okx_link_closed_badly", why=why)

@@ -1,0 +1,69 @@
+"""The link that requests go out on now, and the requests that nothing was heard of yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+import trio
+
+from oms_trio.core.model import ClOrdId
+from oms_trio.okx.frames import ErrorEvent, OpResponse
+from oms_trio.okx.websocket import Link
+
+ANSWER_S = 10.0
+"""An answer takes milliseconds; one that takes this long leaves its request unknown."""
+
+
+@attrs.frozen
+class Request:
+    """Orders to place or to cancel, on their way by one link until ``deadline``."""
+
+    names: tuple[ClOrdId, ...]
+    cancel: bool
+    link: Link
+    deadline: float
+
+
+@attrs.define
+class Line:
+    """What the senders and the receiver of a session share. One thread, no await: no lock.
+
+    Every request is taken out exactly once: by its answer, by the end of its link, or by its
+    deadline. Whoever takes it out tells the trading state.
+    """
+
+    link: Link | None = None
+    _requests: dict[str, Request] = attrs.Factory(dict)
+    _count: int = 0
+
+    def expect(self, link: Link, names: Sequence[ClOrdId], *, cancel: bool) -> str:
+        """Note a request before it is sent, since its answer may come at once; returns its id."""
+        self._count += 1
+        request_id = f"r{self._count}"
+        deadline = trio.current_time() + ANSWER_S
+        self._requests[request_id] = Request(tuple(names), cancel, link, deadline)
+        return request_id
+
+    def answered(self, frame: OpResponse | ErrorEvent) -> Request | None:
+        """Take out the request that a frame answers; None when it is not (any more) waited for."""
+        return self._requests.pop(frame.id, None)
+
+    def waiting(self, link: Link) -> bool:
+        """Whether a request of this link is unanswered."""
+        return any(request.link is link for request in self._requests.values())
+
+    def lost(self, link: Link) -> list[Request]:
+        """Take out the requests of a link that is over, and stop using it."""
+        if self.link is link:
+            self.link = None
+        return self._take(lambda request: request.link is link)
+
+    def overdue(self) -> list[Request]:
+        """Take out the requests whose answer did not come in time."""
+        now = trio.current_time()
+        return self._take(lambda request: request.deadline <= now)
+
+    def _take(self, wanted: Callable[[Request], bool]) -> list[Request]:
+        taken = [name for name, request in self._requests.items() if wanted(request)]
+        return [self._requests.pop(name) for name in taken]
