@@ -1,0 +1,328 @@
+"""REST against an exchange that answers from a script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+import trio
+from trio.testing import MockClock
+
+from oms_trio.clock import virtual_clock
+from oms_trio.core.effects import RequestSnapshot
+from oms_trio.core.model import ClOrdId, OrdId
+from oms_trio.okx.bodies import PAGE
+from oms_trio.okx.endpoints import BALANCE
+from oms_trio.okx.errors import (
+    InstrumentUnfitError,
+    OkxError,
+    RestError,
+    RestRefusedError,
+    RestUnavailableError,
+)
+from oms_trio.okx.recorded import decode_snapshot
+from oms_trio.okx.rest import Rest
+from oms_trio.okx.signing import rest_sign
+from tests.okx.samples import (
+    ACCOUNT,
+    CONFIG,
+    CREDENTIALS,
+    FILLS,
+    INST_ID,
+    INSTRUMENT,
+    LEVERAGE,
+    NO_SUCH_ORDER,
+    fill_row,
+    order_row,
+    rest_body,
+)
+
+START_NS = 1_790_000_000_123_000_000
+DAY_MS = 86_400_000
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+BALANCE_BODY = rest_body(*json.loads(ACCOUNT)["data"])
+TIME_BODY = rest_body({"ts": "1790000000123"})
+
+
+class Exchange:
+    """Answers each path by a body or a function, and remembers what it was asked."""
+
+    def __init__(self, **answers: str | Answer) -> None:
+        self.asked: list[httpx.Request] = []
+        self.answers = {name.replace("_", "-"): answer for name, answer in answers.items()}
+
+    def paths(self) -> list[str]:
+        return [request.url.path.rpartition("/")[2] for request in self.asked]
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        answer = self.answers[request.url.path.rpartition("/")[2]]
+        return httpx.Response(200, text=answer) if isinstance(answer, str) else answer(request)
+
+
+def rest(exchange: Answer, *, demo: bool = False) -> Rest:
+    client = httpx.AsyncClient(
+        base_url="https://exchange.test", transport=httpx.MockTransport(exchange)
+    )
+    return Rest(client, CREDENTIALS, lambda: START_NS, inst_id=INST_ID, demo=demo)
+
+
+def paged(rows: list[dict[str, Any]], cursor: str) -> Answer:
+    """Answer like the exchange: newest first, at most ``limit`` rows older than ``after``."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        params = request.url.params
+        older = [row for row in rows if "after" not in params or row[cursor] < params["after"]]
+        return httpx.Response(200, text=rest_body(*older[: int(params["limit"])]))
+
+    return answer
+
+
+async def test_requests_are_signed_with_the_query_as_sent() -> None:
+    """hummingbot#5800: 50113 for a query string that was not in the prehash."""
+    exchange = Exchange(positions=rest_body())
+    assert await rest(exchange).position() is None
+    (request,) = exchange.asked
+    assert request.url.query == b"instType=SWAP&instId=BTC-USDT-SWAP"
+    assert request.headers["OK-ACCESS-SIGN"] == "TC06SdTyarYdKe3k7HAAoghWk6TF2zTkuz4ereKoH2w="
+    assert request.headers["OK-ACCESS-TIMESTAMP"] == "2026-09-21T14:13:20.123Z"
+    assert "x-simulated-trading" not in request.headers
+
+
+async def test_a_post_signs_the_exact_body() -> None:
+    exchange = Exchange(set_leverage=LEVERAGE)
+    assert await rest(exchange).set_leverage(Decimal("1E+2")) == 100
+    (request,) = exchange.asked
+    body = '{"instId":"BTC-USDT-SWAP","lever":"100","mgnMode":"cross"}'
+    assert request.content.decode() == body
+    assert request.headers["Content-Type"] == "application/json"
+    path = "/api/v5/account/set-leverage"
+    signed = rest_sign(CREDENTIALS, "2026-09-21T14:13:20.123Z", "POST", path, body)
+    assert request.headers["OK-ACCESS-SIGN"] == signed
+
+
+async def test_demo_trading_is_marked_on_public_requests_too_and_those_are_not_signed() -> None:
+    exchange = Exchange(instruments=INSTRUMENT)
+    await rest(exchange, demo=True).instrument()
+    (request,) = exchange.asked
+    assert request.headers["x-simulated-trading"] == "1"
+    assert "OK-ACCESS-KEY" not in request.headers
+
+
+async def test_settings_and_values() -> None:
+    exchange = Exchange(
+        config=CONFIG,
+        leverage_info=LEVERAGE,
+        set_position_mode=rest_body({"posMode": "net_mode"}),
+        balance=BALANCE_BODY,
+        orders_pending=rest_body(order_row()),
+        order=rest_body(order_row()),
+    )
+    client = rest(exchange)
+    assert (await client.account_config()).may_trade
+    assert await client.leverage() == 100
+    await client.set_position_mode()
+    balance = await client.balance()
+    assert balance is not None
+    assert balance.cash_bal == Decimal("999.4119993")
+    (pending,) = await client.orders_pending()
+    assert await client.order(ClOrdId("oms7f3a01")) == pending
+    assert exchange.asked[-1].url.params["clOrdId"] == "oms7f3a01"
+
+
+async def test_an_unfit_instrument_is_told_as_such() -> None:
+    with pytest.raises(InstrumentUnfitError, match="suspend"):
+        await rest(Exchange(instruments=INSTRUMENT.replace('"live"', '"suspend"'))).instrument()
+
+
+async def test_the_clock_offset_is_taken_at_the_middle_of_the_round_trip(
+    autojump_clock: MockClock,
+) -> None:
+    async def slow(_request: httpx.Request) -> httpx.Response:
+        await trio.sleep(0.4)
+        return httpx.Response(200, text=rest_body({"ts": "1790000007323"}))
+
+    transport = httpx.MockTransport(slow)
+    client = httpx.AsyncClient(base_url="https://exchange.test", transport=transport)
+    rest = Rest(client, CREDENTIALS, virtual_clock(START_NS), inst_id=INST_ID)
+    assert await rest.measure_offset() == 7_000_000_000
+    assert rest.offset_ns == 7_000_000_000
+    assert autojump_clock.current_time() == 0.4
+
+
+@pytest.mark.parametrize("code", ["50102", "50112"])
+async def test_a_refused_timestamp_is_answered_by_measuring_the_clock_once(code: str) -> None:
+    def strict(request: httpx.Request) -> httpx.Response:
+        if request.headers["OK-ACCESS-TIMESTAMP"] == "2026-09-21T14:14:20.123Z":
+            return httpx.Response(200, text=BALANCE_BODY)
+        return httpx.Response(401, text=json.dumps({"code": code, "msg": "expired"}))
+
+    exchange = Exchange(balance=strict, time=rest_body({"ts": "1790000060123"}))
+    client = rest(exchange)
+    assert await client.balance() is not None
+    assert exchange.paths() == ["balance", "time", "balance"]
+    still_off = Exchange(balance=strict, time=TIME_BODY)
+    with pytest.raises(RestUnavailableError, match=code):
+        await rest(still_off).balance()
+    assert still_off.paths() == ["balance", "time", "balance"]
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "error"),
+    [
+        (200, '{"code":"50011","msg":"Too Many Requests","data":[]}', RestUnavailableError),
+        (429, '{"code":"50011","msg":"Too Many Requests"}', RestUnavailableError),
+        (503, '{"code":"50001","msg":"Service unavailable"}', RestUnavailableError),
+        (500, '{"code":"0","msg":"","data":[]}', RestUnavailableError),
+        (502, "<html>Bad Gateway</html>", RestUnavailableError),
+        (502, "", RestUnavailableError),
+        (200, "<html>maintenance</html>", RestUnavailableError),
+        (302, "", RestUnavailableError),
+        (200, '{"code":"0","msg":"","data":[{"details":7}]}', RestUnavailableError),
+        (200, '{"code":"0","msg":""}', RestUnavailableError),
+        (401, '{"code":"50111","msg":"Invalid OK-ACCESS-KEY"}', RestRefusedError),
+        (401, '{"code":"50113","msg":"Invalid Sign"}', RestRefusedError),
+        (400, '{"code":"51000","msg":"Parameter ccy error","data":[]}', RestError),
+        (200, '{"code":"51603","msg":"Order does not exist","data":[]}', RestError),
+        (200, '{"code":"77777","msg":"new","data":[]}', RestError),
+    ],
+)
+async def test_every_answer_that_is_not_good_is_an_error_of_its_class(
+    status: int, text: str, error: type[OkxError]
+) -> None:
+    with pytest.raises(OkxError) as caught:
+        await rest(Exchange(balance=lambda _: httpx.Response(status, text=text))).balance()
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    "failure", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.ReadError("cut")]
+)
+async def test_no_answer_is_unavailable_and_shows_no_secret(failure: Exception) -> None:
+    def fail(_request: httpx.Request) -> httpx.Response:
+        raise failure
+
+    with pytest.raises(RestUnavailableError, match=type(failure).__name__) as caught:
+        await rest(Exchange(balance=fail)).balance()
+    assert CREDENTIALS.passphrase not in str(caught.value)
+
+
+async def test_nothing_secret_is_shown() -> None:
+    shown = repr(rest(Exchange()))
+    assert "exchange.test" in shown
+    assert CREDENTIALS.secret_key not in shown
+    assert CREDENTIALS.passphrase not in shown
+
+
+async def test_an_order_that_the_exchange_does_not_know_is_none() -> None:
+    client = rest(Exchange(order=NO_SUCH_ORDER))
+    assert await client.order(ClOrdId("x")) is None
+    record = await client.lookup_body(ClOrdId("x"))
+    assert (record.cl_ord_id, record.asked_at_ns, record.order) == ("x", START_NS, NO_SUCH_ORDER)
+
+
+async def test_all_pages_are_read() -> None:
+    rows = [fill_row(billId=f"{number:04}", tradeId=str(number)) for number in range(250, 0, -1)]
+    exchange = Exchange(fills=paged(rows, "billId"))
+    record = await rest(exchange).fills_bodies(OrdId("3967288020668928111"))
+    told = [row["tradeId"] for page in record.fills for row in json.loads(page)["data"]]
+    assert told == [row["tradeId"] for row in rows]
+    assert [request.url.params.get("after") for request in exchange.asked] == [
+        None,
+        "0151",
+        "0051",
+    ]
+    assert exchange.asked[0].url.params["ordId"] == "3967288020668928111"
+
+
+async def test_pages_that_do_not_end_are_no_answer() -> None:
+    same = rest_body(*[fill_row()] * PAGE)
+    with pytest.raises(RestUnavailableError, match="do not end"):
+        await rest(Exchange(fills=same)).fills_bodies(OrdId("1"))
+
+
+def whole_exchange(**changes: str | Answer) -> Exchange:
+    answers: dict[str, str | Answer] = {
+        "instruments": INSTRUMENT,
+        "balance": BALANCE_BODY,
+        "positions": rest_body(),
+        "orders_pending": rest_body(order_row()),
+        "orders_history": rest_body(),
+        "orders_history_archive": rest_body(),
+        "order": NO_SUCH_ORDER,
+        "fills": FILLS,
+        "fills_history": FILLS,
+    }
+    return Exchange(**{**answers, **changes})
+
+
+def wanted(age_ms: int = 60_000, look_up: tuple[ClOrdId, ...] = ()) -> RequestSnapshot:
+    return RequestSnapshot(3, START_NS // 1_000_000 - age_ms, look_up)
+
+
+async def test_a_snapshot_asks_for_fills_last_and_looks_up_what_is_not_pending() -> None:
+    exchange = whole_exchange()
+    look_up = (ClOrdId("oms7f3a01"), ClOrdId("lost"))
+    record = await rest(exchange).snapshot_bodies(wanted(look_up=look_up))
+    assert exchange.paths() == [
+        "instruments",
+        "balance",
+        "orders-pending",
+        "orders-history",
+        "order",
+        "positions",
+        "fills",
+    ]
+    begin = str(START_NS // 1_000_000 - 60_000)
+    assert exchange.asked[-1].url.params["begin"] == begin
+    assert exchange.asked[3].url.params["begin"] == begin
+    assert "end" in exchange.asked[3].url.params
+    snapshot = decode_snapshot(record, at_ns=START_NS, inst_id=INST_ID, tag="rl")
+    assert (snapshot.request, snapshot.asked_at_ns) == (3, START_NS)
+    assert snapshot.missing == (ClOrdId("lost"),)
+    assert [report.cl_ord_id for report in snapshot.orders] == ["oms7f3a01"]
+    assert len(snapshot.fills) == 1
+    assert snapshot.position is None
+
+
+@pytest.mark.parametrize(
+    ("age_days", "orders", "fills"),
+    [
+        (2, "orders-history", "fills"),
+        (4, "orders-history", "fills-history"),
+        (8, "orders-history-archive", "fills-history"),
+    ],
+)
+async def test_an_old_watermark_is_asked_of_the_archives(
+    age_days: int, orders: str, fills: str
+) -> None:
+    exchange = whole_exchange()
+    await rest(exchange).snapshot_bodies(wanted(age_days * DAY_MS))
+    assert orders in exchange.paths()
+    assert exchange.paths()[-1] == fills
+
+
+@pytest.mark.parametrize(
+    "path", ["instruments", "balance", "positions", "orders_pending", "orders_history", "fills"]
+)
+async def test_a_snapshot_is_whole_or_none(path: str) -> None:
+    """nautilus_trader#4617: no answer is a third value, neither flat nor unchanged."""
+    for text in ('{"code":"50001","msg":"down","data":[]}', '{"code":"0","data":[7]}'):
+        with pytest.raises(RestUnavailableError):
+            await rest(whole_exchange(**{path: text})).snapshot_bodies(wanted())
+
+
+async def test_each_endpoint_keeps_its_own_limit(autojump_clock: MockClock) -> None:
+    exchange = whole_exchange()
+    client = rest(exchange)
+    for _ in range(BALANCE.limit + 1):
+        await client.balance()
+    assert trio.current_time() == BALANCE.period_s
+    await client.position()
+    assert autojump_clock.current_time() == BALANCE.period_s
