@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 _KEPT_SNAPSHOTS: Final = 3
 _CHUNK: Final = 256  # rows of the tail in memory at once: records are some kilobytes at most
+_ACTIONS: Final = "SELECT identity, body_digest, cl_ord_id, checksum FROM actions"
 
 
 @final
@@ -122,7 +123,7 @@ class Journal:
                         action.body_digest,
                         action.cl_ord_id,
                         entry.seq,
-                        _checksum(action.identity, action.cl_ord_id),
+                        _checksum(action.identity, action.body_digest, action.cl_ord_id),
                     )
                     for entry in entries
                     if (action := entry.action) is not None
@@ -164,9 +165,7 @@ class Journal:
 
     def find_action(self, identity: bytes) -> str | None:
         """Return the order name of an action that was ever taken, None when it never was."""
-        rows = self._rows(
-            "SELECT identity, cl_ord_id, checksum FROM actions WHERE identity = ?", identity
-        )
+        rows = self._rows(f"{_ACTIONS} WHERE identity = ?", identity)
         return self._decoded(_cl_ord_id, rows[0], "actions") if rows else None
 
     def count_actions(self, body_digest: bytes) -> int:
@@ -252,9 +251,7 @@ class Journal:
         """Read everything once and compare every checksum; takes as long as the journal is big."""
         with translated(self._path):
             check(self._path, self._connection, "integrity_check")
-            for row in self._connection.execute(
-                "SELECT identity, cl_ord_id, checksum FROM actions"
-            ):
+            for row in self._connection.execute(_ACTIONS):
                 self._decoded(_cl_ord_id, row, "actions")
         for _ in self.tail(self.first_seq - 1):
             pass
@@ -351,6 +348,8 @@ def _snapshot(row: tuple[Any, ...]) -> Snapshot | None:
 
 def _cl_ord_id(row: tuple[Any, ...]) -> str | None:
     match row:
-        case (bytes(identity), str(cl_ord_id), found) if found == _checksum(identity, cl_ord_id):
+        case (bytes(identity), bytes(body), str(cl_ord_id), found) if found == _checksum(
+            identity, body, cl_ord_id
+        ):
             return cl_ord_id
     return None

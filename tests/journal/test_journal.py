@@ -15,7 +15,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oms_trio.journal.errors import JournalCorrupt
+from oms_trio.journal.errors import JournalBroken, JournalCorrupt
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Message, Record, Snapshot
 from tests.journal.helpers import SECOND_NS, START_NS, entries, message, record, sequences
@@ -228,7 +228,7 @@ def test_a_running_journal_can_be_read_by_another_process(path: Path) -> None:
         journal.append(entries(1, 3))
         with Journal.open(path, read_only=True) as reader:
             assert sequences(list(reader.tail(0))) == [1, 2, 3]
-            with pytest.raises(Exception, match="readonly"):
+            with pytest.raises(JournalBroken, match="readonly"):
                 reader.append(entries(4, 4))
         journal.append(entries(4, 4))
         assert journal.last_seq == 4
@@ -289,6 +289,7 @@ def test_a_sound_journal_verifies(journal: Journal) -> None:
         "UPDATE outbox SET body = x'00'",
         "UPDATE outbox SET position = position + 10",
         "UPDATE actions SET cl_ord_id = 'other'",
+        "UPDATE actions SET body_digest = x'00'",
         "UPDATE snapshots SET blob = x'00'",
         "UPDATE snapshots SET digest = 'other'",
     ],
