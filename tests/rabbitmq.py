@@ -109,7 +109,11 @@ class RabbitNode:
         return done.stdout
 
     def connect(self) -> pika.BlockingConnection:
-        """Connect with a client that is not ours."""
+        """Connect with a client that is not ours.
+
+        Raises:
+            pika.exceptions.AMQPError: no handshake.
+        """
         return pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", self.port))
 
     def _answers(self) -> bool:

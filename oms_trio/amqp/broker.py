@@ -120,15 +120,16 @@ class _Loop:
         ]
         stopped = asyncio.create_task(self._stop.wait())
         await asyncio.wait([*links, stopped], return_when=asyncio.FIRST_COMPLETED)
-        failures = [task.exception() for task in links if task.done()]
-        if self._consumer is not None and not failures:
+        if self._stop.is_set() and self._consumer is not None:
+            # Let it write the acknowledgements that were given before.
             await asyncio.wait(links[:1], timeout=CLOSE_S)
         for task in (*links, stopped):
             task.cancel()
         await asyncio.wait([*links, stopped, *self._publishing], timeout=2 * CLOSE_S)
-        for failure in failures:
-            if failure is not None:
-                raise failure
+        ended = [task for task in links if task.done() and not task.cancelled()]
+        failures = [failure for task in ended if (failure := task.exception()) is not None]
+        if failures:
+            raise failures[0]
 
     def stop(self) -> None:
         self._stop.set()
@@ -428,9 +429,7 @@ async def open_broker(settings: BrokerSettings) -> AsyncIterator[RabbitBroker]:
         broker = RabbitBroker(side, Mailbox(loop.call_soon_threadsafe))
         side.attach(broker)
         main = portal.start_task_soon(side.main)
-        main.add_done_callback(
-            lambda done: to_trio.post(partial(broker.ended, done.exception() or _STOPPED))
-        )
+        main.add_done_callback(lambda done: to_trio.post(partial(broker.ended, done.exception())))
         try:
             await broker.wait_connected()
             yield broker
@@ -440,9 +439,6 @@ async def open_broker(settings: BrokerSettings) -> AsyncIterator[RabbitBroker]:
         # A thread that does not end in time is left behind: it is a daemon, its socket is cut.
         with trio.CancelScope(shield=True), trio.move_on_after(4 * CLOSE_S):
             await trio.to_thread.run_sync(opened.__exit__, None, None, None, abandon_on_cancel=True)
-
-
-_STOPPED: Final = trio.ClosedResourceError("the broker was closed")
 
 
 def _tls_context(settings: BrokerSettings) -> ssl.SSLContext | None:
@@ -535,14 +531,16 @@ def _translated(error: BaseException, settings: BrokerSettings) -> BrokerError:
                 f"user {settings.user!r} lacks rights on RabbitMQ's virtual host "
                 f"{settings.vhost!r}: {told}"
             )
-        case aiormq.InvalidFrameError() if "530" in told:
+        case aiormq.InvalidFrameError() if "Connection.OpenOk" in told:
+            # The answer to opening the virtual host was a close; aiormq drops its reason.
             return BrokerRefused(
                 f"RabbitMQ at {settings.address} does not let user {settings.user!r} into virtual "
-                f"host {settings.vhost!r}: check RABBITMQ_VHOST"
+                f"host {settings.vhost!r}: check RABBITMQ_VHOST and the user's rights"
             )
         case aiormq.ChannelPreconditionFailed() if "inequivalent" in told:
             return BrokerMisconfigured(
-                f"{told}. Delete what exists, or choose other names or OMS_MAX_ACTION_AGE"
+                f"{told}. Delete what exists, or set other names (OMS_ACTION_QUEUE ...) "
+                "or the OMS_MAX_ACTION_AGE that it was made with"
             )
         case TimeoutError():
             return BrokerUnavailable(f"no answer in {ANSWER_S:.0f} s")

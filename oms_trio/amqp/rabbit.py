@@ -71,7 +71,8 @@ class RabbitBroker:
     _ready: deque[Delivery] = attrs.field(factory=deque, init=False)
     _wanted: bool = attrs.field(default=False, init=False)
     _up: set[Link] = attrs.field(factory=set, init=False)
-    _ended: BaseException | None = attrs.field(default=None, init=False)
+    _ended: bool = attrs.field(default=False, init=False)
+    _failure: BaseException | None = attrs.field(default=None, init=False)
     _changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
 
     @property
@@ -152,9 +153,10 @@ class RabbitBroker:
         request.outcome = outcome
         self._changed.unpark_all()
 
-    def ended(self, why: BaseException) -> None:
-        """Let every call fail with ``why`` from now on; the first reason stays."""
-        self._ended = self._ended or why
+    def ended(self, failure: BaseException | None) -> None:
+        """Let every call fail from now on: with the failure that ended the loop, else as closed."""
+        self._ended = True
+        self._failure = failure
         self._up.clear()
         self._ready.clear()
         self._changed.unpark_all()
@@ -162,11 +164,11 @@ class RabbitBroker:
     def close(self) -> None:
         """Let every call fail, and the loop end its links."""
         self._to_loop.post(self._loop.stop)
-        self.ended(trio.ClosedResourceError("the broker was closed"))
+        self.ended(None)
 
     def _post(self, call: Callable[[], None]) -> None:
         # The loop is gone or going: nothing can be sent, and what we hold comes again.
-        if self._ended is None:
+        if not self._ended:
             self._to_loop.post(call)
 
     async def _outcome(self, request: Request) -> Outcome | str:
@@ -178,6 +180,8 @@ class RabbitBroker:
         """Wait for a condition on our state; no checkpoint lies between it and the return."""
         await trio.lowlevel.checkpoint()
         while not condition():
-            if self._ended is not None:
-                raise self._ended
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                raise trio.ClosedResourceError("the broker was closed")
             await self._changed.park()

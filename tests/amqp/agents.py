@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import attrs
 import pika  # type: ignore[import-untyped]  # it has no types
+import pika.exceptions  # type: ignore[import-untyped]  # it has no types
 import trio
 
 from oms_trio.amqp.memory import DeadLetter, MemoryBroker
@@ -174,6 +176,9 @@ class PikaAgent:
         await until(lambda: broker.connected is connected)
 
     def _open(self) -> None:
+        if self.connection is not None:
+            with suppress(pika.exceptions.AMQPError):
+                self.connection.close()
         self.connection = self.node.connect()
         self.channel = self.connection.channel()
         exchange = self.settings.execution_exchange

@@ -50,8 +50,19 @@ class Proxy:
             nursery.start_soon(self._forward, near, far, nursery.cancel_scope)
             nursery.start_soon(self._forward, far, near, nursery.cancel_scope)
 
+    async def serve_tls(self, near: trio.SSLStream[trio.SocketStream]) -> None:
+        """Handle one connection that speaks TLS to us; it cannot be cut."""
+        try:
+            await near.do_handshake()
+        except trio.BrokenResourceError:
+            return  # the client does not trust us
+        far = await trio.open_tcp_stream("127.0.0.1", self._target)
+        async with far, trio.open_nursery() as nursery:
+            nursery.start_soon(self._forward, near, far, nursery.cancel_scope)
+            nursery.start_soon(self._forward, far, near, nursery.cancel_scope)
+
     async def _forward(
-        self, source: trio.SocketStream, sink: trio.SocketStream, ends: trio.CancelScope
+        self, source: trio.abc.Stream, sink: trio.abc.Stream, ends: trio.CancelScope
     ) -> None:
         try:
             while data := await source.receive_some():

@@ -1,0 +1,171 @@
+"""First connects that fail: one line that says what to change, and no secret."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from oms_trio.amqp.broker import open_broker
+from oms_trio.amqp.model import (
+    BrokerError,
+    BrokerMisconfigured,
+    BrokerRefused,
+    BrokerUnreachable,
+    Outgoing,
+)
+from oms_trio.amqp.settings import BrokerSettings
+from tests.amqp.agents import fresh_settings
+from tests.amqp.proxy import Proxy
+from tests.rabbitmq import RabbitNode
+
+SECRET = "hunter2/@:%"
+
+
+async def refusal(settings: BrokerSettings, kind: type[BrokerError]) -> str:
+    """Open a broker that must fail; return its line, checked for secrets all the way down."""
+    with trio.fail_after(15), pytest.raises(kind) as caught:
+        async with open_broker(settings):
+            pytest.fail("it connected")
+    line = str(caught.value)
+    assert "\n" not in line
+    error: BaseException | None = caught.value
+    everything = "".join(traceback.format_exception(caught.value))
+    while error is not None:
+        everything += repr(error) + str(error)
+        error = error.__cause__ or error.__context__
+    assert "hunter2" not in everything
+    return line
+
+
+def test_the_password_is_not_in_the_settings_repr() -> None:
+    assert "hunter2" not in repr(BrokerSettings(password=SECRET))
+
+
+async def test_a_refused_port_is_named_with_what_to_change() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    line = await refusal(fresh_settings(port, password=SECRET), BrokerUnreachable)
+    assert f"127.0.0.1:{port}" in line
+    assert "RABBITMQ_HOST" in line
+
+
+async def test_an_unknown_host_is_named_with_what_to_change() -> None:
+    settings = fresh_settings(5672, host="no-such-host.invalid", password=SECRET)
+    line = await refusal(settings, BrokerUnreachable)
+    assert "no-such-host.invalid:5672" in line
+    assert "RABBITMQ_HOST" in line
+
+
+async def test_something_that_is_no_amqp_broker_is_unreachable() -> None:
+    async def answer_http(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, answer_http, 0)
+        port = listeners[0].socket.getsockname()[1]
+        await refusal(fresh_settings(port, password=SECRET), BrokerUnreachable)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_broker_that_never_answers_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oms_trio.amqp.broker.ANSWER_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = fresh_settings(silent.getsockname()[1], password=SECRET)
+        assert "no answer in" in await refusal(settings, BrokerUnreachable)
+
+
+@pytest.mark.rabbitmq
+async def test_a_wrong_password_is_refused(rabbitmq_node: RabbitNode) -> None:
+    settings = fresh_settings(rabbitmq_node.port, password=SECRET)
+    line = await refusal(settings, BrokerRefused)
+    assert "'guest'" in line
+    assert "RABBITMQ_PASS" in line
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize("vhost", ["nowhere", "/a/b", "50%2Foff"])
+async def test_an_unknown_virtual_host_is_refused_by_its_name(
+    rabbitmq_node: RabbitNode, vhost: str
+) -> None:
+    line = await refusal(fresh_settings(rabbitmq_node.port, vhost=vhost), BrokerRefused)
+    assert repr(vhost) in line
+    assert "RABBITMQ_VHOST" in line
+
+
+@pytest.mark.rabbitmq
+async def test_a_queue_with_other_arguments_is_told_apart_from_an_outage(
+    rabbitmq_node: RabbitNode,
+) -> None:
+    settings = fresh_settings(rabbitmq_node.port)
+    connection = rabbitmq_node.connect()
+    connection.channel().queue_declare(settings.action_queue, durable=True)
+    line = await refusal(settings, BrokerMisconfigured)
+    connection.close()
+    assert settings.action_queue in line
+    assert "x-message-ttl" in line
+    assert "OMS_ACTION_QUEUE" in line
+
+
+@pytest.mark.rabbitmq
+async def test_an_exchange_of_another_type_is_told_apart_from_an_outage(
+    rabbitmq_node: RabbitNode,
+) -> None:
+    settings = fresh_settings(rabbitmq_node.port)
+    connection = rabbitmq_node.connect()
+    connection.channel().exchange_declare(settings.execution_exchange, "fanout", durable=True)
+    line = await refusal(settings, BrokerMisconfigured)
+    connection.close()
+    assert settings.execution_exchange in line
+
+
+async def test_a_missing_ca_file_is_named(tmp_path: Path) -> None:
+    settings = fresh_settings(5671, tls=True, ca_file=tmp_path / "none.pem")
+    assert "none.pem" in await refusal(settings, BrokerMisconfigured)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@asynccontextmanager
+async def tls_front(authority: trustme.CA, node: RabbitNode) -> AsyncIterator[int]:
+    """Put TLS before a node; yield the port."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    proxy = Proxy(node.port)
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_ssl_over_tcp, proxy.serve_tls, 0, context)
+        yield listeners[0].transport_listener.socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.rabbitmq
+async def test_tls_with_a_trusted_certificate_works(
+    rabbitmq_node: RabbitNode, authority: trustme.CA, tmp_path: Path
+) -> None:
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    async with tls_front(authority, rabbitmq_node) as port:
+        settings = fresh_settings(port, tls=True, ca_file=ca_file)
+        async with open_broker(settings) as broker:
+            await broker.publish([Outgoing("m", "execution.update", b"{}")])
+
+
+@pytest.mark.rabbitmq
+async def test_tls_with_a_foreign_certificate_is_refused(
+    rabbitmq_node: RabbitNode, authority: trustme.CA
+) -> None:
+    async with tls_front(authority, rabbitmq_node) as port:
+        line = await refusal(fresh_settings(port, tls=True, password=SECRET), BrokerUnreachable)
+    assert "CERTIFICATE_VERIFY_FAILED" in line
