@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
 import pytest
 
-from oms_trio.journal.errors import JournalFull
+from oms_trio.journal.database import translated
+from oms_trio.journal.errors import JournalBroken, JournalFull
 from oms_trio.journal.journal import Journal
 from tests.journal.helpers import entries, message, sequences
 
@@ -209,3 +214,33 @@ def test_a_disk_that_is_really_full_refuses_and_resumes(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stdout.startswith("held "), done.stderr
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT, errno.EIO, None])
+@pytest.mark.parametrize(
+    "code",
+    [
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_IOERR_FSYNC,
+    ],
+)
+def test_a_failed_write_may_be_tried_again_only_if_the_disk_or_quota_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, reason: int | None
+) -> None:
+    """SQLite does not pass on why the system refused; a failed fsync is never tried again."""
+    if reason is not None:
+
+        def refuse(**_kwargs: object) -> None:
+            raise OSError(reason, os.strerror(reason))
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    full = reason in {errno.ENOSPC, errno.EDQUOT} and code != sqlite3.SQLITE_IOERR_FSYNC
+    with (
+        pytest.raises(JournalFull if full else JournalBroken),
+        translated(tmp_path / "journal.db"),
+    ):
+        raise error
