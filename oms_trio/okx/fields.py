@@ -18,7 +18,7 @@ from oms_trio.okx.errors import ProtocolError
 
 # Decimal() alone also takes "NaN", "Infinity", "1_0", blanks and exponents that would make later
 # arithmetic explode; int() likewise. Real values stay far below these widths.
-_DECIMAL: Final = re.compile(r"-?[0-9]{1,24}(?:\.[0-9]{1,32})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,24}(?:\.[0-9]{1,64})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 _STATES: Final = {

@@ -40,7 +40,8 @@ class Limiter:
     """A window on Trio's clock.
 
     Slots are handed out in the order of asking, so nobody starves. A slot whose taker is
-    cancelled while it waits stays taken: that is at worst slower than the exchange allows.
+    cancelled while it waits stays taken: that is at worst slower than the exchange allows. Whoever
+    has little time asks ``ready_in`` first, so that many who give up do not hold up the others.
     """
 
     def __init__(self, limit: int, period_s: float) -> None:

@@ -4,8 +4,9 @@ A method returns values, or raises: ``RestUnavailableError`` for no answer (ask 
 ``RestRefusedError`` for a refusal that only a person can lift, ``RestError`` for any other. What
 the journal records comes as raw bodies (``recorded``). Timeouts are the caller's.
 
-Placing orders has its place here too, should the WebSocket refuse what REST takes: ``call`` signs
-any request, and the answer of a trade operation has the elements of an ``OpResponse``.
+Orders go by the WebSocket. Should REST have to take them (the WebSocket of demo trading once refused
+its own ``instIdCode`` for hours), ``_exchange`` already sends and signs any body, and the answer has
+the elements of an ``OpResponse``; only ``call``, which judges queries, is not for that.
 """
 
 from __future__ import annotations

@@ -182,26 +182,33 @@ async def open_link(
                 try:
                     yield Link(connection, session, clock, offset_ns)
                     left = True
-                finally:
                     with trio.move_on_after(_CLOSE_TIMEOUT_S):
                         await connection.aclose()
+                finally:
+                    # After a loss trio-websocket leaves the transport open. Closing it by force
+                    # waits for nothing; unshielded it would replace an error by Cancelled.
+                    with trio.CancelScope(shield=True):
+                        await trio.aclose_forcefully(stream)
             except BaseException as error:
                 raised = error
                 raise
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        causes = list(_leaves(group))
-        crashes = [cause for cause in causes if cause is not raised]
-        if len(crashes) == len(causes) or (crashes and isinstance(raised, SessionLostError)):
+        theirs = set(map(id, _leaves(raised)))
+        crashes = [leaf for leaf in _leaves(group) if id(leaf) not in theirs]
+        ours = group.subgroup(lambda leaf: id(leaf) in theirs)
+        if crashes and (ours is None or isinstance(raised, SessionLostError)):
             # trio-websocket's reader has crashed, and the block has raised nothing of its own
             # or only lost the session by it: the crash is what tells why.
-            if not isinstance(group, ExceptionGroup):
+            if not all(isinstance(crash, Exception) for crash in crashes):
                 raise
             why = "; ".join(map(_why, crashes))
             if not left:
                 raise SessionLostError(why) from group
             log.debug("okx_link_closed_badly", why=why)
             return
+        if len(list(_leaves(ours))) < len(theirs):  # what the nursery cancelled is gone
+            raised = ours
     if raised is not None:
         raise raised
 
@@ -296,9 +303,10 @@ def _why(error: BaseException) -> str:
             return f"{type(error).__name__}: {error}"
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
+def _leaves(error: BaseException | None) -> Iterator[BaseException]:
+    """Find the errors in an error that may be a group, or none at all."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    elif error is not None:
+        yield error

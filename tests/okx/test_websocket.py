@@ -72,6 +72,27 @@ async def test_a_link_logs_in_subscribes_and_tells_what_it_hears() -> None:
     assert push.at_ns >= START_NS
 
 
+async def test_the_transport_is_read_64_kib_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    async def opening(host: str, port: int) -> trio.abc.Stream:
+        stream = await opener(host, port)
+        receive_some = stream.receive_some
+
+        async def noting(max_bytes: int | None = None) -> bytes | bytearray:
+            asked.append(max_bytes)
+            return await receive_some(max_bytes)
+
+        monkeypatch.setattr(stream, "receive_some", noting)
+        return stream
+
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, welcome)
+        async with open_link(URL, new_session(), lambda: 0, open_stream=opening) as link:
+            await until_ready(link)
+    assert set(asked) == {65536}
+
+
 async def test_login_is_signed_on_the_clock_of_the_exchange() -> None:
     logins: list[str | bytes] = []
 
@@ -216,6 +237,52 @@ async def test_what_the_block_raises_comes_out_unchanged() -> None:
             async with open_link(URL, new_session(), lambda: 0, open_stream=opener):
                 raise error
         assert caught.value is error
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_group_of_the_block_comes_out_unchanged_too() -> None:
+    """Blocks run nurseries, whose errors are groups: those are not the reader's."""
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, welcome)
+        error = ExceptionGroup("of the block", [RuntimeError("one"), ValueError("two")])
+        with pytest.raises(ExceptionGroup) as caught:
+            async with open_link(URL, new_session(), lambda: 0, open_stream=opener):
+                raise error
+        assert caught.value is error
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_error_of_the_block_is_not_hidden_by_a_crash_of_the_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def crash(_self: object, _event: object) -> None:
+        raise RuntimeError("LocalProtocolError")
+
+    async def exchange(connection: Connection) -> None:
+        await welcome(connection)
+        await connection.ping()
+
+    async def cut_off() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("while cancelled")
+
+    async def block(link: Link) -> None:
+        async with trio.open_nursery() as inner:
+            inner.start_soon(cut_off)
+            inner.start_soon(trio.sleep_forever)
+            await until_ready(link)
+            await trio.sleep_forever()
+
+    monkeypatch.setattr(Connection, "_handle_ping_event", crash)
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, exchange)
+        with pytest.raises(ExceptionGroup) as caught:
+            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
+                await block(link)
+        assert caught.value.subgroup(ValueError) is not None
+        assert "Cancelled" not in repr(caught.value)
         nursery.cancel_scope.cancel()
 
 
@@ -394,3 +461,25 @@ async def test_an_untrusted_certificate_is_refused() -> None:
         with pytest.raises(SessionLostError, match="CERTIFICATE_VERIFY_FAILED"):
             async with open_link(f"wss://localhost:{port}/", new_session(), lambda: 0):
                 pytest.fail("no link")
+
+
+async def test_the_transport_is_closed_after_a_loss_too() -> None:
+    """trio-websocket leaves it open when the peer has gone without a goodbye."""
+
+    async def exchange(connection: Connection) -> None:
+        await welcome(connection)
+        await trio.aclose_forcefully(connection._stream)
+
+    transports: list[trio.abc.Stream] = []
+
+    async def remembering(host: str, port: int) -> trio.abc.Stream:
+        transports.append(await opener(host, port))
+        return transports[-1]
+
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, exchange)
+        with pytest.raises(SessionLostError):
+            async with open_link(URL, new_session(), lambda: 0, open_stream=remembering) as link:
+                await everything(link)
+    with pytest.raises(trio.ClosedResourceError):
+        await transports[0].send_all(b"x")
