@@ -1,1 +1,174 @@
-"""The composition root: opens connections and channels, nests the nurseries, owns start and stop."""
+"""The composition root: the state recovered, channels opened, nurseries nested, start and stop.
+
+    links      journal, publisher              what was begun ends here
+      flow     trade state, session, senders, reconciler
+        sources   ingest, ticker               what comes in starts here
+
+Start goes inwards: the state is read back, the session comes up and is reconciled, and only then
+actions are taken. Stop goes from the sources outwards, under a deadline for each step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from random import Random
+
+import attrs
+import msgspec
+import structlog
+import trio
+
+from oms_trio import records
+from oms_trio.amqp.model import Broker
+from oms_trio.channels import Batch, Cancel, Commit, Order, Question
+from oms_trio.clock import Clock, system_clock
+from oms_trio.core.effects import Effect
+from oms_trio.core.model import Rules
+from oms_trio.core.state import TradeState
+from oms_trio.gate import Gate
+from oms_trio.journal.disk import Disk
+from oms_trio.journal.errors import StateError
+from oms_trio.journal.journal import Journal
+from oms_trio.okx.line import Line
+from oms_trio.okx.rest import Rest
+from oms_trio.okx.websocket import Link
+from oms_trio.records import Arrival, Scope
+from oms_trio.tasks.commit import Keeper, keep_journal
+from oms_trio.tasks.ingest import ingest
+from oms_trio.tasks.publisher import publish
+from oms_trio.tasks.reconciler import Reconciler, reconcile
+from oms_trio.tasks.sender import Desk, send_cancels, send_orders
+from oms_trio.tasks.session import Exchange, keep_session
+from oms_trio.tasks.ticker import tick
+from oms_trio.tasks.trade_state import Observer, Outlets, Writer, decode_state, keep_state
+
+log = structlog.get_logger()
+
+INBOX = 1024
+"""Inputs that wait for the writer: some milliseconds of work. Behind it the senders wait."""
+
+BATCHES = 64
+"""Commits that wait for the publisher in memory; more of them wait on disk."""
+
+DRAIN_S = 2.0
+"""How long answers to what is in flight are waited for at a stop; what is left is in doubt and
+looked up at the next start."""
+
+FLUSH_S = 1.0
+"""How long the outbox is emptied at a stop; the rest is published at the next start."""
+
+
+def _unobserved(_arrival: Arrival, _effects: tuple[Effect, ...]) -> None:
+    """Nobody watches."""
+
+
+@attrs.frozen(kw_only=True)
+class Parts:
+    """What the service is made of; live, demo and simulation choose differently."""
+
+    broker: Broker
+    rest: Rest
+    connect: Callable[[], AbstractAsyncContextManager[Link]]
+    disk: Disk
+    rules: Rules
+    scope: Scope
+    max_retries: int
+    random: Random
+    clock: Clock = system_clock
+    mono_clock: Clock = time.monotonic_ns
+    observe: Observer = _unobserved
+
+
+@attrs.frozen
+class Recovered:
+    """The trading state as the journal has it, and the sequence of its last record."""
+
+    state: TradeState
+    seq: int
+
+
+def recover(journal: Journal, rules: Rules, scope: Scope) -> Recovered:
+    """Read the last snapshot and apply what came after it.
+
+    The effects are dropped: they left before, or are in the outbox, or reconciliation finds what
+    became of them.
+
+    Raises:
+        StateError: the journal is damaged or was written by another release.
+    """
+    snapshot = journal.latest_snapshot()
+    state, seq = TradeState(rules), 0
+    try:
+        if snapshot is not None:
+            state, seq = decode_state(snapshot.blob), snapshot.seq
+        for number, record in journal.tail(seq):
+            seq = number
+            arrival = records.read(record.kind, record.raw, record.context, scope)
+            for event in arrival.inputs(record.at_ns):
+                state.apply(event)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise StateError(
+            f"the journal cannot be read behind record {seq} ({error}): it was written by another "
+            "release or for another instrument; start that one, or choose another state folder"
+        ) from error
+    return Recovered(state, seq)
+
+
+async def run_service(
+    parts: Parts, recovered: Recovered, *, stop: trio.Event, started: Callable[[], object]
+) -> None:
+    """Run until ``stop`` is set; ``started`` is called when actions are taken for the first time.
+
+    Raises:
+        OkxError, StateError: why the service cannot go on; in exception groups.
+    """
+    broker, scope = parts.broker, parts.scope
+    gate = Gate(broker.consume)
+    line = Line()
+    inbox, arrivals = trio.open_memory_channel[Arrival](INBOX)
+    orders, orders_out = trio.open_memory_channel[Order](float("inf"))
+    cancels, cancels_out = trio.open_memory_channel[Cancel](float("inf"))
+    questions, questions_out = trio.open_memory_channel[Question](float("inf"))
+    commits, commits_out = trio.open_memory_channel[Commit](float("inf"))
+    durable, durable_out = trio.open_memory_channel[Batch](BATCHES)
+    outlets = Outlets(orders, cancels, questions, commits, gate, parts.observe)
+    writer = Writer(recovered.state, recovered.seq, parts.clock, parts.mono_clock, outlets)
+    desk = Desk(line, inbox, parts.clock, lambda: parts.rest.offset_ns, scope.tag)
+    exchange = Exchange(parts.connect, parts.rest.measure_offset, parts.max_retries, parts.random)
+    written = trio.Event()
+
+    async def write() -> None:
+        await keep_state(arrivals, writer)
+        written.set()
+
+    async with trio.open_nursery() as links:
+        links.start_soon(keep_journal, commits_out, Keeper(parts.disk, broker, gate, durable))
+        links.start_soon(publish, durable_out, parts.disk, broker)
+        async with trio.open_nursery() as flow:
+            flow.start_soon(write)
+            flow.start_soon(send_orders, orders_out, desk)
+            flow.start_soon(send_cancels, cancels_out, desk)
+            reconciler = Reconciler(parts.rest, inbox, scope, parts.rules)
+            flow.start_soon(reconcile, questions_out, reconciler)
+            await inbox.send(records.started(parts.rules))
+            flow.start_soon(keep_session, exchange, line, inbox)
+            async with trio.open_nursery() as sources:
+                sources.start_soon(ingest, broker, inbox, parts.clock)
+                sources.start_soon(tick, inbox)
+                sources.start_soon(_announce, gate, started)
+                await stop.wait()
+                sources.cancel_scope.cancel()
+            gate.close("stop", "the service is stopping")
+            with trio.move_on_after(DRAIN_S) as patience:
+                await inbox.send(records.DRAIN)
+                await written.wait()
+            log.info("drained", in_time=not patience.cancelled_caught)
+            flow.cancel_scope.cancel()
+        links.cancel_scope.deadline = trio.current_time() + FLUSH_S
+
+
+async def _announce(gate: Gate, started: Callable[[], object]) -> None:
+    await gate.opened.wait()
+    started()

@@ -74,12 +74,14 @@ class RequestSnapshot:
     """Ask the exchange for its state (answer: ``Snapshot`` with the same ``request``).
 
     Fills are wanted from ``fills_since_ms`` (the exchange's clock) on; ``look_up`` names the
-    orders whose end is wanted when they are no longer pending.
+    orders whose end is wanted when they are no longer pending. ``anew`` says that the link was
+    down before: then the account's set-up is to be checked first.
     """
 
     request: int
     fills_since_ms: int
     look_up: tuple[ClOrdId, ...]
+    anew: bool = False
 
 
 @attrs.frozen

@@ -20,6 +20,7 @@ from oms_trio.core.model import (
     OrdId,
     PositionReport,
     RefusalReason,
+    Rules,
     StateId,
 )
 
@@ -116,9 +117,14 @@ class AccountUpdate:
 
 @attrs.frozen
 class Started:
-    """A process has begun with this state: what an earlier one sent last may be unknown to it."""
+    """A process has begun with this state: what an earlier one sent last may be unknown to it.
+
+    ``rules`` are those that hold from now on. They come in like everything else, so that a
+    recorded action is always sized by the rules of its time.
+    """
 
     at_ns: int
+    rules: Rules
 
 
 @attrs.frozen

@@ -13,18 +13,18 @@ a fill landed cannot undo it, and one may be merged at any time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from decimal import Decimal
 
 import attrs
 
 from oms_trio.core.inputs import OrderUpdate, PositionUpdate
-from oms_trio.core.model import PositionReport
+from oms_trio.core.model import OrderReport, PositionReport
 
 SECOND_NS = 1_000_000_000
 
 OVERLAP_MS = 60_000
-"""Fills are asked for from this long before the last one booked: records may come late."""
+"""Questions reach back to this long before the last merged snapshot was asked for: records may
+come late, and the exchange's clock may differ from ours by up to 30 s."""
 
 PUSH_GRACE_NS = 3 * SECOND_NS
 """A position push and the fills that explain it come from different systems of the exchange."""
@@ -32,6 +32,15 @@ PUSH_GRACE_NS = 3 * SECOND_NS
 CHECK_EVERY_NS = 60 * SECOND_NS
 CHECK_AGAIN_NS = 2 * SECOND_NS
 CHECK_TRIES = 5
+
+
+@attrs.frozen
+class Kept:
+    """A push that waits for the snapshot: of an order or of the position."""
+
+    at_ns: int
+    order: OrderReport | None = None
+    position: PositionReport | None = None
 
 
 @attrs.define
@@ -48,8 +57,10 @@ class Sync:
     differs_since_ns: int | None = None
     exchange_pos: PositionReport | None = None
     told_at_ns: int = 0
+    known_ns: int = 0
+    """When the last snapshot that was merged was asked for: what is older is known."""
     fills_at_ask: int = 0
-    aside: list[OrderUpdate | PositionUpdate] = attrs.Factory(list)
+    aside: list[Kept] = attrs.Factory(list)
     why: str = "starting"
 
     @property
@@ -122,7 +133,7 @@ class Sync:
         fills were booked after the question left, so that a difference proves nothing yet.
         Returns True when the last try has failed and the position is unexplained.
         """
-        self.asked, self.merged = False, True
+        self.asked, self.merged, self.known_ns = False, True, asked_at_ns
         told = told or PositionReport(Decimal(0), None, None, None, 0)
         pushed = self.exchange_pos
         if told.pos != position and pushed is not None and self.told_at_ns >= asked_at_ns:
@@ -146,10 +157,13 @@ class Sync:
         """Keep a push that came before the snapshot; False when it may be applied at once."""
         if self.merged or not self.linked:
             return False
-        self.aside.append(update)
+        if isinstance(update, OrderUpdate):
+            self.aside.append(Kept(update.at_ns, order=update.report))
+        else:
+            self.aside.append(Kept(update.at_ns, position=update.report))
         return True
 
-    def take_aside(self) -> Iterable[OrderUpdate | PositionUpdate]:
+    def take_aside(self) -> list[Kept]:
         """Give back what was kept, in the order in which it came."""
         aside, self.aside = self.aside, []
         return aside

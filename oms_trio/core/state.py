@@ -49,6 +49,7 @@ from oms_trio.core.model import (
     Instrument,
     OrderReport,
     OrderType,
+    PositionReport,
     RefusalReason,
     Rules,
 )
@@ -107,7 +108,7 @@ class TradeState:
                     self._book(event.at_ns, do)
             case PositionUpdate():
                 if not self.sync.keep_aside(event):
-                    self._take_position(event)
+                    self._take_position(event.report, event.at_ns)
             case Action():
                 self._take_action(event, do)
             case OrderAnswer():
@@ -133,6 +134,7 @@ class TradeState:
                 self.sync.link_down(event.why)
             case Started():
                 self.started_ns = event.at_ns
+                self.rules = event.rules
                 self.draining = self.told_ready = False
                 self.sync.link_down("just started")
                 for order in self.orders:
@@ -237,10 +239,10 @@ class TradeState:
         self.orders.add(order)
         return order
 
-    def _take_position(self, update: PositionUpdate) -> None:
-        self.sync.note_position(update.report, update.at_ns)
-        self.book.note_position(update.report)
-        self.sync.compare(self.book.position, update.at_ns)
+    def _take_position(self, report: PositionReport, at_ns: int) -> None:
+        self.sync.note_position(report, at_ns)
+        self.book.note_position(report)
+        self.sync.compare(self.book.position, at_ns)
 
     def _take_balance(self, cash_bal: Decimal, u_time_ms: int) -> None:
         if u_time_ms >= self.balance_ms:
@@ -280,10 +282,11 @@ class TradeState:
     # Reconciliation and time
 
     def _request_snapshot(self, now_ns: int, do: Callable[[Effect], None]) -> None:
-        since_ms = (self.book.last_fill_ms or self.started_ns // 1_000_000) - OVERLAP_MS
-        look_up = tuple(self.orders.open)
+        known_ns = self.sync.known_ns or self.started_ns
         number = self.sync.ask(now_ns, self.book.fills)
-        do(RequestSnapshot(number, max(since_ms, 0), look_up))
+        since_ms = max(known_ns // 1_000_000 - OVERLAP_MS, 0)
+        anew = not self.sync.merged
+        do(RequestSnapshot(number, since_ms, tuple(self.orders.open), anew))
 
     def _take_snapshot(self, snapshot: Snapshot, do: Callable[[Effect], None]) -> None:
         if snapshot.request != self.sync.request or not self.sync.linked:
@@ -291,12 +294,12 @@ class TradeState:
         landed = self.book.fills != self.sync.fills_at_ask
         self._merge(snapshot, do)
         merged = self.book.fills
-        for update in self.sync.take_aside():
-            if isinstance(update, OrderUpdate):
-                self._take_report(update.report)
+        for kept in self.sync.take_aside():
+            if kept.order is not None:
+                self._take_report(kept.order)
                 self._book(snapshot.at_ns, do)
-            else:
-                self._take_position(update)
+            elif kept.position is not None:
+                self._take_position(kept.position, kept.at_ns)
         unexplained = self.sync.verify(
             snapshot.position,
             self.book.position,

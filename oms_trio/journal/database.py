@@ -36,10 +36,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE outbox (
             position INTEGER PRIMARY KEY, message_id TEXT NOT NULL UNIQUE,
             routing_key TEXT NOT NULL, checksum INTEGER NOT NULL, body BLOB NOT NULL)""",
-        """CREATE TABLE actions (
-            identity BLOB PRIMARY KEY, body_digest BLOB NOT NULL, cl_ord_id TEXT NOT NULL,
-            seq INTEGER NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID""",
-        "CREATE INDEX actions_by_body ON actions (body_digest)",
         """CREATE TABLE snapshots (
             seq INTEGER PRIMARY KEY, digest TEXT NOT NULL, checksum INTEGER NOT NULL,
             blob BLOB NOT NULL)""",

@@ -18,7 +18,6 @@ T = TypeVar("T")
 
 _KEPT_SNAPSHOTS: Final = 3
 _CHUNK: Final = 256  # rows of the tail in memory at once: records are some kilobytes at most
-_ACTIONS: Final = "SELECT identity, body_digest, cl_ord_id, checksum FROM actions"
 
 
 @final
@@ -84,6 +83,11 @@ class Journal:
         return self._last_seq
 
     @property
+    def last_position(self) -> int:
+        """The outbox position of the last message appended by this process or found at its start."""
+        return self._last_position
+
+    @property
     def first_seq(self) -> int:
         """The sequence of the oldest record still held; past the last one when none is."""
         with translated(self._path):
@@ -112,22 +116,6 @@ class Journal:
                 "INSERT INTO outbox (position, message_id, routing_key, checksum, body)"
                 " VALUES (?, ?, ?, ?, ?)",
                 map(_message_row, positions, messages),
-            )
-            # The order's name follows from the identity, so a repeat says nothing new.
-            connection.executemany(
-                "INSERT INTO actions (identity, body_digest, cl_ord_id, seq, checksum)"
-                " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (
-                    (
-                        action.identity,
-                        action.body_digest,
-                        action.cl_ord_id,
-                        entry.seq,
-                        _checksum(action.identity, action.body_digest, action.cl_ord_id),
-                    )
-                    for entry in entries
-                    if (action := entry.action) is not None
-                ),
             )
         self._last_seq += len(entries)
         self._last_position += len(messages)
@@ -162,18 +150,6 @@ class Journal:
         """Return how many messages are not confirmed."""
         with translated(self._path):
             return self._number("count(*)", "outbox")
-
-    def find_action(self, identity: bytes) -> str | None:
-        """Return the order name of an action that was ever taken, None when it never was."""
-        rows = self._rows(f"{_ACTIONS} WHERE identity = ?", identity)
-        return self._decoded(_cl_ord_id, rows[0], "actions") if rows else None
-
-    def count_actions(self, body_digest: bytes) -> int:
-        """Return how many actions of this content were ever taken."""
-        count: int = self._rows("SELECT count(*) FROM actions WHERE body_digest = ?", body_digest)[
-            0
-        ][0]
-        return count
 
     def save_snapshot(self, seq: int, blob: bytes, digest: str) -> None:
         """Keep the state after ``seq``, and of the older snapshots the last two.
@@ -251,8 +227,6 @@ class Journal:
         """Read everything once and compare every checksum; takes as long as the journal is big."""
         with translated(self._path):
             check(self._path, self._connection, "integrity_check")
-            for row in self._connection.execute(_ACTIONS):
-                self._decoded(_cl_ord_id, row, "actions")
         for _ in self.tail(self.first_seq - 1):
             pass
         position = 0
@@ -343,13 +317,4 @@ def _snapshot(row: tuple[Any, ...]) -> Snapshot | None:
     match row:
         case (int(seq), str(digest), found, bytes(blob)) if found == _checksum(blob, seq, digest):
             return Snapshot(seq, blob, digest)
-    return None
-
-
-def _cl_ord_id(row: tuple[Any, ...]) -> str | None:
-    match row:
-        case (bytes(identity), bytes(body), str(cl_ord_id), found) if found == _checksum(
-            identity, body, cl_ord_id
-        ):
-            return cl_ord_id
     return None

@@ -1,4 +1,4 @@
-"""What the journal holds: inputs, messages to publish, taken actions, snapshots."""
+"""What the journal holds: inputs, messages to publish, snapshots."""
 
 from __future__ import annotations
 
@@ -30,25 +30,12 @@ class Message:
 
 
 @attrs.frozen
-class TakenAction:
-    """An action that was taken: ``identity`` is unique to it, ``body_digest`` is its content's.
-
-    Actions with the same content are different actions unless their identity is the same.
-    """
-
-    identity: bytes
-    body_digest: bytes
-    cl_ord_id: str
-
-
-@attrs.frozen
 class Entry:
     """One input with all that it caused: they become durable together or not at all."""
 
     seq: int
     record: Record
     outbox: tuple[Message, ...] = ()
-    action: TakenAction | None = None
 
 
 @attrs.frozen

@@ -123,7 +123,7 @@ class Desk:
 
     def start(self, balance: str = "1000000000") -> None:
         """Bring the state to where actions are taken."""
-        self.feed(Started(self.now))
+        self.feed(Started(self.now, self.state.rules))
         self.feed(LinkUp(self.now))
         self.snapshot(balance=balance)
         assert self.state.ready

@@ -19,7 +19,7 @@ from oms_trio.core.inputs import (
     Verdict,
 )
 from oms_trio.core.model import OrderState, OrdId, PositionReport, Side, StateId, TradeId
-from tests.core.desk import SECOND, Desk, VenueOrder
+from tests.core.desk import RULES, SECOND, Desk, VenueOrder
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def held(desk: Desk, pos: str) -> PositionReport:
 
 def test_ready_only_after_the_first_reconciliation() -> None:
     desk = Desk()
-    desk.feed(Started(desk.now))
+    desk.feed(Started(desk.now, RULES))
     desk.feed(LinkUp(desk.now))
     assert not desk.state.ready
     assert not desk.all(Readiness)
@@ -212,7 +212,7 @@ def test_order_just_accepted_is_not_declared_gone_by_a_lagging_query(desk: Desk)
 
 def test_restart_puts_unanswered_submits_in_doubt(desk: Desk) -> None:
     desk.act()
-    desk.feed(Started(desk.now))
+    desk.feed(Started(desk.now, RULES))
     (order,) = desk.state.orders
     assert order.in_doubt
     desk.feed(LinkUp(desk.now))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from oms_trio.journal.model import Entry, Message, Record, TakenAction
+from oms_trio.journal.model import Entry, Message, Record
 
 START_NS = 1_790_000_000_000_000_000
 SECOND_NS = 1_000_000_000
@@ -26,17 +26,9 @@ def message(seq: int, part: int = 0) -> Message:
     return Message(f"m-{seq}-{part}", "execution.update", f'{{"state_id":{seq}}}'.encode())
 
 
-def action(seq: int) -> TakenAction:
-    """Make an action of its own identity whose content every third one shares."""
-    return TakenAction(f"id-{seq}".encode(), f"body-{seq % 3}".encode(), f"omstrio{seq}")
-
-
 def entries(first: int, last: int, size: int = 20) -> list[Entry]:
-    """Make the entries of these sequences, each with a message and an action."""
-    return [
-        Entry(seq, record(seq, size), (message(seq),), action(seq))
-        for seq in range(first, last + 1)
-    ]
+    """Make the entries of these sequences, each with a message."""
+    return [Entry(seq, record(seq, size), (message(seq),)) for seq in range(first, last + 1)]
 
 
 def sequences(found: Sequence[tuple[int, Record]]) -> list[int]:

@@ -1,4 +1,4 @@
-"""What is appended is read back: records, outbox, actions, snapshots, and their retention."""
+"""What is appended is read back: records, outbox, snapshots, and their retention."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import pytest
 import trio
 import trio.testing
@@ -125,26 +124,6 @@ def test_positions_grow_even_when_the_outbox_was_emptied(journal: Journal) -> No
     journal.confirm([sent.message_id for _, sent in journal.outbox()])
     journal.append(entries(4, 4))
     assert [sent for _, sent in journal.outbox(last)] == [message(4)]
-
-
-def test_an_action_is_found_by_its_identity_for_ever(path: Path) -> None:
-    with Journal.open(path) as journal:
-        journal.append(entries(1, 6))
-        journal.save_snapshot(6, b"state", "d")
-        assert journal.compact(START_NS * 2) == 6
-    with Journal.open(path) as journal:
-        assert journal.find_action(b"id-4") == "omstrio4"
-        assert journal.find_action(b"id-7") is None
-        assert journal.count_actions(b"body-1") == 2
-        assert journal.count_actions(b"body-9") == 0
-
-
-def test_an_action_that_comes_again_keeps_its_first_order(journal: Journal) -> None:
-    first, again = entries(1, 2)
-    journal.append([first])
-    journal.append([attrs.evolve(again, action=first.action)])
-    assert journal.find_action(b"id-1") == "omstrio1"
-    assert journal.count_actions(b"body-1") == 1
 
 
 def test_the_last_three_snapshots_are_kept(path: Path) -> None:
@@ -288,8 +267,6 @@ def test_a_sound_journal_verifies(journal: Journal) -> None:
         "UPDATE records SET at_ns = at_ns + 1 WHERE seq = 2",
         "UPDATE outbox SET body = x'00'",
         "UPDATE outbox SET position = position + 10",
-        "UPDATE actions SET cl_ord_id = 'other'",
-        "UPDATE actions SET body_digest = x'00'",
         "UPDATE snapshots SET blob = x'00'",
         "UPDATE snapshots SET digest = 'other'",
     ],

@@ -1,0 +1,48 @@
+"""Whether actions are taken from the queue, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+log = structlog.get_logger()
+
+
+class Gate:
+    """Closed while anybody has a reason; at first the state of trading has one.
+
+    ``consume`` tells the broker. Changes are logged, since a closed gate is what an operator
+    asks about first.
+    """
+
+    def __init__(self, consume: Callable[[bool], None]) -> None:
+        self._consume = consume
+        self._reasons = {"state": "starting"}
+        self.opened = trio.Event()
+        """Set when the gate opens for the first time: the service is ready."""
+
+    def __repr__(self) -> str:
+        return f"<Gate {self._reasons or 'open'}>"
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Who keeps the gate closed, and why; empty while it is open."""
+        return dict(self._reasons)
+
+    def close(self, who: str, why: str) -> None:
+        """Stop taking actions for ``who``'s reason."""
+        if self._reasons.get(who) == why:
+            return
+        self._reasons[who] = why
+        self._consume(False)
+        log.warning("actions_stopped", who=who, why=why)
+
+    def open(self, who: str) -> None:
+        """Take back ``who``'s reason."""
+        if self._reasons.pop(who, None) is None or self._reasons:
+            return
+        self._consume(True)
+        self.opened.set()
+        log.info("actions_taken", since=who)

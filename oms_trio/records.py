@@ -1,0 +1,254 @@
+"""Inputs on their way to the trade-state task, raw as received, and back from their records.
+
+Whatever the trade-state task takes in is an ``Arrival``: what the journal keeps of it (kind, raw
+bytes, context), and how it becomes inputs of the core. ``read`` makes the same arrival from the
+record, so that replay goes through the same code as the live service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+
+import attrs
+import msgspec
+
+from oms_trio.amqp.codec import DecodedAction, decode_action
+from oms_trio.amqp.model import Delivery
+from oms_trio.core.inputs import (
+    Action,
+    CancelAnswer,
+    Drain,
+    Input,
+    LinkDown,
+    LinkUp,
+    OrderAnswer,
+    Started,
+    Tick,
+    Verdict,
+)
+from oms_trio.core.model import ClOrdId, RefusalReason, Rules
+from oms_trio.okx.answers import cancel_answers, order_answers, updates
+from oms_trio.okx.codec import decode_frame
+from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush, Push
+from oms_trio.okx.recorded import (
+    FillsBodies,
+    LookupBody,
+    SnapshotBodies,
+    decode_fills,
+    decode_lookup,
+    decode_snapshot,
+)
+
+MakeInputs = Callable[[int], tuple[Input, ...]]
+"""Builds inputs with the time (``at_ns``) at which they are taken in."""
+
+
+class Kind(Enum):
+    """What a record holds; the names are part of the journal's format."""
+
+    ACTION = "action"
+    PUSH = "push"
+    ORDER_ANSWER = "order_answer"
+    CANCEL_ANSWER = "cancel_answer"
+    OWN_ANSWER = "own_answer"
+    SNAPSHOT = "snapshot"
+    FILLS = "fills"
+    LOOKUP = "lookup"
+    LINK_UP = "link_up"
+    LINK_DOWN = "link_down"
+    STARTED = "started"
+    TICK = "tick"
+    DRAIN = "drain"
+
+
+@attrs.frozen
+class Arrival:
+    """One thing that came in; ``inputs`` makes what the core takes."""
+
+    kind: Kind
+    raw: bytes
+    context: str
+    inputs: MakeInputs = attrs.field(repr=False, eq=False)
+
+
+@attrs.frozen
+class Origin:
+    """What a record of an action keeps beside its 25 bytes."""
+
+    message_id: str | None
+    redelivered: bool
+    received_ns: int
+    delivery: int
+
+
+@attrs.frozen
+class OwnAnswer:
+    """What we know ourselves of requests that got no answer: never sent, or lost on the way."""
+
+    names: tuple[ClOrdId, ...]
+    cancel: bool
+    verdict: Verdict
+    detail: str
+    reason: RefusalReason = RefusalReason.EXCHANGE
+
+
+@attrs.frozen
+class Scope:
+    """What reading records needs of the settings: they do not change within a journal."""
+
+    inst_id: str
+    tag: str
+
+
+_json = msgspec.json.Encoder().encode
+
+
+def action(delivery: Delivery, decoded: DecodedAction, received_ns: int) -> Arrival:
+    """An action from the broker."""
+    origin = Origin(delivery.message_id, delivery.redelivered, received_ns, delivery.tag)
+    make = partial(_action, delivery.body, decoded, origin)
+    return Arrival(Kind.ACTION, delivery.body, _json(origin).decode(), make)
+
+
+def push(text: str, event: Push) -> Arrival:
+    """A push of the exchange."""
+    return Arrival(Kind.PUSH, text.encode(), "", partial(updates, event))
+
+
+def order_answer(text: str, frame: OpResponse | ErrorEvent, names: Sequence[ClOrdId]) -> Arrival:
+    """The exchange's answer to a request that placed the orders of these names."""
+    make = partial(order_answers, frame, names)
+    return Arrival(Kind.ORDER_ANSWER, text.encode(), " ".join(names), make)
+
+
+def cancel_answer(text: str, frame: OpResponse | ErrorEvent, names: Sequence[ClOrdId]) -> Arrival:
+    """The exchange's answer to a request that cancelled the orders of these names."""
+    make = partial(cancel_answers, frame, names)
+    return Arrival(Kind.CANCEL_ANSWER, text.encode(), " ".join(names), make)
+
+
+def own_answer(answer: OwnAnswer) -> Arrival:
+    """Our own knowledge of requests without an answer."""
+    return Arrival(Kind.OWN_ANSWER, _json(answer), "", partial(_own_answer, answer))
+
+
+def snapshot(bodies: SnapshotBodies, scope: Scope) -> Arrival:
+    """The exchange's state by REST."""
+    return Arrival(
+        Kind.SNAPSHOT,
+        _json(bodies),
+        "",
+        lambda at_ns: (decode_snapshot(bodies, at_ns=at_ns, inst_id=scope.inst_id, tag=scope.tag),),
+    )
+
+
+def fills(bodies: FillsBodies, scope: Scope) -> Arrival:
+    """All fills of one order by REST."""
+    return Arrival(
+        Kind.FILLS,
+        _json(bodies),
+        "",
+        lambda at_ns: (decode_fills(bodies, at_ns=at_ns, inst_id=scope.inst_id),),
+    )
+
+
+def lookup(body: LookupBody, scope: Scope) -> Arrival:
+    """One order by REST."""
+    return Arrival(
+        Kind.LOOKUP,
+        _json(body),
+        "",
+        lambda at_ns: (decode_lookup(body, at_ns=at_ns, inst_id=scope.inst_id),),
+    )
+
+
+def link_up() -> Arrival:
+    """A session is ready."""
+    return Arrival(Kind.LINK_UP, b"", "", lambda at_ns: (LinkUp(at_ns),))
+
+
+def link_down(why: str) -> Arrival:
+    """No session is left."""
+    return Arrival(Kind.LINK_DOWN, why.encode(), "", lambda at_ns: (LinkDown(at_ns, why),))
+
+
+def started(rules: Rules) -> Arrival:
+    """A process begins with these rules."""
+    return Arrival(Kind.STARTED, _json(rules), "", lambda at_ns: (Started(at_ns, rules),))
+
+
+TICK = Arrival(Kind.TICK, b"", "", lambda at_ns: (Tick(at_ns),))
+DRAIN = Arrival(Kind.DRAIN, b"", "", lambda at_ns: (Drain(at_ns),))
+
+
+def read(kind: str, raw: bytes, context: str, scope: Scope) -> Arrival:  # noqa: C901 - a table
+    """Make the arrival that a record was written from.
+
+    Raises:
+        ValueError: a kind that this version does not know.
+        ProtocolError, MalformedAction, msgspec.ValidationError: it was not written by this
+            service, or for another instrument.
+    """
+    match Kind(kind):
+        case Kind.ACTION:
+            origin = msgspec.json.decode(context, type=Origin)
+            make = partial(_action, raw, decode_action(raw), origin)
+            return Arrival(Kind.ACTION, raw, context, make)
+        case Kind.PUSH:
+            event = decode_frame(raw, scope.inst_id)
+            assert isinstance(event, OrdersPush | PositionsPush | AccountPush)
+            return push(raw.decode(), event)
+        case Kind.ORDER_ANSWER | Kind.CANCEL_ANSWER as answered:
+            frame = decode_frame(raw, scope.inst_id)
+            assert isinstance(frame, OpResponse | ErrorEvent)
+            build = order_answer if answered is Kind.ORDER_ANSWER else cancel_answer
+            return build(raw.decode(), frame, [ClOrdId(name) for name in context.split()])
+        case Kind.OWN_ANSWER:
+            return own_answer(msgspec.json.decode(raw, type=OwnAnswer))
+        case Kind.SNAPSHOT:
+            return snapshot(msgspec.json.decode(raw, type=SnapshotBodies), scope)
+        case Kind.FILLS:
+            return fills(msgspec.json.decode(raw, type=FillsBodies), scope)
+        case Kind.LOOKUP:
+            return lookup(msgspec.json.decode(raw, type=LookupBody), scope)
+        case Kind.LINK_UP:
+            return link_up()
+        case Kind.LINK_DOWN:
+            return link_down(raw.decode())
+        case Kind.STARTED:
+            return started(msgspec.json.decode(raw, type=Rules))
+        case Kind.TICK:
+            return TICK
+        case Kind.DRAIN:
+            return DRAIN
+
+
+def _action(body: bytes, decoded: DecodedAction, origin: Origin, at_ns: int) -> tuple[Input, ...]:
+    return (
+        Action(
+            at_ns=at_ns,
+            received_ns=origin.received_ns,
+            state_id=decoded.state_id,
+            order_type=decoded.order_type,
+            price=decoded.price,
+            volume=decoded.volume,
+            mid=decoded.mid,
+            body=body,
+            message_id=origin.message_id,
+            redelivered=origin.redelivered,
+            delivery=origin.delivery,
+        ),
+    )
+
+
+def _own_answer(answer: OwnAnswer, at_ns: int) -> tuple[Input, ...]:
+    if answer.cancel:
+        return tuple(
+            CancelAnswer(at_ns, name, answer.verdict, detail=answer.detail) for name in answer.names
+        )
+    return tuple(
+        OrderAnswer(at_ns, name, answer.verdict, detail=answer.detail, reason=answer.reason)
+        for name in answer.names
+    )

@@ -1,0 +1,98 @@
+"""Makes inputs durable, many at once, and then does what had to wait for that."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import chain
+
+import attrs
+import structlog
+import trio
+
+from oms_trio.amqp.model import Broker
+from oms_trio.channels import Batch, Commit
+from oms_trio.core.effects import SettleDelivery
+from oms_trio.gate import Gate
+from oms_trio.journal.disk import Disk
+from oms_trio.journal.errors import JournalFull
+from oms_trio.journal.model import Entry, Message
+
+log = structlog.get_logger()
+
+GROUP = 4096
+"""Entries of one transaction at most; a record is about a kilobyte."""
+
+FULL_PAUSE_S = 1.0
+"""How long a full disk is left alone before the next try."""
+
+
+@attrs.frozen
+class Keeper:
+    """What the committing task works with."""
+
+    disk: Disk
+    broker: Broker
+    gate: Gate
+    durable: trio.MemorySendChannel[Batch]
+
+
+async def keep_journal(commits: trio.MemoryReceiveChannel[Commit], keeper: Keeper) -> None:
+    """Commit until the channel is closed and empty, then close the channel to the publisher.
+
+    While one commit's fsync lasts the next ones gather: a burst costs one fsync, not one each.
+
+    Raises:
+        StateError: the disk failed or the journal is damaged.
+    """
+    with commits, keeper.durable:
+        async with trio.open_nursery() as nursery:
+            async for first in commits:
+                group = [first]
+                entries = len(first.entries)
+                while entries < GROUP:
+                    try:
+                        group.append(commits.receive_nowait())
+                    except (trio.WouldBlock, trio.EndOfChannel):
+                        break
+                    entries += len(group[-1].entries)
+                await _commit(group, keeper, nursery)
+
+
+async def _commit(group: list[Commit], keeper: Keeper, nursery: trio.Nursery) -> None:
+    entries = [entry for commit in group for entry in commit.entries]
+    position = keeper.disk.journal.last_position + 1
+    await _append(entries, keeper)
+    settle = [done for commit in group for done in commit.settle]
+    keeper.broker.ack([done.delivery for done in settle if done.dead_letter is None])
+    for done in settle:
+        if done.dead_letter is not None:
+            nursery.start_soon(_bury, keeper.broker, done)
+    messages: tuple[Message, ...] = tuple(chain.from_iterable(entry.outbox for entry in entries))
+    if messages:
+        # A publisher that is behind reads from the disk what it was not given.
+        with suppress(trio.WouldBlock):
+            keeper.durable.send_nowait(Batch(position, messages))
+    for commit in group:
+        if commit.snapshot is not None:
+            snapshot = commit.snapshot
+            save = keeper.disk.journal.save_snapshot
+            await keeper.disk.call(save, snapshot.seq, snapshot.blob, snapshot.digest)
+
+
+async def _append(entries: list[Entry], keeper: Keeper) -> None:
+    """Append; on a full disk stop taking actions, and wait for room as long as it takes."""
+    while True:
+        try:
+            await keeper.disk.call(keeper.disk.journal.append, entries)
+        except JournalFull as error:
+            keeper.gate.close("disk", str(error))
+            log.error("journal_full", why=str(error), waiting=len(entries))  # noqa: TRY400 - one line
+            await trio.sleep(FULL_PAUSE_S)
+        else:
+            keeper.gate.open("disk")
+            return
+
+
+async def _bury(broker: Broker, done: SettleDelivery) -> None:
+    assert done.dead_letter is not None
+    await broker.dead_letter(done.delivery, done.dead_letter)

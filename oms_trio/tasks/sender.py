@@ -1,0 +1,127 @@
+"""Sends orders and cancels, within the exchange's rate limits and the action's age.
+
+Two tasks, because placing and cancelling have limits of their own at the exchange: a queue of
+orders that waits must not hold up a cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import attrs
+import trio
+
+from oms_trio import records
+from oms_trio.channels import Cancel, Inbox, Order
+from oms_trio.clock import Clock
+from oms_trio.core.effects import PlaceOrder
+from oms_trio.core.inputs import Verdict
+from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
+from oms_trio.okx.errors import SessionLostError
+from oms_trio.okx.limits import Limiter
+from oms_trio.okx.line import Line
+from oms_trio.okx.requests import (
+    BATCH_CANCEL_MAX,
+    encode_batch_cancel,
+    encode_cancel,
+    encode_order,
+)
+from oms_trio.records import OwnAnswer
+
+NS = 1_000_000_000
+NS_PER_MS = 1_000_000
+
+
+@attrs.frozen
+class Desk:
+    """What both senders work with. ``offset_ns`` is the exchange's clock minus ours, now."""
+
+    line: Line
+    inbox: Inbox
+    clock: Clock
+    offset_ns: Callable[[], int]
+    tag: str
+
+    async def answer(
+        self,
+        names: Sequence[ClOrdId],
+        verdict: Verdict,
+        detail: str,
+        *,
+        cancel: bool = False,
+        reason: RefusalReason = RefusalReason.EXCHANGE,
+    ) -> None:
+        """Answer a request ourselves that was certainly not sent."""
+        answer = OwnAnswer(tuple(names), cancel, verdict, detail, reason)
+        await self.inbox.send(records.own_answer(answer))
+
+
+async def send_orders(orders: trio.MemoryReceiveChannel[Order], desk: Desk) -> None:
+    """Send each order before its action expires, or answer that it was not sent.
+
+    Ends when the channel is closed and empty. A link that breaks is the session's to report:
+    an order that was on its way then is unknown, not refused.
+    """
+    limit = Limiter(60, 2.0)
+    with orders:
+        async for order in orders:
+            await _send_order(order.effect, order.inst_id_code, desk, limit)
+
+
+async def _send_order(effect: PlaceOrder, code: int, desk: Desk, limit: Limiter) -> None:
+    names = (effect.cl_ord_id,)
+    left_s = (effect.expires_at_ns - desk.clock()) / NS
+    if left_s <= limit.ready_in():
+        reason = RefusalReason.RATE_LIMITED if left_s > 0 else RefusalReason.STALE
+        detail = "the exchange's rate limit leaves no room before the action expires"
+        await desk.answer(names, Verdict.REFUSED, detail, reason=reason)
+        return
+    await limit.acquire()
+    link = desk.line.link
+    if link is None:
+        reason = RefusalReason.NOT_READY
+        await desk.answer(names, Verdict.RETRY, "no session with the exchange", reason=reason)
+        return
+    request_id = desk.line.expect(link, names, cancel=False)
+    text = encode_order(
+        effect,
+        inst_id_code=code,
+        tag=desk.tag,
+        exp_time_ms=(effect.expires_at_ns + desk.offset_ns()) // NS_PER_MS,
+        request_id=request_id,
+    )
+    with suppress(SessionLostError):
+        await link.send(text)
+
+
+async def send_cancels(cancels: trio.MemoryReceiveChannel[Cancel], desk: Desk) -> None:
+    """Send cancel requests, several orders in one where there are several.
+
+    Ends when the channel is closed and empty.
+    """
+    single = Limiter(60, 2.0)
+    batch = Limiter(300, 2.0)
+    with cancels:
+        async for cancel in cancels:
+            wanted = cancel.effect.orders
+            for start in range(0, len(wanted), BATCH_CANCEL_MAX):
+                part = wanted[start : start + BATCH_CANCEL_MAX]
+                await (single.acquire() if len(part) == 1 else batch.acquire(len(part)))
+                await _send_cancel(part, cancel.inst_id_code, desk)
+
+
+async def _send_cancel(part: Sequence[tuple[ClOrdId, OrdId]], code: int, desk: Desk) -> None:
+    names = [name for name, _ in part]
+    link = desk.line.link
+    if link is None:
+        await desk.answer(names, Verdict.RETRY, "no session with the exchange", cancel=True)
+        return
+    request_id = desk.line.expect(link, names, cancel=True)
+    if len(part) == 1:
+        text = encode_cancel(part[0][1], inst_id_code=code, request_id=request_id)
+    else:
+        ord_ids = [ord_id for _, ord_id in part]
+        text = encode_batch_cancel(ord_ids, inst_id_code=code, request_id=request_id)
+    with suppress(SessionLostError):
+        await link.send(text)

@@ -1,0 +1,230 @@
+"""Keeps a session with the exchange up, and hands over what it tells.
+
+connect -> log in -> subscribe -> ready -> link up        pushes and answers flow
+                                          `-> (64008) -> a second session takes over
+lost    -> unanswered requests are unknown, link down -> back-off -> connect
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from random import Random
+
+import attrs
+import structlog
+import trio
+
+from oms_trio import records
+from oms_trio.channels import Inbox
+from oms_trio.core.inputs import Verdict
+from oms_trio.okx.errors import (
+    LoginFailedError,
+    LoginRefusedError,
+    ProtocolError,
+    RestUnavailableError,
+    RetriesUsedUpError,
+    SessionError,
+    SessionLostError,
+)
+from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
+from oms_trio.okx.line import Line, Request
+from oms_trio.okx.session import Ready, UpgradeAhead
+from oms_trio.okx.websocket import Heard, Link
+from oms_trio.records import Arrival, OwnAnswer
+
+log = structlog.get_logger()
+
+BACK_OFF_FIRST_S = 0.25
+BACK_OFF_MOST_S = 30.0
+
+LOGIN_TRIES = 5
+"""60009 hides wrong credentials as well as passing trouble: worth a few attempts only."""
+
+CHANGE_OVER_S = 2.0
+"""How long the old session may finish its answers when the new one is ready."""
+
+SWEEP_S = 1.0
+
+
+@attrs.frozen
+class Exchange:
+    """How to reach the exchange: the parts that the composition root chooses."""
+
+    connect: Callable[[], AbstractAsyncContextManager[Link]]
+    prepare: Callable[[], Awaitable[object]]
+    """Done before each connect: the clock is measured, since the login is signed with it."""
+    max_retries: int
+    random: Random
+
+
+async def keep_session(exchange: Exchange, line: Line, inbox: Inbox) -> None:
+    """Hold a session for ever; ends only by cancellation or by an error.
+
+    Raises:
+        LoginRefusedError: the credentials are refused for good.
+        RetriesUsedUpError: ``max_retries`` attempts in a row gave no session.
+    """
+    failures = 0
+    refused = 0
+    while True:
+        progress = _Progress()
+        try:
+            await _attempt(exchange, line, inbox, progress)
+        except LoginRefusedError:
+            raise
+        except (SessionError, ProtocolError, RestUnavailableError) as error:
+            why = str(error)
+            await _tell_unknown(progress.unanswered, why, inbox)
+            if progress.ready:
+                failures = refused = 0
+                await inbox.send(records.link_down(why))
+            failures += 1
+            if isinstance(error, LoginFailedError) and error.limited:
+                refused += 1
+        if failures >= exchange.max_retries:
+            raise RetriesUsedUpError(f"no session in {failures} attempts, at last: {why}")
+        if refused >= LOGIN_TRIES:
+            raise RetriesUsedUpError(f"login failed {refused} times: {why}; check the API key")
+        pause = min(BACK_OFF_MOST_S, BACK_OFF_FIRST_S * 2.0 ** (failures - 1))
+        pause *= exchange.random.uniform(0.5, 1.0)
+        log.warning("okx_session_lost", why=why, failures=failures, retry_in_s=round(pause, 2))
+        await trio.sleep(pause)
+
+
+@attrs.define
+class _Progress:
+    """What an attempt came to: whether a session was up, and what its end left unanswered."""
+
+    ready: bool = False
+    unanswered: list[Request] = attrs.Factory(list)
+
+
+async def _attempt(exchange: Exchange, line: Line, inbox: Inbox, progress: _Progress) -> None:
+    """Hold sessions, one taking over from the other, until one is lost.
+
+    Raises:
+        SessionError, ProtocolError, RestUnavailableError: why there is no session any more.
+    """
+    try:
+        await exchange.prepare()
+        async with trio.open_nursery() as nursery:
+            relay = _Relay(exchange, line, inbox, progress, nursery)
+            nursery.start_soon(relay.sweep)
+            await relay.run(predecessor=None)
+    except* (SessionError, ProtocolError, RestUnavailableError) as group:
+        raise _first(group) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+@attrs.define
+class _Tenure:
+    """One session's time: it can be told to leave, and says when it has left."""
+
+    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    left: trio.Event = attrs.Factory(trio.Event)
+    followed: bool = False
+
+
+@attrs.define
+class _Relay:
+    """A chain of sessions, each ready before the one before it leaves."""
+
+    exchange: Exchange
+    line: Line
+    inbox: Inbox
+    progress: _Progress
+    nursery: trio.Nursery
+
+    async def run(self, predecessor: _Tenure | None) -> None:
+        """Hold one session until it is lost or its successor is ready."""
+        tenure = _Tenure()
+        held: Link | None = None
+        try:
+            with tenure.scope:
+                async with self.exchange.connect() as held:
+                    await self._listen(held, tenure, predecessor)
+        finally:
+            if held is not None:
+                self.progress.unanswered += self.line.lost(held)
+            tenure.left.set()
+        unanswered, self.progress.unanswered = self.progress.unanswered, []
+        await _tell_unknown(unanswered, "the session was replaced before the answer", self.inbox)
+
+    async def _listen(self, link: Link, tenure: _Tenure, predecessor: _Tenure | None) -> None:
+        # What comes before the session counts as up waits here, for at most the handshake's time.
+        early: list[Arrival] | None = []
+        async for heard in link:
+            match heard.event:
+                case Ready(conn_id=conn_id):
+                    await self._take_over(link, predecessor)
+                    log.info("okx_session_ready", conn_id=conn_id)
+                    await self.inbox.send(records.link_up())
+                    for arrival in early or ():
+                        await self.inbox.send(arrival)
+                    early = None
+                case UpgradeAhead(msg=msg) if not tenure.followed:
+                    tenure.followed = True
+                    log.info("okx_upgrade_ahead", msg=msg)
+                    self.nursery.start_soon(self._succeed, tenure)
+                case _:
+                    told = self._arrival(heard)
+                    if told is not None and early is not None:
+                        early.append(told)
+                    elif told is not None:
+                        await self.inbox.send(told)
+
+    async def _take_over(self, link: Link, predecessor: _Tenure | None) -> None:
+        """Become the link that requests go out on; the old one finishes what it has begun."""
+        old, self.line.link = self.line.link, link
+        self.progress.ready = True
+        if predecessor is None:
+            return
+        with trio.move_on_after(CHANGE_OVER_S):
+            while old is not None and self.line.waiting(old):  # noqa: ASYNC110 - rare, no event
+                await trio.sleep(0.01)
+        predecessor.scope.cancel()
+        await predecessor.left.wait()
+
+    async def _succeed(self, tenure: _Tenure) -> None:
+        """Open the session that follows; while the old one lives a failure is only tried again."""
+        pause = BACK_OFF_FIRST_S
+        while not tenure.left.is_set():
+            try:
+                await self.run(predecessor=tenure)
+            except SessionLostError as error:
+                if tenure.left.is_set():
+                    raise
+                log.warning("okx_change_over_failed", why=str(error), retry_in_s=pause)
+                await trio.sleep(pause)
+                pause = min(BACK_OFF_MOST_S, pause * 2)
+
+    def _arrival(self, heard: Heard) -> Arrival | None:
+        event = heard.event
+        match event:
+            case OrdersPush() | PositionsPush() | AccountPush():
+                return records.push(heard.text, event)
+            case OpResponse() | ErrorEvent():
+                request = self.line.answered(event)
+                if request is None:
+                    log.warning("okx_answer_unexpected", id=event.id, code=event.code)
+                    return None
+                build = records.cancel_answer if request.cancel else records.order_answer
+                return build(heard.text, event, request.names)
+            case _:
+                return None
+
+    async def sweep(self) -> None:
+        """Declare requests unknown whose answer does not come; runs until cancelled."""
+        while True:
+            await trio.sleep(SWEEP_S)
+            await _tell_unknown(self.line.overdue(), "no answer in time", self.inbox)
+
+
+async def _tell_unknown(requests: list[Request], why: str, inbox: Inbox) -> None:
+    for request in requests:
+        answer = OwnAnswer(request.names, request.cancel, Verdict.UNKNOWN, why)
+        await inbox.send(records.own_answer(answer))

@@ -1,0 +1,194 @@
+"""The one task that changes trading state: inputs in, effects out, everything on record.
+
+Orders leave at once, before the disk has their action: a commit costs milliseconds, and what a
+crash takes from the record is found again on the exchange by the order's name. What must not
+come before the commit (acknowledging an action, telling the agent) goes with it instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+import attrs
+import msgspec
+import structlog
+import trio
+
+from oms_trio.amqp.codec import encode_publication
+from oms_trio.channels import Cancel, Commit, Order, Question
+from oms_trio.clock import Clock
+from oms_trio.core.effects import (
+    Alert,
+    CancelOrders,
+    Drained,
+    Effect,
+    LookUpOrder,
+    PlaceOrder,
+    Publication,
+    PublishClosure,
+    PublishExecution,
+    PublishRefusal,
+    Readiness,
+    RequestFills,
+    RequestSnapshot,
+    SettleDelivery,
+)
+from oms_trio.core.state import TradeState
+from oms_trio.gate import Gate
+from oms_trio.journal.model import Entry, Message, Record, Snapshot
+from oms_trio.records import Arrival, Kind
+
+log = structlog.get_logger()
+
+Observer = Callable[[Arrival, tuple[Effect, ...]], None]
+"""Sees every input with what it caused, for pages and summaries; it must not change anything."""
+
+BATCH = 256
+"""Inputs taken at once: a burst shares one commit, and other tasks get their turn in between."""
+
+SNAPSHOT_EVERY = 20_000
+"""Records between snapshots; replaying that many at a start takes about a second."""
+
+
+@attrs.frozen
+class Outlets:
+    """Where effects go.
+
+    The channels have no bound, because the writer must never wait: orders are bounded
+    by the rate of actions and their age, cancels and questions by the open orders, commits by
+    what the exchange and the broker can send while one commit lasts.
+    """
+
+    orders: trio.MemorySendChannel[Order]
+    cancels: trio.MemorySendChannel[Cancel]
+    questions: trio.MemorySendChannel[Question]
+    commits: trio.MemorySendChannel[Commit]
+    gate: Gate
+    observe: Observer
+
+
+@attrs.define
+class Writer:
+    """The state with its sequence and clocks. ``seq`` is that of the last record."""
+
+    state: TradeState
+    seq: int
+    clock: Clock
+    mono_clock: Clock
+    outlets: Outlets
+    drained: bool = False
+    _now_ns: int = 0
+    _snapshot_seq: int = attrs.field(default=attrs.Factory(lambda self: self.seq, takes_self=True))
+    _outbox: list[Message] = attrs.Factory(list)
+    _settle: list[SettleDelivery] = attrs.Factory(list)
+
+    def take(self, arrivals: list[Arrival]) -> None:
+        """Apply inputs, let their effects go, and hand the record over to be made durable."""
+        entries: list[Entry] = []
+        for arrival in arrivals:
+            entry = self._take(arrival)
+            if entry is not None:
+                entries.append(entry)
+        if not entries:
+            return
+        settle, self._settle = tuple(self._settle), []
+        due = self.seq - self._snapshot_seq >= SNAPSHOT_EVERY or self.drained
+        snapshot = self._snapshot() if due else None
+        self.outlets.commits.send_nowait(Commit(tuple(entries), settle, snapshot))
+
+    def _take(self, arrival: Arrival) -> Entry | None:
+        # Wall clocks step back; records and decisions must not.
+        self._now_ns = max(self._now_ns, self.clock())
+        effects = tuple(
+            effect for event in arrival.inputs(self._now_ns) for effect in self.state.apply(event)
+        )
+        self.outlets.observe(arrival, effects)
+        if arrival.kind is Kind.TICK and not effects:
+            return None  # nothing has changed, so there is nothing to remember
+        for effect in effects:
+            self._carry_out(effect)
+        self.seq += 1
+        outbox, self._outbox = tuple(self._outbox), []
+        record = Record(
+            arrival.kind.value, arrival.raw, self._now_ns, self.mono_clock(), arrival.context
+        )
+        return Entry(self.seq, record, outbox)
+
+    def _carry_out(self, effect: Effect) -> None:
+        outlets = self.outlets
+        match effect:
+            case PlaceOrder():
+                outlets.orders.send_nowait(Order(effect, self._inst_id_code))
+            case CancelOrders():
+                outlets.cancels.send_nowait(Cancel(effect, self._inst_id_code))
+            case RequestSnapshot() | RequestFills() | LookUpOrder():
+                outlets.questions.send_nowait(effect)
+            case PublishExecution() | PublishClosure() | PublishRefusal():
+                self._tell(effect)
+            case SettleDelivery():
+                self._settle.append(effect)
+            case Readiness(ready=True):
+                outlets.gate.open("state")
+            case Readiness(why=why):
+                outlets.gate.close("state", why)
+            case Alert(event=event, detail=detail):
+                log.error(event, detail=detail)
+            case Drained():
+                self.drained = True
+            case _:
+                assert_never(effect)
+
+    @property
+    def _inst_id_code(self) -> int:
+        assert self.state.instrument is not None, "orders come after the first snapshot"
+        return self.state.instrument.inst_id_code
+
+    def _tell(self, effect: Publication) -> None:
+        message = encode_publication(effect)
+        self._outbox.append(Message(message.message_id, message.routing_key, message.body))
+        match effect:
+            case PublishClosure(ord_id=ord_id, reward=reward):
+                log.info("trade_closed", ord_id=ord_id, reward=reward)
+            case PublishRefusal(state_id=state_id, reason=reason, detail=detail):
+                log.info("action_refused", state_id=state_id, reason=reason, detail=detail)
+            case PublishExecution(ord_id=ord_id):
+                log.debug("order_executed", ord_id=ord_id)
+
+    def _snapshot(self) -> Snapshot:
+        self._snapshot_seq = self.seq
+        return Snapshot(self.seq, encode_state(self.state), self.state.digest())
+
+
+def encode_state(state: TradeState) -> bytes:
+    """Write the whole state down, to be read back by ``decode_state``."""
+    return msgspec.json.encode(state)
+
+
+def decode_state(blob: bytes) -> TradeState:
+    """Read a state back.
+
+    Raises:
+        msgspec.ValidationError: it was written by a release with another state.
+    """
+    return msgspec.json.decode(blob, type=TradeState)
+
+
+async def keep_state(inbox: trio.MemoryReceiveChannel[Arrival], writer: Writer) -> None:
+    """Take in arrivals until all is drained, or until the inbox is closed.
+
+    It waits for its inbox and for nothing else: the exchange waits for this task, so this task
+    must not wait for the exchange. On its end it closes the channels to the tasks behind it.
+    """
+    outlets = writer.outlets
+    with inbox, outlets.orders, outlets.cancels, outlets.questions, outlets.commits:
+        async for first in inbox:
+            arrivals = [first]
+            while len(arrivals) < BATCH:
+                try:
+                    arrivals.append(inbox.receive_nowait())
+                except (trio.WouldBlock, trio.EndOfChannel):
+                    break
+            writer.take(arrivals)
+            if writer.drained:
+                return
