@@ -10,12 +10,14 @@ import trio
 import trio_websocket
 from trio.testing import memory_stream_pair
 
-from oms_trio.okx.websocket import StreamOpener
-from tests.okx.samples import LOGIN_OK, subscribed
+from oms_trio.okx.session import Ready, Session
+from oms_trio.okx.websocket import Link, StreamOpener
+from tests.okx.samples import CREDENTIALS, INST_ID, LOGIN_OK, subscribed
 
 URL = "ws://localhost/ws/v5/private"
 
-Handler = Callable[[trio_websocket.WebSocketConnection], Awaitable[None]]
+Connection = trio_websocket.WebSocketConnection
+Handler = Callable[[Connection], Awaitable[None]]
 
 
 def serving(nursery: trio.Nursery, handler: Handler) -> StreamOpener:
@@ -38,10 +40,27 @@ def serving(nursery: trio.Nursery, handler: Handler) -> StreamOpener:
     return open_stream
 
 
-async def welcome(connection: trio_websocket.WebSocketConnection) -> None:
+async def welcome(connection: Connection) -> None:
     """Take the login and the subscription as the exchange does."""
     assert json.loads(await connection.get_message())["op"] == "login"
     await connection.send_message(LOGIN_OK)
     request = json.loads(await connection.get_message())
     for arg in request["args"]:
         await connection.send_message(subscribed(arg["channel"]))
+
+
+def new_session() -> Session:
+    return Session(CREDENTIALS, INST_ID)
+
+
+async def until_ready(link: Link) -> Ready:
+    heard = await anext(link)
+    assert isinstance(heard.event, Ready)
+    return heard.event
+
+
+async def everything(link: Link, into: list[object] | None = None) -> None:
+    """Listen until the link ends, which it does by an error."""
+    async for heard in link:
+        if into is not None:
+            into.append(heard.event)

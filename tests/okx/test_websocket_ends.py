@@ -1,0 +1,207 @@
+"""How links end: every way is one error that says why, or the block's own."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio_websocket
+from trio.testing import MockClock
+
+from oms_trio.okx.errors import LoginRefusedError, ProtocolError, SessionLostError
+from oms_trio.okx.frames import OrdersPush
+from oms_trio.okx.session import Ready
+from oms_trio.okx.websocket import Link, open_link
+from tests.okx.fakes import URL, Connection, everything, new_session, serving, until_ready, welcome
+from tests.okx.samples import (
+    PARTIAL_FILL,
+    error_event,
+)
+
+
+async def test_frames_sent_before_a_close_are_told_before_the_loss() -> None:
+    async def exchange(connection: Connection) -> None:
+        await welcome(connection)
+        await connection.send_message(PARTIAL_FILL)
+        await connection.aclose(4004, "No data received in 30s")
+
+    told: list[object] = []
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, exchange)
+        with pytest.raises(SessionLostError, match=r"closed with 4004 \(No data received in 30s\)"):
+            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
+                await everything(link, into=told)
+    assert [type(event) for event in told] == [Ready, OrdersPush]
+    with pytest.raises(SessionLostError):
+        await link.send("too late")
+
+
+async def test_a_refused_login_comes_out_alone_not_in_a_group() -> None:
+    """trio-websocket#188."""
+
+    async def exchange(connection: Connection) -> None:
+        await connection.get_message()
+        await connection.send_message(error_event("60024"))
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, exchange)
+        with pytest.raises(LoginRefusedError, match="60024"):
+            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
+                await anext(link)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_the_block_raises_comes_out_unchanged() -> None:
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, welcome)
+        error = RuntimeError("of the block")
+        with pytest.raises(RuntimeError) as caught:
+            async with open_link(URL, new_session(), lambda: 0, open_stream=opener):
+                raise error
+        assert caught.value is error
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_group_of_the_block_comes_out_unchanged_too() -> None:
+    """Blocks run nurseries, whose errors are groups: those are not the reader's."""
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, welcome)
+        error = ExceptionGroup("of the block", [RuntimeError("one"), ValueError("two")])
+        with pytest.raises(ExceptionGroup) as caught:
+            async with open_link(URL, new_session(), lambda: 0, open_stream=opener):
+                raise error
+        assert caught.value is error
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_error_of_the_block_is_not_hidden_by_a_crash_of_the_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def crash(_self: object, _event: object) -> None:
+        raise RuntimeError("LocalProtocolError")
+
+    async def exchange(connection: Connection) -> None:
+        await welcome(connection)
+        await connection.ping()
+
+    async def cut_off() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("while cancelled")
+
+    async def block(link: Link) -> None:
+        async with trio.open_nursery() as inner:
+            inner.start_soon(cut_off)
+            inner.start_soon(trio.sleep_forever)
+            await until_ready(link)
+            await trio.sleep_forever()
+
+    monkeypatch.setattr(Connection, "_handle_ping_event", crash)
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, exchange)
+        with pytest.raises(ExceptionGroup) as caught:
+            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
+                await block(link)
+        assert caught.value.subgroup(ValueError) is not None
+        assert "Cancelled" not in repr(caught.value)
+        nursery.cancel_scope.cancel()
+
+
+async def test_cancellation_passes_through_and_leaves_nothing_running(
+    autojump_clock: MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def exchange(connection: Connection) -> None:
+            await welcome(connection)
+            with pytest.raises(trio_websocket.ConnectionClosed):
+                await connection.get_message()
+            gone.set()
+
+        gone = trio.Event()
+        opener = serving(nursery, exchange)
+        with trio.move_on_after(5) as scope:
+            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
+                await until_ready(link)
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+        await gone.wait()
+    assert autojump_clock.current_time() < 10
+
+
+async def test_a_crash_of_the_websocket_reader_is_a_lost_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """trio-websocket#184: errors of the protocol come out of its reader task."""
+
+    async def crash(_self: object, _event: object) -> None:
+        raise RuntimeError("LocalProtocolError")
+
+    async def exchange(connection: Connection) -> None:
+        await welcome(connection)
+        await connection.ping()
+
+    monkeypatch.setattr(Connection, "_handle_ping_event", crash)
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, exchange)
+        with pytest.raises(SessionLostError, match="LocalProtocolError"):
+            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
+                await everything(link)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("frame", [b"binary", '{"arg":{"channel":"orders"},"data":[7]}'])
+async def test_a_frame_that_cannot_be_read_ends_the_link(frame: str | bytes) -> None:
+    async def exchange(connection: Connection) -> None:
+        await welcome(connection)
+        await connection.send_message(frame)
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, exchange)
+        with pytest.raises(ProtocolError):
+            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
+                await everything(link)
+        nursery.cancel_scope.cancel()
+
+
+async def test_after_a_send_that_was_cut_off_the_link_is_over(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async def stuck(_self: object, _message: str) -> None:
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, welcome)
+        async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
+            await until_ready(link)
+            monkeypatch.setattr(Connection, "send_message", stuck)
+            with trio.move_on_after(1):
+                await link.send("half a frame")
+            with pytest.raises(SessionLostError, match="cut off"):
+                await link.send("the next frame")
+        nursery.cancel_scope.cancel()
+    assert autojump_clock.current_time() >= 1
+
+
+async def test_the_transport_is_closed_after_a_loss_too() -> None:
+    """trio-websocket leaves it open when the peer has gone without a goodbye."""
+
+    async def exchange(connection: Connection) -> None:
+        await welcome(connection)
+        await trio.aclose_forcefully(connection._stream)
+
+    transports: list[trio.abc.Stream] = []
+
+    async def remembering(host: str, port: int) -> trio.abc.Stream:
+        transports.append(await opener(host, port))
+        return transports[-1]
+
+    async with trio.open_nursery() as nursery:
+        opener = serving(nursery, exchange)
+        with pytest.raises(SessionLostError):
+            async with open_link(URL, new_session(), lambda: 0, open_stream=remembering) as link:
+                await everything(link)
+    with pytest.raises(trio.ClosedResourceError):
+        await transports[0].send_all(b"x")
