@@ -1,0 +1,126 @@
+"""The whole service in one process: simulated exchange on a loopback port, broker in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import attrs
+import httpx
+import trio
+
+from oms_trio.amqp.codec import encode_action
+from oms_trio.amqp.memory import MemoryBroker
+from oms_trio.amqp.model import Outgoing
+from oms_trio.app import Parts, recover, run_service
+from oms_trio.clock import system_clock
+from oms_trio.core.model import OrderType, RewardUnit, Rules
+from oms_trio.journal.disk import Disk
+from oms_trio.journal.journal import Journal
+from oms_trio.okx.rest import Rest
+from oms_trio.okx.session import Session
+from oms_trio.okx.signing import Credentials
+from oms_trio.okx.websocket import Link, open_link
+from oms_trio.records import Scope
+from oms_trio.sim.exchange import Exchange, Mode
+from oms_trio.sim.server import serve
+from oms_trio.sim.values import Order
+
+SCOPE = Scope("BTC-USDT-SWAP", "omstrio")
+RULES = Rules(
+    leverage=Decimal(100),
+    step=Decimal("0.1"),
+    max_margin_fraction=Decimal("0.2"),
+    max_open_orders=300,
+    max_order_age_ns=None,
+    max_action_age_ns=5_000_000_000,
+    reward_unit=RewardUnit.USDT,
+    tag=SCOPE.tag,
+)
+
+
+@attrs.define
+class Rig:
+    """A running service and what is around it."""
+
+    exchange: Exchange
+    broker: MemoryBroker
+    told: trio.MemoryReceiveChannel[Outgoing]
+    port: int
+
+    def act(
+        self,
+        state_id: int,
+        price: float,
+        volume: float,
+        mid: str = "67000",
+        order_type: OrderType = OrderType.LIMIT,
+    ) -> None:
+        """Publish an action as an agent does."""
+        body = encode_action(state_id, order_type, price, volume, Decimal(mid))
+        self.broker.publish_action(body)
+
+    async def next(self) -> dict[str, Any]:
+        """Wait for the next message to the agent."""
+        with trio.fail_after(10):
+            message = await self.told.receive()
+        decoded: dict[str, Any] = json.loads(message.body)
+        return decoded
+
+    async def order(self, index: int) -> Order:
+        """Wait until the exchange's log has this many orders and return the last of them."""
+        with trio.fail_after(10):
+            while len(self.exchange.truth.orders()) <= index:  # noqa: ASYNC110 - a log has no event
+                await trio.sleep(0.005)
+        return self.exchange.truth.orders()[index]
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, *, exchange: Exchange | None = None, rules: Rules = RULES
+) -> AsyncIterator[Rig]:
+    """Run the service until the block ends, then stop it cleanly."""
+    exchange = exchange or Exchange(mode=Mode.MANUAL)
+    account = exchange.account
+    credentials = Credentials(account.api_key, account.secret, account.passphrase)
+    broker = MemoryBroker()
+    ready = trio.Event()
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(partial(serve, exchange))
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            rest = Rest(client, credentials, system_clock, inst_id=SCOPE.inst_id)
+
+            def connect() -> AbstractAsyncContextManager[Link]:
+                session = Session(credentials, SCOPE.inst_id)
+                url = f"ws://127.0.0.1:{port}/ws/v5/private"
+                return open_link(url, session, system_clock, offset_ns=rest.offset_ns)
+
+            with Journal.open(folder / "journal.sqlite") as journal:
+                parts = Parts(
+                    broker=broker,
+                    rest=rest,
+                    connect=connect,
+                    disk=Disk(journal),
+                    rules=rules,
+                    scope=SCOPE,
+                    max_retries=50,
+                    random=Random(1),
+                )
+                recovered = recover(journal, rules, SCOPE)
+                told = broker.subscribe()
+                async with trio.open_nursery() as service:
+                    service.start_soon(
+                        partial(run_service, parts, recovered, stop=stop, started=ready.set)
+                    )
+                    with trio.fail_after(10):
+                        await ready.wait()
+                    yield Rig(exchange, broker, told, port)
+                    stop.set()
+        nursery.cancel_scope.cancel()
