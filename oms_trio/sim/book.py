@@ -1,0 +1,80 @@
+"""The orders the exchange still knows, and the rules by which they are found and forgotten."""
+
+from __future__ import annotations
+
+import attrs
+
+from oms_trio.sim.values import Fill, Order, State
+
+UNFILLED_KEPT_MS = 2 * 3_600_000
+"""A cancelled order without a fill is gone from REST after this."""
+
+ENDED_KEPT_MS = 7 * 86_400_000
+FILLS_KEPT_MS = 90 * 86_400_000
+
+
+@attrs.define
+class Book:
+    """Orders by id and by client id, and the fills, oldest first.
+
+    A client id leads to the *latest* order of that name; it is unique among pending orders only,
+    which is exactly what makes blind resending dangerous.
+    """
+
+    _open: dict[str, Order] = attrs.field(factory=dict, init=False)
+    _ended: dict[str, Order] = attrs.field(factory=dict, init=False)
+    _latest: dict[str, str] = attrs.field(factory=dict, init=False)
+    _fills: list[Fill] = attrs.field(factory=list, init=False)
+
+    @property
+    def pending(self) -> list[Order]:
+        """Open orders, oldest first."""
+        return list(self._open.values())
+
+    @property
+    def ended(self) -> list[Order]:
+        """Filled and cancelled orders that REST still tells of, by the time they ended."""
+        return list(self._ended.values())
+
+    @property
+    def fills(self) -> list[Fill]:
+        """Every match still told of, oldest first."""
+        return list(self._fills)
+
+    def store(self, order: Order, fill: Fill | None = None) -> None:
+        """Keep the new value of an order, and the match that made it."""
+        if order.is_open:
+            self._open[order.ord_id] = order
+        else:
+            self._open.pop(order.ord_id, None)
+            self._ended[order.ord_id] = order
+        if order.cl_ord_id:
+            newest = self._latest.get(order.cl_ord_id, "")
+            self._latest[order.cl_ord_id] = max(newest, order.ord_id, key=_age)
+        if fill is not None:
+            self._fills.append(fill)
+
+    def find(self, ord_id: str, cl_ord_id: str) -> Order | None:
+        """Return the order meant; ``ord_id`` wins when both are given."""
+        key = ord_id or self._latest.get(cl_ord_id, "")
+        return self._open.get(key) or self._ended.get(key)
+
+    def is_pending(self, cl_ord_id: str) -> bool:
+        """Whether an open order has this client id."""
+        return self._latest.get(cl_ord_id, "") in self._open
+
+    def forget(self, now_ms: int) -> None:
+        """Drop what REST no longer tells of."""
+        for order in self.ended:
+            unfilled = order.state is State.CANCELED and not order.acc_fill_sz
+            kept_ms = UNFILLED_KEPT_MS if unfilled else ENDED_KEPT_MS
+            if now_ms - order.u_time_ms > kept_ms:
+                del self._ended[order.ord_id]
+                if self._latest.get(order.cl_ord_id) == order.ord_id:
+                    del self._latest[order.cl_ord_id]
+        while self._fills and now_ms - self._fills[0].ts_ms > FILLS_KEPT_MS:
+            del self._fills[0]
+
+
+def _age(ord_id: str) -> int:
+    return int(ord_id or 0)

@@ -1,0 +1,389 @@
+"""The simulated exchange as its transports and its scripts use it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from decimal import Decimal
+from enum import StrEnum
+from random import Random
+
+import attrs
+
+from oms_trio.clock import Clock, system_clock
+from oms_trio.core.model import Instrument, Side
+from oms_trio.sim.admission import (
+    TAG,
+    AmendRequest,
+    Args,
+    OrderRequest,
+    Refused,
+    read_amendment,
+    read_order,
+    read_target,
+)
+from oms_trio.sim.auth import SimAccount
+from oms_trio.sim.engine import Engine, Numbers
+from oms_trio.sim.events import Outcome, PositionChanged
+from oms_trio.sim.faults import Faults
+from oms_trio.sim.ledger import TAKER_FEE, Ledger
+from oms_trio.sim.limits import Limits, Quota
+from oms_trio.sim.market import Market, crosses
+from oms_trio.sim.truth import Truth
+from oms_trio.sim.values import BTC_USDT_SWAP, CancelSource, Order, OrdType, State
+
+SUBMITS_PER_ACCOUNT = Quota(1000)
+MAX_PENDING = 500
+MAX_TIMERS = 20
+MAX_LEVER = Decimal(100)
+
+CheckInstrument = Callable[[Args, Instrument], None]
+"""How the transport names the instrument: ``instIdCode`` on WebSocket, ``instId`` on REST."""
+
+
+class Mode(StrEnum):
+    """Who decides what fills."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+    """Nothing fills by itself: a script calls ``fill``."""
+
+
+@attrs.define
+class Exchange:
+    """One instrument, one account. All time comes from ``clock``, all chance from ``seed``."""
+
+    account: SimAccount = attrs.field(factory=SimAccount)
+    clock: Clock = system_clock
+    seed: int = 0
+    mode: Mode = Mode.AUTO
+    instrument: Instrument = BTC_USDT_SWAP
+    start_px: Decimal = Decimal(67_000)
+    faults: Faults = attrs.field(factory=Faults)
+    pos_mode: str = attrs.field(init=False)
+    limits: Limits = attrs.field(factory=Limits, init=False)
+    engine: Engine = attrs.field(init=False)
+    channel_connections: dict[str, int] = attrs.field(factory=dict, init=False)
+    """How many connections have subscribed to each channel; at most one entry a channel."""
+    rng: Random = attrs.field(init=False, repr=False)
+    _refusals: deque[str] = attrs.field(factory=deque, init=False)
+    _timers: dict[str, int] = attrs.field(factory=dict, init=False)
+    """Cancel-all-after by tag: when it goes off (Unix ms)."""
+
+    def __attrs_post_init__(self) -> None:
+        """Wire the parts together."""
+        self.pos_mode = self.account.pos_mode
+        self.rng = Random(self.seed)  # noqa: S311 - a simulation must be repeatable
+        self.engine = Engine(
+            instrument=self.instrument,
+            clock=self.clock,
+            market=Market(self.instrument, self.rng, self.start_px),
+            ledger=Ledger(
+                self.instrument, self.account.balance, self.account.lever, self.clock() // 1_000_000
+            ),
+            truth=Truth(),
+            numbers=Numbers(self.rng),
+        )
+
+    @property
+    def now_ms(self) -> int:
+        """The exchange's clock in Unix milliseconds."""
+        return self.engine.now_ms
+
+    @property
+    def truth(self) -> Truth:
+        """The log of what really happened."""
+        return self.engine.truth
+
+    # What clients ask for.
+
+    def place(self, args: Args, check_instrument: CheckInstrument) -> Outcome:
+        """Take one order, or refuse it; what it causes is told by events."""
+        now_ms = self.now_ms
+        try:
+            check_instrument(args, self.instrument)
+            request = read_order(args, self.instrument)
+            order = self._admit(request, now_ms)
+        except Refused as refused:
+            return Outcome.of_refusal(refused, now_ms, args)
+        with self.engine.deferred():
+            self._start(order)
+        return Outcome(now_ms, order.ord_id, order.cl_ord_id, order.tag, msg="Order placed")
+
+    def cancel(self, args: Args, check_instrument: CheckInstrument) -> Outcome:
+        """Take one cancellation, or refuse it."""
+        now_ms = self.now_ms
+        try:
+            check_instrument(args, self.instrument)
+            order = self._cancelable(args)
+        except Refused as refused:
+            return Outcome.of_refusal(refused, now_ms, args)
+        with self.engine.deferred():
+            self.engine.cancel(order, CancelSource.USER)
+        return Outcome(now_ms, order.ord_id, order.cl_ord_id)
+
+    def amend(self, args: Args, check_instrument: CheckInstrument) -> Outcome:
+        """Take one amendment, or refuse it."""
+        now_ms = self.now_ms
+        try:
+            check_instrument(args, self.instrument)
+            request = read_amendment(args, self.instrument)
+            order = self._amendable(args)
+            self._check_amendment(order, request)
+        except Refused as refused:
+            return Outcome.of_refusal(refused, now_ms, args)
+        with self.engine.deferred():
+            self._amend(order, request)
+        return Outcome(now_ms, order.ord_id, order.cl_ord_id, req_id=request.req_id)
+
+    def close_position(self, *, auto_cancel: bool, cl_ord_id: str, tag: str) -> None:
+        """Close the whole position at market.
+
+        Raises:
+            Refused: 51023 when flat, 51115 when closing orders are pending.
+        """
+        pos = self.engine.ledger.pos
+        if not pos:
+            raise Refused("51023", "Position does not exist.")
+        side = Side.SELL if pos > 0 else Side.BUY
+        closing = [order for order in self.engine.book.pending if order.side is side]
+        if closing and not auto_cancel:
+            raise Refused("51115", "Cancel all pending close orders first.")
+        with self.engine.deferred():
+            for order in closing:
+                self.engine.cancel(order, CancelSource.CLOSED_AT_MARKET)
+            request = OrderRequest(
+                side, OrdType.MARKET, None, abs(pos), cl_ord_id, tag, True, False
+            )
+            self._start(self._order(request, self.engine.market.limit_for(side)))
+
+    def set_pos_mode(self, pos_mode: str) -> None:
+        """Set net or hedge mode.
+
+        Raises:
+            Refused: 51000 for another word, 59000 while orders or a position are open.
+        """
+        if pos_mode not in {"net_mode", "long_short_mode"}:
+            raise Refused("51000", "Parameter posMode error")
+        if self.engine.book.pending or self.engine.ledger.pos:
+            raise Refused("59000", "Close all positions and cancel pending orders first.")
+        self.pos_mode = pos_mode
+
+    def set_lever(self, lever: Decimal) -> None:
+        """Set the leverage of the instrument in cross margin.
+
+        Raises:
+            Refused: 59102 above the ceiling, 59105 below 1, 59107 with pending orders, 59108 when
+                the position would need more margin than there is.
+        """
+        if lever > MAX_LEVER:
+            raise Refused("59102", "Leverage exceeds the maximum limit.")
+        if lever < 1:
+            raise Refused("59105", "Leverage can not be less than 1.")
+        if lever == self.engine.ledger.lever:
+            return
+        if self.engine.book.pending:
+            raise Refused("59107", "Cancel pending cross-margin orders first.")
+        account = self.engine.account_view()
+        if account.notional / lever > account.eq:
+            raise Refused("59108", "The account's margin is too low for this leverage.")
+        with self.engine.deferred():
+            self.engine.ledger.lever = lever
+            if self.engine.ledger.pos:
+                self.engine.emit(PositionChanged())
+
+    def cancel_all_after(self, timeout_s: int, tag: str) -> int:
+        """Arm the dead man's switch of a tag ("" is all orders); 0 disarms. Returns when, in ms.
+
+        Raises:
+            Refused: 51000 for a time out of range or a bad tag, 51071 above 20 tags.
+        """
+        if not TAG.match(tag) or (timeout_s and not 10 <= timeout_s <= 120):
+            raise Refused("51000", "Parameter timeOut error")
+        self._timers.pop(tag, None)
+        if not timeout_s:
+            return 0
+        if len(self._timers) >= MAX_TIMERS:
+            raise Refused("51071", "Too many tags with a cancel-all-after timer.")
+        self._timers[tag] = self.now_ms + timeout_s * 1000
+        return self._timers[tag]
+
+    # What time and scripts do.
+
+    def tick(self) -> None:
+        """Let the market move one step (AUTO), and do what is due."""
+        with self.engine.deferred():
+            if self.mode is Mode.AUTO:
+                self.engine.market.step()
+                self._follow_market()
+            now_ms = self.now_ms
+            for tag, due_ms in list(self._timers.items()):
+                if now_ms >= due_ms:
+                    del self._timers[tag]
+                    for order in self.engine.book.pending:
+                        if tag in {"", order.tag}:
+                            self.engine.cancel(order, CancelSource.CANCEL_ALL_AFTER)
+            self.engine.book.forget(now_ms)
+
+    def set_price(self, px: Decimal) -> None:
+        """Put the market at ``px``; in AUTO mode what it reaches fills."""
+        with self.engine.deferred():
+            self.engine.market.set_price(px)
+            self._follow_market()
+
+    def fill(self, name: str, sz: Decimal, px: Decimal) -> None:
+        """Match ``sz`` contracts of the order with this ``ordId`` or ``clOrdId`` at ``px``.
+
+        Raises:
+            LookupError: there is no such open order.
+            ValueError: the order has not so much left.
+        """
+        book = self.engine.book
+        order = book.find(name, "") or book.find("", name)
+        if order is None or not order.is_open:
+            raise LookupError(f"no open order {name}")
+        if not 0 < sz <= order.remaining:
+            raise ValueError(f"order {name} has {order.remaining} left, not {sz}")
+        with self.engine.deferred():
+            self.engine.fill(order, px, sz, "M" if order.ord_type.takes_px else "T")
+
+    def push_position(self, upl_ratio: Decimal) -> None:
+        """Move the mark price to where the position has this ``uplRatio``, and push it at once.
+
+        Raises:
+            LookupError: there is no position.
+        """
+        held = self.engine.ledger.position
+        if held is None or not held.pos:
+            raise LookupError("no position to push")
+        direction = 1 if held.pos > 0 else -1
+        mark_px = held.avg_px * (1 + direction * upl_ratio / self.engine.ledger.lever)
+        with self.engine.deferred():
+            self.engine.market.set_mark(mark_px)
+            self.engine.emit(PositionChanged(at_once=True))
+
+    def refuse_next(self, code: str, times: int = 1) -> None:
+        """Refuse the next orders, each by this ``sCode``."""
+        self._refusals.extend([code] * times)
+
+    def _follow_market(self) -> None:
+        if self.mode is Mode.AUTO:
+            self.engine.make()
+        self.engine.liquidate_if_due()
+
+    def _admit(self, request: OrderRequest, now_ms: int) -> Order:
+        """Check what depends on the state of account, book and market."""
+        engine = self.engine
+        if self._refusals:
+            raise Refused(self._refusals.popleft(), "Refused by the script.")
+        if not self.limits.admit("sub-account", SUBMITS_PER_ACCOUNT, now_ms):
+            raise Refused("50061", "Sub-account rate limit exceeded.")
+        if self.pos_mode != "net_mode":
+            raise Refused("51000", "Parameter posSide error")
+        if request.cl_ord_id and engine.book.is_pending(request.cl_ord_id):
+            raise Refused("51016", "Client order ID already exists.")
+        edge = engine.market.limit_for(request.side)
+        limit_px = edge if request.px is None else request.px
+        if crosses(request.side, limit_px, edge) and limit_px != edge:
+            if not request.clamp_px:
+                raise Refused("51006", f"The price is outside the band: {edge} is its edge.")
+            limit_px = edge
+            request = attrs.evolve(request, px=edge)
+        if len(engine.book.pending) >= MAX_PENDING:
+            raise Refused("51102", "Too many pending orders.")
+        if request.reduce_only:
+            self._check_reduce_only(request)
+        order = self._order(request, limit_px)
+        self._check_margin(order)
+        return order
+
+    def _check_reduce_only(self, request: OrderRequest) -> None:
+        pos = self.engine.ledger.pos
+        if not pos:
+            raise Refused("51169", "There is no position to reduce.")
+        if pos * request.side.sign > 0:
+            raise Refused("51170", "Reduce-only order in the direction of the position.")
+        if request.sz > abs(pos):
+            raise Refused("51112", "The size exceeds what can be closed.")
+
+    def _check_margin(self, order: Order) -> None:
+        """Compare what margin and fee would take with what is free, were the order open."""
+        ledger, account = self.engine.ledger, self.engine.account_view()
+        frozen = ledger.ord_frozen([*self.engine.book.pending, order])
+        extra = frozen - account.ord_frozen
+        fee = ledger.notional(order.limit_px, order.sz) * TAKER_FEE
+        if extra > 0 and extra + fee > account.avail_eq:
+            raise Refused("51008", "Order failed. Insufficient USDT margin.", "51008_1001")
+
+    def _order(self, request: OrderRequest, limit_px: Decimal) -> Order:
+        now_ms = self.now_ms
+        return Order(
+            ord_id=self.engine.numbers.next_id(),
+            cl_ord_id=request.cl_ord_id,
+            tag=request.tag,
+            side=request.side,
+            ord_type=request.ord_type,
+            px=request.px,
+            limit_px=limit_px,
+            sz=request.sz,
+            lever=self.engine.ledger.lever,
+            c_time_ms=now_ms,
+            u_time_ms=now_ms,
+            reduce_only=request.reduce_only,
+        )
+
+    def _start(self, order: Order) -> None:
+        """Book an admitted order and let it match."""
+        if order.ord_type is OrdType.POST_ONLY and crosses(
+            order.side, order.limit_px, self.engine.market.best_for(order.side)
+        ):
+            # Since August 2026 the only push of such an order is its cancellation.
+            self.engine.cancel(order, CancelSource.POST_ONLY)
+            return
+        self.engine.store(order)
+        if self.mode is Mode.AUTO:
+            self.engine.take(order)
+        elif not order.ord_type.may_rest:
+            fok = order.ord_type is OrdType.FOK
+            self.engine.cancel(order, CancelSource.FOK if fok else CancelSource.IOC)
+
+    def _cancelable(self, args: Args) -> Order:
+        order = self.engine.book.find(*read_target(args))
+        if order is None or not order.is_open:
+            raise Refused("51400", "The order is filled, cancelled or does not exist.")
+        return order
+
+    def _amendable(self, args: Args) -> Order:
+        order = self.engine.book.find(*read_target(args))
+        if order is None:
+            raise Refused("51503", "The order does not exist.")
+        if order.state is State.CANCELED:
+            raise Refused("51509", "The order has been cancelled.")
+        if order.state is State.FILLED:
+            raise Refused("51510", "The order has been completed.")
+        return order
+
+    def _check_amendment(self, order: Order, request: AmendRequest) -> None:
+        if request.new_px is None:
+            return
+        if not order.ord_type.takes_px:
+            raise Refused("51506", "This order type can not be amended.")
+        edge = self.engine.market.limit_for(order.side)
+        if request.new_px != edge and crosses(order.side, request.new_px, edge):
+            raise Refused("51006", f"The price is outside the band: {edge} is its edge.")
+
+    def _amend(self, order: Order, request: AmendRequest) -> None:
+        px = order.px if request.new_px is None else request.new_px
+        # A new total at or below what has filled completes the order.
+        sz = order.sz if request.new_sz is None else max(request.new_sz, order.acc_fill_sz)
+        order = attrs.evolve(
+            order,
+            px=px,
+            limit_px=order.limit_px if px is None else px,
+            sz=sz,
+            state=State.FILLED if sz == order.acc_fill_sz else order.state,
+            u_time_ms=self.now_ms,
+        )
+        self.engine.store(order, amended=True, req_id=request.req_id)
+        if order.is_open and self.mode is Mode.AUTO:
+            self.engine.take(order)

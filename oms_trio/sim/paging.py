@@ -1,0 +1,68 @@
+"""Which rows of a list REST returns: cursor and time filters, and the page when more match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import attrs
+
+from oms_trio.sim.admission import Refused
+
+MAX_LIMIT = 100
+
+Row = TypeVar("Row")
+
+
+@attrs.frozen
+class Page:
+    """The paging part of a query: cursors exclude their own row, times include their own."""
+
+    after: int | None = None
+    before: int | None = None
+    begin: int | None = None
+    end: int | None = None
+    limit: int = MAX_LIMIT
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Page:
+        """Read a query's parameters.
+
+        Raises:
+            Refused: 51000 for what is no number.
+        """
+        numbers = {}
+        for name in ("after", "before", "begin", "end", "limit"):
+            value = query.get(name, "")
+            if value and not (value.isascii() and value.isdecimal()):
+                raise Refused("51000", f"Parameter {name} error")
+            numbers[name] = int(value) if value else None
+        limit = numbers.pop("limit")
+        return cls(**numbers, limit=min(MAX_LIMIT, MAX_LIMIT if limit is None else max(1, limit)))
+
+    def rows(
+        self,
+        oldest_first: Sequence[Row],
+        *,
+        cursor: Callable[[Row], int],
+        time_ms: Callable[[Row], int],
+        begin_keeps_newest: bool = False,
+    ) -> list[Row]:
+        """Return this page of the rows, newest first.
+
+        When more match than fit, a lower bound alone (``before``, or ``begin``) keeps the rows
+        nearest to it, everything else the newest. Fills are the exception: their ``begin``
+        alone keeps the newest too (``begin_keeps_newest``).
+        """
+        matching = [
+            row
+            for row in oldest_first
+            if (self.begin is None or time_ms(row) >= self.begin)
+            and (self.end is None or time_ms(row) <= self.end)
+            and (self.after is None or cursor(row) < self.after)
+            and (self.before is None or cursor(row) > self.before)
+        ]
+        lower = self.before is not None or (self.begin is not None and not begin_keeps_newest)
+        upper = self.after is not None or self.end is not None
+        kept = matching[: self.limit] if lower and not upper else matching[-self.limit :]
+        return kept[::-1]

@@ -1,0 +1,62 @@
+"""One REST call as an endpoint sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from oms_trio.sim.admission import Args, Refused, check_inst_id
+from oms_trio.sim.exchange import Exchange
+from oms_trio.sim.pushes import JsonObject
+
+
+@attrs.frozen
+class Call:
+    """The exchange, and what the client sent."""
+
+    exchange: Exchange
+    query: Mapping[str, str]
+    body: Args | Sequence[Args]
+    exp_time: str | None = None
+
+    @property
+    def single(self) -> Args:
+        """The body where one object is wanted.
+
+        Raises:
+            Refused: it is a list.
+        """
+        if not isinstance(self.body, Mapping):
+            raise Refused("50002", "JSON syntax error")
+        return self.body
+
+    @property
+    def batch(self) -> Sequence[Args]:
+        """The body where a list is wanted.
+
+        Raises:
+            Refused: it is one object.
+        """
+        if isinstance(self.body, Mapping):
+            raise Refused("50002", "JSON syntax error")
+        return self.body
+
+    def need_instrument(self) -> None:
+        """Check that the query names our instrument."""
+        check_inst_id(self.query, self.exchange.instrument)
+
+    def covers_instrument(self) -> bool:
+        """Whether the query's filters, all optional, let our instrument through."""
+        inst_id = self.exchange.instrument.inst_id
+        return (
+            self.query.get("instType", "SWAP") in {"", "SWAP", "ANY"}
+            and self.query.get("instFamily", inst_id.removesuffix("-SWAP"))
+            in {"", inst_id.removesuffix("-SWAP")}
+            and (not self.query.get("instId") or inst_id in self.query["instId"].split(","))
+        )
+
+
+def ok(*data: JsonObject) -> JsonObject:
+    """Return the envelope of an answer without trouble."""
+    return {"code": "0", "msg": "", "data": list(data)}

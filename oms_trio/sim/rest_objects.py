@@ -1,0 +1,248 @@
+"""REST's objects where they differ from the WebSocket's, and the answers to trade operations."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from oms_trio.core.model import Instrument, Side
+from oms_trio.sim.admission import MAX_LMT_SZ, MAX_MKT_SZ
+from oms_trio.sim.auth import SimAccount
+from oms_trio.sim.events import Outcome
+from oms_trio.sim.pushes import JsonObject
+from oms_trio.sim.values import CancelSource, Category, Fill, Order, text
+
+_REASONS = {
+    CancelSource.USER: "Order canceled by user",
+    CancelSource.RISK: "Order canceled: risk of liquidation",
+    CancelSource.FOK: "Order canceled: FOK order could not be filled at once",
+    CancelSource.IOC: "Order canceled: IOC order's remainder",
+    CancelSource.CLOSED_AT_MARKET: "Order canceled: position closed at market",
+    CancelSource.CANCEL_ALL_AFTER: "Order canceled: cancel all after",
+    CancelSource.POST_ONLY: "Order canceled: post only order would take",
+    CancelSource.SELF_TRADE: "Order canceled: self trade prevention",
+}
+
+
+def order_object(order: Order, instrument: Instrument) -> JsonObject:
+    """Return an order as REST tells it; its ``fill*`` fields are those of the *last* match."""
+    fill = order.last_fill
+    trade_id = "" if fill is None else str(fill.trade_id)
+    return {
+        "accFillSz": text(order.acc_fill_sz),
+        "algoClOrdId": "",
+        "algoId": "",
+        "attachAlgoClOrdId": "",
+        "attachAlgoOrds": [],
+        "avgPx": "" if order.avg_px is None else text(order.avg_px),
+        "cTime": str(order.c_time_ms),
+        "cancelSource": order.cancel_source,
+        "cancelSourceReason": (
+            _REASONS[CancelSource(order.cancel_source)] if order.cancel_source else ""
+        ),
+        "category": order.category.value,
+        "ccy": "USDT",
+        "clOrdId": order.cl_ord_id,
+        "fee": text(order.fee),
+        "feeCcy": "USDT",
+        "fillPx": text(fill.px) if fill else "",
+        "fillSz": text(fill.sz) if fill else "0",
+        "fillTime": str(fill.time_ms) if fill else "",
+        "instId": instrument.inst_id,
+        "instType": "SWAP",
+        "isTpLimit": "false",
+        "lever": text(order.lever),
+        "linkedAlgoOrd": {"algoId": ""},
+        "ordId": order.ord_id,
+        "ordType": order.ord_type.value,
+        "pnl": text(order.pnl),
+        "posSide": "net",
+        "px": "" if order.px is None else text(order.px),
+        "pxType": "",
+        "pxUsd": "",
+        "pxVol": "",
+        "quickMgnType": "",
+        "rebate": "0",
+        "rebateCcy": "USDT",
+        "reduceOnly": "true" if order.reduce_only else "false",
+        "side": order.side.value,
+        "slOrdPx": "",
+        "slTriggerPx": "",
+        "slTriggerPxType": "",
+        "source": "",
+        "state": order.state.value,
+        "stpId": "",
+        "stpMode": "cancel_maker",
+        "sz": text(order.sz),
+        "tag": order.tag,
+        "tdMode": "cross",
+        "tgtCcy": "",
+        "tpOrdPx": "",
+        "tpTriggerPx": "",
+        "tpTriggerPxType": "",
+        "tradeId": trade_id if order.category is Category.NORMAL else "0",
+        "tradeQuoteCcy": "",
+        "uTime": str(order.u_time_ms),
+    }
+
+
+def fill_object(fill: Fill, instrument: Instrument) -> JsonObject:
+    """Return one row of ``fills``: subtypes 1 and 2 are trades, 104 and 105 liquidations."""
+    is_buy = fill.side is Side.BUY
+    if fill.category is Category.NORMAL:
+        sub_type = "1" if is_buy else "2"
+    else:
+        sub_type = "105" if is_buy else "104"
+    return {
+        "side": fill.side.value,
+        "fillSz": text(fill.sz),
+        "fillPx": text(fill.px),
+        "fillPxVol": "",
+        "fillFwdPx": "",
+        "fee": text(fill.fee),
+        "fillPnl": text(fill.pnl),
+        "ordId": fill.ord_id,
+        "feeRate": "",
+        "instType": "SWAP",
+        "fillPxUsd": "",
+        "instId": instrument.inst_id,
+        "clOrdId": fill.cl_ord_id,
+        "posSide": "net",
+        "billId": fill.bill_id,
+        "subType": sub_type,
+        "fillMarkVol": "",
+        "tag": fill.tag,
+        "fillTime": str(fill.time_ms),
+        "execType": fill.exec_type,
+        "fillIdxPx": text(fill.idx_px),
+        "tradeId": str(fill.trade_id),
+        "fillMarkPx": text(fill.mark_px),
+        "feeCcy": "USDT",
+        "ts": str(fill.ts_ms),
+        "tradeQuoteCcy": "",
+    }
+
+
+def placed(outcome: Outcome) -> JsonObject:
+    """Return the answer to one new order."""
+    return {
+        "clOrdId": outcome.cl_ord_id,
+        "ordId": outcome.ord_id,
+        "tag": outcome.tag,
+        "ts": str(outcome.ts_ms),
+        "sCode": outcome.code,
+        "sMsg": outcome.msg,
+        "subCode": outcome.sub_code,
+    }
+
+
+def canceled(outcome: Outcome) -> JsonObject:
+    """Return the answer to one cancellation."""
+    return {
+        "clOrdId": outcome.cl_ord_id,
+        "ordId": outcome.ord_id,
+        "ts": str(outcome.ts_ms),
+        "sCode": outcome.code,
+        "sMsg": outcome.msg,
+    }
+
+
+def amended(outcome: Outcome) -> JsonObject:
+    """Return the answer to one amendment."""
+    return {
+        "clOrdId": outcome.cl_ord_id,
+        "ordId": outcome.ord_id,
+        "ts": str(outcome.ts_ms),
+        "reqId": outcome.req_id,
+        "sCode": outcome.code,
+        "sMsg": outcome.msg,
+        "subCode": outcome.sub_code,
+    }
+
+
+def instrument_object(instrument: Instrument) -> JsonObject:
+    """Return the instrument's record with its full set of keys."""
+    base, quote, _ = instrument.inst_id.split("-")
+    blank = (
+        "seriesId category baseCcy quoteCcy optType stk auctionEndTime contTdSwTime preMktSwTime "
+        "openType expTime alias maxMktAmt maxTwapSz maxIcebergSz maxTriggerSz rpiMinLevel "
+        "rpiMinPxBand maxPlatOILmt maxPlatOICoinLmt longPosRemainingQuota shortPosRemainingQuota "
+        "freq method"
+    )
+    return dict.fromkeys(blank.split(), "") | {
+        "instType": "SWAP",
+        "instId": instrument.inst_id,
+        "uly": f"{base}-{quote}",
+        "instFamily": f"{base}-{quote}",
+        "groupId": "4",
+        "settleCcy": quote,
+        "ctVal": text(instrument.ct_val),
+        "ctMult": text(instrument.ct_mult),
+        "ctValCcy": base,
+        "ctType": "linear",
+        "listTime": "1573557408000",
+        "lever": "100",
+        "tickSz": text(instrument.tick_sz),
+        "lotSz": text(instrument.lot_sz),
+        "minSz": text(instrument.min_sz),
+        "state": "live",
+        "ruleType": "normal",
+        "maxLmtSz": text(MAX_LMT_SZ),
+        "maxMktSz": text(MAX_MKT_SZ),
+        "maxStopSz": text(MAX_MKT_SZ),
+        "maxLmtAmt": "20000000",
+        "instIdCode": instrument.inst_id_code,
+        "instCategory": "1",
+        "initPxLmtPct": "0.02",
+        "floatPxLmtPct": "0.005",
+        "maxPxLmtPct": "0.01",
+        "posLmtAmt": "250000",
+        "posLmtPct": "30",
+        "futureSettlement": False,
+        "tradeQuoteCcyList": [],
+        "upcChg": [],
+    }
+
+
+def config_object(account: SimAccount, pos_mode: str) -> JsonObject:
+    """Return ``account/config``."""
+    return {
+        "uid": account.uid,
+        "mainUid": account.uid,
+        "acctLv": account.acct_lv,
+        "posMode": pos_mode,
+        "acctStpMode": "cancel_maker",
+        "autoLoan": False,
+        "greeksType": "PA",
+        "feeType": "0",
+        "level": "Lv1",
+        "levelTmp": "",
+        "ctIsoMode": "automatic",
+        "mgnIsoMode": "automatic",
+        "stgyType": "0",
+        "roleType": "0",
+        "traderInsts": [],
+        "spotRoleType": "0",
+        "spotTraderInsts": [],
+        "spotOffsetType": "",
+        "opAuth": "0",
+        "kycLv": "2",
+        "label": "simulated",
+        "ip": "",
+        "perm": account.perm,
+        "liquidationGear": "",
+        "enableSpotBorrow": False,
+        "spotBorrowAutoRepay": False,
+        "type": "1",
+        "settleCcy": "USDT",
+        "settleCcyList": ["USD", "USDC"],
+    }
+
+
+def lever_object(instrument: Instrument, lever: Decimal) -> JsonObject:
+    """Return the answer to ``set-leverage`` and ``leverage-info``."""
+    return {
+        "lever": text(lever),
+        "mgnMode": "cross",
+        "instId": instrument.inst_id,
+        "posSide": "net",
+    }

@@ -1,0 +1,162 @@
+"""Trade endpoints: operations, and what can be asked about orders and fills."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from oms_trio.sim.admission import Args, Refused, check_inst_id
+from oms_trio.sim.limits import Quota
+from oms_trio.sim.paging import Page
+from oms_trio.sim.pushes import JsonObject
+from oms_trio.sim.rest_call import Call, ok
+from oms_trio.sim.rest_objects import fill_object, order_object
+from oms_trio.sim.trade_ops import MAX_BATCH, Op, carry_out, render, summary
+from oms_trio.sim.values import Order
+
+RECENT_FILLS_MS = 3 * 86_400_000
+"""How far back ``fills`` tells; older ones are in ``fills-history``."""
+
+CANCEL_ALL_AFTER_QUOTA = Quota(1, 1000)
+
+_SUMMARIES = {"0": "", "1": "All operations failed", "2": "Bulk operation partially succeeded."}
+
+
+def place_order(call: Call) -> JsonObject:
+    """``POST /trade/order``."""
+    return _operate(call, Op.PLACE, [call.single])
+
+
+def cancel_order(call: Call) -> JsonObject:
+    """``POST /trade/cancel-order``."""
+    return _operate(call, Op.CANCEL, [call.single])
+
+
+def amend_order(call: Call) -> JsonObject:
+    """``POST /trade/amend-order``."""
+    return _operate(call, Op.AMEND, [call.single])
+
+
+def place_batch(call: Call) -> JsonObject:
+    """``POST /trade/batch-orders``."""
+    return _operate(call, Op.PLACE, call.batch)
+
+
+def cancel_batch(call: Call) -> JsonObject:
+    """``POST /trade/cancel-batch-orders``."""
+    return _operate(call, Op.CANCEL, call.batch)
+
+
+def amend_batch(call: Call) -> JsonObject:
+    """``POST /trade/amend-batch-orders``."""
+    return _operate(call, Op.AMEND, call.batch)
+
+
+def order(call: Call) -> JsonObject:
+    """``GET /trade/order``: of several orders with one client id, the latest."""
+    call.need_instrument()
+    ord_id, cl_ord_id = call.query.get("ordId", ""), call.query.get("clOrdId", "")
+    if not ord_id and not cl_ord_id:
+        raise Refused("50014", "Parameter ordId can not be empty.")
+    found = call.exchange.engine.book.find(ord_id, cl_ord_id)
+    if found is None:
+        raise Refused("51603", "Order does not exist")
+    return ok(order_object(found, call.exchange.instrument))
+
+
+def orders_pending(call: Call) -> JsonObject:
+    """``GET /trade/orders-pending``."""
+    return _orders(call, call.exchange.engine.book.pending)
+
+
+def orders_history(call: Call) -> JsonObject:
+    """``GET /trade/orders-history``."""
+    if not call.query.get("instType"):
+        raise Refused("50014", "Parameter instType can not be empty.")
+    return _orders(call, call.exchange.engine.book.ended)
+
+
+def fills(call: Call) -> JsonObject:
+    """``GET /trade/fills``: three days."""
+    return _fills(call, call.exchange.now_ms - RECENT_FILLS_MS)
+
+
+def fills_history(call: Call) -> JsonObject:
+    """``GET /trade/fills-history``: all that the simulator keeps, which is three months."""
+    if not call.query.get("instType"):
+        raise Refused("50014", "Parameter instType can not be empty.")
+    return _fills(call, 0)
+
+
+def cancel_all_after(call: Call) -> JsonObject:
+    """``POST /trade/cancel-all-after``: times in Unix seconds, as in the exchange's samples."""
+    exchange, tag = call.exchange, str(call.single.get("tag") or "")
+    timeout = str(call.single.get("timeOut", ""))
+    if not (timeout.isascii() and timeout.isdecimal()):
+        raise Refused("51000", "Parameter timeOut error")
+    if not exchange.limits.admit(f"caa {tag}", CANCEL_ALL_AFTER_QUOTA, exchange.now_ms):
+        raise Refused("50011", "Too Many Requests")
+    due_ms = exchange.cancel_all_after(int(timeout), tag)
+    return ok({"triggerTime": str(due_ms // 1000), "tag": tag, "ts": str(exchange.now_ms // 1000)})
+
+
+def close_position(call: Call) -> JsonObject:
+    """``POST /trade/close-position``: the answer names no order."""
+    body = call.single
+    check_inst_id(body, call.exchange.instrument)
+    if body.get("mgnMode") != "cross":
+        raise Refused("51000", "Parameter mgnMode error")
+    cl_ord_id, tag = str(body.get("clOrdId") or ""), str(body.get("tag") or "")
+    call.exchange.close_position(
+        auto_cancel=body.get("autoCxl") in (True, "true"), cl_ord_id=cl_ord_id, tag=tag
+    )
+    inst_id = call.exchange.instrument.inst_id
+    return ok({"instId": inst_id, "posSide": "net", "clOrdId": cl_ord_id, "tag": tag})
+
+
+def _operate(call: Call, op: Op, elements: Sequence[Args]) -> JsonObject:
+    if not 1 <= len(elements) <= MAX_BATCH:
+        raise Refused("50014", "Between 1 and 20 orders are expected.")
+    in_us = call.exchange.clock() // 1000
+    outcomes = carry_out(call.exchange, op, elements, check_inst_id, exp_time=call.exp_time)
+    code = summary(outcomes)
+    return {
+        "code": code,
+        "msg": _SUMMARIES[code],
+        "data": render(op, outcomes),
+        "inTime": str(in_us),
+        "outTime": str(in_us + 900),
+    }
+
+
+def _orders(call: Call, orders: list[Order]) -> JsonObject:
+    """Return a page of orders by ``ordId``; ``begin`` and ``end`` are times of creation."""
+    query = call.query
+    wanted = [
+        row
+        for row in sorted(orders, key=lambda row: int(row.ord_id))
+        if call.covers_instrument()
+        and (not query.get("ordType") or row.ord_type.value in query["ordType"].split(","))
+        and (not query.get("state") or row.state.value == query["state"])
+    ]
+    page = Page.of(query).rows(
+        wanted, cursor=lambda row: int(row.ord_id), time_ms=lambda row: row.c_time_ms
+    )
+    return ok(*(order_object(row, call.exchange.instrument) for row in page))
+
+
+def _fills(call: Call, since_ms: int) -> JsonObject:
+    query = call.query
+    rows = [
+        row
+        for row in call.exchange.engine.book.fills
+        if call.covers_instrument()
+        and row.ts_ms >= since_ms
+        and query.get("ordId") in {None, "", row.ord_id}
+    ]
+    page = Page.of(query).rows(
+        rows,
+        cursor=lambda row: int(row.bill_id),
+        time_ms=lambda row: row.ts_ms,
+        begin_keeps_newest=True,
+    )
+    return ok(*(fill_object(row, call.exchange.instrument) for row in page))

@@ -1,0 +1,214 @@
+"""What the simulated exchange keeps: orders, fills, the net position, and how numbers are written.
+
+The vocabulary is the exchange's own; nothing here knows the service that trades against it.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+
+import attrs
+
+from oms_trio.core.model import Instrument, Side
+
+ZERO = Decimal(0)
+
+_WRITTEN_DIGITS = Decimal("1e-15")
+"""Quotients (average prices, ratios) are written with this many decimals, as on the exchange."""
+
+BTC_USDT_SWAP = Instrument(
+    inst_id="BTC-USDT-SWAP",
+    inst_id_code=10459,
+    ct_val=Decimal("0.01"),
+    ct_mult=Decimal(1),
+    tick_sz=Decimal("0.1"),
+    lot_sz=Decimal("0.01"),
+    min_sz=Decimal("0.01"),
+)
+
+
+def text(number: Decimal) -> str:
+    """Write a number as the exchange does: plain digits, no exponent, no trailing zeros."""
+    exponent = number.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -15:
+        number = number.quantize(_WRITTEN_DIGITS)
+    return format(number.normalize(), "f") if number else "0"
+
+
+class OrdType(StrEnum):
+    """The order types of a perpetual that the simulator matches."""
+
+    LIMIT = "limit"
+    MARKET = "market"
+    POST_ONLY = "post_only"
+    IOC = "ioc"
+    FOK = "fok"
+    OPTIMAL_LIMIT_IOC = "optimal_limit_ioc"
+
+    @property
+    def takes_px(self) -> bool:
+        """Whether the request must name a price."""
+        return self not in {OrdType.MARKET, OrdType.OPTIMAL_LIMIT_IOC}
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether what does not fill at once stays in the book."""
+        return self in {OrdType.LIMIT, OrdType.MARKET, OrdType.POST_ONLY}
+
+
+class State(StrEnum):
+    """The life of an order: ``live``, ``partially_filled`` any number of times, then one end."""
+
+    LIVE = "live"
+    PARTIALLY_FILLED = "partially_filled"
+    FILLED = "filled"
+    CANCELED = "canceled"
+
+
+class CancelSource(StrEnum):
+    """Why an order was cancelled (``cancelSource``)."""
+
+    USER = "1"
+    RISK = "3"
+    FOK = "13"
+    IOC = "14"
+    CLOSED_AT_MARKET = "17"
+    CANCEL_ALL_AFTER = "20"
+    POST_ONLY = "31"
+    SELF_TRADE = "32"
+
+
+class Category(StrEnum):
+    """Who made the order: the client, or the exchange's risk engine."""
+
+    NORMAL = "normal"
+    FULL_LIQUIDATION = "full_liquidation"
+
+
+@attrs.frozen
+class Fill:
+    """One match. ``fee`` is below 0 when charged; ``pnl`` is of the closing part, without fees."""
+
+    trade_id: int
+    bill_id: str
+    ord_id: str
+    cl_ord_id: str
+    tag: str
+    side: Side
+    px: Decimal
+    sz: Decimal
+    fee: Decimal
+    pnl: Decimal
+    exec_type: str
+    mark_px: Decimal
+    idx_px: Decimal
+    time_ms: int
+    ts_ms: int
+    """When the record was made, some milliseconds after the match: REST filters by this."""
+    category: Category = Category.NORMAL
+
+
+@attrs.frozen
+class Order:
+    """One order at one instant; every change makes a new value, so pushes may lag behind."""
+
+    ord_id: str
+    cl_ord_id: str
+    tag: str
+    side: Side
+    ord_type: OrdType
+    px: Decimal | None
+    """The price asked for; None for a market order."""
+    limit_px: Decimal
+    """The worst price it may trade at: ``px``, or the band's edge for a market order."""
+    sz: Decimal
+    lever: Decimal
+    c_time_ms: int
+    u_time_ms: int
+    reduce_only: bool = False
+    state: State = State.LIVE
+    acc_fill_sz: Decimal = ZERO
+    turnover: Decimal = ZERO
+    """Sum of price x contracts over all fills: keeps the average exact."""
+    fee: Decimal = ZERO
+    pnl: Decimal = ZERO
+    last_fill: Fill | None = None
+    cancel_source: str = ""
+    category: Category = Category.NORMAL
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still fill."""
+        return self.state in {State.LIVE, State.PARTIALLY_FILLED}
+
+    @property
+    def remaining(self) -> Decimal:
+        """Contracts that can still fill."""
+        return self.sz - self.acc_fill_sz
+
+    @property
+    def avg_px(self) -> Decimal | None:
+        """Average price over all fills, None before the first."""
+        return self.turnover / self.acc_fill_sz if self.acc_fill_sz else None
+
+    def filled_by(self, fill: Fill) -> Order:
+        """Return the order after one more match."""
+        done = self.acc_fill_sz + fill.sz
+        return attrs.evolve(
+            self,
+            state=State.FILLED if done == self.sz else State.PARTIALLY_FILLED,
+            acc_fill_sz=done,
+            turnover=self.turnover + fill.px * fill.sz,
+            fee=self.fee + fill.fee,
+            pnl=self.pnl + fill.pnl,
+            last_fill=fill,
+            u_time_ms=fill.time_ms,
+        )
+
+    def canceled(self, source: CancelSource, now_ms: int) -> Order:
+        """Return the order after its cancellation."""
+        return attrs.evolve(
+            self, state=State.CANCELED, cancel_source=source.value, u_time_ms=now_ms
+        )
+
+
+_PNL_DIGITS = Decimal("1e-12")
+"""Realised money is booked to this many decimals: sums stay exact however long a run is."""
+
+
+@attrs.frozen
+class Position:
+    """The net position of one instrument: signed contracts, and what its life has brought in.
+
+    ``pnl`` and ``fee`` restart when it opens from flat or crosses zero; whether the exchange
+    restarts them is not documented.
+    """
+
+    pos_id: str
+    pos: Decimal
+    avg_px: Decimal
+    trade_id: int
+    c_time_ms: int
+    u_time_ms: int
+    pnl: Decimal = ZERO
+    fee: Decimal = ZERO
+
+    def after(
+        self, side: Side, px: Decimal, sz: Decimal, multiplier: Decimal
+    ) -> tuple[Position, Decimal]:
+        """Return the position after ``sz`` contracts at ``px``, and the realised PnL in USDT.
+
+        An increase weights the average price; a reduction keeps it; what crosses zero opens the
+        opposite position at the price of the match. Times, fee and trade id are the caller's.
+        """
+        change = sz * side.sign
+        pos = self.pos + change
+        if self.pos * change >= 0:
+            avg_px = (self.avg_px * abs(self.pos) + px * sz) / abs(pos)
+            return attrs.evolve(self, pos=pos, avg_px=avg_px), ZERO
+        closed = min(sz, abs(self.pos))
+        direction = 1 if self.pos > 0 else -1
+        realised = (direction * (px - self.avg_px) * closed * multiplier).quantize(_PNL_DIGITS)
+        avg_px = px if self.pos * pos < 0 else self.avg_px
+        return attrs.evolve(self, pos=pos, avg_px=avg_px, pnl=self.pnl + realised), realised
