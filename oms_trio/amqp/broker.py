@@ -13,13 +13,13 @@ import asyncio
 import importlib.util
 import itertools
 import random
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, Final
-from urllib.parse import quote
 
 import aiormq
 import aiormq.abc
@@ -38,8 +38,9 @@ from oms_trio.amqp.model import (
     Delivery,
     Outgoing,
 )
-from oms_trio.amqp.rabbit import Link, Outcome, RabbitBroker, Request
+from oms_trio.amqp.rabbit import Link, RabbitBroker, Request
 from oms_trio.amqp.settings import BrokerSettings
+from oms_trio.amqp.topology import Topology, incoming, outgoing
 
 log = structlog.get_logger()
 
@@ -74,10 +75,27 @@ class _Transport(aiormq.TransportFactory):
     async def create(
         self, *_url: object, **_options: object
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, self._writer = await asyncio.open_connection(
-            self._settings.host, self._settings.port, ssl=self._tls
-        )
-        return reader, self._writer
+        """Connect to the first of the host's addresses that answers.
+
+        Resolving is a step of its own: uvloop's connect, cancelled while it resolves, leaves an
+        error that nobody looks at.
+        """
+        host, port = self._settings.host, self._settings.port
+        loop = asyncio.get_running_loop()
+        refusal = OSError("the host has no address")
+        for *_, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            try:
+                reader, self._writer = await asyncio.open_connection(
+                    str(address[0]),
+                    port,
+                    ssl=self._tls,
+                    server_hostname=host if self._tls else None,
+                )
+            except OSError as error:
+                refusal = error
+            else:
+                return reader, self._writer
+        raise refusal
 
     def cut(self) -> None:
         if self._writer is not None:
@@ -166,7 +184,7 @@ class _Loop:
     def dead_letter(self, tag: int, reason: str, request: Request) -> None:
         message = self._unsettled.get(tag)
         if message is None:
-            self._finish(request, Outcome.CONFIRMED)
+            self._finish(request)
             return
         was = message.header.properties
         publication = _Publication(
@@ -180,6 +198,8 @@ class _Loop:
                 message_id=was.message_id,
                 timestamp=was.timestamp,
             ),
+            # Nobody may have to look for a malformed action: without a queue there is no confirm.
+            mandatory=True,
         )
         self._start([publication], request, then=partial(self.settle, (tag,), requeue=False))
 
@@ -212,7 +232,10 @@ class _Loop:
     @asynccontextmanager
     async def _connection(self, link: Link) -> AsyncIterator[aiormq.Connection]:
         transport = _Transport(self._settings, self._tls)
-        connection = _Connection(_url(self._settings, link), transport_factory=transport)
+        connection = _Connection(
+            self._settings.url(heartbeat=str(HEARTBEAT_S), name=f"oms-trio-{link.value}"),
+            transport_factory=transport,
+        )
         # Not by the URL, where a virtual host with a slash has more than one reading.
         connection.vhost = self._settings.vhost
         try:
@@ -222,7 +245,7 @@ class _Loop:
             yield connection
         finally:
             # The reason for the end is known already; how the farewell fails adds nothing.
-            with suppress(Exception):
+            with suppress(BrokerError), _border(self._settings):
                 async with asyncio.timeout(CLOSE_S):
                     await connection.close()
             transport.cut()
@@ -236,7 +259,7 @@ class _Loop:
                 # reader from stopping between two frames of one batch.
                 channel = await _channel(connection, 4 * settings.prefetch)
                 await channel.basic_qos(prefetch_count=settings.prefetch)
-                await _declare_incoming(channel, settings)
+                await _declare(channel, incoming(settings))
         cancelled = asyncio.Event()
         channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
         self._consumer = channel
@@ -311,7 +334,7 @@ class _Loop:
         with _border(settings):
             async with asyncio.timeout(ANSWER_S):
                 channel = await _channel(connection)
-                await _declare_outgoing(channel, settings)
+                await _declare(channel, outgoing(settings))
         self._publisher = channel
         self._publish_fault = fault = asyncio.get_running_loop().create_future()
         self._post_up(Link.PUBLISH)
@@ -361,7 +384,7 @@ class _Loop:
             confirm.cancel()
         if not failures:
             then()
-            self._finish(request, Outcome.CONFIRMED)
+            self._finish(request)
             return
         if self._publisher is channel and self._publish_fault is not None:
             if not self._publish_fault.done():
@@ -379,8 +402,8 @@ class _Loop:
     def _post_lost(self, link: Link) -> None:
         self._to_trio.post(partial(self._broker.link_lost, link))
 
-    def _finish(self, request: Request, outcome: Outcome | str) -> None:
-        self._to_trio.post(partial(self._broker.finished, request, outcome))
+    def _finish(self, request: Request, failure: str | None = None) -> None:
+        self._to_trio.post(partial(self._broker.finished, request, failure))
 
 
 @attrs.frozen
@@ -391,6 +414,7 @@ class _Publication:
     exchange: str
     routing_key: str
     properties: aiormq.spec.Basic.Properties
+    mandatory: bool = False
 
     async def send(self, channel: aiormq.Channel) -> object:
         """Publish and wait for the confirm."""
@@ -399,6 +423,7 @@ class _Publication:
             exchange=self.exchange,
             routing_key=self.routing_key,
             properties=self.properties,
+            mandatory=self.mandatory,
             wait=False,
         )
 
@@ -418,7 +443,7 @@ async def open_broker(settings: BrokerSettings) -> AsyncIterator[RabbitBroker]:
     """
     uvloop = importlib.util.find_spec("uvloop") is not None
     opened = anyio.from_thread.start_blocking_portal("asyncio", {"use_uvloop": uvloop})
-    tls = _tls_context(settings)
+    tls = settings.tls_context()
     token = trio.lowlevel.current_trio_token()
     portal = await trio.to_thread.run_sync(opened.__enter__)
     try:
@@ -429,7 +454,11 @@ async def open_broker(settings: BrokerSettings) -> AsyncIterator[RabbitBroker]:
         broker = RabbitBroker(side, Mailbox(loop.call_soon_threadsafe))
         side.attach(broker)
         main = portal.start_task_soon(side.main)
-        main.add_done_callback(lambda done: to_trio.post(partial(broker.ended, done.exception())))
+        main.add_done_callback(
+            lambda done: to_trio.post(
+                partial(broker.ended, None if done.cancelled() else done.exception())
+            )
+        )
         try:
             await broker.wait_connected()
             yield broker
@@ -441,23 +470,6 @@ async def open_broker(settings: BrokerSettings) -> AsyncIterator[RabbitBroker]:
             await trio.to_thread.run_sync(opened.__exit__, None, None, None, abandon_on_cancel=True)
 
 
-def _tls_context(settings: BrokerSettings) -> ssl.SSLContext | None:
-    if not settings.tls:
-        return None
-    try:
-        return ssl.create_default_context(cafile=settings.ca_file)
-    except OSError as error:
-        raise BrokerMisconfigured(f"cannot read {settings.ca_file}: {error.strerror}") from None
-
-
-def _url(settings: BrokerSettings, link: Link) -> str:
-    user, password = quote(settings.user, safe=""), quote(settings.password, safe="")
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    scheme = "amqps" if settings.tls else "amqp"
-    query = f"heartbeat={HEARTBEAT_S}&name=oms-trio-{link.value}"
-    return f"{scheme}://{user}:{password}@{host}:{settings.port}/?{query}"
-
-
 async def _channel(
     connection: aiormq.Connection, frames: int = aiormq.Connection.FRAME_BUFFER_SIZE
 ) -> aiormq.Channel:
@@ -467,31 +479,12 @@ async def _channel(
     return channel
 
 
-async def _declare_incoming(channel: aiormq.Channel, settings: BrokerSettings) -> None:
-    await channel.exchange_declare(settings.action_exchange, exchange_type="topic", durable=True)
-    await channel.exchange_declare(
-        settings.dead_letter_exchange, exchange_type="topic", durable=True
-    )
-    await channel.queue_declare(settings.dead_letter_queue, durable=True)
-    await channel.queue_bind(
-        settings.dead_letter_queue, settings.dead_letter_exchange, routing_key="#"
-    )
-    await channel.queue_declare(
-        settings.action_queue,
-        durable=True,
-        arguments={
-            "x-message-ttl": settings.message_ttl_ms,
-            "x-dead-letter-exchange": settings.dead_letter_exchange,
-        },
-    )
-    await channel.queue_bind(
-        settings.action_queue, settings.action_exchange, routing_key=settings.action_routing_key
-    )
-
-
-async def _declare_outgoing(channel: aiormq.Channel, settings: BrokerSettings) -> None:
-    for exchange in (settings.execution_exchange, settings.dead_letter_exchange):
+async def _declare(channel: aiormq.Channel, topology: Topology) -> None:
+    for exchange in topology.exchanges:
         await channel.exchange_declare(exchange, exchange_type="topic", durable=True)
+    for queue in topology.queues:
+        await channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
+        await channel.queue_bind(queue.name, queue.exchange, routing_key=queue.routing_key)
 
 
 @contextmanager
@@ -573,13 +566,13 @@ def _reason(settings: BrokerSettings, *ends: asyncio.Future[Any]) -> BrokerError
 def _unconfirmed(confirm: asyncio.Task[object]) -> str | None:
     """Say why a message counts as not published; None when the broker has confirmed it."""
     if not confirm.done():
-        return f"not confirmed in {ANSWER_S:.0f} s"
+        return f"not confirmed in {ANSWER_S:.0f} s (is the broker short of memory or disk?)"
     if confirm.cancelled():
         return "the link was lost before the confirm"
     match confirm.exception():
         case None:
             return None
         case aiormq.DeliveryError():
-            return "the broker refused a message"
+            return "the broker refused a message or had no queue for it"
         case _:
             return "the link was lost before the confirm"

@@ -91,8 +91,12 @@ class Broker(Protocol):
     async def dead_letter(self, tag: int, reason: str) -> None:
         """Move a delivery to the dead letters with its ``message_id`` and the reason, then ack it.
 
-        Should the link be lost before the broker has confirmed, the delivery stays
-        unacknowledged and comes again; a tag that is not (any more) ours is forgotten.
+        Waits, if need be for a new link, until the broker has confirmed it, or until the
+        delivery is not ours any more because the link that brought it is lost and it comes again.
+        Do not let other deliveries wait for it.
+
+        Raises:
+            trio.ClosedResourceError: the broker was closed.
         """
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:

@@ -26,17 +26,12 @@ class Link(Enum):
     PUBLISH = "publish"
 
 
-class Outcome(Enum):
-    """How a request to the broker ended without a failure."""
-
-    CONFIRMED = "confirmed"
-
-
 @attrs.define(eq=False)
 class Request:
-    """Something that the broker has to confirm; a string says why it did not."""
+    """Something that the broker has to confirm; ``failure`` says why it did not."""
 
-    outcome: Outcome | str | None = None
+    done: bool = False
+    failure: str | None = None
 
 
 class LoopSide(Protocol):
@@ -102,20 +97,16 @@ class RabbitBroker:
 
     async def dead_letter(self, tag: int, reason: str) -> None:
         """See ``Broker.dead_letter``."""
-        outcome: Outcome | str | None = None
-        while outcome is not Outcome.CONFIRMED:
+        failure: str | None = ""
+        while failure is not None:
             await self.wait_publishable()
-            request = Request()
-            self._post(partial(self._loop.dead_letter, tag, reason, request))
-            outcome = await self._outcome(request)
+            failure = await self._failure_of(partial(self._loop.dead_letter, tag, reason))
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         """See ``Broker.publish``."""
-        request = Request()
-        self._post(partial(self._loop.publish, tuple(messages), request))
-        outcome = await self._outcome(request)
-        if isinstance(outcome, str):
-            raise BrokerUnavailable(outcome)
+        failure = await self._failure_of(partial(self._loop.publish, tuple(messages)))
+        if failure is not None:
+            raise BrokerUnavailable(failure)
 
     async def wait_publishable(self) -> None:
         """See ``Broker.wait_publishable``."""
@@ -148,9 +139,10 @@ class RabbitBroker:
         if link is Link.CONSUME:
             self._ready.clear()
 
-    def finished(self, request: Request, outcome: Outcome | str) -> None:
+    def finished(self, request: Request, failure: str | None) -> None:
         """Note how a request ended."""
-        request.outcome = outcome
+        request.done = True
+        request.failure = failure
         self._changed.unpark_all()
 
     def ended(self, failure: BaseException | None) -> None:
@@ -171,10 +163,12 @@ class RabbitBroker:
         if not self._ended:
             self._to_loop.post(call)
 
-    async def _outcome(self, request: Request) -> Outcome | str:
-        await self._until(lambda: request.outcome is not None)
-        assert request.outcome is not None
-        return request.outcome
+    async def _failure_of(self, call: Callable[[Request], None]) -> str | None:
+        """Let the loop carry out a request; return why it failed, if it did."""
+        request = Request()
+        self._post(partial(call, request))
+        await self._until(lambda: request.done)
+        return request.failure
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition on our state; no checkpoint lies between it and the return."""

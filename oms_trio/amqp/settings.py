@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import attrs
+
+from oms_trio.amqp.model import BrokerMisconfigured
 
 
 def _masked(_secret: str) -> str:
@@ -40,3 +44,29 @@ class BrokerSettings:
     def address(self) -> str:
         """Host and port for a person to read."""
         return f"{self.host}:{self.port}"
+
+    def url(self, **query: str) -> str:
+        """Return the address with the password in it; the virtual host is not part of it.
+
+        A virtual host with a slash has more than one reading in a URL.
+        """
+        scheme = "amqps" if self.tls else "amqp"
+        user, password = quote(self.user, safe=""), quote(self.password, safe="")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{user}:{password}@{host}:{self.port}/?{urlencode(query)}"
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return how certificates are verified, None without TLS.
+
+        Raises:
+            BrokerMisconfigured: the CA file cannot be read.
+        """
+        if not self.tls:
+            return None
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            reason = error.strerror or "not a PEM file"
+            raise BrokerMisconfigured(
+                f"cannot use the CA file {self.ca_file}: {reason}; check RABBITMQ_CA_FILE"
+            ) from None

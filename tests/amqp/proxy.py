@@ -27,10 +27,8 @@ class Proxy:
         """Reset every connection, as a dying host or a firewall does."""
         links, self._links = self._links, []
         for near, far in links:
-            for stream in (near, far):
-                # Without lingering a close is a reset.
-                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                stream.socket.close()
+            _reset(near)
+            _reset(far)
 
     def freeze(self, *, frozen: bool) -> None:
         """Stop forwarding while every connection stays open: nobody answers any more."""
@@ -41,14 +39,16 @@ class Proxy:
     async def serve(self, near: trio.SocketStream) -> None:
         """Handle one connection; ends when either side does."""
         if self.refusing:
-            self._links.append((near, near))
-            self.cut()
+            _reset(near)
             return
         far = await trio.open_tcp_stream("127.0.0.1", self._target)
-        self._links.append((near, far))
+        link = near, far
+        self._links.append(link)
         async with near, far, trio.open_nursery() as nursery:
             nursery.start_soon(self._forward, near, far, nursery.cancel_scope)
             nursery.start_soon(self._forward, far, near, nursery.cancel_scope)
+        if link in self._links:
+            self._links.remove(link)
 
     async def serve_tls(self, near: trio.SSLStream[trio.SocketStream]) -> None:
         """Handle one connection that speaks TLS to us; it cannot be cut."""
@@ -72,6 +72,12 @@ class Proxy:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         ends.cancel()
+
+
+def _reset(stream: trio.SocketStream) -> None:
+    # Without lingering a close is a reset.
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.socket.close()
 
 
 @asynccontextmanager

@@ -212,6 +212,7 @@ async def test_publishing_in_an_outage_fails_and_works_again_afterwards(world: W
     with trio.move_on_after(QUIET_S) as waited:
         await world.broker.wait_publishable()
     assert waited.cancelled_caught
+    await trio.sleep(5 * QUIET_S)
     await world.agent.end_outage()
     with trio.fail_after(5):
         await world.broker.wait_publishable()

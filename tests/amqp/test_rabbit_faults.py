@@ -14,13 +14,14 @@ import trio
 from oms_trio.amqp import broker as broker_module
 from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.codec import decode_action, encode_action, encode_publication
+from oms_trio.amqp.memory import DeadLetter
 from oms_trio.amqp.model import BrokerUnavailable, Outgoing
 from oms_trio.amqp.rabbit import RabbitBroker
 from oms_trio.core.effects import PublishExecution
 from oms_trio.core.model import OrderType, OrdId, StateId
 from tests.amqp.agents import PATIENCE_S, PikaAgent, fresh_settings, take, until
 from tests.amqp.proxy import Proxy, open_proxy
-from tests.rabbitmq import RabbitNode, running_node
+from tests.rabbitmq import RabbitNode
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -148,6 +149,26 @@ async def test_a_deleted_exchange_fails_one_publish_and_is_declared_again(world:
     assert (following.body, following.redelivered) == (b"next", False)
 
 
+async def test_a_dead_letter_waits_for_a_queue_to_hold_it(world: World) -> None:
+    world.broker.consume(True)
+    await world.agent.act(b"?", message_id="odd")
+    (delivery,) = await take(world.broker, 1)
+    world.agent.channel.exchange_delete(world.agent.settings.dead_letter_exchange)
+    with trio.fail_after(PATIENCE_S):
+        await world.broker.dead_letter(delivery.tag, "why")
+    world.agent.channel.queue_unbind(
+        world.agent.settings.dead_letter_queue, world.agent.settings.dead_letter_exchange, "#"
+    )
+    await world.agent.act(b"!", message_id="odder")
+    (delivery,) = await take(world.broker, 1)
+    with trio.fail_after(PATIENCE_S):
+        await world.broker.dead_letter(delivery.tag, "why")
+    assert await world.agent.dead_letters(2) == [
+        DeadLetter(b"?", "odd", "why"),
+        DeadLetter(b"!", "odder", "why"),
+    ]
+
+
 async def test_a_channel_closed_over_an_unknown_delivery_tag_is_restored(world: World) -> None:
     await works(world)
     world.broker._loop._settlements.append((10**6, False))  # type: ignore[attr-defined]  # a fault that our own calls cannot make
@@ -258,33 +279,34 @@ async def test_five_thousand_messages_each_way_survive_a_cut_in_the_middle(world
     assert list(dict.fromkeys(heard)) == [f"m-{number}" for number in range(count)]
 
 
-async def test_a_killed_node_is_found_again_with_all_that_was_confirmed() -> None:
+async def test_a_killed_node_is_found_again_with_all_that_was_confirmed(
+    rabbitmq_node: RabbitNode,
+) -> None:
     """Power cut: confirmed executions and unacknowledged actions are on the node's disk."""
-    with running_node() as node:
-        agent = PikaAgent(fresh_settings(node.port), node)
+    agent = PikaAgent(fresh_settings(rabbitmq_node.port), rabbitmq_node)
+    await agent.open()
+    async with open_broker(agent.settings) as broker:
+        agent.broker = broker
+        broker.consume(True)
+        agent.channel.confirm_delivery()
+        await agent.act(b"a", b"b")
+        first = await take(broker, 2)
+        broker.ack([first[0].tag])
+        await broker.publish([Outgoing("m-1", UPDATE, b"{}")])
+        await trio.sleep(0.2)
+        await trio.to_thread.run_sync(rabbitmq_node.kill)
+        await agent.until_connected(connected=False)
+        with pytest.raises(BrokerUnavailable):
+            await broker.publish([Outgoing("m-2", UPDATE, b"{}")])
+        await trio.to_thread.run_sync(rabbitmq_node.start)
+        await agent.until_connected(connected=True)
         await agent.open()
-        async with open_broker(agent.settings) as broker:
-            agent.broker = broker
-            broker.consume(True)
-            agent.channel.confirm_delivery()
-            await agent.act(b"a", b"b")
-            first = await take(broker, 2)
-            broker.ack([first[0].tag])
-            await broker.publish([Outgoing("m-1", UPDATE, b"{}")])
-            await trio.sleep(0.2)
-            await trio.to_thread.run_sync(node.kill)
-            await agent.until_connected(connected=False)
-            with pytest.raises(BrokerUnavailable):
-                await broker.publish([Outgoing("m-2", UPDATE, b"{}")])
-            await trio.to_thread.run_sync(node.start)
-            await agent.until_connected(connected=True)
-            await agent.open()
-            (again,) = await take(broker, 1)
-            assert (again.body, again.redelivered) == (b"b", True)
-            broker.ack([again.tag])
-            await publish_until_confirmed(broker, [Outgoing("m-2", UPDATE, b"{}")])
-            assert [message.message_id for message in await agent.executions(2)] == ["m-1", "m-2"]
-        await agent.close()
+        (again,) = await take(broker, 1)
+        assert (again.body, again.redelivered) == (b"b", True)
+        broker.ack([again.tag])
+        await publish_until_confirmed(broker, [Outgoing("m-2", UPDATE, b"{}")])
+        assert [message.message_id for message in await agent.executions(2)] == ["m-1", "m-2"]
+    await agent.close()
 
 
 async def test_acknowledgements_given_just_before_closing_reach_the_broker(

@@ -1,0 +1,59 @@
+"""The exchanges and queues that each link needs; declared anew at every connect.
+
+All are durable, all exchanges are topics. Both links declare the dead letters: ours leave by
+publishing, expired ones from the queue, and neither may find them missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from oms_trio.amqp.settings import BrokerSettings
+
+
+@attrs.frozen
+class Queue:
+    """A queue and its one binding. ``arguments`` may only hold what RabbitMQ compares."""
+
+    name: str
+    exchange: str
+    routing_key: str
+    arguments: Mapping[str, str | int] = {}
+
+
+@attrs.frozen
+class Topology:
+    """What a link declares, exchanges first."""
+
+    exchanges: tuple[str, ...]
+    queues: tuple[Queue, ...]
+
+
+def incoming(settings: BrokerSettings) -> Topology:
+    """Return what actions come by; they expire to the dead letters."""
+    actions = Queue(
+        settings.action_queue,
+        settings.action_exchange,
+        settings.action_routing_key,
+        {
+            "x-message-ttl": settings.message_ttl_ms,
+            "x-dead-letter-exchange": settings.dead_letter_exchange,
+        },
+    )
+    return Topology(
+        (settings.dead_letter_exchange, settings.action_exchange),
+        (_dead_letters(settings), actions),
+    )
+
+
+def outgoing(settings: BrokerSettings) -> Topology:
+    """Return what executions and dead letters leave by; agents bring their own queues."""
+    return Topology(
+        (settings.dead_letter_exchange, settings.execution_exchange), (_dead_letters(settings),)
+    )
+
+
+def _dead_letters(settings: BrokerSettings) -> Queue:
+    return Queue(settings.dead_letter_queue, settings.dead_letter_exchange, "#")
