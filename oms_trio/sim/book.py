@@ -12,6 +12,9 @@ UNFILLED_KEPT_MS = 2 * 3_600_000
 ENDED_KEPT_MS = 7 * 86_400_000
 FILLS_KEPT_MS = 90 * 86_400_000
 
+SWEEP_MS = 60_000
+"""How often the book is swept: the limits above are hours, and a sweep looks at every order."""
+
 
 @attrs.define
 class Book:
@@ -25,6 +28,7 @@ class Book:
     _ended: dict[str, Order] = attrs.field(factory=dict, init=False)
     _latest: dict[str, str] = attrs.field(factory=dict, init=False)
     _fills: list[Fill] = attrs.field(factory=list, init=False)
+    _swept_ms: int = attrs.field(default=0, init=False)
 
     @property
     def pending(self) -> list[Order]:
@@ -64,7 +68,10 @@ class Book:
         return self._latest.get(cl_ord_id, "") in self._open
 
     def forget(self, now_ms: int) -> None:
-        """Drop what REST no longer tells of."""
+        """Drop what REST no longer tells of; does nothing within a minute of the last sweep."""
+        if now_ms - self._swept_ms < SWEEP_MS:
+            return
+        self._swept_ms = now_ms
         for order in self.ended:
             unfilled = order.state is State.CANCELED and not order.acc_fill_sz
             kept_ms = UNFILLED_KEPT_MS if unfilled else ENDED_KEPT_MS
@@ -72,8 +79,7 @@ class Book:
                 del self._ended[order.ord_id]
                 if self._latest.get(order.cl_ord_id) == order.ord_id:
                     del self._latest[order.cl_ord_id]
-        while self._fills and now_ms - self._fills[0].ts_ms > FILLS_KEPT_MS:
-            del self._fills[0]
+        self._fills = [fill for fill in self._fills if now_ms - fill.ts_ms <= FILLS_KEPT_MS]
 
 
 def _age(ord_id: str) -> int:

@@ -13,28 +13,26 @@ import attrs
 from oms_trio.clock import Clock, system_clock
 from oms_trio.core.model import Instrument, Side
 from oms_trio.sim.admission import (
-    TAG,
     AmendRequest,
     Args,
     OrderRequest,
     Refused,
     read_amendment,
     read_order,
-    read_target,
 )
 from oms_trio.sim.auth import SimAccount
+from oms_trio.sim.cancel_all_after import DeadMansSwitch
 from oms_trio.sim.engine import Engine, Numbers
 from oms_trio.sim.events import Outcome, PositionChanged
 from oms_trio.sim.faults import Faults
-from oms_trio.sim.ledger import TAKER_FEE, Ledger
+from oms_trio.sim.ledger import Ledger
 from oms_trio.sim.limits import Limits, Quota
 from oms_trio.sim.market import Market, crosses
+from oms_trio.sim.risk import check_against_state, check_margin, find_amendable, find_cancelable
 from oms_trio.sim.truth import Truth
 from oms_trio.sim.values import BTC_USDT_SWAP, CancelSource, Order, OrdType, State
 
 SUBMITS_PER_ACCOUNT = Quota(1000)
-MAX_PENDING = 500
-MAX_TIMERS = 20
 MAX_LEVER = Decimal(100)
 
 CheckInstrument = Callable[[Args, Instrument], None]
@@ -60,6 +58,8 @@ class Exchange:
     instrument: Instrument = BTC_USDT_SWAP
     start_px: Decimal = Decimal(67_000)
     faults: Faults = attrs.field(factory=Faults)
+    truth: Truth = attrs.field(factory=Truth)
+    """The log of what really happened."""
     pos_mode: str = attrs.field(init=False)
     limits: Limits = attrs.field(factory=Limits, init=False)
     engine: Engine = attrs.field(init=False)
@@ -67,8 +67,7 @@ class Exchange:
     """How many connections have subscribed to each channel; at most one entry a channel."""
     rng: Random = attrs.field(init=False, repr=False)
     _refusals: deque[str] = attrs.field(factory=deque, init=False)
-    _timers: dict[str, int] = attrs.field(factory=dict, init=False)
-    """Cancel-all-after by tag: when it goes off (Unix ms)."""
+    _switch: DeadMansSwitch = attrs.field(factory=DeadMansSwitch, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Wire the parts together."""
@@ -81,7 +80,7 @@ class Exchange:
             ledger=Ledger(
                 self.instrument, self.account.balance, self.account.lever, self.clock() // 1_000_000
             ),
-            truth=Truth(),
+            truth=self.truth,
             numbers=Numbers(self.rng),
         )
 
@@ -89,11 +88,6 @@ class Exchange:
     def now_ms(self) -> int:
         """The exchange's clock in Unix milliseconds."""
         return self.engine.now_ms
-
-    @property
-    def truth(self) -> Truth:
-        """The log of what really happened."""
-        return self.engine.truth
 
     # What clients ask for.
 
@@ -115,7 +109,7 @@ class Exchange:
         now_ms = self.now_ms
         try:
             check_instrument(args, self.instrument)
-            order = self._cancelable(args)
+            order = find_cancelable(self.engine, args)
         except Refused as refused:
             return Outcome.of_refusal(refused, now_ms, args)
         with self.engine.deferred():
@@ -128,8 +122,7 @@ class Exchange:
         try:
             check_instrument(args, self.instrument)
             request = read_amendment(args, self.instrument)
-            order = self._amendable(args)
-            self._check_amendment(order, request)
+            order = find_amendable(self.engine, args, request)
         except Refused as refused:
             return Outcome.of_refusal(refused, now_ms, args)
         with self.engine.deferred():
@@ -198,15 +191,7 @@ class Exchange:
         Raises:
             Refused: 51000 for a time out of range or a bad tag, 51071 above 20 tags.
         """
-        if not TAG.match(tag) or (timeout_s and not 10 <= timeout_s <= 120):
-            raise Refused("51000", "Parameter timeOut error")
-        self._timers.pop(tag, None)
-        if not timeout_s:
-            return 0
-        if len(self._timers) >= MAX_TIMERS:
-            raise Refused("51071", "Too many tags with a cancel-all-after timer.")
-        self._timers[tag] = self.now_ms + timeout_s * 1000
-        return self._timers[tag]
+        return self._switch.arm(timeout_s, tag, self.now_ms)
 
     # What time and scripts do.
 
@@ -217,12 +202,10 @@ class Exchange:
                 self.engine.market.step()
                 self._follow_market()
             now_ms = self.now_ms
-            for tag, due_ms in list(self._timers.items()):
-                if now_ms >= due_ms:
-                    del self._timers[tag]
-                    for order in self.engine.book.pending:
-                        if tag in {"", order.tag}:
-                            self.engine.cancel(order, CancelSource.CANCEL_ALL_AFTER)
+            for tag in self._switch.gone_off(now_ms):
+                for order in self.engine.book.pending:
+                    if tag in {"", order.tag}:
+                        self.engine.cancel(order, CancelSource.CANCEL_ALL_AFTER)
             self.engine.book.forget(now_ms)
 
     def set_price(self, px: Decimal) -> None:
@@ -280,40 +263,12 @@ class Exchange:
             raise Refused("50061", "Sub-account rate limit exceeded.")
         if self.pos_mode != "net_mode":
             raise Refused("51000", "Parameter posSide error")
-        if request.cl_ord_id and engine.book.is_pending(request.cl_ord_id):
-            raise Refused("51016", "Client order ID already exists.")
-        edge = engine.market.limit_for(request.side)
-        limit_px = edge if request.px is None else request.px
-        if crosses(request.side, limit_px, edge) and limit_px != edge:
-            if not request.clamp_px:
-                raise Refused("51006", f"The price is outside the band: {edge} is its edge.")
-            limit_px = edge
-            request = attrs.evolve(request, px=edge)
-        if len(engine.book.pending) >= MAX_PENDING:
-            raise Refused("51102", "Too many pending orders.")
-        if request.reduce_only:
-            self._check_reduce_only(request)
+        limit_px = check_against_state(engine, request)
+        if request.clamp_px and request.px is not None:
+            request = attrs.evolve(request, px=limit_px)
         order = self._order(request, limit_px)
-        self._check_margin(order)
+        check_margin(engine, order)
         return order
-
-    def _check_reduce_only(self, request: OrderRequest) -> None:
-        pos = self.engine.ledger.pos
-        if not pos:
-            raise Refused("51169", "There is no position to reduce.")
-        if pos * request.side.sign > 0:
-            raise Refused("51170", "Reduce-only order in the direction of the position.")
-        if request.sz > abs(pos):
-            raise Refused("51112", "The size exceeds what can be closed.")
-
-    def _check_margin(self, order: Order) -> None:
-        """Compare what margin and fee would take with what is free, were the order open."""
-        ledger, account = self.engine.ledger, self.engine.account_view()
-        frozen = ledger.ord_frozen([*self.engine.book.pending, order])
-        extra = frozen - account.ord_frozen
-        fee = ledger.notional(order.limit_px, order.sz) * TAKER_FEE
-        if extra > 0 and extra + fee > account.avail_eq:
-            raise Refused("51008", "Order failed. Insufficient USDT margin.", "51008_1001")
 
     def _order(self, request: OrderRequest, limit_px: Decimal) -> Order:
         now_ms = self.now_ms
@@ -346,31 +301,6 @@ class Exchange:
         elif not order.ord_type.may_rest:
             fok = order.ord_type is OrdType.FOK
             self.engine.cancel(order, CancelSource.FOK if fok else CancelSource.IOC)
-
-    def _cancelable(self, args: Args) -> Order:
-        order = self.engine.book.find(*read_target(args))
-        if order is None or not order.is_open:
-            raise Refused("51400", "The order is filled, cancelled or does not exist.")
-        return order
-
-    def _amendable(self, args: Args) -> Order:
-        order = self.engine.book.find(*read_target(args))
-        if order is None:
-            raise Refused("51503", "The order does not exist.")
-        if order.state is State.CANCELED:
-            raise Refused("51509", "The order has been cancelled.")
-        if order.state is State.FILLED:
-            raise Refused("51510", "The order has been completed.")
-        return order
-
-    def _check_amendment(self, order: Order, request: AmendRequest) -> None:
-        if request.new_px is None:
-            return
-        if not order.ord_type.takes_px:
-            raise Refused("51506", "This order type can not be amended.")
-        edge = self.engine.market.limit_for(order.side)
-        if request.new_px != edge and crosses(order.side, request.new_px, edge):
-            raise Refused("51006", f"The price is outside the band: {edge} is its edge.")
 
     def _amend(self, order: Order, request: AmendRequest) -> None:
         px = order.px if request.new_px is None else request.new_px

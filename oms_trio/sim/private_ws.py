@@ -48,14 +48,14 @@ async def run_private(exchange: Exchange, websocket: WebSocketConnection) -> Non
             )
             nursery.start_soon(_write, websocket, outbox)
             nursery.start_soon(_keep_time, session, woken)
-            with exchange.engine.listening(session.tell), exchange.faults.watching(session):
+            with exchange.engine.listening(session.feeds.tell), exchange.faults.watching(session):
                 try:
                     while True:
                         session.receive(await websocket.get_message())
                 except ConnectionClosed:
                     nursery.cancel_scope.cancel()
                 finally:
-                    session.leave()
+                    session.feeds.leave()
 
 
 async def _write(

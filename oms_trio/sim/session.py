@@ -14,21 +14,16 @@ import msgspec
 
 from oms_trio.sim.admission import NAME, Refused, check_inst_id_code
 from oms_trio.sim.auth import check_login
-from oms_trio.sim.events import AccountChanged, Event, OrderChanged, PositionChanged
 from oms_trio.sim.exchange import Exchange
+from oms_trio.sim.feeds import CHANNELS, Feeds, told
 from oms_trio.sim.limits import Limits, Quota
-from oms_trio.sim.pushes import JsonObject, account_push, order_push, position_push
+from oms_trio.sim.pushes import JsonObject
 from oms_trio.sim.trade_ops import MAX_BATCH, Op, carry_out, render, summary
-
-GATHER_S = 0.05
-"""Positions and account changes are gathered this long before they are told."""
 
 IDLE_S = 30.0
 """Without a frame in either direction for this long the server closes the connection."""
 
 CONTROL_REQUESTS = Quota(480, 3_600_000)
-MAX_CHANNEL_CONNECTIONS = 30
-CHANNELS = frozenset({"orders", "positions", "account"})
 
 _OPS = {
     "order": (Op.PLACE, 1),
@@ -48,20 +43,6 @@ class Ending:
     reason: str
 
 
-@attrs.define
-class Subscription:
-    """One subscribed channel; ``period_s`` is None when only events are told."""
-
-    arg: Mapping[str, object]
-    period_s: float | None = None
-    next_s: float = 0.0
-
-    @property
-    def channel(self) -> str:
-        """The channel's name."""
-        return str(self.arg["channel"])
-
-
 @attrs.define(eq=False)
 class Session:
     """What one connection has logged in, subscribed and still has to be told."""
@@ -73,16 +54,15 @@ class Session:
     cut: Callable[[], None]
     time: Callable[[], float]
     logged_in: bool = attrs.field(default=False, init=False)
-    _subscriptions: dict[bytes, Subscription] = attrs.field(factory=dict, init=False)
+    feeds: Feeds = attrs.field(init=False)
     _limits: Limits = attrs.field(factory=Limits, init=False)
     _last_frame_s: float = attrs.field(init=False)
-    _gathered_at_s: float | None = attrs.field(default=None, init=False)
-    _gathered: set[str] = attrs.field(factory=set, init=False)
     _late: list[tuple[float, str | Ending]] = attrs.field(factory=list, init=False)
     """Frames that leave at their time: delayed answers, and the end after an upgrade notice."""
 
     def __attrs_post_init__(self) -> None:
         """Start the idle timer."""
+        self.feeds = Feeds(self.exchange, self._push, self.wake, self.time)
         self._last_frame_s = self.time()
 
     # Time.
@@ -90,22 +70,13 @@ class Session:
     @property
     def deadline(self) -> float:
         """When ``on_time`` is due next."""
-        times = [self._last_frame_s + IDLE_S]
-        times += [due_s for due_s, _ in self._late]
-        times += [held.next_s for held in self._subscriptions.values() if held.period_s]
-        if self._gathered_at_s is not None:
-            times.append(self._gathered_at_s)
-        return min(times)
+        late = [due_s for due_s, _ in self._late]
+        return min([self._last_frame_s + IDLE_S, self.feeds.deadline, *late])
 
     def on_time(self) -> None:
-        """Do what is due: events first, then periodic pushes, late frames and the idle close."""
+        """Do what is due: pushes first, then late frames and the idle close."""
         now_s = self.time()
-        if self._gathered_at_s is not None and now_s >= self._gathered_at_s:
-            self._tell_gathered()
-        for held in self._subscriptions.values():
-            if held.period_s and now_s >= held.next_s:
-                held.next_s = now_s + held.period_s
-                self._tell_periodic(held)
+        self.feeds.on_time()
         due = [frame for due_s, frame in self._late if now_s >= due_s]
         self._late = [late for late in self._late if now_s < late[0]]
         for frame in due:
@@ -145,11 +116,6 @@ class Session:
         self._event("notice", code="64008", msg=msg)
         self._late.append((self.time() + after_s, Ending(4006, "service upgrade")))
         self.wake()
-
-    def leave(self) -> None:
-        """Give back the channels' connection counts when the connection is over."""
-        for channel in {held.channel for held in self._subscriptions.values()}:
-            self.exchange.channel_connections[channel] -= 1
 
     # Login and subscriptions.
 
@@ -202,33 +168,13 @@ class Session:
             raise Refused("60018", f"Wrong URL or {arg} doesn't exist.")
 
     def _subscribe(self, arg: Mapping[str, object], name: str) -> None:
-        told = {key: value for key, value in arg.items() if key != "extraParams"}
-        self._event("subscribe", name, arg=told)
-        held = Subscription(told, _period(arg))
-        is_new = all(held.channel != other.channel for other in self._subscriptions.values())
-        counts = self.exchange.channel_connections
-        count = counts.get(held.channel, 0)
-        if is_new and count >= MAX_CHANNEL_CONNECTIONS:
-            self._event("channel-conn-count-error", channel=held.channel, connCount=str(count))
-            return
-        if is_new:
-            counts[held.channel] = count = count + 1
-        self._event("channel-conn-count", channel=held.channel, connCount=str(count))
-        self._subscriptions[_key(told)] = held
-        if held.period_s:
-            held.next_s = self.time() + held.period_s
-            self.wake()
-        if held.channel != "orders":
-            self._push(held, self._snapshot(held.channel), "snapshot")
+        self._event("subscribe", name, arg=told(arg))
+        self._push(self.feeds.subscribe(arg) | {"connId": self.conn_id})
+        self.feeds.start(arg)
 
     def _unsubscribe(self, arg: Mapping[str, object], name: str) -> None:
-        told = {key: value for key, value in arg.items() if key != "extraParams"}
-        held = self._subscriptions.pop(_key(told), None)
-        if held is not None and all(
-            held.channel != other.channel for other in self._subscriptions.values()
-        ):
-            self.exchange.channel_connections[held.channel] -= 1
-        self._event("unsubscribe", name, arg=told)
+        self.feeds.unsubscribe(arg)
+        self._event("unsubscribe", name, arg=told(arg))
 
     # Trade operations.
 
@@ -285,112 +231,25 @@ class Session:
             self._late.append((self.time() + faults.ack_delay_s, _json(answer)))
             self.wake()
         else:
-            self._emit(_json(answer))
-
-    # Pushes.
-
-    def tell(self, event: Event) -> None:
-        """Take one event of the exchange."""
-        match event:
-            case OrderChanged():
-                self._tell_order(event)
-            case PositionChanged(at_once=True):
-                self._tell_changed("positions")
-            case PositionChanged():
-                self._gather("positions")
-            case AccountChanged():
-                self._gather("account")
-
-    def _tell_order(self, change: OrderChanged) -> None:
-        exchange = self.exchange
-        told = [held for held in self._subscriptions.values() if held.channel == "orders"]
-        if not told or exchange.faults.use_up("miss_order_pushes"):
-            return
-        data = order_push(change, exchange.instrument, exchange.engine.market.last)
-        again = {**data, "uTime": str(change.order.u_time_ms + 1)}
-        repeated = exchange.faults.use_up("repeat_order_pushes")
-        for held in told:
-            self._push(held, [data])
-            if repeated:
-                self._push(held, [again])
-
-    def _gather(self, channel: str) -> None:
-        self._gathered.add(channel)
-        if self._gathered_at_s is None:
-            self._gathered_at_s = self.time() + GATHER_S
-            self.wake()
-
-    def _tell_gathered(self) -> None:
-        self._gathered_at_s = None
-        for channel in sorted(self._gathered, reverse=True):
-            self._tell_changed(channel)
-        self._gathered.clear()
-
-    def _tell_changed(self, channel: str) -> None:
-        for held in self._subscriptions.values():
-            if held.channel == channel:
-                self._push(held, self._current(channel), "event_update")
-
-    def _tell_periodic(self, held: Subscription) -> None:
-        data = self._snapshot(held.channel)
-        if data:
-            self._push(held, data, "snapshot")
-
-    def _current(self, channel: str) -> list[JsonObject]:
-        """Return what an event tells: a closed position is told once, with ``pos`` 0."""
-        engine = self.exchange.engine
-        if channel == "account":
-            return [account_push(engine.account_view(), engine.now_ms)]
-        view = engine.position_view()
-        return [] if view is None else [position_push(view, engine.instrument, engine.now_ms)]
-
-    def _snapshot(self, channel: str) -> list[JsonObject]:
-        """Return what a snapshot tells: only a position that is not 0."""
-        flat = channel == "positions" and not self.exchange.engine.ledger.pos
-        return [] if flat else self._current(channel)
-
-    def _push(self, held: Subscription, data: list[JsonObject], event_type: str = "") -> None:
-        frame: JsonObject = {"arg": {**held.arg, "uid": self.exchange.account.uid}}
-        if event_type:
-            frame["eventType"] = event_type
-        if event_type == "snapshot":
-            frame |= {"curPage": 1, "lastPage": True}
-        self._emit(_json(frame | {"data": data}))
+            self._push(answer)
 
     # Sending.
 
     def _event(self, event: str, name: str = "", **fields: object) -> None:
         start: JsonObject = {"id": name} if name else {}
-        self._emit(_json(start | {"event": event} | fields | {"connId": self.conn_id}))
+        self._push(start | {"event": event} | fields | {"connId": self.conn_id})
 
     def _error(self, code: str, msg: str, name: str) -> None:
         self._event("error", name, code=code, msg=msg)
+
+    def _push(self, frame: JsonObject) -> None:
+        self._emit(_json(frame))
 
     def _emit(self, frame: str | Ending) -> None:
         if self.exchange.faults.stalled:
             return
         self._last_frame_s = self.time()
         self.send(frame)
-
-
-def _period(arg: Mapping[str, object]) -> float | None:
-    """Read ``extraParams``: a string that holds JSON, whose interval is a string again."""
-    if arg["channel"] == "orders":
-        return None
-    extra = arg.get("extraParams", "{}")
-    try:
-        interval = msgspec.json.decode(str(extra), type=dict[str, object]).get("updateInterval")
-    except msgspec.DecodeError:
-        interval = None
-    if interval == "0":
-        return None
-    if arg["channel"] == "positions" and interval in {"2000", "3000", "4000"}:
-        return int(str(interval)) / 1000
-    return 5.0
-
-
-def _key(told: Mapping[str, object]) -> bytes:
-    return msgspec.json.encode(told, order="sorted")
 
 
 def _json(frame: JsonObject) -> str:

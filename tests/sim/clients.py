@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import attrs
 import trio
+from trio.abc import Stream
 from trio.testing import MockClock, memory_stream_pair
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
@@ -142,9 +143,13 @@ class WsClient:
 
 
 @asynccontextmanager
-async def connected(exchange: Exchange, path: str = "/ws/v5/private") -> AsyncIterator[WsClient]:
+async def connected(
+    exchange: Exchange,
+    path: str = "/ws/v5/private",
+    streams: Callable[[], tuple[Stream, Stream]] = memory_stream_pair,
+) -> AsyncIterator[WsClient]:
     """A WebSocket over in-memory streams."""
-    client_side, server_side = memory_stream_pair()
+    client_side, server_side = streams()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(handle_stream, exchange, server_side)
         socket = await wrap_client_stream(

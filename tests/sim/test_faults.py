@@ -6,13 +6,21 @@ from decimal import Decimal
 
 import pytest
 import trio
-from trio.testing import MockClock, memory_stream_pair
+from trio.testing import (
+    MockClock,
+    lockstep_stream_pair,
+    memory_stream_pair,
+    wait_all_tasks_blocked,
+)
 
-from oms_trio.sim import rest
+from oms_trio.sim import private_ws, rest
+from oms_trio.sim.admission import check_inst_id_code
 from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.server import handle_stream
 from tests.sim.clients import (
+    INST,
     RestClient,
+    connected,
     live_exchange,
     logged_in,
     net_exchange,
@@ -157,6 +165,21 @@ def test_forced_answers_have_their_status_on_rest(code: str, status: int) -> Non
     assert client.post("/trade/order", REST_ORDER)["code"] == code
     assert client.status == status
     assert client.post("/trade/order", REST_ORDER)["code"] == "0"
+
+
+async def test_a_client_that_does_not_read_is_cut_off(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(private_ws, "OUTBOX_SIZE", 8)
+    exchange = live_exchange(autojump_clock)
+    async with connected(exchange, streams=lockstep_stream_pair) as client:
+        await client.login()
+        await client.subscribe({"channel": "orders", **INST})
+        for _ in range(20):
+            exchange.place(order_args(), check_inst_id_code)
+            await wait_all_tasks_blocked()
+        assert await client.close_code() == 1006
+    assert exchange.channel_connections == {"orders": 0}
 
 
 def test_rest_can_be_down_altogether() -> None:
