@@ -19,6 +19,7 @@ from oms_trio.sim.values import OrdType
 NAME = re.compile(r"[0-9A-Za-z]{1,32}\Z")
 """What ``clOrdId``, ``reqId`` and a request's ``id`` look like."""
 
+DIGITS = re.compile(r"[0-9]{1,19}\Z")
 TAG = re.compile(r"[0-9A-Za-z]{0,16}\Z")
 
 MAX_LMT_SZ = Decimal(100_000_000)
@@ -99,7 +100,7 @@ def read_order(args: Args, instrument: Instrument) -> OrderRequest:
         ord_type = OrdType(_optional_text(args, "ordType"))
     except ValueError:
         raise _wrong("ordType") from None
-    if args.get("posSide", "net") not in {"net", ""}:
+    if args.get("posSide", "net") not in ("net", ""):
         raise _wrong("posSide")
     sz = _decimal(args, "sz")
     if sz is None:
@@ -168,6 +169,11 @@ def check_tick(px: Decimal, instrument: Instrument) -> None:
         raise _wrong("px")
     if px % instrument.tick_sz:
         raise Refused("51150", "The price has too many decimals for the tick size.")
+
+
+def read_whole(value: object) -> int | None:
+    """Read a whole number from its decimal digits, of which no field here has more than 19."""
+    return int(value) if isinstance(value, str) and DIGITS.match(value) else None
 
 
 def _wrong(name: str) -> Refused:

@@ -13,7 +13,9 @@ from typing import Literal, Protocol
 
 import attrs
 
-Counter = Literal["drop_acks", "cut_after_op", "miss_order_pushes", "repeat_order_pushes"]
+Counter = Literal[
+    "drop_acks", "cut_after_op", "miss_order_pushes", "repeat_order_pushes", "rest_failures"
+]
 
 
 class Connection(Protocol):
@@ -56,6 +58,8 @@ class Faults:
     """Pushes told a second time with a ``uTime`` one millisecond later."""
     rest_status: int = 0
     """HTTP status that every REST call gets, with an empty body; 0 is off."""
+    rest_failures: int = 0
+    """REST calls that get status 503 and an empty body, and have no effect."""
     login_codes: deque[str] = attrs.field(factory=deque)
     """Codes that refuse the next logins."""
     submit_answers: deque[ForcedAnswer] = attrs.field(factory=deque)

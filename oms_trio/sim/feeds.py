@@ -16,7 +16,7 @@ GATHER_S = 0.05
 
 NEVER = float("inf")
 MAX_CHANNEL_CONNECTIONS = 30
-CHANNELS = frozenset({"orders", "positions", "account"})
+CHANNELS = ("orders", "positions", "account")
 
 
 @attrs.define

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import attrs
 
-from oms_trio.sim.admission import Refused
+from oms_trio.sim.admission import Refused, read_whole
 
 MAX_LIMIT = 100
 
@@ -34,9 +34,9 @@ class Page:
         numbers = {}
         for name in ("after", "before", "begin", "end", "limit"):
             value = query.get(name, "")
-            if value and not (value.isascii() and value.isdecimal()):
+            numbers[name] = read_whole(value)
+            if value and numbers[name] is None:
                 raise Refused("51000", f"Parameter {name} error")
-            numbers[name] = int(value) if value else None
         limit = numbers.pop("limit")
         return cls(**numbers, limit=min(MAX_LIMIT, MAX_LIMIT if limit is None else max(1, limit)))
 

@@ -93,6 +93,8 @@ def handle(
     """Answer one request; ``target`` is path and query as sent, header names are lower case."""
     if exchange.faults.rest_status:
         return Response(exchange.faults.rest_status, b"")
+    if exchange.faults.use_up("rest_failures"):
+        return Response(503, b"")
     split = urlsplit(target)
     route = ROUTES.get((method, split.path))
     if route is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from oms_trio.sim.admission import Args, Refused, check_inst_id
+from oms_trio.sim.admission import Args, Refused, check_inst_id, read_whole
 from oms_trio.sim.limits import Quota
 from oms_trio.sim.paging import Page
 from oms_trio.sim.pushes import JsonObject
@@ -90,12 +90,12 @@ def fills_history(call: Call) -> JsonObject:
 def cancel_all_after(call: Call) -> JsonObject:
     """``POST /trade/cancel-all-after``: times in Unix seconds, as in the exchange's samples."""
     exchange, tag = call.exchange, str(call.single.get("tag") or "")
-    timeout = str(call.single.get("timeOut", ""))
-    if not (timeout.isascii() and timeout.isdecimal()):
+    timeout = read_whole(str(call.single.get("timeOut", "")))
+    if timeout is None:
         raise Refused("51000", "Parameter timeOut error")
     if not exchange.limits.admit(f"caa {tag}", CANCEL_ALL_AFTER_QUOTA, exchange.now_ms):
         raise Refused("50011", "Too Many Requests")
-    due_ms = exchange.cancel_all_after(int(timeout), tag)
+    due_ms = exchange.cancel_all_after(timeout, tag)
     return ok({"triggerTime": str(due_ms // 1000), "tag": tag, "ts": str(exchange.now_ms // 1000)})
 
 

@@ -98,15 +98,15 @@ class Session:
         try:
             request = msgspec.json.decode(frame, type=dict[str, object])
         except (msgspec.DecodeError, UnicodeEncodeError):
-            self._error("60012", f"Invalid request: {frame!r}", "")
+            self._error("60012", f"Invalid request: {frame[:200]!r}", "")
             return
-        op = request.get("op")
-        request_id = request.get("id", "")
-        name = request_id if isinstance(request_id, str) else ""
+        op, name = (
+            value if isinstance(value, str) else "" for value in map(request.get, ("op", "id"))
+        )
         if op in _OPS:
-            self._trade(str(op), name, request)
+            self._trade(op, name, request)
         elif op in {"login", "subscribe", "unsubscribe"}:
-            self._control(str(op), name, request.get("args"))
+            self._control(op, name, request.get("args"))
         else:
             self._error("60019", f"Invalid OP: {op}", name)
 
@@ -162,7 +162,7 @@ class Session:
             raise Refused("60018", f"Wrong URL or channel:{channel} doesn't exist.")
         if not self.logged_in:
             raise Refused("60011", "Please log in")
-        if channel != "account" and arg.get("instType") not in {"SWAP", "ANY"}:
+        if channel != "account" and arg.get("instType") not in ("SWAP", "ANY"):
             raise Refused("60033", "Parameter instType error")
         if arg.get("instId", self.exchange.instrument.inst_id) != self.exchange.instrument.inst_id:
             raise Refused("60018", f"Wrong URL or {arg} doesn't exist.")

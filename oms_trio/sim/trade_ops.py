@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from oms_trio.sim.admission import Args, Refused
+from oms_trio.sim.admission import Args, Refused, read_whole
 from oms_trio.sim.events import Outcome
 from oms_trio.sim.exchange import CheckInstrument, Exchange
 from oms_trio.sim.limits import Quota
@@ -101,7 +101,8 @@ def _repeated_name(op: Op, elements: Sequence[Args], index: int, now_ms: int) ->
 def _check_exp_time(exp_time: object, now_ms: int) -> None:
     if exp_time in (None, ""):
         return
-    if not isinstance(exp_time, str) or not exp_time.isdecimal():
+    expires_ms = read_whole(exp_time)
+    if expires_ms is None:
         raise Refused("51000", "Parameter expTime error")
-    if int(exp_time) < now_ms:
+    if expires_ms < now_ms:
         raise Refused("50036", "The expTime can't be earlier than the current system time.")

@@ -187,3 +187,11 @@ def test_rest_can_be_down_altogether() -> None:
     exchange.faults.rest_status = 502
     response = rest.handle(exchange, "GET", "/api/v5/public/time", {}, b"")
     assert (response.status, response.body) == (502, b"")
+
+
+def test_rest_can_fail_a_few_times_without_effect() -> None:
+    exchange = net_exchange()
+    exchange.faults.rest_failures = 2
+    target = "/api/v5/public/time"
+    statuses = [rest.handle(exchange, "GET", target, {}, b"").status for _ in range(3)]
+    assert statuses == [503, 503, 200]

@@ -282,6 +282,18 @@ async def test_sixty_orders_fit_into_two_seconds(autojump_clock: MockClock) -> N
         assert (await client.op("order", order_args(sz="0.01")))["code"] == "0"
 
 
+async def test_batches_count_their_orders_and_single_ones_count_apart(
+    autojump_clock: MockClock,
+) -> None:
+    target = {"instIdCode": 10459, "clOrdId": "nobody"}
+    async with logged_in(live_exchange(autojump_clock)) as client:
+        for _ in range(15):
+            assert (await client.op("batch-cancel-orders", *[target] * 20))["code"] == "1"
+        assert (await client.op("batch-cancel-orders", target, target))["code"] == "50011"
+        assert (await client.op("batch-cancel-orders", target))["code"] == "1"
+        assert (await client.op("batch-orders", order_args(), order_args()))["code"] == "0"
+
+
 async def test_the_text_ping_is_answered_by_the_text_pong(autojump_clock: MockClock) -> None:
     async with connected(live_exchange(autojump_clock)) as client:
         await client.send("ping")
