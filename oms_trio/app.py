@@ -60,7 +60,7 @@ FLUSH_S = 1.0
 """How long the outbox is emptied at a stop; the rest is published at the next start."""
 
 
-def _unobserved(_arrival: Arrival, _effects: tuple[Effect, ...]) -> None:
+def unobserved(_arrival: Arrival, _effects: tuple[Effect, ...], _state: TradeState) -> None:
     """Nobody watches."""
 
 
@@ -78,7 +78,7 @@ class Parts:
     random: Random
     clock: Clock = system_clock
     mono_clock: Clock = time.monotonic_ns
-    observe: Observer = _unobserved
+    observe: Observer = unobserved
 
 
 @attrs.frozen

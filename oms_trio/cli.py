@@ -1,5 +1,214 @@
-"""The command line: commands to Config to ``trio.run``, and exit codes."""
+"""The command line: commands to ``Config`` to ``trio.run``, and exit codes.
+
+    0    clean stop
+    1    failed at run time: broker or exchange refused, retries used up, state unusable
+    78   bad configuration; a supervisor must not restart on it (EX_CONFIG of sysexits.h)
+
+What a user can cause prints one line saying what to change, never a traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from decimal import Decimal, InvalidOperation
+from functools import partial
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+import trio
+
+from oms_trio import logs
+from oms_trio.amqp.codec import encode_action
+from oms_trio.amqp.model import BrokerError
+from oms_trio.check import check as run_check
+from oms_trio.config import Config, ConfigError
+from oms_trio.core.model import OrderType
+from oms_trio.demo.run import demo as run_demo
+from oms_trio.journal.errors import StateError
+from oms_trio.live import send_action, serve
+from oms_trio.okx.errors import OkxError
+from oms_trio.sim.run import run_sim
+from oms_trio.version import __version__
+
+FAILED: Final = 1
+BAD_CONFIG: Final = 78
+
+MID_MAX: Final = Decimal("1000000.00")
+
+T = TypeVar("T")
+
+# Whatever one of these says is one line for the user.
+Expected = (ConfigError, BrokerError, OkxError, StateError)
 
 
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="oms-trio")
 def main() -> None:
-    """Run the command that the arguments name."""
+    """Order management for a reinforcement-learning agent on OKX.
+
+    Binary actions come in over RabbitMQ and become orders; every fill is followed into a trade
+    with its drawdown and reward; executions go back over RabbitMQ. Settings come from the
+    environment: see the README's table, or `oms-trio check`.
+
+    To see it work with nothing installed or configured: oms-trio demo
+    """
+
+
+@main.command()
+def run() -> None:
+    """Run the service until SIGTERM or Ctrl-C.
+
+    Needs OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE (or *_FILE, or systemd credentials) and a
+    RabbitMQ broker. It takes no action before its state is reconciled with the exchange.
+    """
+    config = _config(require_credentials=True)
+    _log(config)
+    _execute(partial(serve, config))
+
+
+@main.command()
+@click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1, 86_400))
+@click.option("--seed", type=int, help="Repeat the market and the agent of an earlier demo.")
+@click.option("--rabbitmq", is_flag=True, help="Use the broker of RABBITMQ_*, not one in memory.")
+@click.option("--verbose", is_flag=True, help="Show the service's log.")
+def demo(seconds: float, seed: int | None, rabbitmq: bool, verbose: bool) -> None:  # noqa: FBT001 - options
+    """Show the whole job on a simulated exchange: no broker, no key, no configuration."""
+    logs.configure("console", "info" if verbose else "error")
+    agree = _execute(
+        partial(run_demo, dict(os.environ), seconds=seconds, seed=seed, rabbitmq=rabbitmq)
+    )
+    if not agree:
+        _fail(FAILED, "our books and the exchange differ: this is a bug, please report the seed")
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--balance", default="10000", show_default=True, help="USDT the account starts with.")
+@click.option("--price", default="67000", show_default=True, help="Where the market starts.")
+@click.option("--seed", default=0, show_default=True, help="Repeats the same market.")
+def sim(host: str, port: int, balance: str, price: str, seed: int) -> None:
+    """Run the simulated exchange alone: OKX v5 REST and private WebSocket on one port.
+
+    Point a service at it with the variables that it prints. The market walks at random; nothing
+    is kept when it ends.
+    """
+    logs.configure("console", "info")
+    _execute(
+        partial(
+            run_sim,
+            host=host,
+            port=port,
+            balance=_decimal("--balance", balance),
+            price=_decimal("--price", price),
+            seed=seed,
+        )
+    )
+
+
+@main.command()
+@click.argument("state_id", type=click.IntRange(0, 2**32 - 1))
+@click.argument("price", type=click.FloatRange(-1, 1, min_open=True, max_open=True))
+@click.argument("volume", type=click.FloatRange(0, 1024, max_open=True))
+@click.argument("mid")
+@click.option("--market", is_flag=True, help="A market order; the default is a limit order.")
+@click.option("--dry-run", is_flag=True, help="Print the 25 bytes as hex, publish nothing.")
+def send(
+    state_id: int,
+    price: float,
+    volume: float,
+    mid: str,
+    market: bool,  # noqa: FBT001 - an option
+    dry_run: bool,  # noqa: FBT001 - an option
+) -> None:
+    """Encode one action and publish it to the broker.
+
+    PRICE is the offset from MID in thousandths, below 0 buys: -0.25 asks for 0.25 per mille less.
+    VOLUME is the margin in thousandths of the balance. MID is in USDT, with cents.
+
+    Example: oms-trio send 1 -- -0.25 3 67000.00
+    """
+    order_type = OrderType.MARKET if market else OrderType.LIMIT
+    mid_px = _decimal("MID", mid)
+    if not 0 < mid_px <= MID_MAX:
+        _fail(2, f"MID must be above 0 and at most {MID_MAX}, not {mid}")
+    body = encode_action(state_id, order_type, price, volume, mid_px)
+    if dry_run:
+        click.echo(body.hex())
+        return
+    config = _config()
+    _log(config)
+    message_id = _execute(partial(send_action, config, body))
+    click.echo(f"published {body.hex()} as {message_id}")
+
+
+@main.command()
+def check() -> None:
+    """Test configuration, credentials, account and broker without trading.
+
+    Prints every setting and where it came from, then what was tried and what came of it. Exits
+    with 1 when something would keep the service from running.
+    """
+    config = _config(require_credentials=True)
+    _log(config, level="error")
+    if not _execute(partial(run_check, config)):
+        sys.exit(FAILED)
+
+
+def _config(*, require_credentials: bool = False) -> Config:
+    try:
+        return Config.from_environ(os.environ, require_credentials=require_credentials)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"oms-trio: {problem}", err=True)
+        sys.exit(BAD_CONFIG)
+
+
+def _log(config: Config, level: str | None = None) -> None:
+    style: logs.Style = "json" if config.log == "json" else "console"
+    logs.configure(style, level or config.log_level, secrets=config.secrets())
+
+
+def _decimal(name: str, text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite():
+        _fail(2, f"{name} must be a number, not {text}")
+    return value
+
+
+def _execute(main_task: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a task; expected errors become one line and exit code 1, others keep their traceback."""
+    try:
+        return trio.run(main_task)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BaseException as error:
+        expected = _first_expected(error)
+        if expected is None:
+            raise
+        code = BAD_CONFIG if isinstance(expected, ConfigError) else FAILED
+        _fail(code, str(expected))
+
+
+def _first_expected(error: BaseException) -> Exception | None:
+    """Find what the user can do something about, unless something unexpected is there as well."""
+    if isinstance(error, BaseExceptionGroup):
+        found = [_first_expected(part) for part in error.exceptions]
+        return None if None in found else found[0]
+    if isinstance(error, Expected):
+        return error
+    if isinstance(error, OSError) and error.errno in {errno.EADDRINUSE, errno.EACCES}:
+        return error
+    return None
+
+
+def _fail(code: int, line: str) -> NoReturn:
+    click.echo(f"oms-trio: {line}", err=True)
+    sys.exit(code)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote, urlencode
 
 import attrs
 
 from oms_trio.amqp.model import BrokerMisconfigured
+
+ACTION_KEY: Final = "oms.action"
+"""Routing key of actions."""
 
 
 def _masked(_secret: str) -> str:
@@ -21,7 +25,8 @@ class BrokerSettings:
 
     ``message_ttl_ms`` is the age at which a waiting action moves to the dead letters.
     ``prefetch`` bounds the deliveries that we hold unacknowledged. ``ca_file`` (PEM) replaces
-    the system's certificate authorities; certificates are always verified.
+    the system's certificate authorities; certificates are always verified. ``transient`` makes
+    the queue one that RabbitMQ removes soon after its consumer is gone.
     """
 
     host: str = "localhost"
@@ -32,13 +37,29 @@ class BrokerSettings:
     tls: bool = False
     ca_file: Path | None = None
     action_exchange: str = "oms"
-    action_routing_key: str = "oms.action"
+    action_routing_key: str = ACTION_KEY
     action_queue: str = "oms_action_queue"
     execution_exchange: str = "execution-exchange"
     dead_letter_exchange: str = "oms.dead-letter"
     dead_letter_queue: str = "oms_action_queue.dead"
     message_ttl_ms: int = 5_000
     prefetch: int = 256
+    transient: bool = False
+
+    def of_agent(self, name: str) -> BrokerSettings:
+        """Return the other end of the same wire: executions come in, actions go out.
+
+        The queue is the agent's own, called after ``name``.
+        """
+        return attrs.evolve(
+            self,
+            action_exchange=self.execution_exchange,
+            action_routing_key="execution.*",
+            action_queue=f"{self.action_queue}.agent.{name}",
+            execution_exchange=self.action_exchange,
+            message_ttl_ms=60_000,
+            transient=True,
+        )
 
     @property
     def address(self) -> str:

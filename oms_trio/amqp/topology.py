@@ -33,14 +33,13 @@ class Topology:
 
 def incoming(settings: BrokerSettings) -> Topology:
     """Return what actions come by; they expire to the dead letters."""
+    arguments: dict[str, str | int] = {"x-message-ttl": settings.message_ttl_ms}
+    if settings.transient:
+        arguments["x-expires"] = settings.message_ttl_ms
+    else:
+        arguments["x-dead-letter-exchange"] = settings.dead_letter_exchange
     actions = Queue(
-        settings.action_queue,
-        settings.action_exchange,
-        settings.action_routing_key,
-        {
-            "x-message-ttl": settings.message_ttl_ms,
-            "x-dead-letter-exchange": settings.dead_letter_exchange,
-        },
+        settings.action_queue, settings.action_exchange, settings.action_routing_key, arguments
     )
     return Topology(
         (settings.dead_letter_exchange, settings.action_exchange),

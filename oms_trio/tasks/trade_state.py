@@ -41,8 +41,9 @@ from oms_trio.records import Arrival, Kind
 
 log = structlog.get_logger()
 
-Observer = Callable[[Arrival, tuple[Effect, ...]], None]
-"""Sees every input with what it caused, for pages and summaries; it must not change anything."""
+Observer = Callable[[Arrival, tuple[Effect, ...], TradeState], None]
+"""Sees every input, what it caused, and the state behind it, for pages and summaries; it must not
+change anything."""
 
 BATCH = 256
 """Inputs taken at once: a burst shares one commit, and other tasks get their turn in between."""
@@ -103,7 +104,7 @@ class Writer:
         effects = tuple(
             effect for event in arrival.inputs(self._now_ns) for effect in self.state.apply(event)
         )
-        self.outlets.observe(arrival, effects)
+        self.outlets.observe(arrival, effects, self.state)
         if arrival.kind is Kind.TICK and not effects:
             return None  # nothing has changed, so there is nothing to remember
         for effect in effects:

@@ -39,11 +39,11 @@ TERMINAL: Final = listed("""
 60013 60027 60033
 """)
 RETRYABLE: Final = listed("""
-50011 50013 50017 50018 50019 50020 50021 50022 50023 50040 50061 51025 51029 51030 51102 51103
+50011 50017 50018 50019 50020 50021 50022 50023 50040 50061 51025 51029 51030 51102 51103
 51104 51113 51115 51117 51165 51174 51513 54008 54012 54047 54048 54094 60014
 """)
 CLOCK: Final = listed("50102 50112")
-UNKNOWN: Final = listed("50001 50004 50026 50042 51054 51149 51412 64007")
+UNKNOWN: Final = listed("50001 50004 50013 50026 50042 51054 51149 51412 64007")
 DUPLICATE: Final = listed("50071 51011 51016")
 FATAL: Final = listed("""
 50007 50009 50012 50027 50028 50029 50030 50032 50051 50100 50101 50103 50104 50105 50106 50107
@@ -102,7 +102,7 @@ def test_every_code_of_the_table(
 
 def test_codes_of_an_unknown_outcome_never_refuse_a_submit() -> None:
     """nautilus_trader#4152: an ambiguous submit is no rejection."""
-    for code in ("50001", "50004", "50026", "51054", "51149", "64007"):
+    for code in ("50001", "50004", "50013", "50026", "51054", "51149", "64007"):
         assert verdict_of_submit(code)[0] is Verdict.UNKNOWN
 
 
@@ -113,7 +113,7 @@ def test_a_cancel_of_what_is_gone_is_not_repeated() -> None:
 
 
 def test_rate_limits_and_expiry_have_reasons_of_their_own() -> None:
-    for code in ("50011", "50013", "50040", "50061"):
+    for code in ("50011", "50040", "50061"):
         assert verdict_of_submit(code) == (Verdict.RETRY, RefusalReason.RATE_LIMITED)
     for code in ("50036", "50037"):
         assert verdict_of_submit(code) == (Verdict.REFUSED, RefusalReason.STALE)

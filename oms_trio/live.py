@@ -1,0 +1,185 @@
+"""The service as it runs for real: built from settings, watched for signals."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import SystemRandom
+
+import httpx
+import structlog
+import trio
+
+from oms_trio.amqp.broker import open_broker
+from oms_trio.amqp.model import Broker, Outgoing
+from oms_trio.amqp.settings import ACTION_KEY, BrokerSettings
+from oms_trio.app import Parts, recover, run_service, unobserved
+from oms_trio.clock import Clock, system_clock
+from oms_trio.config import Config
+from oms_trio.journal.disk import Disk
+from oms_trio.journal.journal import Journal
+from oms_trio.journal.lock import StateLock
+from oms_trio.okx.rest import Rest
+from oms_trio.okx.session import Session
+from oms_trio.okx.signing import Credentials
+from oms_trio.okx.websocket import Link, open_link
+from oms_trio.records import Scope
+from oms_trio.tasks.trade_state import Observer
+
+log = structlog.get_logger()
+
+JOURNAL = "journal.sqlite"
+
+REST_TIMEOUT_S = 10.0
+REST_CONNECTIONS = 8
+
+
+def broker_settings(config: Config) -> BrokerSettings:
+    """Take what the broker's side needs from the settings."""
+    return BrokerSettings(
+        host=config.rabbitmq_host,
+        port=config.rabbitmq_port,
+        user=config.rabbitmq_user,
+        password=config.rabbitmq_pass.reveal(),
+        vhost=config.rabbitmq_vhost,
+        tls=config.rabbitmq_tls,
+        ca_file=config.rabbitmq_ca_file,
+        action_exchange=config.action_exchange,
+        action_queue=config.action_queue,
+        execution_exchange=config.execution_exchange,
+        dead_letter_exchange=config.dead_letter_exchange,
+        dead_letter_queue=config.dead_letter_queue,
+        message_ttl_ms=config.max_action_age_ns // 1_000_000,
+        prefetch=config.prefetch,
+    )
+
+
+def credentials(config: Config) -> Credentials:
+    """Take the API key from the settings.
+
+    Raises:
+        ConfigError: it is not set.
+    """
+    key, secret, passphrase = config.okx_secrets()
+    return Credentials(key.reveal(), secret.reveal(), passphrase.reveal())
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+
+
+@asynccontextmanager
+async def open_rest(config: Config, clock: Clock = system_clock) -> AsyncIterator[Rest]:
+    """Open the REST side of the exchange."""
+    async with httpx.AsyncClient(
+        base_url=config.okx_rest_url,
+        verify=_tls(config.okx_ca_file),
+        timeout=REST_TIMEOUT_S,
+        limits=httpx.Limits(max_connections=REST_CONNECTIONS),
+        # A proxy of the environment would see the key; this client talks to the exchange alone.
+        trust_env=False,
+    ) as client:
+        yield Rest(
+            client,
+            credentials(config),
+            clock,
+            inst_id=config.instrument,
+            demo=config.okx_demo,
+        )
+
+
+def connector(
+    config: Config, rest: Rest, clock: Clock = system_clock
+) -> Callable[[], AbstractAsyncContextManager[Link]]:
+    """Return what opens one private session after the other."""
+    key, tls = credentials(config), _tls(config.okx_ca_file)
+
+    def connect() -> AbstractAsyncContextManager[Link]:
+        session = Session(key, config.instrument)
+        return open_link(
+            config.okx_ws_url, session, clock, offset_ns=rest.offset_ns, ssl_context=tls
+        )
+
+    return connect
+
+
+async def serve(
+    config: Config,
+    *,
+    broker: AbstractAsyncContextManager[Broker] | None = None,
+    stop: trio.Event | None = None,
+    started: Callable[[], object] | None = None,
+    observe: Observer = unobserved,
+) -> None:
+    """Run the service until SIGTERM, SIGINT or ``stop``.
+
+    ``broker`` replaces RabbitMQ (the demo's is in memory).
+
+    Raises:
+        ConfigError: a credential is missing.
+        StateError, BrokerError, OkxError: why it cannot start or go on; from inside the service
+            they come in exception groups.
+    """
+    scope = Scope(config.instrument, config.order_tag)
+    stop = trio.Event() if stop is None else stop
+    with (
+        StateLock.acquire(config.state_dir),
+        Journal.open(config.state_dir / JOURNAL) as journal,
+    ):
+        recovered = recover(journal, config.rules(), scope)
+        log.info("state_recovered", seq=recovered.seq, position=recovered.state.book.position)
+        async with (
+            trio.open_nursery() as nursery,
+            broker or open_broker(broker_settings(config)) as open_side,
+            open_rest(config) as rest,
+        ):
+            nursery.start_soon(_watch_signals, stop)
+            parts = Parts(
+                broker=open_side,
+                rest=rest,
+                connect=connector(config, rest),
+                disk=Disk(journal),
+                rules=config.rules(),
+                scope=scope,
+                max_retries=config.max_retries,
+                random=SystemRandom(),
+                observe=observe,
+            )
+            await run_service(
+                parts, recovered, stop=stop, started=partial(_started, config, started)
+            )
+            nursery.cancel_scope.cancel()
+    log.info("stopped")
+
+
+def _started(config: Config, told: Callable[[], object] | None) -> None:
+    log.info("ready", instrument=config.instrument, queue=config.action_queue)
+    if told is not None:
+        told()
+
+
+async def send_action(config: Config, body: bytes) -> str:
+    """Publish one action and wait for the broker's confirm; returns its ``message_id``.
+
+    Raises:
+        BrokerError: it could not be published.
+    """
+    message_id = secrets.token_hex(16)
+    async with open_broker(broker_settings(config).of_agent(message_id)) as broker:
+        await broker.publish([Outgoing(message_id, ACTION_KEY, body)])
+    return message_id
+
+
+async def _watch_signals(stop: trio.Event) -> None:
+    """Set ``stop`` on SIGTERM or SIGINT; a second signal ends the process at once."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            log.info("stopping", signal=signal.Signals(number).name)
+            stop.set()
