@@ -119,8 +119,7 @@ class _Loop:
     # Both hold at most ``prefetch`` deliveries.
     _unsettled: dict[int, aiormq.abc.DeliveredMessage] = attrs.field(factory=dict, init=False)
     _settlements: deque[tuple[int, bool]] = attrs.field(factory=deque, init=False)
-    _publisher: aiormq.Channel | None = attrs.field(default=None, init=False)
-    _publish_fault: asyncio.Future[str] | None = attrs.field(default=None, init=False)
+    _publisher: _Publisher | None = attrs.field(default=None, init=False)
     _publishing: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
 
     def attach(self, broker: RabbitBroker) -> None:
@@ -223,7 +222,8 @@ class _Loop:
             self._post_lost(link)
             attempt = 0 if clock() - began > BACKOFF_MAX_S else attempt + 1
             # Jitter is no secret: services must not come back to a broker in step.
-            delay = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2**attempt) * random.uniform(0.5, 1)  # noqa: S311  # see above
+            ceiling = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(attempt, 10))
+            delay = ceiling * random.uniform(0.5, 1)  # noqa: S311  # see above
             log.warning(
                 "broker_link_lost", link=link.value, why=str(lost), retry_in_s=round(delay, 3)
             )
@@ -335,19 +335,19 @@ class _Loop:
             async with asyncio.timeout(ANSWER_S):
                 channel = await _channel(connection)
                 await _declare(channel, outgoing(settings))
-        self._publisher = channel
-        self._publish_fault = fault = asyncio.get_running_loop().create_future()
+        self._publisher = publisher = _Publisher(channel)
         self._post_up(Link.PUBLISH)
         try:
             await asyncio.wait(
-                {fault, channel.closing, connection.closing},
+                {publisher.over, channel.closing, connection.closing},
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if fault.done():
-                return BrokerUnavailable(fault.result())
+            if publisher.over.done():
+                return BrokerUnavailable(publisher.over.result())
             return _reason(settings, channel.closing, connection.closing)
         finally:
-            self._publisher = self._publish_fault = None
+            self._publisher = None
+            publisher.end(_LOST)
 
     def _start(
         self,
@@ -365,7 +365,7 @@ class _Loop:
 
     async def _publish_all(
         self,
-        channel: aiormq.Channel,
+        publisher: _Publisher,
         publications: Sequence[_Publication],
         request: Request,
         then: Callable[[], None],
@@ -376,19 +376,24 @@ class _Loop:
         too late cannot be taken for another's, and what a blocked broker has not read yet
         does not pile up in our buffers.
         """
-        confirms = [asyncio.create_task(publication.send(channel)) for publication in publications]
-        if confirms:
-            await asyncio.wait(confirms, timeout=ANSWER_S)
-        failures = [why for confirm in confirms if (why := _unconfirmed(confirm)) is not None]
-        for confirm in confirms:
-            confirm.cancel()
+        confirms = [
+            asyncio.create_task(publication.send(publisher.channel)) for publication in publications
+        ]
+        everything = asyncio.gather(*confirms, return_exceptions=True)
+        # Of a publish that waits for room in its write queue, aiormq forgets to say that the
+        # link is lost: it would wait for its deadline.
+        await asyncio.wait(
+            {everything, publisher.over}, timeout=ANSWER_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        late = _LOST if publisher.over.done() else _LATE
+        failures = [why for confirm in confirms if (why := _unconfirmed(confirm, late))]
+        everything.cancel()
         if not failures:
             then()
             self._finish(request)
             return
-        if self._publisher is channel and self._publish_fault is not None:
-            if not self._publish_fault.done():
-                self._publish_fault.set_result(failures[0])
+        publisher.end(failures[0])
+        if self._publisher is publisher:
             self._publisher = None
             # Before the request ends: its caller then waits for the next link.
             self._post_lost(Link.PUBLISH)
@@ -404,6 +409,23 @@ class _Loop:
 
     def _finish(self, request: Request, failure: str | None = None) -> None:
         self._to_trio.post(partial(self._broker.finished, request, failure))
+
+
+_LOST: Final = "the link was lost before the confirm"
+_LATE: Final = "not confirmed in time (is the broker short of memory or disk?)"
+
+
+@attrs.frozen(eq=False)
+class _Publisher:
+    """A channel with confirms, and the end of its link: set by whoever sees it first."""
+
+    channel: aiormq.Channel
+    over: asyncio.Future[str] = attrs.Factory(lambda: asyncio.get_running_loop().create_future())
+
+    def end(self, why: str) -> None:
+        """Tell all that wait on this link that it is over."""
+        if not self.over.done():
+            self.over.set_result(why)
 
 
 @attrs.frozen
@@ -563,16 +585,16 @@ def _reason(settings: BrokerSettings, *ends: asyncio.Future[Any]) -> BrokerError
     return BrokerUnavailable("connection ended")
 
 
-def _unconfirmed(confirm: asyncio.Task[object]) -> str | None:
+def _unconfirmed(confirm: asyncio.Task[object], late: str) -> str | None:
     """Say why a message counts as not published; None when the broker has confirmed it."""
     if not confirm.done():
-        return f"not confirmed in {ANSWER_S:.0f} s (is the broker short of memory or disk?)"
+        return late
     if confirm.cancelled():
-        return "the link was lost before the confirm"
+        return _LOST
     match confirm.exception():
         case None:
             return None
         case aiormq.DeliveryError():
             return "the broker refused a message or had no queue for it"
         case _:
-            return "the link was lost before the confirm"
+            return _LOST

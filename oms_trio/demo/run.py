@@ -74,9 +74,9 @@ async def demo(
             port = await nursery.start(partial(serve_exchange, exchange, tick_s=math.inf))
             config = _config(environ, exchange, port, Path(folder))
             async with _wire(config, rabbitmq=rabbitmq) as wire:
-                nursery.start_soon(wire.listen, tally)
                 stage = Stage(exchange, tally, wire, Agent(Random(seed)), seconds)  # noqa: S311 - to be repeated
                 async with trio.open_nursery() as showing:
+                    showing.start_soon(wire.listen, tally)
                     showing.start_soon(_show, stage, console)
                     await stage.run(config)
                     await _last_words(tally)

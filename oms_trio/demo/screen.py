@@ -109,7 +109,7 @@ def summary(tally: Tally, exchange: Exchange, seed: int) -> RenderableType:
         f"{tally.actions} actions: {tally.orders} orders, {tally.refused.total()} refusals"
         + (f" ({refused})" if refused else ""),
         f"{len(fills)} fills on the exchange; the agent was told {tally.executions} executions and "
-        f"{len(tally.closed)} closures",
+        f"{len(tally.closed)} closures (a fill that turns the position is told on both sides)",
         Text(
             f"position: exchange {pos}, ours {tally.position}"
             + (" - they agree" if agree else " - THEY DIFFER"),

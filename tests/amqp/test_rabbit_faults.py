@@ -182,7 +182,7 @@ async def test_a_channel_closed_over_an_unknown_delivery_tag_is_restored(world: 
 async def test_a_confirm_that_never_comes_fails_at_its_deadline(world: World) -> None:
     await works(world)
     world.proxy.freeze(frozen=True)
-    with trio.fail_after(5), pytest.raises(BrokerUnavailable, match="not confirmed in"):
+    with trio.fail_after(5), pytest.raises(BrokerUnavailable, match="not confirmed in time"):
         await world.broker.publish([Outgoing("m", UPDATE, b"{}")])
     world.proxy.freeze(frozen=False)
     await works(world)
@@ -234,6 +234,43 @@ async def publish_when_possible(broker: RabbitBroker) -> None:
     with trio.fail_after(PATIENCE_S):
         await broker.wait_publishable()
         await broker.publish([Outgoing("m", UPDATE, b"{}")])
+
+
+async def test_a_cut_fails_a_large_publish_at_once_and_not_at_its_deadline(world: World) -> None:
+    messages = [Outgoing(f"m-{number}", UPDATE, b"{}" * 500) for number in range(3_000)]
+
+    async def cut() -> None:
+        # Early: most of them still wait for room in aiormq's write queue.
+        await trio.sleep(0.005)
+        world.proxy.cut()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cut)
+        with trio.fail_after(broker_module.ANSWER_S / 2), pytest.raises(BrokerUnavailable):
+            await world.broker.publish(messages)
+
+
+async def test_an_action_whose_header_is_broken_ends_as_dead_letter_by_its_age(
+    rabbitmq_node: RabbitNode,
+) -> None:
+    """It cuts the link whenever it comes, which puts it back; then its time is over."""
+    agent = PikaAgent(fresh_settings(rabbitmq_node.port, message_ttl_ms=500), rabbitmq_node)
+    await agent.open()
+    async with open_broker(agent.settings) as broker:
+        broker.consume(True)
+        agent.channel.basic_publish(
+            agent.settings.action_exchange,
+            "oms.action",
+            b"broken",
+            pika.BasicProperties(timestamp=2**63),
+        )
+        (letter,) = await agent.dead_letters(1)
+        assert (letter.body, letter.reason) == (b"broken", "expired")
+        agent.broker = broker
+        await agent.until_connected(connected=True)
+        await agent.act(b"next")
+        assert [delivery.body for delivery in await take(broker, 1)] == [b"next"]
+    await agent.close()
 
 
 async def test_five_thousand_messages_each_way_survive_a_cut_in_the_middle(world: World) -> None:
