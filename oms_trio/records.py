@@ -16,6 +16,7 @@ import msgspec
 
 from oms_trio.amqp.codec import DecodedAction, decode_action
 from oms_trio.amqp.model import Delivery
+from oms_trio.core.effects import Effect
 from oms_trio.core.inputs import (
     Action,
     CancelAnswer,
@@ -103,6 +104,11 @@ class Scope:
 
 
 _json = msgspec.json.Encoder().encode
+
+
+def encode_effects(effects: tuple[Effect, ...]) -> bytes:
+    """Write down what an input caused: equal effects give equal bytes, none give none."""
+    return _json([(type(effect).__name__, effect) for effect in effects]) if effects else b""
 
 
 def action(delivery: Delivery, decoded: DecodedAction, received_ns: int) -> Arrival:

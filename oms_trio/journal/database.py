@@ -32,7 +32,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE records (
             seq INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, mono_ns INTEGER NOT NULL,
             kind TEXT NOT NULL, context TEXT NOT NULL, checksum INTEGER NOT NULL,
-            raw BLOB NOT NULL)""",
+            raw BLOB NOT NULL, outputs BLOB NOT NULL)""",
         """CREATE TABLE outbox (
             position INTEGER PRIMARY KEY, message_id TEXT NOT NULL UNIQUE,
             routing_key TEXT NOT NULL, checksum INTEGER NOT NULL, body BLOB NOT NULL)""",

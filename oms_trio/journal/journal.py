@@ -108,8 +108,8 @@ class Journal:
         positions = range(self._last_position + 1, self._last_position + 1 + len(messages))
         with self._transaction(durable=True) as connection:
             connection.executemany(
-                "INSERT INTO records (seq, at_ns, mono_ns, kind, context, checksum, raw)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO records (seq, at_ns, mono_ns, kind, context, checksum, raw, outputs)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 map(_record_row, entries),
             )
             connection.executemany(
@@ -193,7 +193,7 @@ class Journal:
     def _tail(self, seq: int) -> Iterator[tuple[int, Record]]:
         # No cursor stays open in between: it would keep the log from being emptied.
         while rows := self._rows(
-            "SELECT seq, at_ns, mono_ns, kind, context, checksum, raw FROM records"
+            "SELECT seq, at_ns, mono_ns, kind, context, checksum, raw, outputs FROM records"
             " WHERE seq > ? ORDER BY seq LIMIT ?",
             seq,
             _CHUNK,
@@ -284,7 +284,8 @@ def _checksum(content: bytes, *fields: object) -> int:
 def _record_row(entry: Entry) -> tuple[object, ...]:
     record = entry.record
     fields = (entry.seq, record.at_ns, record.mono_ns, record.kind, record.context)
-    return (*fields, _checksum(record.raw, *fields), record.raw)
+    checksum = _checksum(record.raw, *fields, record.outputs)
+    return (*fields, checksum, record.raw, record.outputs)
 
 
 def _message_row(position: int, message: Message) -> tuple[object, ...]:
@@ -297,10 +298,17 @@ def _message_row(position: int, message: Message) -> tuple[object, ...]:
 
 def _record(row: tuple[Any, ...]) -> tuple[int, Record] | None:
     match row:
-        case (int(seq), int(at_ns), int(mono_ns), str(kind), str(context), found, bytes(raw)) if (
-            found == _checksum(raw, seq, at_ns, mono_ns, kind, context)
-        ):
-            return seq, Record(kind, raw, at_ns, mono_ns, context)
+        case (
+            int(seq),
+            int(at_ns),
+            int(mono_ns),
+            str(kind),
+            str(context),
+            found,
+            bytes(raw),
+            bytes(outputs),
+        ) if found == _checksum(raw, seq, at_ns, mono_ns, kind, context, outputs):
+            return seq, Record(kind, raw, at_ns, mono_ns, context, outputs)
     return None
 
 

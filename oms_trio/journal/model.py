@@ -7,10 +7,11 @@ import attrs
 
 @attrs.frozen
 class Record:
-    """One input of the trade-state task, as it came in.
+    """One input of the trade-state task, as it came in, and what came of it.
 
     ``kind`` names how ``raw`` is decoded, ``context`` carries what the decoding needs beside it.
     ``at_ns`` is Unix time, ``mono_ns`` monotonic time of the process that recorded it.
+    ``outputs`` are the effects, so that another release can be held against them.
     """
 
     kind: str
@@ -18,6 +19,7 @@ class Record:
     at_ns: int
     mono_ns: int
     context: str = ""
+    outputs: bytes = b""
 
 
 @attrs.frozen

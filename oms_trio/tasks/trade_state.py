@@ -37,7 +37,7 @@ from oms_trio.core.effects import (
 from oms_trio.core.state import TradeState
 from oms_trio.gate import Gate
 from oms_trio.journal.model import Entry, Message, Record, Snapshot
-from oms_trio.records import Arrival, Kind
+from oms_trio.records import Arrival, Kind, encode_effects
 
 log = structlog.get_logger()
 
@@ -112,7 +112,12 @@ class Writer:
         self.seq += 1
         outbox, self._outbox = tuple(self._outbox), []
         record = Record(
-            arrival.kind.value, arrival.raw, self._now_ns, self.mono_clock(), arrival.context
+            arrival.kind.value,
+            arrival.raw,
+            self._now_ns,
+            self.mono_clock(),
+            arrival.context,
+            encode_effects(effects),
         )
         return Entry(self.seq, record, outbox)
 
