@@ -28,13 +28,11 @@ import attrs
 import structlog
 import trio
 
+from oms_trio.amqp import failures
 from oms_trio.amqp.mailbox import Mailbox
 from oms_trio.amqp.model import (
     BrokerError,
-    BrokerMisconfigured,
-    BrokerRefused,
     BrokerUnavailable,
-    BrokerUnreachable,
     Delivery,
     Outgoing,
 )
@@ -144,9 +142,9 @@ class _Loop:
             task.cancel()
         await asyncio.wait([*links, stopped, *self._publishing], timeout=2 * CLOSE_S)
         ended = [task for task in links if task.done() and not task.cancelled()]
-        failures = [failure for task in ended if (failure := task.exception()) is not None]
-        if failures:
-            raise failures[0]
+        for error in [task.exception() for task in ended]:
+            if error is not None:
+                raise error
 
     def stop(self) -> None:
         self._stop.set()
@@ -218,7 +216,7 @@ class _Loop:
             if self._stop.is_set():
                 return
             if link not in self._known:
-                raise _at_first_connect(lost, self._settings)
+                raise failures.at_first_connect(lost, self._settings)
             self._post_lost(link)
             attempt = 0 if clock() - began > BACKOFF_MAX_S else attempt + 1
             # Jitter is no secret: services must not come back to a broker in step.
@@ -379,25 +377,24 @@ class _Loop:
         confirms = [
             asyncio.create_task(publication.send(publisher.channel)) for publication in publications
         ]
-        everything = asyncio.gather(*confirms, return_exceptions=True)
+        ends: list[asyncio.Future[Any]] = [asyncio.create_task(_finished(confirms)), publisher.over]
         # Of a publish that waits for room in its write queue, aiormq forgets to say that the
         # link is lost: it would wait for its deadline.
-        await asyncio.wait(
-            {everything, publisher.over}, timeout=ANSWER_S, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait(ends, timeout=ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
         late = _LOST if publisher.over.done() else _LATE
-        failures = [why for confirm in confirms if (why := _unconfirmed(confirm, late))]
-        everything.cancel()
-        if not failures:
+        unconfirmed = [why for confirm in confirms if (why := _unconfirmed(confirm, late))]
+        for task in (ends[0], *confirms):
+            task.cancel()
+        if not unconfirmed:
             then()
             self._finish(request)
             return
-        publisher.end(failures[0])
+        publisher.end(unconfirmed[0])
         if self._publisher is publisher:
             self._publisher = None
             # Before the request ends: its caller then waits for the next link.
             self._post_lost(Link.PUBLISH)
-        self._finish(request, failures[0])
+        self._finish(request, unconfirmed[0])
 
     def _post_up(self, link: Link) -> None:
         self._known.add(link)
@@ -537,26 +534,14 @@ def _translated(error: BaseException, settings: BrokerSettings) -> BrokerError:
         case BrokerError():
             return error
         case aiormq.ProbableAuthenticationError() | aiormq.AuthenticationError():
-            return BrokerRefused(
-                f"RabbitMQ at {settings.address} refused user {settings.user!r}: "
-                "check RABBITMQ_USER and RABBITMQ_PASS"
-            )
+            return failures.login_refused(settings)
         case aiormq.ChannelAccessRefused():
-            return BrokerRefused(
-                f"user {settings.user!r} lacks rights on RabbitMQ's virtual host "
-                f"{settings.vhost!r}: {told}"
-            )
+            return failures.rights_missing(settings, told)
         case aiormq.InvalidFrameError() if "Connection.OpenOk" in told:
             # The answer to opening the virtual host was a close; aiormq drops its reason.
-            return BrokerRefused(
-                f"RabbitMQ at {settings.address} does not let user {settings.user!r} into virtual "
-                f"host {settings.vhost!r}: check RABBITMQ_VHOST and the user's rights"
-            )
+            return failures.vhost_refused(settings)
         case aiormq.ChannelPreconditionFailed() if "inequivalent" in told:
-            return BrokerMisconfigured(
-                f"{told}. Delete what exists, or set other names (OMS_ACTION_QUEUE ...) "
-                "or the OMS_MAX_ACTION_AGE that it was made with"
-            )
+            return failures.exists_otherwise(told)
         case TimeoutError():
             return BrokerUnavailable(f"no answer in {ANSWER_S:.0f} s")
         case ssl.SSLError():
@@ -564,15 +549,6 @@ def _translated(error: BaseException, settings: BrokerSettings) -> BrokerError:
         case aiormq.AMQPError() | OSError() if told:
             return BrokerUnavailable(told)
     return BrokerUnavailable(f"connection ended ({type(error).__name__})")
-
-
-def _at_first_connect(error: BrokerError, settings: BrokerSettings) -> BrokerError:
-    if not isinstance(error, BrokerUnavailable):
-        return error
-    return BrokerUnreachable(
-        f"no RabbitMQ at {settings.address}: {error}; "
-        "check RABBITMQ_HOST, RABBITMQ_PORT and RABBITMQ_TLS"
-    )
 
 
 def _reason(settings: BrokerSettings, *ends: asyncio.Future[Any]) -> BrokerError:
@@ -583,6 +559,11 @@ def _reason(settings: BrokerSettings, *ends: asyncio.Future[Any]) -> BrokerError
             if error is not None:
                 return _translated(error, settings)
     return BrokerUnavailable("connection ended")
+
+
+async def _finished(tasks: Sequence[asyncio.Task[object]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 def _unconfirmed(confirm: asyncio.Task[object], late: str) -> str | None:
