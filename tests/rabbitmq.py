@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -171,6 +172,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run a private RabbitMQ node.")
     parser.add_argument("--port", type=int, help="AMQP port (default: a free one)")
     arguments = parser.parse_args()
+    # A plain kill must end the node as well, at any moment of its start.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit())
     with running_node(arguments.port) as node, suppress(KeyboardInterrupt):
         print(f"RABBITMQ_HOST=127.0.0.1 RABBITMQ_PORT={node.port}  (Ctrl-C ends it)", flush=True)  # noqa: T201  # a command
         signal.pause()
