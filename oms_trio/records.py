@@ -20,6 +20,7 @@ from oms_trio.core.effects import Effect
 from oms_trio.core.inputs import (
     Action,
     CancelAnswer,
+    Command,
     Drain,
     Input,
     LinkDown,
@@ -27,6 +28,7 @@ from oms_trio.core.inputs import (
     OrderAnswer,
     Started,
     Tick,
+    Verb,
     Verdict,
 )
 from oms_trio.core.model import ClOrdId, RefusalReason, Rules
@@ -60,6 +62,7 @@ class Kind(Enum):
     LINK_UP = "link_up"
     LINK_DOWN = "link_down"
     STARTED = "started"
+    COMMAND = "command"
     TICK = "tick"
     DRAIN = "drain"
 
@@ -185,11 +188,16 @@ def started(rules: Rules) -> Arrival:
     return Arrival(Kind.STARTED, _json(rules), "", lambda at_ns: (Started(at_ns, rules),))
 
 
+def command(verb: Verb, by: str) -> Arrival:
+    """The operator's word."""
+    return Arrival(Kind.COMMAND, verb.value.encode(), by, partial(_command, verb, by))
+
+
 TICK = Arrival(Kind.TICK, b"", "", lambda at_ns: (Tick(at_ns),))
 DRAIN = Arrival(Kind.DRAIN, b"", "", lambda at_ns: (Drain(at_ns),))
 
 
-def read(kind: str, raw: bytes, context: str, scope: Scope) -> Arrival:  # noqa: C901 - a table
+def read(kind: str, raw: bytes, context: str, scope: Scope) -> Arrival:  # noqa: C901, PLR0912 - a table
     """Make the arrival that a record was written from.
 
     Raises:
@@ -225,6 +233,8 @@ def read(kind: str, raw: bytes, context: str, scope: Scope) -> Arrival:  # noqa:
             return link_down(raw.decode())
         case Kind.STARTED:
             return started(msgspec.json.decode(raw, type=Rules))
+        case Kind.COMMAND:
+            return command(Verb(raw.decode()), context)
         case Kind.TICK:
             return TICK
         case Kind.DRAIN:
@@ -247,6 +257,10 @@ def _action(body: bytes, decoded: DecodedAction, origin: Origin, at_ns: int) -> 
             delivery=origin.delivery,
         ),
     )
+
+
+def _command(verb: Verb, by: str, at_ns: int) -> tuple[Input, ...]:
+    return (Command(at_ns, verb, by),)
 
 
 def _own_answer(answer: OwnAnswer, at_ns: int) -> tuple[Input, ...]:

@@ -16,8 +16,10 @@ from oms_trio.core.model import CancelState, ClOrdId, OrdId, Rules
 from oms_trio.core.orders import Orders
 
 
-def cancel_excess(orders: Orders, rules: Rules, now_ns: int, do: Do) -> None:
-    """Request the end of orders beyond the limits, oldest first.
+def cancel_excess(
+    orders: Orders, rules: Rules, now_ns: int, do: Do, *, cancel_before_ns: int = 0
+) -> None:
+    """Request the end of orders beyond the limits or up to a time of creation, oldest first.
 
     The deque is in the order of creation, so the walk stops at the first order that is neither
     in excess nor too old: its cost is the number of orders to cancel, not of those open.
@@ -26,7 +28,9 @@ def cancel_excess(orders: Orders, rules: Rules, now_ns: int, do: Do) -> None:
     wanted: list[tuple[ClOrdId, OrdId]] = []
     for order in orders:
         age_limit = rules.max_order_age_ns
-        too_old = age_limit is not None and now_ns - order.created_ns > age_limit
+        too_old = order.created_ns <= cancel_before_ns or (
+            age_limit is not None and now_ns - order.created_ns > age_limit
+        )
         if excess <= 0 and not too_old:
             break
         if order.ended or order.okx_order_id is None:

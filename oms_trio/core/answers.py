@@ -48,6 +48,7 @@ def place(order: OrderInfo, do: Do) -> None:
             order.price,
             order.volume,
             order.expires_at_ns,
+            order.reduce_only,
         )
     )
 

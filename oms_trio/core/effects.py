@@ -19,6 +19,7 @@ class PlaceOrder:
     px: Decimal | None
     sz: Decimal
     expires_at_ns: int
+    reduce_only: bool = False
 
 
 @attrs.frozen

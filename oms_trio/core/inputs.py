@@ -165,6 +165,7 @@ class Snapshot:
     orders: tuple[OrderReport, ...]
     missing: tuple[ClOrdId, ...]
     fills: tuple[Fill, ...]
+    mark_px: Decimal | None = None
 
 
 @attrs.frozen
@@ -188,6 +189,27 @@ class LookupAnswer:
     asked_at_ns: int
     cl_ord_id: ClOrdId
     report: OrderReport | None
+
+
+class Verb(Enum):
+    """What an operator may want."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL_ALL = "cancel-all"
+    KILL = "kill"
+    """Pause, and cancel everything that is open."""
+    FLATTEN = "flatten"
+    """Kill, and close the position with reduce-only orders."""
+
+
+@attrs.frozen
+class Command:
+    """The operator's word; ``by`` says where it came from."""
+
+    at_ns: int
+    verb: Verb
+    by: str
 
 
 @attrs.frozen
@@ -217,6 +239,7 @@ Input = (
     | Snapshot
     | FillsAnswer
     | LookupAnswer
+    | Command
     | Tick
     | Drain
 )

@@ -107,6 +107,18 @@ class Instrument:
 
 
 @attrs.frozen
+class Limits:
+    """What the operator allows (see ``risk``); None is no limit. Loss in USDT, else parts of 1."""
+
+    max_order_contracts: Decimal | None = None
+    max_orders_per_second: int | None = None
+    price_collar: Decimal | None = None
+    max_daily_loss: Decimal | None = None
+    max_drawdown: float | None = None
+    max_rejects: int | None = None
+
+
+@attrs.frozen
 class Rules:
     """The settings that the core decides by."""
 
@@ -120,6 +132,7 @@ class Rules:
     reward_unit: RewardUnit
     tag: str
     """Marks our orders on the exchange; orders without it are not ours."""
+    limits: Limits = Limits()
 
 
 @attrs.frozen

@@ -88,6 +88,7 @@ class OrderInfo:
     asked: bool = False
     in_doubt: bool = False
     unsent: bool = False
+    reduce_only: bool = False
     look_up_due_ns: int = 0
     retry_due_ns: int | None = None
     cancel_state: CancelState = CancelState.NONE

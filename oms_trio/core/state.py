@@ -14,7 +14,7 @@ from typing import assert_never
 
 import attrs
 
-from oms_trio.core import ageing, answers, fills
+from oms_trio.core import ageing, answers, fills, operator
 from oms_trio.core.book import Book
 from oms_trio.core.effects import (
     Alert,
@@ -31,6 +31,7 @@ from oms_trio.core.inputs import (
     AccountUpdate,
     Action,
     CancelAnswer,
+    Command,
     Drain,
     FillsAnswer,
     Input,
@@ -43,6 +44,7 @@ from oms_trio.core.inputs import (
     Snapshot,
     Started,
     Tick,
+    Verdict,
 )
 from oms_trio.core.model import (
     ClOrdId,
@@ -55,7 +57,8 @@ from oms_trio.core.model import (
 )
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import OVERLAP_MS, Sync
-from oms_trio.core.sizing import Unsized, size_order
+from oms_trio.core.risk import Risk
+from oms_trio.core.sizing import Sized, Unsized, size_order
 
 ARITHMETIC = Context(prec=50, traps=[InvalidOperation, DivisionByZero, Overflow])
 """Sums and products of what the wire carries are exact in 50 digits; only an average rounds."""
@@ -74,6 +77,7 @@ class TradeState:
     seen: Seen = attrs.Factory(Seen)
     sync: Sync = attrs.Factory(Sync)
     started_ns: int = 0
+    risk: Risk = attrs.Factory(Risk)
     draining: bool = False
     told_ready: bool = False
     foreign_reports: int = 0
@@ -108,15 +112,15 @@ class TradeState:
                     self._book(event.at_ns, do)
             case PositionUpdate():
                 if not self.sync.keep_aside(event):
-                    self._take_position(event.report, event.at_ns)
+                    self._take_position(event.report, event.at_ns, do)
             case Action():
                 self._take_action(event, do)
             case OrderAnswer():
-                answers.take_order_answer(self.orders, event, linked=self.sync.linked, do=do)
+                self._take_order_answer(event, do)
             case CancelAnswer():
                 answers.take_cancel_answer(self.orders, event, do=do)
             case AccountUpdate():
-                self._take_balance(event.cash_bal, event.u_time_ms)
+                self._take_balance(event.cash_bal, event.u_time_ms, event.at_ns, do)
             case Tick():
                 self._tick(event.at_ns, do)
             case LookupAnswer():
@@ -140,6 +144,8 @@ class TradeState:
                 for order in self.orders:
                     order.in_doubt = order.in_doubt or order.asked
                     order.asked = False
+            case Command():
+                operator.obey(self.risk, event, do)
             case Drain():
                 self.draining = True
             case _:
@@ -173,6 +179,9 @@ class TradeState:
             position=self.book.position,
             open_same_side=self.orders.exposure,
         )
+        if isinstance(sized, Sized):
+            refusal = self.risk.refuse(self.rules.limits, sized, action.at_ns)
+            sized = sized if refusal is None else refusal
         do(SettleDelivery(action.delivery))
         if isinstance(sized, Unsized):
             self._refuse(name, action, sized.reason, sized.detail, do)
@@ -194,7 +203,11 @@ class TradeState:
             answers.look_up(order, action.at_ns, do)
         else:
             answers.place(order, do)
-        ageing.cancel_excess(self.orders, self.rules, action.at_ns, do)
+        self._cancel_excess(action.at_ns, do)
+
+    def _cancel_excess(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+        before = self.risk.cancel_before_ns
+        ageing.cancel_excess(self.orders, self.rules, now_ns, do, cancel_before_ns=before)
 
     def _refuse(
         self,
@@ -239,14 +252,30 @@ class TradeState:
         self.orders.add(order)
         return order
 
-    def _take_position(self, report: PositionReport, at_ns: int) -> None:
+    def _take_position(
+        self, report: PositionReport, at_ns: int, do: Callable[[Effect], None]
+    ) -> None:
         self.sync.note_position(report, at_ns)
         self.book.note_position(report)
         self.sync.compare(self.book.position, at_ns)
+        self.risk.note_mark(report.mark_px, at_ns)
+        why = self.risk.note_drawdown(self.rules.limits, report.upl_ratio)
+        operator.trip(self.risk, why, do)
 
-    def _take_balance(self, cash_bal: Decimal, u_time_ms: int) -> None:
+    def _take_order_answer(self, answer: OrderAnswer, do: Callable[[Effect], None]) -> None:
+        answers.take_order_answer(self.orders, answer, linked=self.sync.linked, do=do)
+        refused = answer.verdict is Verdict.REFUSED and answer.reason is RefusalReason.EXCHANGE
+        if refused or answer.verdict is Verdict.ACCEPTED:
+            why = self.risk.note_answer(self.rules.limits, refused=refused)
+            operator.trip(self.risk, why, do)
+
+    def _take_balance(
+        self, cash_bal: Decimal, u_time_ms: int, now_ns: int, do: Callable[[Effect], None]
+    ) -> None:
         if u_time_ms >= self.balance_ms:
             self.balance, self.balance_ms = cash_bal, u_time_ms
+            why = self.risk.note_balance(self.rules.limits, cash_bal, now_ns)
+            operator.trip(self.risk, why, do)
 
     def _book(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         """Book what may be booked, tell of it, and ask for what is missing."""
@@ -299,7 +328,7 @@ class TradeState:
                 self._take_report(kept.order)
                 self._book(snapshot.at_ns, do)
             elif kept.position is not None:
-                self._take_position(kept.position, kept.at_ns)
+                self._take_position(kept.position, kept.at_ns, do)
         unexplained = self.sync.verify(
             snapshot.position,
             self.book.position,
@@ -319,7 +348,8 @@ class TradeState:
         """Add what the snapshot tells and we do not know; nothing is taken back."""
         self.instrument = snapshot.instrument
         if snapshot.cash_bal is not None:
-            self._take_balance(snapshot.cash_bal, snapshot.cash_u_time_ms)
+            self._take_balance(snapshot.cash_bal, snapshot.cash_u_time_ms, snapshot.at_ns, do)
+        self.risk.note_mark(snapshot.mark_px, snapshot.at_ns)
         for report in snapshot.orders:
             self._take_report(report)
         for fill in snapshot.fills:
@@ -334,6 +364,7 @@ class TradeState:
             self._book(now_ns, do)
         if self.sync.linked and self.sync.merged:
             answers.retry(self.orders, now_ns, do)
-            ageing.cancel_excess(self.orders, self.rules, now_ns, do)
+            self._cancel_excess(now_ns, do)
+            operator.flatten(self.risk, self.orders, self.book, self.rules, now_ns, do)
         if self.sync.check_due(now_ns):
             self._request_snapshot(now_ns, do)

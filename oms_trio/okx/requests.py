@@ -93,6 +93,8 @@ def encode_order(
         if order.px is None:
             raise ValueError("a limit order needs a price")
         args["px"] = plain(order.px)
+    if order.reduce_only:
+        args["reduceOnly"] = True
     return _text(
         {
             "id": _name("id", request_id),

@@ -1,0 +1,106 @@
+"""Risk controls: what may stop an order, or all of them, whatever the agent wants.
+
+    control          trips on                                     then
+    pause            the operator                                 no new orders     (paused)
+    kill             the operator                                 pause, cancel all (paused)
+    flatten          the operator                                 kill, close position (paused)
+    max order size   an order above it                            refused: margin_cap
+    max order rate   more orders in a second                      refused: rate_limited
+    price collar     a price too far from the latest mark price   refused: stale
+    max daily loss   cash lost since the UTC day began            pause             (paused)
+    max drawdown     uplRatio of the open trade                   pause             (paused)
+    reject breaker   refusals by the exchange in a row            pause             (paused)
+
+A pause holds until the operator resumes: over a restart, and over midnight. It stops new orders
+only; what is open is followed to its end. The daily loss is what the cash balance lost: fees and
+funding count, at 100x they are most of it, and so does a withdrawal.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import attrs
+
+from oms_trio.core.model import Limits, RefusalReason
+from oms_trio.core.sizing import Sized, Unsized
+
+SECOND_NS = 1_000_000_000
+DAY_NS = 86_400 * SECOND_NS
+
+MARK_AGE_NS = 120 * SECOND_NS
+"""An older mark price judges no order: it is asked for with every check, once a minute."""
+
+
+@attrs.define
+class Risk:
+    """What the controls remember. ``paused`` says why no order is placed, None when it may be."""
+
+    paused: str | None = None
+    day: int = 0
+    day_began_with: Decimal | None = None
+    cancel_before_ns: int = 0
+    """Orders created up to here are to be cancelled, whatever their age."""
+    flattening: bool = False
+    rejects: int = 0
+    sent_ns: list[int] = attrs.Factory(list)
+    mark_px: Decimal | None = None
+    mark_ns: int = 0
+
+    def refuse(self, limits: Limits, sized: Sized, now_ns: int) -> Unsized | None:
+        """Say why this order may not be sent; None when it may, and then it counts as sent."""
+        if self.paused is not None:
+            return Unsized(RefusalReason.PAUSED, self.paused)
+        most = limits.max_order_contracts
+        if most is not None and sized.sz > most:
+            return Unsized(
+                RefusalReason.MARGIN_CAP, f"{sized.sz} contracts are above the limit {most}"
+            )
+        if (away := self._outside_collar(limits, sized, now_ns)) is not None:
+            return Unsized(RefusalReason.STALE, away)
+        if limits.max_orders_per_second is not None:
+            self.sent_ns = [sent for sent in self.sent_ns if sent > now_ns - SECOND_NS]
+            if len(self.sent_ns) >= limits.max_orders_per_second:
+                detail = f"above {limits.max_orders_per_second} orders in a second"
+                return Unsized(RefusalReason.RATE_LIMITED, detail)
+            self.sent_ns.append(now_ns)
+        return None
+
+    def _outside_collar(self, limits: Limits, sized: Sized, now_ns: int) -> str | None:
+        collar, mark = limits.price_collar, self.mark_px
+        if collar is None or mark is None or now_ns > self.mark_ns + MARK_AGE_NS:
+            return None
+        if abs(sized.ref_px - mark) <= collar * mark:
+            return None
+        return f"price {sized.ref_px} is more than {collar} away from the mark price {mark}"
+
+    def note_mark(self, mark_px: Decimal | None, now_ns: int) -> None:
+        """Keep the latest mark price."""
+        if mark_px is not None and mark_px > 0:
+            self.mark_px, self.mark_ns = mark_px, now_ns
+
+    def note_balance(self, limits: Limits, balance: Decimal, now_ns: int) -> str | None:
+        """Hold the cash balance against the day's first; returns why to pause."""
+        today = now_ns // DAY_NS
+        if today != self.day or self.day_began_with is None:
+            self.day, self.day_began_with = today, balance
+        lost = self.day_began_with - balance
+        most = limits.max_daily_loss
+        if most is not None and lost >= most:
+            return f"today's loss of {lost} USDT has reached the limit {most}"
+        return None
+
+    def note_drawdown(self, limits: Limits, upl_ratio: float | None) -> str | None:
+        """Judge the open trade's latest ``uplRatio``; returns why to pause."""
+        most = limits.max_drawdown
+        if most is not None and upl_ratio is not None and -upl_ratio >= most:
+            return f"drawdown {-upl_ratio} has reached the limit {most}"
+        return None
+
+    def note_answer(self, limits: Limits, *, refused: bool) -> str | None:
+        """Count refusals by the exchange in a row; returns why to pause."""
+        self.rejects = self.rejects + 1 if refused else 0
+        most = limits.max_rejects
+        if most is not None and self.rejects >= most:
+            return f"{self.rejects} orders in a row were refused by the exchange"
+        return None
