@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from oms_trio.core.model import RewardUnit, Rules
+from oms_trio.core.model import Limits, RewardUnit, Rules
 from oms_trio.environ import (
     ConfigError,
     HttpAddress,
@@ -26,6 +26,7 @@ from oms_trio.environ import (
     flag,
     folder,
     http_address,
+    limit,
     number,
     pattern,
     pem_file,
@@ -212,6 +213,45 @@ class Config:
             "marks our orders; orders without it are left alone",
         )
     )
+    max_order_contracts: Decimal | None = attrs.field(
+        metadata=_setting(
+            "OMS_MAX_ORDER_CONTRACTS", "0", limit(), "a larger order is refused (margin_cap)"
+        )
+    )
+    max_orders_per_second: int | None = attrs.field(
+        metadata=_setting(
+            "OMS_MAX_ORDERS_PER_SECOND",
+            "0",
+            limit(whole_only=True),
+            "more are refused (rate_limited)",
+        )
+    )
+    price_collar: Decimal | None = attrs.field(
+        metadata=_setting(
+            "OMS_PRICE_COLLAR",
+            "0",
+            limit("1"),
+            "part of the mark price that an order's may differ from it (else refused: stale)",
+        )
+    )
+    max_daily_loss: Decimal | None = attrs.field(
+        metadata=_setting(
+            "OMS_MAX_DAILY_LOSS", "0", limit(), "USDT lost in a UTC day that pause trading"
+        )
+    )
+    max_drawdown: Decimal | None = attrs.field(
+        metadata=_setting(
+            "OMS_MAX_DRAWDOWN", "0", limit(), "loss as part of the margin that pauses trading"
+        )
+    )
+    max_rejects: int | None = attrs.field(
+        metadata=_setting(
+            "OMS_MAX_REJECTS",
+            "0",
+            limit(whole_only=True),
+            "refusals by the exchange in a row that pause trading",
+        )
+    )
     state_dir: Path = attrs.field(
         metadata=_setting(
             "OMS_STATE_DIR",
@@ -298,6 +338,14 @@ class Config:
             max_action_age_ns=self.max_action_age_ns,
             reward_unit=self.reward_unit,
             tag=self.order_tag,
+            limits=Limits(
+                max_order_contracts=self.max_order_contracts,
+                max_orders_per_second=self.max_orders_per_second,
+                price_collar=self.price_collar,
+                max_daily_loss=self.max_daily_loss,
+                max_drawdown=None if self.max_drawdown is None else float(self.max_drawdown),
+                max_rejects=self.max_rejects,
+            ),
         )
 
     def okx_secrets(self) -> tuple[Secret, Secret, Secret]:

@@ -129,6 +129,17 @@ def whole(low: int, high: int | None = None) -> Reader:
     return Reader(read, decimals.accepts.replace("a number", "a whole number"))
 
 
+def limit(high: str | None = None, *, whole_only: bool = False) -> Reader:
+    """Read a limit: an exact number above 0, or None where 0 means that there is none."""
+    decimals = whole(0) if whole_only else number("0", high)
+
+    def read(text: str) -> Decimal | int | None:
+        value = decimals.read(text)
+        return None if value == 0 else value
+
+    return Reader(read, f"{decimals.accepts} (0: no limit)")
+
+
 def seconds(low: str, high: str | None = None, *, zero_is_off: bool = False) -> Reader:
     """Read seconds as whole nanoseconds, or as None where 0 switches something off."""
     decimals = number(low, high)

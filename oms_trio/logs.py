@@ -61,6 +61,8 @@ def configure(
     logging.basicConfig(
         handlers=[handler], level=max(logging.WARNING, levels[level.upper()]), force=True
     )
+    # It repeats, louder, what the broker's side says of a lost link.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
 

@@ -19,8 +19,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import attrs
-import pika  # type: ignore[import-untyped]  # it has no types
-import pika.exceptions  # type: ignore[import-untyped]  # it has no types
+import pika
+import pika.exceptions
 import pytest
 
 HOME = Path("/usr/lib/rabbitmq/bin")

@@ -147,13 +147,13 @@ def test_without_secrets_nothing_is_masked(stream: io.StringIO) -> None:
 
 def test_libraries_come_through_from_warning_up_and_are_masked(stream: io.StringIO) -> None:
     logs.configure("json", "debug", secrets=[SECRET], stream=stream)
-    library = logging.getLogger("aiormq.connection")
+    library = logging.getLogger("trio_websocket.server")
     library.info("chatter")
     library.warning("lost %s", SECRET)
     (line,) = lines(stream)
     assert (line["event"], line["logger"], line["level"]) == (
         "lost ***",
-        "aiormq.connection",
+        "trio_websocket.server",
         "warning",
     )
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 import attrs
-import pika  # type: ignore[import-untyped]  # it has no types
-import pika.exceptions  # type: ignore[import-untyped]  # it has no types
+import pika
+import pika.exceptions
 import trio
 
 from oms_trio.amqp.memory import DeadLetter, MemoryBroker

@@ -9,10 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.rabbitmq import rabbitmq_node
-
-__all__ = ["rabbitmq_node"]
-
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import attrs
-import pika  # type: ignore[import-untyped]  # it has no types
+import pika
 import pytest
 import trio
 
