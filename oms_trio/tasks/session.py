@@ -25,7 +25,6 @@ from oms_trio.okx.errors import (
     RestUnavailableError,
     RetriesUsedUpError,
     SessionError,
-    SessionLostError,
 )
 from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.line import Line, Request
@@ -37,6 +36,7 @@ log = structlog.get_logger()
 
 BACK_OFF_FIRST_S = 0.25
 BACK_OFF_MOST_S = 30.0
+BACK_OFF_DOUBLINGS = 16
 
 LOGIN_TRIES = 5
 """60009 hides wrong credentials as well as passing trouble: worth a few attempts only."""
@@ -79,14 +79,17 @@ async def keep_session(exchange: Exchange, line: Line, inbox: Inbox) -> None:
             if progress.ready:
                 failures = refused = 0
                 await inbox.send(records.link_down(why))
-            failures += 1
+            else:
+                failures += 1
             if isinstance(error, LoginFailedError) and error.limited:
                 refused += 1
         if failures >= exchange.max_retries:
             raise RetriesUsedUpError(f"no session in {failures} attempts, at last: {why}")
         if refused >= LOGIN_TRIES:
             raise RetriesUsedUpError(f"login failed {refused} times: {why}; check the API key")
-        pause = min(BACK_OFF_MOST_S, BACK_OFF_FIRST_S * 2.0 ** (failures - 1))
+        # The exponent is bounded: with enough retries allowed a long outage would overflow it.
+        doublings = min(max(failures - 1, 0), BACK_OFF_DOUBLINGS)
+        pause = min(BACK_OFF_MOST_S, BACK_OFF_FIRST_S * 2**doublings)
         pause *= exchange.random.uniform(0.5, 1.0)
         log.warning("okx_session_lost", why=why, failures=failures, retry_in_s=round(pause, 2))
         await trio.sleep(pause)
@@ -194,8 +197,11 @@ class _Relay:
         pause = BACK_OFF_FIRST_S
         while not tenure.left.is_set():
             try:
+                await self.exchange.prepare()
                 await self.run(predecessor=tenure)
-            except SessionLostError as error:
+            except LoginRefusedError:
+                raise
+            except (SessionError, ProtocolError, RestUnavailableError) as error:
                 if tenure.left.is_set():
                     raise
                 log.warning("okx_change_over_failed", why=str(error), retry_in_s=pause)

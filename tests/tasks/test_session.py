@@ -1,0 +1,275 @@
+"""The task that keeps a session up: back-off, giving up, and requests left without an answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from random import Random
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from oms_trio.core.effects import PlaceOrder
+from oms_trio.core.inputs import OrderAnswer, Verdict
+from oms_trio.core.model import ClOrdId, OrderType, Side
+from oms_trio.okx.errors import LoginRefusedError, RetriesUsedUpError
+from oms_trio.okx.line import Line
+from oms_trio.okx.requests import encode_order
+from oms_trio.records import Arrival, Kind
+from oms_trio.tasks.session import BACK_OFF_FIRST_S, BACK_OFF_MOST_S, Exchange, keep_session
+from tests.tasks.venue import SCOPE, Venue, next_of, open_venue, waiting_in
+
+BUY = PlaceOrder(
+    ClOrdId("buy"), Side.BUY, OrderType.LIMIT, Decimal(66_900), Decimal(1), expires_at_ns=0
+)
+
+
+@attrs.define
+class Held:
+    """A session task at work, and both ends of what it shares with others."""
+
+    venue: Venue
+    line: Line
+    arrivals: trio.MemoryReceiveChannel[Arrival]
+    prepared: int = 0
+
+    async def up(self) -> None:
+        """Wait until a session is ready."""
+        await next_of(self.arrivals, Kind.LINK_UP)
+
+    async def place(self) -> None:
+        """Send an order as the sender does."""
+        link = self.line.link
+        assert link is not None
+        request_id = self.line.expect(link, [BUY.cl_ord_id], cancel=False)
+        expires_ms = (self.venue.clock() + 5_000_000_000) // 1_000_000
+        await link.send(
+            encode_order(
+                BUY,
+                inst_id_code=self.venue.exchange.instrument.inst_id_code,
+                tag=SCOPE.tag,
+                exp_time_ms=expires_ms,
+                request_id=request_id,
+            )
+        )
+
+
+@asynccontextmanager
+async def holding(venue: Venue, max_retries: int = 50) -> AsyncIterator[Held]:
+    """Run the task; what ends it comes out in exception groups."""
+    inbox, arrivals = trio.open_memory_channel[Arrival](math.inf)
+    held = Held(venue, Line(), arrivals)
+    async with venue.open_rest() as rest, trio.open_nursery() as nursery:
+
+        async def prepare() -> None:
+            held.prepared += 1
+            await rest.measure_offset()
+
+        exchange = Exchange(venue.connector(rest), prepare, max_retries, Random(1))
+        nursery.start_soon(keep_session, exchange, held.line, inbox)
+        yield held
+        nursery.cancel_scope.cancel()
+
+
+async def end_of(venue: Venue, max_retries: int = 50) -> BaseException:
+    """Run the task until it gives up, and return why."""
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with holding(venue, max_retries):
+            await trio.sleep(24 * 3600)
+    error: BaseException = caught.value
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    return error
+
+
+async def test_a_lost_session_is_told_and_followed_by_another(autojump_clock: MockClock) -> None:
+    async with open_venue() as venue, holding(venue) as held:
+        await held.up()
+        venue.exchange.faults.cut()
+        down = await next_of(held.arrivals, Kind.LINK_DOWN, Kind.LINK_UP)
+        assert down.kind is Kind.LINK_DOWN
+        assert held.line.link is None
+        await held.up()
+        assert held.line.link is not None
+
+
+async def test_attempts_come_ever_later_with_jitter_and_a_ceiling(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue:
+        venue.exchange.faults.login_codes.extend(["63999"] * 20)
+        await end_of(venue, 20)
+        pauses = [
+            after - before for before, after in zip(venue.tried, venue.tried[1:], strict=False)
+        ]
+        ceilings = [min(BACK_OFF_MOST_S, BACK_OFF_FIRST_S * 2**n) for n in range(len(pauses))]
+        assert len(pauses) == 19
+        assert all(
+            ceiling / 2 <= pause <= ceiling + 0.01
+            for pause, ceiling in zip(pauses, ceilings, strict=True)
+        )
+        assert len({pause / ceiling for pause, ceiling in zip(pauses, ceilings, strict=True)}) > 15
+
+
+async def test_fifty_failures_in_a_row_are_the_end(autojump_clock: MockClock) -> None:
+    async with open_venue() as venue:
+        venue.exchange.faults.login_codes.extend(["63999"] * 60)
+        error = await end_of(venue)
+        assert isinstance(error, RetriesUsedUpError)
+        assert "50 attempts" in str(error)
+        assert len(venue.tried) == 50
+
+
+async def test_a_session_that_was_ready_resets_the_count(autojump_clock: MockClock) -> None:
+    async with open_venue() as venue, holding(venue, max_retries=3) as held:
+        for _ in range(10):
+            await held.up()
+            venue.exchange.faults.login_codes.append("63999")
+            venue.exchange.faults.cut()
+        await held.up()
+        assert len(venue.tried) == 21
+
+
+async def test_the_loss_of_a_session_is_no_failed_attempt(autojump_clock: MockClock) -> None:
+    async with open_venue() as venue, holding(venue, max_retries=1) as held:
+        await held.up()
+        venue.exchange.faults.cut()
+        await held.up()
+
+
+async def test_an_outage_of_days_is_no_arithmetic_error(autojump_clock: MockClock) -> None:
+    async with open_venue() as venue:
+        venue.exchange.faults.rest_status = 503
+        assert isinstance(await end_of(venue, 1_100), RetriesUsedUpError)
+
+
+async def test_an_exchange_that_does_not_tell_the_time_is_a_failed_attempt(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue:
+        async with holding(venue, max_retries=3) as held:
+            await held.up()
+            venue.exchange.faults.rest_failures = 2
+            venue.exchange.faults.cut()
+            await held.up()
+            assert held.prepared == 4
+        venue.exchange.faults.rest_status = 503
+        assert isinstance(await end_of(venue, 3), RetriesUsedUpError)
+
+
+@pytest.mark.parametrize("code", ["60005", "60007", "60024", "60032", "50101", "50110", "50119"])
+async def test_a_login_refused_for_good_is_the_end_at_once(
+    autojump_clock: MockClock, code: str
+) -> None:
+    async with open_venue() as venue:
+        venue.exchange.faults.login_codes.append(code)
+        error = await end_of(venue)
+        assert isinstance(error, LoginRefusedError)
+        assert code in str(error)
+        assert len(venue.tried) == 1
+
+
+async def test_a_login_failure_that_may_hide_wrong_credentials_is_tried_five_times(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue:
+        venue.exchange.faults.login_codes.extend(["60009"] * 6)
+        error = await end_of(venue)
+        assert isinstance(error, RetriesUsedUpError)
+        assert "check the API key" in str(error)
+        assert len(venue.tried) == 5
+
+
+async def test_a_login_that_the_exchange_finds_too_early_or_late_is_signed_anew(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue, holding(venue) as held:
+        venue.exchange.faults.login_codes.append("60006")
+        await held.up()
+        assert held.prepared == 2
+
+
+async def test_a_clock_that_is_minutes_off_does_not_keep_us_out(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue(skew_ns=-300 * 10**9) as venue:
+        inbox, arrivals = trio.open_memory_channel[Arrival](math.inf)
+        async with venue.open_rest() as rest, trio.open_nursery() as nursery:
+            exchange = Exchange(venue.connector(rest), rest.measure_offset, 1, Random(1))
+            nursery.start_soon(keep_session, exchange, Line(), inbox)
+            await next_of(arrivals, Kind.LINK_UP)
+            nursery.cancel_scope.cancel()
+        assert len(venue.tried) == 1
+
+
+def verdicts(arrival: Arrival) -> list[tuple[str, Verdict]]:
+    """What an arrival says of orders."""
+    told = arrival.inputs(0)
+    return [(one.cl_ord_id, one.verdict) for one in told if isinstance(one, OrderAnswer)]
+
+
+async def test_an_answer_reaches_the_order_that_asked(autojump_clock: MockClock) -> None:
+    async with open_venue() as venue, holding(venue) as held:
+        await held.up()
+        await held.place()
+        answer = await next_of(held.arrivals, Kind.ORDER_ANSWER)
+        assert verdicts(answer) == [("buy", Verdict.ACCEPTED)]
+
+
+async def test_requests_of_a_lost_session_are_unknown_and_told_before_its_end(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue, holding(venue) as held:
+        await held.up()
+        venue.exchange.faults.cut_after_op = 1
+        await held.place()
+        unknown = await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.LINK_DOWN)
+        assert verdicts(unknown) == [("buy", Verdict.UNKNOWN)]
+        assert len(venue.exchange.truth.orders()) == 1
+        assert (
+            await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.LINK_DOWN)
+        ).kind is Kind.LINK_DOWN
+
+
+async def test_an_answer_that_does_not_come_leaves_its_order_unknown_and_the_session_up(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue, holding(venue) as held:
+        await held.up()
+        venue.exchange.faults.drop_acks = 1
+        sent = trio.current_time()
+        await held.place()
+        unknown = await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.LINK_DOWN)
+        assert verdicts(unknown) == [("buy", Verdict.UNKNOWN)]
+        assert 10 <= trio.current_time() - sent <= 12
+        assert held.line.link is not None
+
+
+async def test_an_answer_after_its_deadline_is_ignored(autojump_clock: MockClock) -> None:
+    async with open_venue() as venue, holding(venue) as held:
+        await held.up()
+        venue.exchange.faults.ack_delay_s = 14
+        await held.place()
+        await next_of(held.arrivals, Kind.OWN_ANSWER)
+        await trio.sleep(10)
+        assert Kind.ORDER_ANSWER not in {arrival.kind for arrival in waiting_in(held.arrivals)}
+        assert held.line.link is not None
+
+
+async def test_a_session_that_falls_silent_is_replaced(autojump_clock: MockClock) -> None:
+    """The heartbeat is ours: 15 s of silence, a ping, 15 s more."""
+    async with open_venue() as venue, holding(venue) as held:
+        await held.up()
+        await trio.sleep(300)
+        assert len(venue.tried) == 1
+        venue.exchange.faults.stalled = True
+        since = trio.current_time()
+        await next_of(held.arrivals, Kind.LINK_DOWN)
+        assert 25 <= trio.current_time() - since <= 31
+        venue.exchange.faults.stalled = False
+        venue.exchange.faults.cut()
+        await held.up()

@@ -1,0 +1,138 @@
+"""The simulated exchange without a network: WebSocket and REST under the jumping clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from decimal import Decimal
+from functools import partial
+
+import attrs
+import httpx
+import trio
+from trio.testing import memory_stream_pair
+
+from oms_trio.clock import Clock, virtual_clock
+from oms_trio.okx.rest import Rest
+from oms_trio.okx.session import Session
+from oms_trio.okx.signing import Credentials
+from oms_trio.okx.websocket import Link, open_link
+from oms_trio.records import Arrival, Kind, Scope
+from oms_trio.sim import rest as sim_rest
+from oms_trio.sim.auth import SimAccount
+from oms_trio.sim.exchange import Exchange, Mode
+from oms_trio.sim.server import drive, handle_stream
+
+START_NS = 1_790_000_000_000_000_000
+SCOPE = Scope("BTC-USDT-SWAP", "omstrio")
+SET_UP = SimAccount(lever=Decimal(100), pos_mode="net_mode")
+"""An account as a service leaves it."""
+
+URL = "ws://localhost/ws/v5/private"
+
+
+@attrs.define
+class Venue:
+    """An exchange, and every way to it that the service has."""
+
+    exchange: Exchange
+    clock: Clock
+    nursery: trio.Nursery
+    tried: list[float] = attrs.Factory(list)
+    """When each WebSocket was tried, on Trio's clock."""
+    rest_calls: list[str] = attrs.Factory(list)
+    """Every REST call, as method and path."""
+
+    async def open_stream(self, _host: str, _port: int) -> trio.abc.Stream:
+        """Connect as ``trio.open_tcp_stream`` does."""
+        await trio.lowlevel.checkpoint()
+        self.tried.append(trio.current_time())
+        ours, theirs = memory_stream_pair()
+        self.nursery.start_soon(handle_stream, self.exchange, theirs)
+        return ours
+
+    def connector(
+        self, rest: Rest, credentials: Credentials | None = None
+    ) -> Callable[[], AbstractAsyncContextManager[Link]]:
+        """Return what opens one session after the other, as the live service has it."""
+
+        def connect() -> AbstractAsyncContextManager[Link]:
+            return open_link(
+                URL,
+                Session(credentials or key_of(self.exchange.account), SCOPE.inst_id),
+                self.clock,
+                offset_ns=rest.offset_ns,
+                open_stream=self.open_stream,
+            )
+
+        return connect
+
+    @asynccontextmanager
+    async def open_rest(self, credentials: Credentials | None = None) -> AsyncIterator[Rest]:
+        """Open the REST side, signed by the account's own key unless told otherwise."""
+        transport = _Router(self)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            key = credentials or key_of(self.exchange.account)
+            yield Rest(client, key, self.clock, inst_id=SCOPE.inst_id)
+
+
+def key_of(account: SimAccount) -> Credentials:
+    """The key that the simulated account accepts."""
+    return Credentials(account.api_key, account.secret, account.passphrase)
+
+
+@attrs.frozen
+class _Router(httpx.AsyncBaseTransport):
+    """REST calls straight into the exchange's router, with the faults of its network."""
+
+    venue: Venue
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await trio.lowlevel.checkpoint()
+        exchange = self.venue.exchange
+        self.venue.rest_calls.append(f"{request.method} {request.url.path}")
+        if exchange.faults.refuse_connections:
+            raise httpx.ConnectError("connection refused")
+        answer = sim_rest.handle(
+            exchange,
+            request.method,
+            request.url.raw_path.decode("ascii"),
+            {name.lower(): value for name, value in request.headers.items()},
+            await request.aread(),
+        )
+        if exchange.faults.stalled:
+            await trio.sleep_forever()
+        return httpx.Response(answer.status, content=answer.body)
+
+
+@asynccontextmanager
+async def open_venue(
+    *,
+    mode: Mode = Mode.MANUAL,
+    account: SimAccount = SET_UP,
+    skew_ns: int = 0,
+) -> AsyncIterator[Venue]:
+    """An exchange whose clock is Trio's; ``skew_ns`` is how far ours is behind it."""
+    clock = virtual_clock(START_NS)
+    exchange = Exchange(account=account, mode=mode, clock=lambda: clock() + skew_ns)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(drive, exchange))
+        yield Venue(exchange, clock, nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def next_of(arrivals: trio.MemoryReceiveChannel[Arrival], *kinds: Kind) -> Arrival:
+    """Wait for the next arrival of one of these kinds; what comes before it is dropped."""
+    with trio.fail_after(600):
+        async for arrival in arrivals:
+            if arrival.kind in kinds:
+                return arrival
+    raise AssertionError("the channel was closed")
+
+
+def waiting_in(arrivals: trio.MemoryReceiveChannel[Arrival]) -> list[Arrival]:
+    """Take all that has arrived and was not looked at."""
+    taken: list[Arrival] = []
+    while arrivals.statistics().current_buffer_used:
+        taken.append(arrivals.receive_nowait())
+    return taken
