@@ -39,6 +39,7 @@ from oms_trio.tasks.commit import Keeper, keep_journal
 from oms_trio.tasks.ingest import ingest
 from oms_trio.tasks.publisher import publish
 from oms_trio.tasks.reconciler import Reconciler, reconcile
+from oms_trio.tasks.retention import retain
 from oms_trio.tasks.sender import Desk, send_cancels, send_orders
 from oms_trio.tasks.session import Exchange, keep_session
 from oms_trio.tasks.ticker import tick
@@ -76,6 +77,8 @@ class Parts:
     scope: Scope
     max_retries: int
     random: Random
+    keep_ns: int | None = None
+    """How long the journal keeps records that it does not need for recovery; None: for ever."""
     clock: Clock = system_clock
     mono_clock: Clock = time.monotonic_ns
     observe: Observer = unobserved
@@ -148,6 +151,8 @@ async def run_service(
         links.start_soon(publish, durable_out, parts.disk, broker)
         async with trio.open_nursery() as flow:
             flow.start_soon(write)
+            if parts.keep_ns is not None:
+                flow.start_soon(retain, parts.disk, parts.keep_ns, parts.clock)
             flow.start_soon(send_orders, orders_out, desk)
             flow.start_soon(send_cancels, cancels_out, desk)
             reconciler = Reconciler(parts.rest, inbox, scope, parts.rules)

@@ -23,6 +23,7 @@ from oms_trio.environ import (
     Setting,
     Source,
     choice,
+    days,
     flag,
     folder,
     http_address,
@@ -258,6 +259,11 @@ class Config:
             None,
             folder,
             "journal and lock; else STATE_DIRECTORY, else the user's state folder",
+        )
+    )
+    journal_keep_ns: int | None = attrs.field(
+        metadata=_setting(
+            "OMS_JOURNAL_DAYS", "30", days(), "days of records kept for replay (0: all)"
         )
     )
     http: HttpAddress | None = attrs.field(

@@ -152,6 +152,16 @@ def seconds(low: str, high: str | None = None, *, zero_is_off: bool = False) -> 
     return Reader(read, accepts + (" (0: off)" if zero_is_off else ""))
 
 
+def days() -> Reader:
+    """Read days as whole nanoseconds, or None where 0 means for ever."""
+    decimals = number("0")
+
+    def read(text: str) -> int | None:
+        return int(decimals.read(text) * 86_400 * _NS) or None
+
+    return Reader(read, decimals.accepts.replace("a number", "days,"))
+
+
 def choice(options: Mapping[str, T]) -> Reader:
     """Read one of a few words."""
 

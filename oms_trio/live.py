@@ -148,6 +148,7 @@ async def serve(
                 scope=scope,
                 max_retries=config.max_retries,
                 random=SystemRandom(),
+                keep_ns=config.journal_keep_ns,
                 observe=observe,
             )
             await run_service(

@@ -66,6 +66,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "OMS_MAX_DRAWDOWN": "0",
         "OMS_MAX_REJECTS": "0",
         "OMS_STATE_DIR": "/home/agent/.local/state/oms-trio",
+        "OMS_JOURNAL_DAYS": "30",
         "OMS_HTTP": "127.0.0.1:9464",
         "OMS_LOG": "console",
         "OMS_LOG_LEVEL": "info",
