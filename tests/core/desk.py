@@ -44,7 +44,7 @@ from oms_trio.core.model import (
     TradeId,
 )
 from oms_trio.core.state import TradeState
-from tests.oracle import Message
+from oms_trio.simulation.oracle import Message
 
 EffectT = TypeVar("EffectT", bound=Effect)
 

@@ -16,7 +16,7 @@ from oms_trio.core.inputs import FillsAnswer, OrderUpdate
 from oms_trio.core.model import OrderReport, OrderState, RewardUnit, Side
 from oms_trio.core.state import TradeState
 from tests.core.desk import RULES, Desk, VenueOrder, messages
-from tests.oracle import Oracle, TrueFill, expected
+from oms_trio.simulation.oracle import Oracle, TrueFill, expected
 
 
 @pytest.fixture
