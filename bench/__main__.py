@@ -1,0 +1,52 @@
+"""Run the benches and print their tables: ``python -m bench [--quick] [--json FILE] [NAME ...]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import journal
+
+Row = dict[str, float]
+
+BENCHES: dict[str, Callable[..., dict[str, list[Row]]]] = {"journal": journal.run}
+
+
+def main() -> None:
+    """Run what was asked for, or everything."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(BENCHES)
+    if unknown:
+        parser.error(f"no bench {', '.join(sorted(unknown))}")
+    console = Console()
+    figures: dict[str, dict[str, list[Row]]] = {}
+    for name in arguments.names or BENCHES:
+        figures[name] = BENCHES[name](quick=arguments.quick)
+        for title, rows in figures[name].items():
+            console.print(_table(f"{name}: {title}", rows))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _table(title: str, rows: list[Row]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            *(f"{value:,.3g}" if value % 1 else f"{value:,.0f}" for value in row.values())
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()
