@@ -21,7 +21,7 @@ from oms_trio.okx.line import Line
 from oms_trio.okx.requests import encode_order
 from oms_trio.records import Arrival, Kind
 from oms_trio.tasks.session import BACK_OFF_FIRST_S, BACK_OFF_MOST_S, Exchange, keep_session
-from tests.tasks.venue import SCOPE, Venue, next_of, open_venue, waiting_in
+from tests.tasks.venue import SCOPE, Venue, failure_of, next_of, open_venue, waiting_in
 
 BUY = PlaceOrder(
     ClOrdId("buy"), Side.BUY, OrderType.LIMIT, Decimal(66_900), Decimal(1), expires_at_ns=0
@@ -77,13 +77,12 @@ async def holding(venue: Venue, max_retries: int = 50) -> AsyncIterator[Held]:
 
 async def end_of(venue: Venue, max_retries: int = 50) -> BaseException:
     """Run the task until it gives up, and return why."""
-    with pytest.raises(BaseExceptionGroup) as caught:
+
+    async def run() -> None:
         async with holding(venue, max_retries):
             await trio.sleep(24 * 3600)
-    error: BaseException = caught.value
-    while isinstance(error, BaseExceptionGroup):
-        (error,) = error.exceptions
-    return error
+
+    return await failure_of(run())
 
 
 async def test_a_lost_session_is_told_and_followed_by_another(autojump_clock: MockClock) -> None:

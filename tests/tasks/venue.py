@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
 from functools import partial
 
 import attrs
 import httpx
+import pytest
 import trio
 from trio.testing import memory_stream_pair
 
@@ -119,6 +120,16 @@ async def open_venue(
         nursery.start_soon(partial(drive, exchange))
         yield Venue(exchange, clock, nursery)
         nursery.cancel_scope.cancel()
+
+
+async def failure_of(run: Awaitable[object]) -> BaseException:
+    """Wait for what must fail, and take its one error out of the groups around it."""
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await run
+    error: BaseException = caught.value
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    return error
 
 
 async def next_of(arrivals: trio.MemoryReceiveChannel[Arrival], *kinds: Kind) -> Arrival:

@@ -1,0 +1,114 @@
+"""The ingesting task: actions to the trading state, everything else to the dead letters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from oms_trio.amqp.codec import encode_action
+from oms_trio.amqp.memory import MemoryBroker
+from oms_trio.core.inputs import Action
+from oms_trio.core.model import OrderType
+from oms_trio.records import Arrival
+from oms_trio.tasks.ingest import ingest
+from tests.tasks.venue import START_NS, waiting_in
+
+
+def action(state_id: int) -> bytes:
+    """An action that can be decoded."""
+    return encode_action(state_id, OrderType.LIMIT, -0.25, 3.0, Decimal(67_000))
+
+
+@asynccontextmanager
+async def ingesting(
+    broker: MemoryBroker, room: float = math.inf
+) -> AsyncIterator[trio.MemoryReceiveChannel[Arrival]]:
+    """Run the task."""
+    inbox, arrivals = trio.open_memory_channel[Arrival](room)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ingest, broker, inbox, lambda: START_NS)
+        broker.consume(True)
+        yield arrivals
+        nursery.cancel_scope.cancel()
+
+
+def taken(arrivals: trio.MemoryReceiveChannel[Arrival]) -> list[Action]:
+    """The actions that have arrived."""
+    told = [one for arrival in waiting_in(arrivals) for one in arrival.inputs(START_NS + 5)]
+    assert all(isinstance(one, Action) for one in told)
+    return [one for one in told if isinstance(one, Action)]
+
+
+async def test_an_action_arrives_with_all_that_identifies_it() -> None:
+    broker = MemoryBroker()
+    async with ingesting(broker) as arrivals:
+        broker.publish_action(action(9), "id-9")
+        await wait_all_tasks_blocked()
+        broker.restart()
+        await wait_all_tasks_blocked()
+        first, again = taken(arrivals)
+    assert (first.state_id, first.message_id, first.body) == (9, "id-9", action(9))
+    assert (first.received_ns, first.at_ns) == (START_NS, START_NS + 5)
+    assert (first.redelivered, again.redelivered) == (False, True)
+    assert first.delivery != again.delivery
+
+
+async def test_what_is_no_action_becomes_a_dead_letter_with_the_reason() -> None:
+    broker = MemoryBroker()
+    async with ingesting(broker) as arrivals:
+        broker.publish_action(b"short", "bad")
+        broker.publish_action(action(1))
+        broker.publish_action(action(2)[:4] + b"\x07" + action(2)[5:])
+        await wait_all_tasks_blocked()
+        assert [one.state_id for one in taken(arrivals)] == [1]
+    dead = broker.dead_letters
+    assert [(letter.body, letter.message_id) for letter in dead[:1]] == [(b"short", "bad")]
+    assert "25" in dead[0].reason
+    assert "action type 7" in dead[1].reason
+
+
+async def test_one_bad_message_does_not_drop_the_rest_of_its_batch() -> None:
+    broker = MemoryBroker()
+    for state_id in range(10):
+        broker.publish_action(action(state_id))
+        broker.publish_action(bytes([state_id]))
+    async with ingesting(broker) as arrivals:
+        await wait_all_tasks_blocked()
+        assert [one.state_id for one in taken(arrivals)] == list(range(10))
+    assert len(broker.dead_letters) == 10
+
+
+async def test_dead_letters_that_wait_do_not_hold_up_actions() -> None:
+    class Slow(MemoryBroker):
+        """A broker that takes no dead letter for now."""
+
+        async def dead_letter(self, _tag: int, _reason: str) -> None:
+            await trio.sleep_forever()
+
+    broker = Slow()
+    async with ingesting(broker) as arrivals:
+        broker.publish_action(b"bad")
+        broker.publish_action(action(1))
+        await wait_all_tasks_blocked()
+        assert [one.state_id for one in taken(arrivals)] == [1]
+
+
+async def test_a_busy_trading_state_leaves_actions_with_the_broker() -> None:
+    """Neither dropped nor piled up: behind a full inbox prefetch is the bound."""
+    broker = MemoryBroker(prefetch=4)
+    async with ingesting(broker, room=1) as arrivals:
+        for state_id in range(20):
+            broker.publish_action(action(state_id))
+        await wait_all_tasks_blocked()
+        assert broker.depth == 16
+        seen: list[int] = []
+        while len(seen) < 4:
+            seen += [one.state_id for one in taken(arrivals)]
+            await wait_all_tasks_blocked()
+        assert seen == [0, 1, 2, 3]
+        assert broker.depth == 16, "none of the four is acknowledged"

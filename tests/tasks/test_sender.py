@@ -1,0 +1,221 @@
+"""The senders: within the exchange's limits, within the action's age, and never in silence."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from oms_trio.channels import Cancel, Order
+from oms_trio.clock import virtual_clock
+from oms_trio.core.effects import CancelOrders, PlaceOrder
+from oms_trio.core.inputs import CancelAnswer, OrderAnswer, Verdict
+from oms_trio.core.model import ClOrdId, OrderType, OrdId, RefusalReason, Side
+from oms_trio.okx.errors import SessionLostError
+from oms_trio.okx.line import Line
+from oms_trio.okx.websocket import Link
+from oms_trio.records import Arrival
+from oms_trio.tasks.sender import Desk, send_cancels, send_orders
+from tests.tasks.venue import START_NS, waiting_in
+
+SECOND = 1_000_000_000
+CODE = 10459
+
+
+class Recorder(Link):
+    """A link that keeps what is sent and when; ``broken`` sends are lost on the way."""
+
+    def __init__(self) -> None:  # it stands for an open connection, and needs none
+        self.sent: list[tuple[float, dict[str, Any]]] = []
+        self.broken = 0
+
+    async def send(self, text: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.sent.append((trio.current_time(), json.loads(text)))
+        if self.broken:
+            self.broken -= 1
+            raise SessionLostError("gone")
+
+
+@attrs.define
+class Counter:
+    """Both senders at work."""
+
+    line: Line
+    link: Recorder
+    orders: trio.MemorySendChannel[Order]
+    cancels: trio.MemorySendChannel[Cancel]
+    arrivals: trio.MemoryReceiveChannel[Arrival]
+
+    def place(self, name: str, age_s: float = 5) -> None:
+        """Hand an order over whose action expires ``age_s`` from now."""
+        expires_ns = START_NS + round((trio.current_time() + age_s) * SECOND)
+        effect = PlaceOrder(
+            ClOrdId(name), Side.BUY, OrderType.LIMIT, Decimal(67_000), Decimal("0.1"), expires_ns
+        )
+        self.orders.send_nowait(Order(effect, CODE))
+
+    def cancel(self, count: int) -> None:
+        """Hand over the wish to cancel some orders."""
+        names = tuple((ClOrdId(f"c{n}"), OrdId(str(n))) for n in range(count))
+        self.cancels.send_nowait(Cancel(CancelOrders(names), CODE))
+
+    def answers(self) -> list[OrderAnswer | CancelAnswer]:
+        """What the senders have answered themselves."""
+        told = [one for arrival in waiting_in(self.arrivals) for one in arrival.inputs(0)]
+        return [one for one in told if isinstance(one, OrderAnswer | CancelAnswer)]
+
+
+@asynccontextmanager
+async def counter(offset_ns: int = 0) -> AsyncIterator[Counter]:
+    """Run both senders until what was handed over is sent."""
+    inbox, arrivals = trio.open_memory_channel[Arrival](math.inf)
+    orders, orders_out = trio.open_memory_channel[Order](math.inf)
+    cancels, cancels_out = trio.open_memory_channel[Cancel](math.inf)
+    link = Recorder()
+    line = Line(link)
+    clock = virtual_clock(START_NS)
+    desk = Desk(line, inbox, clock, lambda: offset_ns, "omstrio")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_orders, orders_out, desk)
+        nursery.start_soon(send_cancels, cancels_out, desk)
+        with orders, cancels:
+            yield Counter(line, link, orders, cancels, arrivals)
+
+
+async def test_sixty_orders_leave_at_once_and_the_next_when_there_is_room(
+    autojump_clock: MockClock,
+) -> None:
+    async with counter() as desk:
+        for number in range(130):
+            desk.place(f"o{number}")
+    times = [at for at, _ in desk.link.sent]
+    assert len(times) == 130
+    assert times[59] - times[0] == pytest.approx(0, abs=1e-6)
+    assert times[60] - times[0] == pytest.approx(2)
+    assert times[120] - times[0] == pytest.approx(4)
+
+
+async def test_an_order_that_finds_no_room_in_time_is_answered_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    """Who cannot go before its expiry neither waits nor takes the place of others."""
+    async with counter() as desk:
+        for number in range(60):
+            desk.place(f"o{number}")
+        desk.place("late", age_s=1.5)
+        desk.place("patient", age_s=5)
+        await trio.sleep(1)
+        (answer,) = desk.answers()
+        assert isinstance(answer, OrderAnswer)
+        assert (answer.cl_ord_id, answer.verdict) == ("late", Verdict.REFUSED)
+        assert answer.reason is RefusalReason.RATE_LIMITED
+    ((at, frame),) = desk.link.sent[60:]
+    assert frame["args"][0]["clOrdId"] == "patient"
+    assert at == pytest.approx(2)
+
+
+async def test_an_expired_order_is_not_sent(autojump_clock: MockClock) -> None:
+    async with counter() as desk:
+        desk.place("old", age_s=0)
+    (answer,) = desk.answers()
+    assert isinstance(answer, OrderAnswer)
+    assert (answer.verdict, answer.reason) == (Verdict.REFUSED, RefusalReason.STALE)
+    assert not desk.link.sent
+
+
+async def test_without_a_session_an_order_may_be_tried_again(autojump_clock: MockClock) -> None:
+    async with counter() as desk:
+        desk.line.link = None
+        desk.place("o")
+    (answer,) = desk.answers()
+    assert isinstance(answer, OrderAnswer)
+    assert (answer.verdict, answer.reason) == (Verdict.RETRY, RefusalReason.NOT_READY)
+
+
+async def test_an_order_on_a_breaking_link_is_left_to_the_session_to_report(
+    autojump_clock: MockClock,
+) -> None:
+    """Neither refused nor sent again: it may have arrived."""
+    async with counter() as desk:
+        desk.link.broken = 1
+        desk.place("o")
+        desk.place("next")
+    assert desk.answers() == []
+    assert [request.names for request in desk.line.lost(desk.link)] == [("o",), ("next",)]
+
+
+async def test_orders_carry_the_expiry_on_the_exchanges_clock(autojump_clock: MockClock) -> None:
+    async with counter(offset_ns=-7 * SECOND) as desk:
+        desk.place("o", age_s=5)
+    ((_, frame),) = desk.link.sent
+    assert int(frame["expTime"]) == START_NS // 1_000_000 - 2000
+    assert frame["args"][0]["tag"] == "omstrio"
+
+
+async def test_cancels_go_in_batches_of_twenty_and_one_alone_as_itself(
+    autojump_clock: MockClock,
+) -> None:
+    async with counter() as desk:
+        desk.cancel(45)
+        desk.cancel(1)
+    ops = [(frame["op"], len(frame["args"])) for _, frame in desk.link.sent]
+    assert ops == [
+        ("batch-cancel-orders", 20),
+        ("batch-cancel-orders", 20),
+        ("batch-cancel-orders", 5),
+        ("cancel-order", 1),
+    ]
+    named = [arg["ordId"] for _, frame in desk.link.sent[:3] for arg in frame["args"]]
+    assert named == [str(n) for n in range(45)]
+
+
+async def test_three_hundred_cancels_in_batches_fit_into_two_seconds(
+    autojump_clock: MockClock,
+) -> None:
+    async with counter() as desk:
+        desk.cancel(320)
+    times = [at for at, _ in desk.link.sent]
+    assert times[14] - times[0] == pytest.approx(0, abs=1e-6)
+    assert times[15] - times[0] == pytest.approx(2)
+
+
+async def test_a_batch_that_is_lost_does_not_drop_the_rest(autojump_clock: MockClock) -> None:
+    async with counter() as desk:
+        desk.link.broken = 1
+        desk.cancel(45)
+    assert [len(frame["args"]) for _, frame in desk.link.sent] == [20, 20, 5]
+    assert sum(len(request.names) for request in desk.line.lost(desk.link)) == 45
+
+
+async def test_without_a_session_every_cancel_may_be_tried_again(
+    autojump_clock: MockClock,
+) -> None:
+    async with counter() as desk:
+        desk.line.link = None
+        desk.cancel(25)
+    answers = desk.answers()
+    assert {answer.verdict for answer in answers} == {Verdict.RETRY}
+    assert [answer.cl_ord_id for answer in answers] == [f"c{n}" for n in range(25)]
+    assert all(isinstance(answer, CancelAnswer) for answer in answers)
+
+
+async def test_orders_that_wait_for_room_do_not_hold_up_a_cancel(
+    autojump_clock: MockClock,
+) -> None:
+    async with counter() as desk:
+        for number in range(61):
+            desk.place(f"o{number}")
+        await trio.sleep(0.1)
+        desk.cancel(1)
+        await trio.sleep(0.1)
+        assert len(desk.link.sent) == 61
+        assert desk.link.sent[-1][1]["op"] == "cancel-order"

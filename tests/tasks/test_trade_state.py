@@ -1,0 +1,219 @@
+"""The writer: every input on record with its effects, and time that never steps back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from decimal import Decimal
+
+import attrs
+import pytest
+import trio
+
+from oms_trio import records
+from oms_trio.amqp.codec import decode_action, encode_action
+from oms_trio.amqp.model import Delivery
+from oms_trio.channels import Cancel, Commit, Order, Question
+from oms_trio.core.effects import Effect, RequestSnapshot, SettleDelivery
+from oms_trio.core.inputs import Snapshot, Verdict
+from oms_trio.core.model import OrderType
+from oms_trio.core.state import TradeState
+from oms_trio.gate import Gate
+from oms_trio.journal.model import Entry
+from oms_trio.records import Arrival, Kind
+from oms_trio.tasks import trade_state
+from oms_trio.tasks.trade_state import Outlets, Writer, decode_state, keep_state
+from tests.core.desk import BTC, RULES, SECOND, START_NS
+
+
+@attrs.define
+class Scribe:
+    """A writer with the far ends of everything that it gives away."""
+
+    writer: Writer
+    orders: trio.MemoryReceiveChannel[Order]
+    questions: trio.MemoryReceiveChannel[Question]
+    commits: trio.MemoryReceiveChannel[Commit]
+    gate: Gate
+    consumed: list[bool]
+    observed: list[tuple[Kind, tuple[Effect, ...]]]
+    now: list[int]
+
+    def take(self, *arrivals: Arrival) -> list[Entry]:
+        """Have inputs taken in at once, and return what is to become durable of them."""
+        self.writer.take(list(arrivals))
+        return [entry for commit in self.commit() for entry in commit.entries]
+
+    def commit(self) -> list[Commit]:
+        """What was handed to the committing task."""
+        return [self.commits.receive_nowait() for _ in range(_waiting(self.commits))]
+
+    def make_ready(self, balance: str = "10000") -> None:
+        """Bring the state to where actions are taken."""
+        self.take(records.started(RULES), records.link_up())
+        asked = self.questions.receive_nowait()
+        assert isinstance(asked, RequestSnapshot)
+        self.take(snapshot(asked.request, balance))
+        assert self.writer.state.ready
+
+
+def _waiting(channel: trio.MemoryReceiveChannel[Commit]) -> int:
+    return channel.statistics().current_buffer_used
+
+
+def snapshot(request: int, balance: str) -> Arrival:
+    """An arrival that makes a snapshot of a flat account."""
+
+    def inputs(at_ns: int) -> tuple[Snapshot]:
+        return (Snapshot(at_ns, at_ns, request, BTC, Decimal(balance), 1, None, (), (), ()),)
+
+    return Arrival(Kind.SNAPSHOT, b"{}", "", inputs)
+
+
+def action(state_id: int = 1, volume: float = 3.0, delivery: int = 5) -> Arrival:
+    """An action as the ingesting task hands it over."""
+    body = encode_action(state_id, OrderType.LIMIT, -0.25, volume, Decimal(67_000))
+    came = Delivery(delivery, body, f"id-{state_id}", redelivered=False)
+    return records.action(came, decode_action(body), START_NS)
+
+
+@pytest.fixture
+def scribe() -> Iterator[Scribe]:
+    with open_scribe() as scribe:
+        yield scribe
+
+
+@contextmanager
+def open_scribe() -> Iterator[Scribe]:
+    orders, orders_out = trio.open_memory_channel[Order](math.inf)
+    cancels, cancels_out = trio.open_memory_channel[Cancel](math.inf)
+    questions, questions_out = trio.open_memory_channel[Question](math.inf)
+    commits, commits_out = trio.open_memory_channel[Commit](math.inf)
+    consumed: list[bool] = []
+    observed: list[tuple[Kind, tuple[Effect, ...]]] = []
+    now = [START_NS]
+    gate = Gate(consumed.append)
+    outlets = Outlets(
+        orders,
+        cancels,
+        questions,
+        commits,
+        gate,
+        lambda arrival, effects, _: observed.append((arrival.kind, effects)),
+    )
+    writer = Writer(TradeState(RULES), 0, lambda: now[0], lambda: 1, outlets)
+    with ExitStack() as stack:
+        for channel in (orders_out, cancels_out, questions_out, commits_out):
+            stack.enter_context(channel)
+        for out in (orders, cancels, questions, commits):
+            stack.enter_context(out)
+        yield Scribe(writer, orders_out, questions_out, commits_out, gate, consumed, observed, now)
+
+
+def test_inputs_are_recorded_raw_in_one_sequence(scribe: Scribe) -> None:
+    entries = scribe.take(records.started(RULES), records.link_up(), records.link_down("cut"))
+    assert [(entry.seq, entry.record.kind) for entry in entries] == [
+        (1, "started"),
+        (2, "link_up"),
+        (3, "link_down"),
+    ]
+    assert entries[2].record.raw == b"cut"
+    assert {entry.record.at_ns for entry in entries} == {START_NS}
+
+
+def test_an_order_leaves_at_once_and_its_acknowledgement_with_the_commit(scribe: Scribe) -> None:
+    scribe.make_ready()
+    scribe.writer.take([action()])
+    order = scribe.orders.receive_nowait()
+    assert (order.effect.sz, order.inst_id_code) == (Decimal("4.5"), BTC.inst_id_code)
+    (commit,) = scribe.commit()
+    assert commit.settle == (SettleDelivery(5),)
+    assert [entry.record.kind for entry in commit.entries] == ["action"]
+
+
+def test_a_refusal_is_in_the_outbox_of_the_input_that_caused_it(scribe: Scribe) -> None:
+    scribe.make_ready()
+    first, second = scribe.take(action(1, volume=0.0), action(2))
+    assert [message.routing_key for message in first.outbox] == ["execution.reject"]
+    assert b"below_min" in first.outbox[0].body
+    assert second.outbox == ()
+
+
+def test_a_tick_without_effect_is_not_recorded(scribe: Scribe) -> None:
+    scribe.make_ready()
+    before = scribe.writer.seq
+    scribe.now[0] += SECOND
+    assert scribe.take(records.TICK, records.TICK) == []
+    assert scribe.writer.seq == before
+    assert scribe.observed[-1] == (Kind.TICK, ())
+
+
+def test_a_tick_with_an_effect_is_recorded(scribe: Scribe) -> None:
+    scribe.make_ready()
+    scribe.now[0] += 61 * SECOND
+    (entry,) = scribe.take(records.TICK)
+    assert entry.record.kind == "tick"
+    assert isinstance(scribe.questions.receive_nowait(), RequestSnapshot)
+
+
+def test_a_wall_clock_that_steps_back_does_not_turn_time_back(scribe: Scribe) -> None:
+    scribe.make_ready()
+    (before,) = scribe.take(action(1))
+    scribe.now[0] -= 3600 * SECOND
+    (during,) = scribe.take(action(2))
+    scribe.now[0] += 3601 * SECOND
+    (after,) = scribe.take(action(3))
+    assert before.record.at_ns == during.record.at_ns
+    assert after.record.at_ns == before.record.at_ns + SECOND
+
+
+def test_readiness_opens_and_closes_the_gate(scribe: Scribe) -> None:
+    assert scribe.consumed == []
+    scribe.make_ready()
+    assert scribe.consumed == [True]
+    scribe.take(records.link_down("cut"))
+    assert scribe.consumed == [True, False]
+    assert "cut" in scribe.gate.reasons["state"]
+
+
+def test_a_snapshot_is_due_after_so_many_records_and_gives_the_state_back(
+    scribe: Scribe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trade_state, "SNAPSHOT_EVERY", 10)
+    scribe.make_ready()
+    for state_id in range(1, 9):
+        scribe.writer.take([action(state_id, volume=0.5)])
+    kept = [commit.snapshot for commit in scribe.commit() if commit.snapshot is not None]
+    assert [one.seq for one in kept] == [10]
+    assert decode_state(kept[0].blob).digest() == kept[0].digest
+
+
+def test_a_burst_is_one_commit(scribe: Scribe) -> None:
+    scribe.make_ready()
+    scribe.writer.take([action(state_id, volume=0.01) for state_id in range(1, 101)])
+    (commit,) = scribe.commit()
+    assert len(commit.entries) == len(commit.settle) == 100
+
+
+async def test_after_the_drain_every_channel_to_others_is_closed() -> None:
+    with open_scribe() as scribe:
+        inbox, arrivals = trio.open_memory_channel[Arrival](10)
+        scribe.make_ready()
+        scribe.take()
+        for arrival in (action(), records.DRAIN):
+            inbox.send_nowait(arrival)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_state, arrivals, scribe.writer)
+            order = await scribe.orders.receive()
+            assert scribe.orders.statistics().open_send_channels == 1, "an order is unanswered"
+            answer = records.OwnAnswer((order.effect.cl_ord_id,), False, Verdict.UNKNOWN, "lost")
+            await inbox.send(records.own_answer(answer))
+        assert scribe.writer.drained
+        last = scribe.commit()[-1]
+        assert last.snapshot is not None
+        assert last.snapshot.seq == scribe.writer.seq
+        with pytest.raises(trio.EndOfChannel):
+            await scribe.orders.receive()
+        with pytest.raises(trio.BrokenResourceError):
+            await inbox.send(action(2))
