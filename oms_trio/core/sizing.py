@@ -42,10 +42,10 @@ class Unsized:
 
 def floor_to(value: Decimal, step: Decimal) -> Decimal:
     """Round ``value`` down (towards minus infinity) to a multiple of ``step``."""
-    remainder = value % step
-    if remainder < 0:
-        remainder += step
-    return value - remainder
+    steps = value // step
+    if steps * step > value:
+        steps -= 1
+    return steps * step
 
 
 def steps_up(numerator: Decimal, denominator: Decimal, step: Decimal) -> Decimal:

@@ -63,7 +63,7 @@ def test_worked_examples(
     sized = size(balance, mid, offset, volume, order_type)
     assert isinstance(sized, Sized)
     assert sized.side is side
-    assert sized.px == (None if px is None else Decimal(px))
+    assert str(sized.px) == str(None if px is None else Decimal(px))
     assert sized.sz == Decimal(sz)
 
 
