@@ -1,3 +1,7 @@
-"""Fixtures of all tests."""
+"""Fixtures that the whole suite shares: one broker for all of it."""
 
-pytest_plugins = ["tests.rabbitmq"]
+from __future__ import annotations
+
+from tests.rabbitmq import rabbitmq_node
+
+__all__ = ["rabbitmq_node"]
