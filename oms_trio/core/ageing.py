@@ -28,9 +28,8 @@ def cancel_excess(
     wanted: list[tuple[ClOrdId, OrdId]] = []
     for order in orders:
         age_limit = rules.max_order_age_ns
-        too_old = order.created_ns <= cancel_before_ns or (
-            age_limit is not None and now_ns - order.created_ns > age_limit
-        )
+        called_off = order.created_ns <= cancel_before_ns and not order.reduce_only
+        too_old = called_off or (age_limit is not None and now_ns - order.created_ns > age_limit)
         if excess <= 0 and not too_old:
             break
         if order.ended or order.okx_order_id is None:

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from oms_trio.core.effects import Effect, LookUpOrder, PlaceOrder, PublishRefusal
+from oms_trio.core.effects import Alert, Effect, LookUpOrder, PlaceOrder, PublishRefusal
 from oms_trio.core.inputs import CancelAnswer, LookupAnswer, OrderAnswer, Verdict
 from oms_trio.core.model import CancelState, OrderState, RefusalReason
 from oms_trio.core.orders import OrderInfo, Orders
+from oms_trio.core.risk import Risk
 
 SECOND_NS = 1_000_000_000
 
@@ -60,11 +61,17 @@ def look_up(order: OrderInfo, now_ns: int, do: Do) -> None:
 
 
 def reject(orders: Orders, order: OrderInfo, reason: RefusalReason, detail: str, do: Do) -> None:
-    """End an order that is not on the exchange, and tell the agent."""
+    """End an order that is not on the exchange, and tell the agent.
+
+    An order that closes the position for the operator has no action: no agent is waiting for it.
+    """
     order.in_doubt = order.unsent = order.asked = False
     order.retry_due_ns = None
     if orders.move(order, OrderState.REJECTED):
-        do(PublishRefusal(f"{order.cl_ord_id}.r", order.state_id, reason, detail))
+        if order.reduce_only:
+            do(Alert("flatten_refused", detail))
+        else:
+            do(PublishRefusal(f"{order.cl_ord_id}.r", order.state_id, reason, detail))
     orders.settle()
 
 
@@ -112,7 +119,13 @@ def take_cancel_answer(orders: Orders, answer: CancelAnswer, *, do: Do) -> None:
 
 
 def take_absence(
-    orders: Orders, order: OrderInfo, answer: LookupAnswer, *, safe_from_ns: int, do: Do
+    orders: Orders,
+    order: OrderInfo,
+    answer: LookupAnswer,
+    *,
+    safe_from_ns: int,
+    risk: Risk,
+    do: Do,
 ) -> None:
     """Judge that the exchange does not know an order by our name.
 
@@ -122,7 +135,9 @@ def take_absence(
     if order.unsent:
         if asked_ns < safe_from_ns:
             return
-        if answer.at_ns < order.expires_at_ns:
+        if (withheld := risk.withholds(order.created_ns)) is not None:
+            reject(orders, order, RefusalReason.PAUSED, withheld, do)
+        elif answer.at_ns < order.expires_at_ns:
             order.unsent = False
             place(order, do)
         else:
@@ -139,11 +154,14 @@ def take_absence(
             orders.settle()
 
 
-def retry(orders: Orders, now_ns: int, do: Do) -> None:
+def retry(orders: Orders, risk: Risk, now_ns: int, do: Do) -> None:
     """Send again what may be sent again, and look up what nothing was heard of."""
     for order in tuple(orders):
         if order.retry_due_ns is not None:
-            if now_ns >= order.expires_at_ns:
+            withheld = None if order.reduce_only else risk.withholds(order.created_ns)
+            if withheld is not None:
+                reject(orders, order, RefusalReason.PAUSED, withheld, do)
+            elif now_ns >= order.expires_at_ns:
                 reject(orders, order, RefusalReason.RATE_LIMITED, "no room in time", do)
             elif now_ns >= order.retry_due_ns:
                 order.retry_due_ns = None

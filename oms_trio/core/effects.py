@@ -23,6 +23,14 @@ class PlaceOrder:
 
 
 @attrs.frozen
+class RecallOrders:
+    """Orders that wait to be sent are not to be sent any more, but answered as refused (paused).
+
+    Those that reduce the position only are meant to go out.
+    """
+
+
+@attrs.frozen
 class CancelOrders:
     """Ask for the end of these orders; batched where the exchange allows it."""
 
@@ -109,10 +117,11 @@ class Readiness:
 
 @attrs.frozen
 class Alert:
-    """Something that a person must look at; ``event`` is the name that the log gets."""
+    """Something that a person must look at, now when ``urgent``; ``event`` is the log's name."""
 
     event: str
     detail: str
+    urgent: bool = True
 
 
 @attrs.frozen
@@ -124,6 +133,7 @@ Publication = PublishExecution | PublishClosure | PublishRefusal
 
 Effect = (
     PlaceOrder
+    | RecallOrders
     | CancelOrders
     | PublishExecution
     | PublishClosure

@@ -2,6 +2,7 @@
 
     control          trips on                                     then
     pause            the operator                                 no new orders     (paused)
+    cancel-all       the operator                                 cancel all        (paused)
     kill             the operator                                 pause, cancel all (paused)
     flatten          the operator                                 kill, close position (paused)
     max order size   an order above it                            refused: margin_cap
@@ -12,13 +13,18 @@
     reject breaker   refusals by the exchange in a row            pause             (paused)
 
 A pause holds until the operator resumes: over a restart, and over midnight. It stops new orders
-only; what is open is followed to its end. The daily loss is what the cash balance lost: fees and
-funding count, at 100x they are most of it, and so does a withdrawal.
+only, those included that wait to be sent (again); what is open is followed to its end. The daily
+loss is what the cash balance lost: fees and funding count, at 100x they are most of it, and so does
+a withdrawal. What a trade has lost and not realised is the drawdown's to judge.
+
+Resuming forgives what tripped: the day's loss counts anew from the balance of that moment, and the
+drawdown trips again only when it has been below its limit in between.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
+from enum import Enum
 
 import attrs
 
@@ -32,16 +38,44 @@ MARK_AGE_NS = 120 * SECOND_NS
 """An older mark price judges no order: it is asked for with every check, once a minute."""
 
 
+class Control(Enum):
+    """What can refuse an order or pause trading by itself, and the operator."""
+
+    OPERATOR = "operator"
+    ORDER_SIZE = "max_order_size"
+    ORDER_RATE = "max_order_rate"
+    PRICE_COLLAR = "price_collar"
+    DAILY_LOSS = "max_daily_loss"
+    DRAWDOWN = "max_drawdown"
+    REJECTS = "max_rejects"
+
+
+@attrs.frozen
+class Trip:
+    """A control has seen enough: trading is to be paused, and why."""
+
+    control: Control
+    why: str
+
+
 @attrs.define
 class Risk:
-    """What the controls remember. ``paused`` says why no order is placed, None when it may be."""
+    """What the controls remember. ``paused`` says why no order is placed, None when it may be.
+
+    ``acted`` counts how often each control refused an order or paused trading.
+    """
 
     paused: str | None = None
+    paused_by: Control | None = None
+    acted: dict[Control, int] = attrs.Factory(dict)
     day: int = 0
     day_began_with: Decimal | None = None
     cancel_before_ns: int = 0
     """Orders created up to here are to be cancelled, whatever their age."""
     flattening: bool = False
+    flatten_due_ns: int = 0
+    drawdown_reached: bool = False
+    drawdown_forgiven: bool = False
     rejects: int = 0
     sent_ns: list[int] = attrs.Factory(list)
     mark_px: Decimal | None = None
@@ -53,23 +87,39 @@ class Risk:
             return Unsized(RefusalReason.PAUSED, self.paused)
         most = limits.max_order_contracts
         if most is not None and sized.sz > most:
+            self.note(Control.ORDER_SIZE)
             return Unsized(
                 RefusalReason.MARGIN_CAP, f"{sized.sz} contracts are above the limit {most}"
             )
         if (away := self._outside_collar(limits, sized, now_ns)) is not None:
+            self.note(Control.PRICE_COLLAR)
             return Unsized(RefusalReason.STALE, away)
         if limits.max_orders_per_second is not None:
             self.sent_ns = [sent for sent in self.sent_ns if sent > now_ns - SECOND_NS]
             if len(self.sent_ns) >= limits.max_orders_per_second:
+                self.note(Control.ORDER_RATE)
                 detail = f"above {limits.max_orders_per_second} orders in a second"
                 return Unsized(RefusalReason.RATE_LIMITED, detail)
             self.sent_ns.append(now_ns)
         return None
 
+    def withholds(self, created_ns: int) -> str | None:
+        """Say why an order of this time that was never sent must not be sent now."""
+        if self.paused is not None:
+            return self.paused
+        return "cancelled by the operator" if created_ns <= self.cancel_before_ns else None
+
+    def note(self, control: Control) -> None:
+        """Count that a control acted."""
+        self.acted[control] = self.acted.get(control, 0) + 1
+
     def _outside_collar(self, limits: Limits, sized: Sized, now_ns: int) -> str | None:
         collar, mark = limits.price_collar, self.mark_px
-        if collar is None or mark is None or now_ns > self.mark_ns + MARK_AGE_NS:
+        if collar is None:
             return None
+        if mark is None or now_ns > self.mark_ns + MARK_AGE_NS:
+            # A collar that judges nothing would be a control that is off without anybody knowing.
+            return f"no mark price of the last {MARK_AGE_NS // SECOND_NS} s to hold {sized.ref_px} to"
         if abs(sized.ref_px - mark) <= collar * mark:
             return None
         return f"price {sized.ref_px} is more than {collar} away from the mark price {mark}"
@@ -79,7 +129,7 @@ class Risk:
         if mark_px is not None and mark_px > 0:
             self.mark_px, self.mark_ns = mark_px, now_ns
 
-    def note_balance(self, limits: Limits, balance: Decimal, now_ns: int) -> str | None:
+    def note_balance(self, limits: Limits, balance: Decimal, now_ns: int) -> Trip | None:
         """Hold the cash balance against the day's first; returns why to pause."""
         today = now_ns // DAY_NS
         if today != self.day or self.day_began_with is None:
@@ -87,20 +137,24 @@ class Risk:
         lost = self.day_began_with - balance
         most = limits.max_daily_loss
         if most is not None and lost >= most:
-            return f"today's loss of {lost} USDT has reached the limit {most}"
+            why = f"today's loss of {lost} USDT has reached the limit {most}"
+            return Trip(Control.DAILY_LOSS, why)
         return None
 
-    def note_drawdown(self, limits: Limits, upl_ratio: float | None) -> str | None:
+    def note_drawdown(self, limits: Limits, upl_ratio: float | None) -> Trip | None:
         """Judge the open trade's latest ``uplRatio``; returns why to pause."""
         most = limits.max_drawdown
-        if most is not None and upl_ratio is not None and -upl_ratio >= most:
-            return f"drawdown {-upl_ratio} has reached the limit {most}"
-        return None
+        self.drawdown_reached = most is not None and upl_ratio is not None and -upl_ratio >= most
+        self.drawdown_forgiven = self.drawdown_forgiven and self.drawdown_reached
+        if upl_ratio is None or not self.drawdown_reached or self.drawdown_forgiven:
+            return None
+        return Trip(Control.DRAWDOWN, f"drawdown {-upl_ratio} has reached the limit {most}")
 
-    def note_answer(self, limits: Limits, *, refused: bool) -> str | None:
+    def note_answer(self, limits: Limits, *, refused: bool) -> Trip | None:
         """Count refusals by the exchange in a row; returns why to pause."""
         self.rejects = self.rejects + 1 if refused else 0
         most = limits.max_rejects
         if most is not None and self.rejects >= most:
-            return f"{self.rejects} orders in a row were refused by the exchange"
+            why = f"{self.rejects} orders in a row were refused by the exchange"
+            return Trip(Control.REJECTS, why)
         return None

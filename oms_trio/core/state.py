@@ -79,7 +79,8 @@ class TradeState:
     started_ns: int = 0
     risk: Risk = attrs.Factory(Risk)
     draining: bool = False
-    told_ready: bool = False
+    told_why: str = "starting"
+    """Why no action is taken, as last told; empty while actions are taken."""
     foreign_reports: int = 0
     """Order reports without our tag: placed by hand, liquidation, ADL. Counted in no trade."""
 
@@ -88,9 +89,10 @@ class TradeState:
         effects: list[Effect] = []
         with localcontext(ARITHMETIC):
             self._dispatch(event, effects.append)
-            if self.sync.true is not self.told_ready:
-                self.told_ready = self.sync.true
-                effects.append(Readiness(self.told_ready, "" if self.told_ready else self.sync.why))
+            why = "" if self.sync.true else self.sync.why
+            if why != self.told_why:
+                self.told_why = why
+                effects.append(Readiness(not why, why))
             if self.draining and not any(order.asked for order in self.orders):
                 effects.append(Drained())
         return tuple(effects)
@@ -139,13 +141,14 @@ class TradeState:
             case Started():
                 self.started_ns = event.at_ns
                 self.rules = event.rules
-                self.draining = self.told_ready = False
+                self.draining, self.told_why = False, "starting"
                 self.sync.link_down("just started")
                 for order in self.orders:
                     order.in_doubt = order.in_doubt or order.asked
                     order.asked = False
             case Command():
                 operator.obey(self.risk, event, do)
+                self._enforce(event.at_ns, do)
             case Drain():
                 self.draining = True
             case _:
@@ -305,6 +308,7 @@ class TradeState:
                 order,
                 answer,
                 safe_from_ns=self.started_ns + self.rules.max_action_age_ns,
+                risk=self.risk,
                 do=do,
             )
 
@@ -359,12 +363,16 @@ class TradeState:
             self._take_lookup(LookupAnswer(snapshot.at_ns, snapshot.asked_at_ns, name, None), do)
         self._book(snapshot.at_ns, do)
 
+    def _enforce(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+        """Send, look up, cancel and close what is due; all of it needs a session in sync."""
+        if self.sync.linked and self.sync.merged:
+            answers.retry(self.orders, self.risk, now_ns, do)
+            self._cancel_excess(now_ns, do)
+            operator.flatten(self.risk, self.orders, self.book, self.rules, now_ns, do)
+
     def _tick(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         if self.orders.waiting:
             self._book(now_ns, do)
-        if self.sync.linked and self.sync.merged:
-            answers.retry(self.orders, now_ns, do)
-            self._cancel_excess(now_ns, do)
-            operator.flatten(self.risk, self.orders, self.book, self.rules, now_ns, do)
+        self._enforce(now_ns, do)
         if self.sync.check_due(now_ns):
             self._request_snapshot(now_ns, do)

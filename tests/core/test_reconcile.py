@@ -38,7 +38,7 @@ def test_ready_only_after_the_first_reconciliation() -> None:
     desk.feed(Started(desk.now, RULES))
     desk.feed(LinkUp(desk.now))
     assert not desk.state.ready
-    assert not desk.all(Readiness)
+    assert not desk.last(Readiness).ready
     desk.snapshot()
     assert desk.last(Readiness).ready
 
@@ -130,6 +130,7 @@ def test_unexplained_position_stops_new_orders_and_names_both_numbers(desk: Desk
         desk.tick(1)
         if len(desk.all(RequestSnapshot)) > asked:
             desk.snapshot(position=held(desk, "7"))
+    assert desk.last(Readiness).why == "the exchange's position is 7, our fills explain 2"
     (alert,) = desk.all(Alert)
     assert alert.event == "position_unexplained"
     assert "7" in alert.detail
