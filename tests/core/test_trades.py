@@ -15,8 +15,8 @@ from oms_trio.core.effects import PublishClosure, RequestFills
 from oms_trio.core.inputs import FillsAnswer, OrderUpdate
 from oms_trio.core.model import OrderReport, OrderState, RewardUnit, Side
 from oms_trio.core.state import TradeState
-from tests.core.desk import RULES, Desk, VenueOrder, messages
 from oms_trio.simulation.oracle import Oracle, TrueFill, expected
+from tests.core.desk import RULES, Desk, VenueOrder, messages
 
 
 @pytest.fixture
