@@ -9,7 +9,7 @@ import attrs
 import h11
 import structlog
 import trio
-from trio_websocket import wrap_server_stream
+from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from oms_trio.sim import rest
 from oms_trio.sim.exchange import Exchange
@@ -76,7 +76,12 @@ async def handle_stream(exchange: Exchange, stream: trio.abc.Stream) -> None:
         connection = _Http(exchange, stream)
         with exchange.faults.watching(connection), connection.scope:
             await connection.run()
-    except* (trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError) as lost:
+    except* (
+        trio.BrokenResourceError,
+        trio.ClosedResourceError,
+        h11.ProtocolError,
+        ConnectionClosed,  # the client left between its request to upgrade and our answer
+    ) as lost:
         log.debug("sim_connection_lost", why=repr(lost.exceptions[0]))
     finally:
         await trio.aclose_forcefully(stream)

@@ -116,6 +116,22 @@ async def test_garbage_ends_its_own_connection_only(sent: bytes) -> None:
                 pass
 
 
+async def test_client_that_leaves_during_the_handshake_ends_its_own_connection_only() -> None:
+    ours, theirs = memory_stream_pair()
+
+    async def broken() -> None:
+        await trio.lowlevel.checkpoint()
+        raise trio.BrokenResourceError
+
+    theirs.send_stream.send_all_hook = broken
+    await ours.send_all(
+        b"GET /ws/v5/private HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    with trio.fail_after(5):
+        await handle_stream(net_exchange(), theirs)
+
+
 async def test_every_byte_of_a_request_may_come_alone() -> None:
     ours, theirs = memory_stream_pair()
     async with trio.open_nursery() as nursery:
