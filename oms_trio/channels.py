@@ -19,10 +19,25 @@ from oms_trio.records import Arrival
 
 @attrs.frozen
 class Order:
-    """An order to send, by the instrument's code of the day."""
+    """An order to send, by the instrument's code of the day.
+
+    ``recalls`` is how often orders had been recalled when this one was decided.
+    """
 
     effect: PlaceOrder
     inst_id_code: int
+    recalls: int = 0
+
+
+@attrs.define
+class Recall:
+    """How often the trading state has called back the orders that wait to be sent."""
+
+    count: int = 0
+
+    def covers(self, order: Order) -> bool:
+        """Whether this order must not be sent any more."""
+        return order.recalls != self.count and not order.effect.reduce_only
 
 
 @attrs.frozen

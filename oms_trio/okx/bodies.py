@@ -74,6 +74,11 @@ class _ConfigRow(msgspec.Struct, frozen=True, rename="camel"):
     perm: str = ""
 
 
+class _MarkPriceRow(msgspec.Struct, frozen=True, rename="camel"):
+    inst_id: str
+    mark_px: str
+
+
 class _LeverageRow(msgspec.Struct, frozen=True, rename="camel"):
     lever: str
     inst_id: str = ""
@@ -85,6 +90,7 @@ _body: Final = msgspec.json.Decoder(_Body).decode
 _times: Final = msgspec.json.Decoder(list[_TimeRow])
 _instruments: Final = msgspec.json.Decoder(list[_InstrumentRow])
 _configs: Final = msgspec.json.Decoder(list[_ConfigRow])
+_mark_prices: Final = msgspec.json.Decoder(list[_MarkPriceRow])
 _leverages: Final = msgspec.json.Decoder(list[_LeverageRow])
 _accounts: Final = msgspec.json.Decoder(list[AccountRow])
 _positions: Final = msgspec.json.Decoder(list[PositionRow])
@@ -163,6 +169,14 @@ def account_config(body: str) -> AccountConfig:
 def leverage(body: str) -> Decimal:
     """``GET /account/leverage-info`` or the answer to ``set-leverage``."""
     return _positive(_one(_leverages, body).lever, f"{_DATA}[0]", "lever")
+
+
+def mark_price(body: str, inst_id: str) -> Decimal:
+    """``GET /public/mark-price?instId=``."""
+    for index, row in enumerate(_rows(_mark_prices, body)):
+        if row.inst_id == inst_id:
+            return _positive(row.mark_px, f"{_DATA}[{index}]", "markPx")
+    raise ProtocolError(_DATA, f"no mark price of {inst_id}")
 
 
 def balance(body: str) -> Balance | None:

@@ -29,6 +29,8 @@ class SnapshotBodies(msgspec.Struct, frozen=True):
     """``GET /trade/order`` by clOrdId, for the orders that were not pending."""
     position: str
     fills: tuple[str, ...]
+    mark_price: str = ""
+    """Empty in records of releases that did not ask for it."""
 
 
 class FillsBodies(msgspec.Struct, frozen=True):
@@ -79,6 +81,7 @@ def decode_snapshot(record: SnapshotBodies, *, at_ns: int, inst_id: str, tag: st
         orders=tuple(orders.values()),
         missing=tuple(cl_ord_id for cl_ord_id, report in looked_up.items() if report is None),
         fills=_in_order([row for row in _records(record.fills, inst_id) if row.tag == tag]),
+        mark_px=bodies.mark_price(record.mark_price, inst_id) if record.mark_price else None,
     )
 
 

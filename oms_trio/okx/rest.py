@@ -28,11 +28,13 @@ from oms_trio.okx.bodies import AccountConfig
 from oms_trio.okx.codes import QueryOutcome, outcome_of_query
 from oms_trio.okx.endpoints import (
     BALANCE,
+    CANCEL_ALL_AFTER,
     CONFIG,
     FILLS,
     FILLS_HISTORY,
     INSTRUMENTS,
     LEVERAGE,
+    MARK_PRICE,
     ORDER,
     ORDERS_ARCHIVE,
     ORDERS_HISTORY,
@@ -159,6 +161,13 @@ class Rest:
         body = await self._order_body(cl_ord_id)
         return _decoded(lambda text: bodies.order(text, self._inst_id), body)
 
+    async def cancel_all_after(self, timeout_s: int, tag: str) -> None:
+        """Have the exchange cancel our orders unless it is told again within ``timeout_s``.
+
+        10 to 120 seconds; 0 disarms. Orders with another tag are left alone.
+        """
+        await self.call(CANCEL_ALL_AFTER, body={"timeOut": str(timeout_s), "tag": tag})
+
     async def orders_pending(self) -> tuple[OrderReport, ...]:
         """Read all pending orders of the instrument, ours or not."""
         pages = await self._pending_pages()
@@ -187,6 +196,7 @@ class Rest:
         """
         asked_at_ns = self._clock()
         instrument = await self._instrument_body()
+        mark_price = await self.call(MARK_PRICE, self._query())
         balance = await self._balance_body()
         pending = await self._pending_pages()
         found = {
@@ -212,6 +222,7 @@ class Rest:
             looked_up=looked_up,
             position=position,
             fills=fills,
+            mark_price=mark_price,
         )
         # What is recorded must be readable for ever, so it is read once before.
         _decoded(

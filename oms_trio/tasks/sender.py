@@ -13,9 +13,8 @@ import attrs
 import trio
 
 from oms_trio import records
-from oms_trio.channels import Cancel, Inbox, Order
+from oms_trio.channels import Cancel, Inbox, Order, Recall
 from oms_trio.clock import Clock
-from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
 from oms_trio.okx.errors import SessionLostError
@@ -42,6 +41,7 @@ class Desk:
     clock: Clock
     offset_ns: Callable[[], int]
     tag: str
+    recall: Recall = attrs.Factory(Recall)
 
     async def answer(
         self,
@@ -66,10 +66,11 @@ async def send_orders(orders: trio.MemoryReceiveChannel[Order], desk: Desk) -> N
     limit = Limiter(60, 2.0)
     with orders:
         async for order in orders:
-            await _send_order(order.effect, order.inst_id_code, desk, limit)
+            await _send_order(order, desk, limit)
 
 
-async def _send_order(effect: PlaceOrder, code: int, desk: Desk, limit: Limiter) -> None:
+async def _send_order(order: Order, desk: Desk, limit: Limiter) -> None:
+    effect = order.effect
     names = (effect.cl_ord_id,)
     left_s = (effect.expires_at_ns - desk.clock()) / NS
     if left_s <= limit.ready_in():
@@ -77,7 +78,12 @@ async def _send_order(effect: PlaceOrder, code: int, desk: Desk, limit: Limiter)
         detail = "the exchange's rate limit leaves no room before the action expires"
         await desk.answer(names, Verdict.REFUSED, detail, reason=reason)
         return
-    await limit.acquire()
+    if not desk.recall.covers(order):
+        await limit.acquire()
+    if desk.recall.covers(order):
+        reason = RefusalReason.PAUSED
+        await desk.answer(names, Verdict.REFUSED, "called back before it was sent", reason=reason)
+        return
     link = desk.line.link
     if link is None:
         reason = RefusalReason.NOT_READY
@@ -86,7 +92,7 @@ async def _send_order(effect: PlaceOrder, code: int, desk: Desk, limit: Limiter)
     request_id = desk.line.expect(link, names, cancel=False)
     text = encode_order(
         effect,
-        inst_id_code=code,
+        inst_id_code=order.inst_id_code,
         tag=desk.tag,
         exp_time_ms=(effect.expires_at_ns + desk.offset_ns()) // NS_PER_MS,
         request_id=request_id,

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from oms_trio.amqp.codec import encode_publication
-from oms_trio.channels import Cancel, Commit, Order, Question
+from oms_trio.channels import Cancel, Commit, Order, Question, Recall
 from oms_trio.clock import Clock
 from oms_trio.core.effects import (
     Alert,
@@ -30,6 +30,7 @@ from oms_trio.core.effects import (
     PublishExecution,
     PublishRefusal,
     Readiness,
+    RecallOrders,
     RequestFills,
     RequestSnapshot,
     SettleDelivery,
@@ -67,6 +68,7 @@ class Outlets:
     commits: trio.MemorySendChannel[Commit]
     gate: Gate
     observe: Observer
+    recall: Recall = attrs.Factory(Recall)
 
 
 @attrs.define
@@ -121,11 +123,14 @@ class Writer:
         )
         return Entry(self.seq, record, outbox)
 
-    def _carry_out(self, effect: Effect) -> None:
+    def _carry_out(self, effect: Effect) -> None:  # noqa: C901 - the table of effects
         outlets = self.outlets
         match effect:
             case PlaceOrder():
-                outlets.orders.send_nowait(Order(effect, self._inst_id_code))
+                order = Order(effect, self._inst_id_code, outlets.recall.count)
+                outlets.orders.send_nowait(order)
+            case RecallOrders():
+                outlets.recall.count += 1
             case CancelOrders():
                 outlets.cancels.send_nowait(Cancel(effect, self._inst_id_code))
             case RequestSnapshot() | RequestFills() | LookUpOrder():
@@ -138,8 +143,8 @@ class Writer:
                 outlets.gate.open("state")
             case Readiness(why=why):
                 outlets.gate.close("state", why)
-            case Alert(event=event, detail=detail):
-                log.error(event, detail=detail)
+            case Alert(event=event, detail=detail, urgent=urgent):
+                (log.error if urgent else log.warning)(event, detail=detail)
             case Drained():
                 self.drained = True
             case _:

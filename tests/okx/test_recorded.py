@@ -184,6 +184,14 @@ def test_a_snapshot_is_read_from_its_record() -> None:
     assert read.missing == ()
 
 
+def test_a_mark_price_is_optional_as_older_records_have_none() -> None:
+    assert snapshot().mark_px is None
+    body = rest_body({"instId": "ETH", "markPx": "2"}, {"instId": INST_ID, "markPx": "84003.2"})
+    assert snapshot(mark_price=body).mark_px == Decimal("84003.2")
+    with pytest.raises(ProtocolError):
+        snapshot(mark_price=rest_body())
+
+
 def test_a_record_survives_the_journal() -> None:
     whole = record(looked_up={"gone": NO_SUCH_ORDER})
     stored = msgspec.json.encode(whole)

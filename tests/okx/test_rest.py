@@ -247,9 +247,13 @@ async def test_pages_that_do_not_end_are_no_answer() -> None:
         await rest(Exchange(fills=same)).fills_bodies(OrdId("1"))
 
 
+MARK_PRICE_BODY = rest_body({"instId": INST_ID, "markPx": "84003.2", "ts": "1790000004211"})
+
+
 def whole_exchange(**changes: str | Answer) -> Exchange:
     answers: dict[str, str | Answer] = {
         "instruments": INSTRUMENT,
+        "mark_price": MARK_PRICE_BODY,
         "balance": BALANCE_BODY,
         "positions": rest_body(),
         "orders_pending": rest_body(order_row()),
@@ -272,6 +276,7 @@ async def test_a_snapshot_asks_for_fills_last_and_looks_up_what_is_not_pending()
     record = await rest(exchange).snapshot_bodies(wanted(look_up=look_up))
     assert exchange.paths() == [
         "instruments",
+        "mark-price",
         "balance",
         "orders-pending",
         "orders-history",
@@ -281,14 +286,15 @@ async def test_a_snapshot_asks_for_fills_last_and_looks_up_what_is_not_pending()
     ]
     begin = str(START_NS // 1_000_000 - 60_000)
     assert exchange.asked[-1].url.params["begin"] == begin
-    assert exchange.asked[3].url.params["begin"] == begin
-    assert "end" in exchange.asked[3].url.params
+    assert exchange.asked[4].url.params["begin"] == begin
+    assert "end" in exchange.asked[4].url.params
     snapshot = decode_snapshot(record, at_ns=START_NS, inst_id=INST_ID, tag="rl")
     assert (snapshot.request, snapshot.asked_at_ns) == (3, START_NS)
     assert snapshot.missing == (ClOrdId("lost"),)
     assert [report.cl_ord_id for report in snapshot.orders] == ["oms7f3a01"]
     assert len(snapshot.fills) == 1
     assert snapshot.position is None
+    assert snapshot.mark_px == Decimal("84003.2")
 
 
 @pytest.mark.parametrize(
@@ -309,13 +315,28 @@ async def test_an_old_watermark_is_asked_of_the_archives(
 
 
 @pytest.mark.parametrize(
-    "path", ["instruments", "balance", "positions", "orders_pending", "orders_history", "fills"]
+    "path",
+    [
+        "instruments",
+        "mark_price",
+        "balance",
+        "positions",
+        "orders_pending",
+        "orders_history",
+        "fills",
+    ],
 )
 async def test_a_snapshot_is_whole_or_none(path: str) -> None:
     """nautilus_trader#4617: no answer is a third value, neither flat nor unchanged."""
     for text in ('{"code":"50001","msg":"down","data":[]}', '{"code":"0","data":[7]}'):
         with pytest.raises(RestUnavailableError):
             await rest(whole_exchange(**{path: text})).snapshot_bodies(wanted())
+
+
+async def test_the_dead_mans_switch_is_armed_for_our_tag_alone() -> None:
+    exchange = Exchange(cancel_all_after=rest_body({"triggerTime": "1790000030", "tag": "rl"}))
+    await rest(exchange).cancel_all_after(30, "rl")
+    assert exchange.asked[0].content == b'{"timeOut":"30","tag":"rl"}'
 
 
 async def test_each_endpoint_keeps_its_own_limit(autojump_clock: MockClock) -> None:
