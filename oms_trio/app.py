@@ -31,6 +31,7 @@ from oms_trio.gate import Gate
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.errors import StateError
 from oms_trio.journal.journal import Journal
+from oms_trio.okx.limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.line import Line
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.websocket import Link
@@ -82,6 +83,7 @@ class Parts:
     clock: Clock = system_clock
     mono_clock: Clock = time.monotonic_ns
     observe: Observer = unobserved
+    limits: OrderLimits = OKX_LIMITS
 
 
 @attrs.frozen
@@ -138,7 +140,9 @@ async def run_service(
     durable, durable_out = trio.open_memory_channel[Batch](BATCHES)
     outlets = Outlets(orders, cancels, questions, commits, gate, parts.observe)
     writer = Writer(recovered.state, recovered.seq, parts.clock, parts.mono_clock, outlets)
-    desk = Desk(line, inbox, parts.clock, lambda: parts.rest.offset_ns, scope.tag)
+    desk = Desk(
+        line, inbox, parts.clock, lambda: parts.rest.offset_ns, scope.tag, limits=parts.limits
+    )
     exchange = Exchange(parts.connect, parts.rest.measure_offset, parts.max_retries, parts.random)
     written = trio.Event()
 

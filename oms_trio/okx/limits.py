@@ -7,8 +7,27 @@ The exchange counts requests in a sliding window. A window therefore remembers w
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
+import attrs
 import trio
+
+
+@attrs.frozen
+class OrderLimits:
+    """Requests that one instrument takes in any ``period_s``; the defaults are the exchange's.
+
+    Elements of a batch are counted apart from single requests. Others than the defaults are for
+    exchanges that are none, such as the one of the benches.
+    """
+
+    orders: int = 60
+    cancels: int = 60
+    cancels_in_batches: int = 300
+    period_s: float = 2.0
+
+
+OKX_LIMITS: Final = OrderLimits()
 
 
 class Window:

@@ -18,7 +18,7 @@ from oms_trio.clock import Clock
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
 from oms_trio.okx.errors import SessionLostError
-from oms_trio.okx.limits import Limiter
+from oms_trio.okx.limits import OKX_LIMITS, Limiter, OrderLimits
 from oms_trio.okx.line import Line
 from oms_trio.okx.requests import (
     BATCH_CANCEL_MAX,
@@ -42,6 +42,7 @@ class Desk:
     offset_ns: Callable[[], int]
     tag: str
     recall: Recall = attrs.Factory(Recall)
+    limits: OrderLimits = OKX_LIMITS
 
     async def answer(
         self,
@@ -63,7 +64,7 @@ async def send_orders(orders: trio.MemoryReceiveChannel[Order], desk: Desk) -> N
     Ends when the channel is closed and empty. A link that breaks is the session's to report:
     an order that was on its way then is unknown, not refused.
     """
-    limit = Limiter(60, 2.0)
+    limit = Limiter(desk.limits.orders, desk.limits.period_s)
     with orders:
         async for order in orders:
             await _send_order(order, desk, limit)
@@ -106,8 +107,8 @@ async def send_cancels(cancels: trio.MemoryReceiveChannel[Cancel], desk: Desk) -
 
     Ends when the channel is closed and empty.
     """
-    single = Limiter(60, 2.0)
-    batch = Limiter(300, 2.0)
+    single = Limiter(desk.limits.cancels, desk.limits.period_s)
+    batch = Limiter(desk.limits.cancels_in_batches, desk.limits.period_s)
     with cancels:
         async for cancel in cancels:
             wanted = cancel.effect.orders
