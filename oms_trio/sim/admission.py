@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from enum import Enum
+from typing import TypeVar
 
 import attrs
 
 from oms_trio.core.model import Instrument, Side
-from oms_trio.sim.values import OrdType
+from oms_trio.sim.values import OrdType, StpMode
 
 NAME = re.compile(r"[0-9A-Za-z]{1,32}\Z")
 """What ``clOrdId``, ``reqId`` and a request's ``id`` look like."""
@@ -24,8 +26,10 @@ TAG = re.compile(r"[0-9A-Za-z]{0,16}\Z")
 
 MAX_LMT_SZ = Decimal(100_000_000)
 MAX_MKT_SZ = Decimal(35_000)
+MAX_LMT_AMT = Decimal(20_000_000)
 
 Args = Mapping[str, object]
+Word = TypeVar("Word", bound=Enum)
 
 
 class Refused(Exception):  # noqa: N818 - a refusal is no error of the simulator
@@ -51,6 +55,7 @@ class OrderRequest:
     reduce_only: bool
     clamp_px: bool
     """``pxAmendType`` 1: a price outside the band is moved to its edge."""
+    stp_mode: StpMode = StpMode.CANCEL_MAKER
 
 
 @attrs.frozen
@@ -60,6 +65,9 @@ class AmendRequest:
     new_sz: Decimal | None
     new_px: Decimal | None
     req_id: str
+    clamp_px: bool
+    cancel_on_fail: bool
+    """``cxlOnFail``: an amendment that fails cancels the order."""
 
 
 def check_inst_id_code(args: Args, instrument: Instrument) -> None:
@@ -92,14 +100,8 @@ def read_order(args: Args, instrument: Instrument) -> OrderRequest:
         raise _wrong("tag")
     if args.get("tdMode") != "cross":
         raise _wrong("tdMode")
-    try:
-        side = Side(args.get("side"))
-    except ValueError:
-        raise _wrong("side") from None
-    try:
-        ord_type = OrdType(_optional_text(args, "ordType"))
-    except ValueError:
-        raise _wrong("ordType") from None
+    side = _one_of(Side, args, "side")
+    ord_type = _one_of(OrdType, args, "ordType")
     if args.get("posSide", "net") not in ("net", ""):
         raise _wrong("posSide")
     sz = _decimal(args, "sz")
@@ -111,10 +113,10 @@ def read_order(args: Args, instrument: Instrument) -> OrderRequest:
         raise Refused("51204", "The price for this order type can not be empty.")
     if px is not None:
         check_tick(px, instrument)
-    if sz > (MAX_LMT_SZ if ord_type.takes_px else MAX_MKT_SZ):
-        raise Refused(
-            "51101" if ord_type.takes_px else "51202", "The order is above the maximum size."
-        )
+    check_largest(sz, px, instrument)
+    stp_mode = _one_of(StpMode, args, "stpMode", default=StpMode.CANCEL_MAKER)
+    if stp_mode is StpMode.CANCEL_BOTH and ord_type is OrdType.FOK:
+        raise Refused("54036", "FOK orders can not use cancel_both.")
     return OrderRequest(
         side=side,
         ord_type=ord_type,
@@ -124,6 +126,7 @@ def read_order(args: Args, instrument: Instrument) -> OrderRequest:
         tag=tag,
         reduce_only=args.get("reduceOnly") in (True, "true"),
         clamp_px=args.get("pxAmendType") == "1",
+        stp_mode=stp_mode,
     )
 
 
@@ -140,7 +143,13 @@ def read_amendment(args: Args, instrument: Instrument) -> AmendRequest:
         check_size(new_sz, instrument)
     if new_px is not None:
         check_tick(new_px, instrument)
-    return AmendRequest(new_sz, new_px, _named(args, "reqId"))
+    return AmendRequest(
+        new_sz,
+        new_px,
+        _named(args, "reqId"),
+        clamp_px=args.get("pxAmendType") == "1",
+        cancel_on_fail=args.get("cxlOnFail") in (True, "true"),
+    )
 
 
 def read_target(args: Args) -> tuple[str, str]:
@@ -163,6 +172,14 @@ def check_size(sz: Decimal, instrument: Instrument) -> None:
         raise Refused("51121", "The size must be a multiple of the lot size.")
 
 
+def check_largest(sz: Decimal, px: Decimal | None, instrument: Instrument) -> None:
+    """Check an order against the largest size and value of its kind."""
+    if sz > (MAX_MKT_SZ if px is None else MAX_LMT_SZ):
+        raise Refused("51202" if px is None else "51101", "The order is above the maximum size.")
+    if px is not None and sz * instrument.multiplier * px > MAX_LMT_AMT:
+        raise Refused("51185", "The order is above the maximum value.")
+
+
 def check_tick(px: Decimal, instrument: Instrument) -> None:
     """Check a price against the instrument's tick grid."""
     if px <= 0:
@@ -178,6 +195,16 @@ def read_whole(value: object) -> int | None:
 
 def _wrong(name: str) -> Refused:
     return Refused("51000", f"Parameter {name} error")
+
+
+def _one_of(words: type[Word], args: Args, name: str, default: Word | None = None) -> Word:
+    value = args.get(name)
+    if default is not None and value in (None, ""):
+        return default
+    try:
+        return words(value)
+    except ValueError:
+        raise _wrong(name) from None
 
 
 def _optional_text(args: Args, name: str) -> str:

@@ -9,7 +9,9 @@ from oms_trio.sim.values import Fill, Order, State
 UNFILLED_KEPT_MS = 2 * 3_600_000
 """A cancelled order without a fill is gone from REST after this."""
 
-ENDED_KEPT_MS = 7 * 86_400_000
+ENDED_KEPT_MS = 90 * 86_400_000
+"""Filled orders stay in the archive for three months, in the history for seven days."""
+
 FILLS_KEPT_MS = 90 * 86_400_000
 
 SWEEP_MS = 60_000
@@ -67,10 +69,33 @@ class Book:
         """Whether an open order has this client id."""
         return self._latest.get(cl_ord_id, "") in self._open
 
-    def forget(self, now_ms: int) -> None:
-        """Drop what REST no longer tells of; does nothing within a minute of the last sweep."""
+    def namesake(self, cl_ord_id: str) -> str:
+        """Return the order id that a client id leads to, "" for none."""
+        return self._latest.get(cl_ord_id, "")
+
+    def copy(self) -> Book:
+        """Return a book that can change without this one."""
+        book = Book()
+        book._open, book._ended = dict(self._open), dict(self._ended)
+        book._latest, book._fills = dict(self._latest), list(self._fills)
+        return book
+
+    def undo(self, after: Order, before: Order | None, namesake: str, *, by_fill: bool) -> None:
+        """Take back the latest ``store``: the order was ``before``, its name led to another."""
+        self._open.pop(after.ord_id, None)
+        self._ended.pop(after.ord_id, None)
+        if before is not None:
+            self._open[before.ord_id] = before
+            self._open = {name: self._open[name] for name in sorted(self._open, key=_age)}
+        if after.cl_ord_id:
+            self._latest[after.cl_ord_id] = namesake
+        if by_fill:
+            self._fills.pop()
+
+    def forget(self, now_ms: int) -> bool:
+        """Drop what REST no longer tells of, once a minute; return whether it was done."""
         if now_ms - self._swept_ms < SWEEP_MS:
-            return
+            return False
         self._swept_ms = now_ms
         for order in self.ended:
             unfilled = order.state is State.CANCELED and not order.acc_fill_sz
@@ -80,6 +105,7 @@ class Book:
                 if self._latest.get(order.cl_ord_id) == order.ord_id:
                     del self._latest[order.cl_ord_id]
         self._fills = [fill for fill in self._fills if now_ms - fill.ts_ms <= FILLS_KEPT_MS]
+        return True
 
 
 def _age(ord_id: str) -> int:

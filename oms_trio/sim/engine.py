@@ -11,42 +11,41 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from random import Random
 
 import attrs
 
 from oms_trio.clock import Clock
 from oms_trio.core.model import Instrument, Side
+from oms_trio.sim.bills import FUNDING, FUNDING_PAID, FUNDING_RECEIVED, Bill, Bills, trade_bill
 from oms_trio.sim.book import Book
-from oms_trio.sim.events import AccountChanged, Event, OrderChanged, PositionChanged
+from oms_trio.sim.events import AccountChanged, Event, OrderChanged, PositionChanged, Settled
+from oms_trio.sim.history import Change, History
 from oms_trio.sim.ledger import AccountView, Ledger, PositionView
-from oms_trio.sim.market import Market, crosses
+from oms_trio.sim.lives import Lives
+from oms_trio.sim.market import Level, Market, crosses
+from oms_trio.sim.numbers import Numbers
 from oms_trio.sim.truth import Truth
-from oms_trio.sim.values import CancelSource, Category, Fill, Order, OrdType
+from oms_trio.sim.values import (
+    ZERO,
+    CancelSource,
+    Category,
+    Fill,
+    Order,
+    OrdType,
+    Position,
+    StpMode,
+)
 
 Listener = Callable[[Event], None]
 
+_CAUSES = {
+    Category.NORMAL: "filled",
+    Category.FULL_LIQUIDATION: "liquidation",
+    Category.ADL: "adl",
+}
+
 RECORD_LAG_MS = 3
 """A fill's record (``ts``) is made this long after its match (``fillTime``)."""
-
-
-@attrs.define
-class Numbers:
-    """The exchange's growing numbers: 19-digit ids, and trade ids shared with the public's."""
-
-    rng: Random
-    _id: int = 3967288020668928111
-    _trade_id: int = 1640211900
-
-    def next_id(self) -> str:
-        """Return the next order, bill or position id."""
-        self._id += self.rng.randint(1, 1 << 24)
-        return str(self._id)
-
-    def next_trade_id(self) -> int:
-        """Return the next trade id; others traded meanwhile, hence gaps."""
-        self._trade_id += self.rng.randint(1, 40)
-        return self._trade_id
 
 
 @attrs.define
@@ -59,6 +58,11 @@ class Engine:
     ledger: Ledger
     truth: Truth
     numbers: Numbers
+    steady_clock: Clock
+    """Never wrong, unlike ``clock``, which a fault may put forward or back."""
+    lives: Lives = attrs.field(factory=Lives, init=False)
+    bills: Bills = attrs.field(factory=Bills, init=False)
+    history: History = attrs.field(factory=History, init=False)
     book: Book = attrs.field(factory=Book, init=False)
     _listeners: list[Listener] = attrs.field(factory=list, init=False)
     _events: deque[Event] = attrs.field(factory=deque, init=False)
@@ -108,31 +112,35 @@ class Engine:
         assert self._deferrals, "events only arise inside a deferred block"
         self._events.append(event)
 
-    def store(self, order: Order, *, amended: bool = False, req_id: str = "") -> None:
+    def store(self, change: OrderChanged) -> None:
         """Keep a new value of an order that no match made, and tell of it."""
-        self._store(OrderChanged(order, amended=amended, req_id=req_id))
+        self._store(change)
         self.emit(AccountChanged())
 
     def cancel(self, order: Order, source: CancelSource) -> None:
         """End an open order."""
-        self.store(order.canceled(source, self.now_ms))
+        self.store(OrderChanged(order.canceled(source, self.now_ms)))
 
     def fill(self, order: Order, px: Decimal, sz: Decimal, exec_type: str) -> Order:
         """Match ``sz`` contracts of an order at ``px`` and return its new value."""
-        now_ms = self.now_ms
+        now_ms, ledger = self.now_ms, self.ledger
+        before = (ledger.cash_bal, ledger.u_time_ms, ledger.position)
         trade_id = self.numbers.next_trade_id()
-        fee = self.ledger.fee(px, sz, exec_type)
-        pnl = self.ledger.book(
+        is_adl = order.category is Category.ADL
+        fee = ZERO if is_adl else ledger.fee(px, sz, exec_type)
+        # An ADL changes the position without a trade of its own.
+        held_id = ledger.position.trade_id if is_adl and ledger.position else trade_id
+        held, moved, pnl = ledger.book(
             order.side,
             px,
             sz,
             fee=fee,
-            trade_id=trade_id,
+            trade_id=held_id,
             now_ms=now_ms,
             new_pos_id=self.numbers.next_id(),
         )
         fill = Fill(
-            trade_id=trade_id,
+            trade_id=-trade_id if is_adl else trade_id,
             bill_id=self.numbers.next_id(),
             ord_id=order.ord_id,
             cl_ord_id=order.cl_ord_id,
@@ -142,15 +150,18 @@ class Engine:
             sz=sz,
             fee=fee,
             pnl=pnl,
-            exec_type=exec_type,
+            exec_type="" if is_adl else exec_type,
             mark_px=self.market.mark_px,
             idx_px=self.market.idx_px,
             time_ms=now_ms,
             ts_ms=now_ms + RECORD_LAG_MS,
             category=order.category,
         )
+        self.lives.follow(held, moved, ledger.lever, fill)
+        self.bills.add(trade_bill(fill, ledger.cash_bal))
         order = order.filled_by(fill)
-        self._store(OrderChanged(order, fill))
+        self._store(OrderChanged(order, fill), before)
+        self.emit(self._settled(_CAUSES[order.category], moved.trade_id))
         self.emit(PositionChanged())
         self.emit(AccountChanged())
         return order
@@ -161,10 +172,14 @@ class Engine:
         if order.ord_type is OrdType.FOK and sum(level.sz for level in levels) < order.remaining:
             self.cancel(order, CancelSource.FOK)
             return
-        if levels:
-            self._prevent_self_trade(order.side, levels[-1].px)
-        for level in levels:
+        allowed = self._yield_to_own(order, levels)
+        if order.ord_type is OrdType.FOK and len(allowed) < len(levels):
+            allowed = []
+        for level in allowed:
             order = self.fill(order, level.px, level.sz, "T")
+        if sum(level.sz for level in allowed) < sum(level.sz for level in levels):
+            self.cancel(order, CancelSource.SELF_TRADE)
+            return
         if order.is_open and not order.ord_type.may_rest:
             self.cancel(order, CancelSource.IOC)
 
@@ -186,41 +201,122 @@ class Engine:
                     self.fill(order, order.limit_px, part, "M")
 
     def liquidate_if_due(self) -> None:
-        """Close the whole position at the mark price when equity no longer covers it.
-
-        Whether the exchange tells liquidations by orders pushes is not documented for certain;
-        here it does, with its category and without a client id.
-        """
+        """Close the whole position at the mark price when equity no longer covers it."""
         held = self.position_view()
-        if held is None or held.mgn_ratio is None or held.mgn_ratio > 1:
-            return
-        for order in self.book.pending:
-            self.cancel(order, CancelSource.RISK)
+        if held is not None and held.mgn_ratio is not None and held.mgn_ratio <= 1:
+            self.close_by_force(abs(held.position.pos), Category.FULL_LIQUIDATION)
+
+    def close_by_force(self, sz: Decimal, category: Category) -> None:
+        """Reduce the position at the mark price, by the exchange's risk engine.
+
+        Whether the exchange tells this by orders pushes is not documented for certain; here it
+        does, with its category and without a client id, unless a fault switch says otherwise.
+        """
+        if category is Category.FULL_LIQUIDATION:
+            for order in self.book.pending:
+                self.cancel(order, CancelSource.RISK)
         now_ms = self.now_ms
         order = Order(
             ord_id=self.numbers.next_id(),
             cl_ord_id="",
             tag="",
-            side=Side.SELL if held.position.pos > 0 else Side.BUY,
+            side=Side.SELL if self.ledger.pos > 0 else Side.BUY,
             ord_type=OrdType.MARKET,
             px=None,
-            limit_px=held.mark_px,
-            sz=abs(held.position.pos),
-            lever=held.lever,
+            limit_px=self.market.mark_px,
+            sz=sz,
+            lever=self.ledger.lever,
             c_time_ms=now_ms,
             u_time_ms=now_ms,
-            category=Category.FULL_LIQUIDATION,
+            category=category,
         )
-        self.store(order)
-        self.fill(order, held.mark_px, order.sz, "T")
+        self.store(OrderChanged(order))
+        self.fill(order, self.market.mark_px, order.sz, "T")
 
-    def _store(self, change: OrderChanged) -> None:
-        self.book.store(change.order, change.fill)
-        self.truth.record(change.order, change.fill)
+    def fund(self, rate: Decimal) -> None:
+        """Settle the funding fee of the open position, if there is one."""
+        funded = self.ledger.fund(rate, self.market.mark_px, self.now_ms)
+        if funded is None:
+            return
+        position, amount = funded
+        self.lives.funded(position)
+        self.bills.add(
+            Bill(
+                bill_id=self.numbers.next_id(),
+                bill_type=FUNDING,
+                sub_type=FUNDING_RECEIVED if amount > 0 else FUNDING_PAID,
+                ts_ms=self.now_ms,
+                bal_chg=amount,
+                bal=self.ledger.cash_bal,
+                px=self.market.mark_px,
+                sz=abs(position.pos),
+                pnl=amount,
+            )
+        )
+        self.emit(self._settled("funding_fee"))
+        self.emit(PositionChanged())
+        self.emit(AccountChanged())
+
+    def as_of(self, cutoff_ns: int) -> Engine:
+        """Return a copy that shows orders, fills, cash and position of an earlier time."""
+        past = attrs.evolve(self)
+        past.book, past.ledger = self.history.before(cutoff_ns, self.book, self.ledger)
+        past.lives, past.bills = self.lives, self.bills
+        return past
+
+    def forget(self) -> None:
+        """Drop what REST no longer tells of."""
+        now_ms = self.now_ms
+        if self.book.forget(now_ms):
+            self.lives.forget(now_ms)
+            self.bills.forget(now_ms)
+
+    def _settled(self, cause: str, trade_id: int = 0) -> Settled:
+        ledger = self.ledger
+        return Settled(cause, ledger.cash_bal, ledger.u_time_ms, ledger.position, trade_id)
+
+    def _store(
+        self,
+        change: OrderChanged,
+        ledger_before: tuple[Decimal, int, Position | None] | None = None,
+    ) -> None:
+        ledger, order = self.ledger, change.order
+        before = ledger_before or (ledger.cash_bal, ledger.u_time_ms, ledger.position)
+        self.history.record(
+            Change(
+                self.steady_clock(),
+                order,
+                self.book.find(order.ord_id, ""),
+                self.book.namesake(order.cl_ord_id),
+                change.fill is not None,
+                *before,
+            )
+        )
+        self.book.store(order, change.fill)
+        self.truth.record(order, change.fill)
         self.emit(change)
 
-    def _prevent_self_trade(self, taker: Side, reached: Decimal) -> None:
-        """Cancel own resting orders that the taker would meet on its way (``cancel_maker``)."""
-        for order in self.book.pending:
-            if order.side is not taker and crosses(taker, reached, order.limit_px):
+    def _yield_to_own(self, taker: Order, levels: list[Level]) -> list[Level]:
+        """Keep own orders from trading with each other; return what the taker may still take.
+
+        A maker that yields leaves the book; a taker that yields takes what comes before its own
+        order, and is cancelled by the caller.
+        """
+        met = [
+            order
+            for order in self.book.pending
+            if order.side is not taker.side
+            and order.ord_id != taker.ord_id
+            and levels
+            and crosses(taker.side, levels[-1].px, order.limit_px)
+        ]
+        if met and taker.stp_mode is not StpMode.CANCEL_TAKER:
+            for order in met:
                 self.cancel(order, CancelSource.SELF_TRADE)
+        if not met or taker.stp_mode is StpMode.CANCEL_MAKER:
+            return levels
+        return [
+            level
+            for level in levels
+            if not any(crosses(taker.side, level.px, order.limit_px) for order in met)
+        ]

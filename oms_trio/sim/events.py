@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import attrs
 
 from oms_trio.sim.admission import Args, Refused
-from oms_trio.sim.values import Fill, Order
+from oms_trio.sim.values import Fill, Order, Position
 
 
 @attrs.frozen
@@ -37,12 +39,18 @@ class Outcome:
 
 @attrs.frozen
 class OrderChanged:
-    """One change of one order; ``fill`` is the match that made it, ``req_id`` the amendment's."""
+    """One change of one order, and what made it: a match, an amendment, neither.
+
+    ``amend_result`` is "0" done, "-1" failed, "1" failed and the order cancelled for it, "" no
+    amendment; ``code`` and ``msg`` then say why it failed.
+    """
 
     order: Order
     fill: Fill | None = None
-    amended: bool = False
     req_id: str = ""
+    amend_result: str = ""
+    code: str = "0"
+    msg: str = ""
 
 
 @attrs.frozen
@@ -57,4 +65,16 @@ class AccountChanged:
     """Cash or margin in use is another."""
 
 
-Event = OrderChanged | PositionChanged | AccountChanged
+@attrs.frozen
+class Settled:
+    """What one match, one liquidation or one funding fee left of cash and position."""
+
+    cause: str
+    """The ``eventType`` of ``balance_and_position``."""
+    cash_bal: Decimal
+    u_time_ms: int
+    position: Position | None
+    trade_id: int = 0
+
+
+Event = OrderChanged | PositionChanged | AccountChanged | Settled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from enum import StrEnum
 from random import Random
@@ -12,28 +12,31 @@ import attrs
 
 from oms_trio.clock import Clock, system_clock
 from oms_trio.core.model import Instrument, Side
-from oms_trio.sim.admission import (
-    AmendRequest,
-    Args,
-    OrderRequest,
-    Refused,
-    read_amendment,
-    read_order,
-)
+from oms_trio.sim.admission import Args, OrderRequest, Refused, read_amendment, read_order
+from oms_trio.sim.amending import amend
 from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.cancel_all_after import DeadMansSwitch
-from oms_trio.sim.engine import Engine, Numbers
-from oms_trio.sim.events import Outcome, PositionChanged
+from oms_trio.sim.engine import Engine
+from oms_trio.sim.events import OrderChanged, Outcome, PositionChanged
 from oms_trio.sim.faults import Faults
 from oms_trio.sim.ledger import Ledger
 from oms_trio.sim.limits import Limits, Quota
 from oms_trio.sim.market import Market, crosses
-from oms_trio.sim.risk import check_against_state, check_margin, find_amendable, find_cancelable
+from oms_trio.sim.numbers import Numbers
+from oms_trio.sim.risk import (
+    check_against_state,
+    check_lever,
+    check_margin,
+    check_pos_mode,
+    check_tier,
+    find_cancelable,
+)
+from oms_trio.sim.strikes import Strike
 from oms_trio.sim.truth import Truth
-from oms_trio.sim.values import BTC_USDT_SWAP, CancelSource, Order, OrdType, State
+from oms_trio.sim.values import BTC_USDT_SWAP, ZERO, CancelSource, Category, Order, OrdType
 
 SUBMITS_PER_ACCOUNT = Quota(1000)
-MAX_LEVER = Decimal(100)
+FUNDING_PERIOD_MS = 8 * 3_600_000
 
 CheckInstrument = Callable[[Args, Instrument], None]
 """How the transport names the instrument: ``instIdCode`` on WebSocket, ``instId`` on REST."""
@@ -60,13 +63,24 @@ class Exchange:
     faults: Faults = attrs.field(factory=Faults)
     truth: Truth = attrs.field(factory=Truth)
     """The log of what really happened."""
+    path: Iterator[Decimal] | None = None
+    """Prices for the market to follow, one a tick, instead of walking."""
+    funding_rate: Decimal = ZERO
+    """What longs pay to shorts, of the position's value, every eight hours."""
+    close_unsubscribed: bool = False
+    """Close a WebSocket that has not subscribed within 30 s, as the exchange documents."""
+    connections_per_s: int = 3
+    """New WebSockets that are let in per second; more are answered by HTTP 429. 0 is no limit."""
     pos_mode: str = attrs.field(init=False)
     limits: Limits = attrs.field(factory=Limits, init=False)
     engine: Engine = attrs.field(init=False)
     channel_connections: dict[str, int] = attrs.field(factory=dict, init=False)
     """How many connections have subscribed to each channel; at most one entry a channel."""
     rng: Random = attrs.field(init=False, repr=False)
+    struck: deque[Strike] = attrs.field(factory=lambda: deque(maxlen=10_000), init=False)
+    """The latest faults that were struck, for whoever wants to know what happened."""
     _refusals: deque[str] = attrs.field(factory=deque, init=False)
+    _funded_period: int = attrs.field(default=0, init=False)
     _switch: DeadMansSwitch = attrs.field(factory=DeadMansSwitch, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -75,8 +89,9 @@ class Exchange:
         self.rng = Random(self.seed)  # noqa: S311 - a simulation must be repeatable
         self.engine = Engine(
             instrument=self.instrument,
-            clock=self.clock,
-            market=Market(self.instrument, self.rng, self.start_px),
+            clock=self._read_clock,
+            steady_clock=self.clock,
+            market=Market(self.instrument, self.rng, self.start_px, path=self.path),
             ledger=Ledger(
                 self.instrument, self.account.balance, self.account.lever, self.clock() // 1_000_000
             ),
@@ -86,8 +101,18 @@ class Exchange:
 
     @property
     def now_ms(self) -> int:
-        """The exchange's clock in Unix milliseconds."""
+        """The exchange's clock in Unix milliseconds, right or wrong."""
         return self.engine.now_ms
+
+    @property
+    def now_us(self) -> int:
+        """The exchange's clock in Unix microseconds."""
+        return self._read_clock() // 1000
+
+    @property
+    def steady_ms(self) -> int:
+        """The true time in Unix milliseconds: what rate limits count by."""
+        return self.clock() // 1_000_000
 
     # What clients ask for.
 
@@ -97,7 +122,7 @@ class Exchange:
         try:
             check_instrument(args, self.instrument)
             request = read_order(args, self.instrument)
-            order = self._admit(request, now_ms)
+            order = self._admit(request)
         except Refused as refused:
             return Outcome.of_refusal(refused, now_ms, args)
         with self.engine.deferred():
@@ -117,16 +142,15 @@ class Exchange:
         return Outcome(now_ms, order.ord_id, order.cl_ord_id)
 
     def amend(self, args: Args, check_instrument: CheckInstrument) -> Outcome:
-        """Take one amendment, or refuse it."""
+        """Take one amendment, or refuse it; some refusals come later, by a push."""
         now_ms = self.now_ms
-        try:
-            check_instrument(args, self.instrument)
-            request = read_amendment(args, self.instrument)
-            order = find_amendable(self.engine, args, request)
-        except Refused as refused:
-            return Outcome.of_refusal(refused, now_ms, args)
         with self.engine.deferred():
-            self._amend(order, request)
+            try:
+                check_instrument(args, self.instrument)
+                request = read_amendment(args, self.instrument)
+                order = amend(self.engine, args, request, matches=self.mode is Mode.AUTO)
+            except Refused as refused:
+                return Outcome.of_refusal(refused, now_ms, args)
         return Outcome(now_ms, order.ord_id, order.cl_ord_id, req_id=request.req_id)
 
     def close_position(self, *, auto_cancel: bool, cl_ord_id: str, tag: str) -> None:
@@ -156,10 +180,7 @@ class Exchange:
         Raises:
             Refused: 51000 for another word, 59000 while orders or a position are open.
         """
-        if pos_mode not in {"net_mode", "long_short_mode"}:
-            raise Refused("51000", "Parameter posMode error")
-        if self.engine.book.pending or self.engine.ledger.pos:
-            raise Refused("59000", "Close all positions and cancel pending orders first.")
+        check_pos_mode(self.engine, pos_mode)
         self.pos_mode = pos_mode
 
     def set_lever(self, lever: Decimal) -> None:
@@ -169,21 +190,14 @@ class Exchange:
             Refused: 59102 above the ceiling, 59105 below 1, 59107 with pending orders, 59108 when
                 the position would need more margin than there is.
         """
-        if lever > MAX_LEVER:
-            raise Refused("59102", "Leverage exceeds the maximum limit.")
-        if lever < 1:
-            raise Refused("59105", "Leverage can not be less than 1.")
-        if lever == self.engine.ledger.lever:
+        engine = self.engine
+        if lever == engine.ledger.lever:
             return
-        if self.engine.book.pending:
-            raise Refused("59107", "Cancel pending cross-margin orders first.")
-        account = self.engine.account_view()
-        if account.notional / lever > account.eq:
-            raise Refused("59108", "The account's margin is too low for this leverage.")
-        with self.engine.deferred():
-            self.engine.ledger.lever = lever
-            if self.engine.ledger.pos:
-                self.engine.emit(PositionChanged())
+        check_lever(engine, lever)
+        with engine.deferred():
+            engine.ledger.lever = lever
+            if engine.ledger.pos:
+                engine.emit(PositionChanged())
 
     def cancel_all_after(self, timeout_s: int, tag: str) -> int:
         """Arm the dead man's switch of a tag ("" is all orders); 0 disarms. Returns when, in ms.
@@ -206,7 +220,8 @@ class Exchange:
                 for order in self.engine.book.pending:
                     if tag in {"", order.tag}:
                         self.engine.cancel(order, CancelSource.CANCEL_ALL_AFTER)
-            self.engine.book.forget(now_ms)
+            self._fund_if_due()
+            self.engine.forget()
 
     def set_price(self, px: Decimal) -> None:
         """Put the market at ``px``; in AUTO mode what it reaches fills."""
@@ -249,17 +264,63 @@ class Exchange:
         """Refuse the next orders, each by this ``sCode``."""
         self._refusals.extend([code] * times)
 
+    def liquidate(self) -> None:
+        """Let the risk engine close the whole position now.
+
+        Raises:
+            LookupError: there is no position.
+        """
+        self._close_by_force(abs(self.engine.ledger.pos), Category.FULL_LIQUIDATION)
+
+    def deleverage(self, sz: Decimal) -> None:
+        """Let an auto-deleveraging take ``sz`` contracts of the position.
+
+        Raises:
+            LookupError: the position is not so large.
+        """
+        self._close_by_force(sz, Category.ADL)
+
+    def fund(self, rate: Decimal) -> None:
+        """Settle a funding fee now: longs pay at a positive rate."""
+        with self.engine.deferred():
+            self.engine.fund(rate)
+
+    def reading(self) -> Engine:
+        """Return what REST sees: the present, or the past while REST lags behind."""
+        lag_ms = self.faults.rest_lag_ms
+        if not lag_ms:
+            return self.engine
+        return self.engine.as_of(self.clock() - lag_ms * 1_000_000)
+
+    def _close_by_force(self, sz: Decimal, category: Category) -> None:
+        if not 0 < sz <= abs(self.engine.ledger.pos):
+            raise LookupError(f"no position of {sz} contracts")
+        with self.engine.deferred():
+            self.engine.close_by_force(sz, category)
+
+    def _fund_if_due(self) -> None:
+        """Settle funding at 00, 08 and 16 UTC."""
+        period = self.now_ms // FUNDING_PERIOD_MS
+        if self._funded_period and period > self._funded_period and self.funding_rate:
+            self.engine.fund(self.funding_rate)
+        self._funded_period = period
+
+    def _read_clock(self) -> int:
+        now_ns = self.clock()
+        self.faults.expire(now_ns)
+        return now_ns + self.faults.clock_skew_ms * 1_000_000
+
     def _follow_market(self) -> None:
         if self.mode is Mode.AUTO:
             self.engine.make()
         self.engine.liquidate_if_due()
 
-    def _admit(self, request: OrderRequest, now_ms: int) -> Order:
+    def _admit(self, request: OrderRequest) -> Order:
         """Check what depends on the state of account, book and market."""
         engine = self.engine
         if self._refusals:
             raise Refused(self._refusals.popleft(), "Refused by the script.")
-        if not self.limits.admit("sub-account", SUBMITS_PER_ACCOUNT, now_ms):
+        if not self.limits.admit("sub-account", SUBMITS_PER_ACCOUNT, self.steady_ms):
             raise Refused("50061", "Sub-account rate limit exceeded.")
         if self.pos_mode != "net_mode":
             raise Refused("51000", "Parameter posSide error")
@@ -268,6 +329,7 @@ class Exchange:
             request = attrs.evolve(request, px=limit_px)
         order = self._order(request, limit_px)
         check_margin(engine, order)
+        check_tier(engine, order)
         return order
 
     def _order(self, request: OrderRequest, limit_px: Decimal) -> Order:
@@ -285,6 +347,7 @@ class Exchange:
             c_time_ms=now_ms,
             u_time_ms=now_ms,
             reduce_only=request.reduce_only,
+            stp_mode=request.stp_mode,
         )
 
     def _start(self, order: Order) -> None:
@@ -295,25 +358,9 @@ class Exchange:
             # Since August 2026 the only push of such an order is its cancellation.
             self.engine.cancel(order, CancelSource.POST_ONLY)
             return
-        self.engine.store(order)
+        self.engine.store(OrderChanged(order))
         if self.mode is Mode.AUTO:
             self.engine.take(order)
         elif not order.ord_type.may_rest:
             fok = order.ord_type is OrdType.FOK
             self.engine.cancel(order, CancelSource.FOK if fok else CancelSource.IOC)
-
-    def _amend(self, order: Order, request: AmendRequest) -> None:
-        px = order.px if request.new_px is None else request.new_px
-        # A new total at or below what has filled completes the order.
-        sz = order.sz if request.new_sz is None else max(request.new_sz, order.acc_fill_sz)
-        order = attrs.evolve(
-            order,
-            px=px,
-            limit_px=order.limit_px if px is None else px,
-            sz=sz,
-            state=State.FILLED if sz == order.acc_fill_sz else order.state,
-            u_time_ms=self.now_ms,
-        )
-        self.engine.store(order, amended=True, req_id=request.req_id)
-        if order.is_open and self.mode is Mode.AUTO:
-            self.engine.take(order)

@@ -1,7 +1,8 @@
 """The ways in which the simulated exchange misbehaves on request.
 
-Transports ask at the few points where an exchange can go wrong; a test, or a plan drawn from a
-seed, sets the switches. Counters say how many times more a fault happens.
+Transports ask at the few points where an exchange can go wrong; a test, a control call or a plan
+drawn from a seed sets the switches. Counters say how many times more a fault happens; the other
+switches stay until they are put back, or for a while (``set_for``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,34 @@ from typing import Literal, Protocol
 import attrs
 
 Counter = Literal[
-    "drop_acks", "cut_after_op", "miss_order_pushes", "repeat_order_pushes", "rest_failures"
+    "drop_acks",
+    "cut_before_op",
+    "cut_after_op",
+    "miss_order_pushes",
+    "miss_position_pushes",
+    "miss_account_pushes",
+    "repeat_order_pushes",
+    "echo_order_pushes",
+    "late_order_pushes",
+    "swap_order_pushes",
+    "rest_failures",
+    "lost_rest_answers",
+]
+
+Switch = Literal[
+    "refuse_connections",
+    "stalled",
+    "held",
+    "push_before_ack",
+    "positions_first",
+    "quiet_risk_orders",
+    "ack_delay_s",
+    "push_delay_s",
+    "frame_delay_s",
+    "rest_delay_s",
+    "rest_lag_ms",
+    "clock_skew_ms",
+    "rest_status",
 ]
 
 
@@ -26,6 +54,15 @@ class Connection(Protocol):
 
     def announce_upgrade(self, after_s: float) -> None:
         """Tell that the connection closes for an upgrade, and close it after ``after_s``."""
+
+    def go_deaf(self) -> None:
+        """Stay open, but hear and say nothing from here on."""
+
+    def close(self, code: int) -> None:
+        """End with a close frame."""
+
+    def say(self, frame: str | bytes) -> None:
+        """Send this, whatever it is."""
 
 
 @attrs.frozen
@@ -40,50 +77,113 @@ class ForcedAnswer:
     executed: bool = False
 
 
+@attrs.frozen
+class RestAnswer:
+    """What a REST call gets instead of its answer; ``executed`` says whether it had its effect."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    executed: bool = False
+
+
 @attrs.define
 class Faults:
     """Switches, all off. One object serves every connection of one exchange."""
 
     refuse_connections: bool = False
     stalled: bool = False
-    """Half-open: bytes are taken, nothing is done with them, nothing is sent."""
+    """Silence: bytes are taken, nothing is done with them, nothing is sent."""
+    held: bool = False
+    """A stall: frames of both directions wait, and go through in order when it is over."""
     push_before_ack: bool = False
+    positions_first: bool = False
+    """Orders pushes wait until the positions push of the same match is out."""
+    quiet_risk_orders: bool = False
+    """Liquidation and ADL change the position without an orders push."""
+    rate_limit_in_data: bool = False
+    """A rate-limited operation is answered by ``sCode`` 50011 instead of the outer code."""
     ack_delay_s: float = 0.0
+    push_delay_s: float = 0.2
+    """How late the pushes counted by ``late_order_pushes`` are."""
+    frame_delay_s: float = 0.0
+    """A slow link: every frame leaves this much later, in order."""
+    rest_delay_s: float = 0.0
+    """REST answers leave this much later; the call has its effect at once."""
+    rest_lag_ms: int = 0
+    """REST tells of orders, fills, cash and position as they were this long ago, up to 60 s."""
+    clock_skew_ms: int = 0
+    """How far the exchange's clock is ahead of the true time."""
     drop_acks: int = 0
     """Answers to WebSocket operations that are lost after the operation was carried out."""
+    cut_before_op: int = 0
+    """Operations before whose execution the socket is lost: they never happen."""
     cut_after_op: int = 0
     """Operations after whose execution the socket is lost instead of an answer."""
     miss_order_pushes: int = 0
+    miss_position_pushes: int = 0
+    miss_account_pushes: int = 0
     repeat_order_pushes: int = 0
     """Pushes told a second time with a ``uTime`` one millisecond later."""
+    echo_order_pushes: int = 0
+    """Pushes told a second time, the same to the letter."""
+    late_order_pushes: int = 0
+    """Pushes that are overtaken by whatever comes within ``push_delay_s``."""
+    swap_order_pushes: int = 0
+    """Pushes that change places with the next orders push."""
     rest_status: int = 0
     """HTTP status that every REST call gets, with an empty body; 0 is off."""
     rest_failures: int = 0
     """REST calls that get status 503 and an empty body, and have no effect."""
+    lost_rest_answers: int = 0
+    """POST calls that have their effect and then lose the connection instead of an answer."""
     login_codes: deque[str] = attrs.field(factory=deque)
     """Codes that refuse the next logins."""
     submit_answers: deque[ForcedAnswer] = attrs.field(factory=deque)
     """Answers to the next submits (order and batch-orders, WebSocket and REST)."""
+    rest_answers: deque[RestAnswer] = attrs.field(factory=deque)
+    """Answers to the next REST calls."""
     _connections: dict[int, Connection] = attrs.field(factory=dict, init=False, repr=False)
+    _ends_ns: dict[Switch, int] = attrs.field(factory=dict, init=False)
 
     @contextmanager
     def watching(self, connection: Connection) -> Iterator[None]:
-        """Make a connection reachable for ``cut`` and ``announce_upgrade`` while it is open."""
+        """Make a connection reachable for the calls below while it is open."""
         self._connections[id(connection)] = connection
         try:
             yield
         finally:
             del self._connections[id(connection)]
 
+    @property
+    def connections(self) -> list[Connection]:
+        """Every open connection, REST's included."""
+        return list(self._connections.values())
+
     def cut(self) -> None:
         """Lose every open connection, REST's included."""
-        for connection in list(self._connections.values()):
+        for connection in self.connections:
             connection.cut()
 
     def announce_upgrade(self, after_s: float = 60.0) -> None:
         """Send notice 64008 to every WebSocket open now, and close it ``after_s`` later."""
-        for connection in list(self._connections.values()):
+        for connection in self.connections:
             connection.announce_upgrade(after_s)
+
+    def half_open(self) -> None:
+        """Make every WebSocket open now deaf and mute for good; new ones are well."""
+        for connection in self.connections:
+            connection.go_deaf()
+
+    def close(self, code: int) -> None:
+        """Close every open WebSocket by a close frame."""
+        for connection in self.connections:
+            connection.close(code)
+
+    def say(self, frame: str | bytes) -> None:
+        """Send a frame that means nothing, or nothing good, to every open WebSocket."""
+        for connection in self.connections:
+            connection.say(frame)
 
     def answer_submits(self, code: str, times: int = 1, *, executed: bool = False) -> None:
         """Answer the next ``times`` submits with ``code``."""
@@ -99,3 +199,43 @@ class Faults:
         if left:
             setattr(self, switch, left - 1)
         return left > 0
+
+    def set_for(self, switch: Switch, value: float, until_ns: int | None = None) -> None:
+        """Set a switch until this time of the true clock, or until it is put back."""
+        setattr(self, switch, value)
+        self._ends_ns.pop(switch, None)
+        if until_ns is not None:
+            self._ends_ns[switch] = until_ns
+
+    def expire(self, now_ns: int) -> None:
+        """Put back the switches whose time is over; transports call this before they look."""
+        if not self._ends_ns:
+            return
+        for switch in [name for name, end_ns in self._ends_ns.items() if now_ns >= end_ns]:
+            del self._ends_ns[switch]
+            setattr(self, switch, getattr(_OFF, switch))
+
+    def left_s(self, switch: Switch, now_ns: int) -> float:
+        """Return how long a switch stays, in seconds; infinity when it was set without an end."""
+        end_ns = self._ends_ns.get(switch)
+        return float("inf") if end_ns is None else max(0.0, (end_ns - now_ns) / 1e9)
+
+    def calm(self) -> None:
+        """Put every switch back; connections that are lost or deaf stay so."""
+        self._ends_ns.clear()
+        for name in self.switches():
+            setattr(self, name, getattr(_OFF, name))
+        self.login_codes.clear()
+        self.submit_answers.clear()
+        self.rest_answers.clear()
+
+    def switches(self) -> dict[str, float]:
+        """Return every plain switch and counter with its value."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in attrs.fields(Faults)
+            if isinstance(field.default, (bool, int, float))
+        }
+
+
+_OFF = Faults()

@@ -1,22 +1,41 @@
-"""What one connection has subscribed to, and the pushes that it gets for it."""
+"""What one private connection has subscribed to, and the pushes that it gets for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import attrs
 import msgspec
 
-from oms_trio.sim.events import AccountChanged, Event, OrderChanged, PositionChanged
+from oms_trio.sim.events import AccountChanged, Event, OrderChanged, PositionChanged, Settled
 from oms_trio.sim.exchange import Exchange
-from oms_trio.sim.pushes import JsonObject, account_push, order_push, position_push
+from oms_trio.sim.faults import Counter
+from oms_trio.sim.line import NEVER, Line
+from oms_trio.sim.pushes import (
+    JsonObject,
+    account_push,
+    balance_and_position,
+    order_push,
+    position_push,
+)
+from oms_trio.sim.values import Category
 
 GATHER_S = 0.05
 """Positions and account changes are gathered this long before they are told."""
 
-NEVER = float("inf")
+BEHIND_POSITIONS_S = GATHER_S + 0.01
+"""How late orders pushes are when positions are to come first."""
+
+ASIDE_S = 1.0
+"""How long a push that should change places waits for the next one."""
+
 MAX_CHANNEL_CONNECTIONS = 30
-CHANNELS = ("orders", "positions", "account")
+
+CHANNELS = frozenset({"orders", "positions", "account", "balance_and_position"})
+SILENT_CHANNELS = frozenset({"liquidation-warning", "account-greeks"})
+"""Taken and counted, but the simulator has nothing to tell on them."""
+
+_PERIODIC = frozenset({"positions", "account"})
 
 
 @attrs.define
@@ -32,42 +51,52 @@ class Subscription:
         """The channel's name."""
         return str(self.arg["channel"])
 
+    @property
+    def wants_usdt(self) -> bool:
+        """Whether an account subscription covers the one currency that there is."""
+        return self.arg.get("ccy") in (None, "", "USDT")
+
 
 @attrs.define(eq=False)
 class Feeds:
-    """The subscriptions of one connection. Times are seconds of the session's clock.
-
-    ``push`` takes each frame that leaves; ``wake`` says that ``deadline`` came nearer.
-    """
+    """The subscriptions of one connection. Times are seconds of the line's clock."""
 
     exchange: Exchange
-    push: Callable[[JsonObject], None]
-    wake: Callable[[], None]
-    time: Callable[[], float]
+    line: Line
     _held: dict[bytes, Subscription] = attrs.field(factory=dict, init=False)
     _gathered: set[str] = attrs.field(factory=set, init=False)
     _gathered_at_s: float = attrs.field(default=NEVER, init=False)
+    _aside: list[JsonObject] = attrs.field(factory=list, init=False)
+    """A push that is to change places with the next one."""
+    _aside_until_s: float = attrs.field(default=NEVER, init=False)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is subscribed."""
+        return bool(self._held)
 
     @property
     def deadline(self) -> float:
         """When ``on_time`` is due next."""
         periodic = [held.next_s for held in self._held.values() if held.period_s]
-        return min([self._gathered_at_s, *periodic])
+        return min([self._gathered_at_s, self._aside_until_s, *periodic])
 
     def on_time(self) -> None:
         """Tell what is due: what was gathered first, then periodic snapshots."""
-        now_s = self.time()
+        now_s = self.line.time()
         if now_s >= self._gathered_at_s:
             self._gathered_at_s = NEVER
             for channel in sorted(self._gathered, reverse=True):
                 self._tell_changed(channel)
             self._gathered.clear()
+        if now_s >= self._aside_until_s:
+            self._bring_back()
         for held in self._held.values():
             if held.period_s and now_s >= held.next_s:
                 held.next_s = now_s + held.period_s
-                data = self._snapshot(held.channel)
+                data = self._snapshot(held)
                 if data:
-                    self._push(held, data, "snapshot")
+                    self.line.push(self._frame(held, data, "snapshot"))
 
     def subscribe(self, arg: Mapping[str, object]) -> JsonObject:
         """Subscribe, and return the event that counts the channel's connections.
@@ -91,13 +120,15 @@ class Feeds:
     def start(self, arg: Mapping[str, object]) -> None:
         """Send the first snapshot, which orders do not have, and start the period."""
         held = self._held.get(_key(arg))
-        if held is None:
+        if held is None or held.channel in SILENT_CHANNELS:
             return
         if held.period_s:
-            held.next_s = self.time() + held.period_s
-            self.wake()
-        if held.channel != "orders":
-            self._push(held, self._snapshot(held.channel), "snapshot")
+            held.next_s = self.line.time() + held.period_s
+            self.line.wake()
+        if held.channel == "balance_and_position":
+            self.line.push(self._frame(held, [self._settled(self._now_settled(), snapshot=True)]))
+        elif held.channel != "orders":
+            self.line.push(self._frame(held, self._snapshot(held), "snapshot"))
 
     def unsubscribe(self, arg: Mapping[str, object]) -> None:
         """End one subscription, if there is such a one."""
@@ -121,54 +152,101 @@ class Feeds:
                 self._gather("positions")
             case AccountChanged():
                 self._gather("account")
+            case Settled():
+                for held in self._of("balance_and_position"):
+                    self.line.push(self._frame(held, [self._settled(event)]))
+
+    # Orders, with what can go wrong with their pushes.
 
     def _tell_order(self, change: OrderChanged) -> None:
-        exchange = self.exchange
-        told = [held for held in self._held.values() if held.channel == "orders"]
-        if not told or exchange.faults.use_up("miss_order_pushes"):
+        exchange, faults = self.exchange, self.exchange.faults
+        told = self._of("orders")
+        if not told or faults.use_up("miss_order_pushes"):
+            return
+        if faults.quiet_risk_orders and change.order.category is not Category.NORMAL:
             return
         data = order_push(change, exchange.instrument, exchange.engine.market.last)
-        again = {**data, "uTime": str(change.order.u_time_ms + 1)}
-        repeated = exchange.faults.use_up("repeat_order_pushes")
-        for held in told:
-            self._push(held, [data])
-            if repeated:
-                self._push(held, [again])
+        copies = [data]
+        if faults.use_up("repeat_order_pushes"):
+            copies.append({**data, "uTime": str(change.order.u_time_ms + 1)})
+        if faults.use_up("echo_order_pushes"):
+            copies.append(data)
+        frames = [self._frame(held, [copy]) for held in told for copy in copies]
+        if not self._aside and faults.use_up("swap_order_pushes"):
+            self._aside, self._aside_until_s = frames, self.line.time() + ASIDE_S
+            self.line.wake()
+            return
+        late_s = BEHIND_POSITIONS_S if faults.positions_first else 0.0
+        if faults.use_up("late_order_pushes"):
+            late_s = faults.push_delay_s
+        for frame in frames:
+            if late_s:
+                self.line.push_late(frame, late_s)
+            else:
+                self.line.push(frame)
+        self._bring_back()
+
+    def _bring_back(self) -> None:
+        frames, self._aside, self._aside_until_s = self._aside, [], NEVER
+        for frame in frames:
+            self.line.push(frame)
+
+    # Position, account, and both at once.
 
     def _gather(self, channel: str) -> None:
         self._gathered.add(channel)
         if self._gathered_at_s == NEVER:
-            self._gathered_at_s = self.time() + GATHER_S
-            self.wake()
+            self._gathered_at_s = self.line.time() + GATHER_S
+            self.line.wake()
 
     def _tell_changed(self, channel: str) -> None:
-        for held in self._held.values():
-            if held.channel == channel:
-                self._push(held, self._current(channel), "event_update")
+        faults = self.exchange.faults
+        told = [held for held in self._of(channel) if self._current(held)]
+        missed: Counter = (
+            "miss_position_pushes" if channel == "positions" else "miss_account_pushes"
+        )
+        if told and faults.use_up(missed):
+            return
+        for held in told:
+            self.line.push(self._frame(held, self._current(held), "event_update"))
 
-    def _current(self, channel: str) -> list[JsonObject]:
+    def _current(self, held: Subscription) -> list[JsonObject]:
         """Return what an event tells: a closed position is told once, with ``pos`` 0."""
         engine = self.exchange.engine
-        if channel == "account":
-            return [account_push(engine.account_view(), engine.now_ms)]
+        if held.channel == "account":
+            account = account_push(engine.account_view(), engine.now_ms)
+            return [account] if held.wants_usdt else []
         view = engine.position_view()
         return [] if view is None else [position_push(view, engine.instrument, engine.now_ms)]
 
-    def _snapshot(self, channel: str) -> list[JsonObject]:
+    def _snapshot(self, held: Subscription) -> list[JsonObject]:
         """Return what a snapshot tells: only a position that is not 0."""
-        flat = channel == "positions" and not self.exchange.engine.ledger.pos
-        return [] if flat else self._current(channel)
+        flat = held.channel == "positions" and not self.exchange.engine.ledger.pos
+        return [] if flat else self._current(held)
 
-    def _push(self, held: Subscription, data: list[JsonObject], event_type: str = "") -> None:
+    def _now_settled(self) -> Settled:
+        ledger = self.exchange.engine.ledger
+        return Settled("snapshot", ledger.cash_bal, ledger.u_time_ms, ledger.position)
+
+    def _settled(self, change: Settled, *, snapshot: bool = False) -> JsonObject:
+        engine = self.exchange.engine
+        return balance_and_position(change, engine.instrument, engine.now_ms, is_snapshot=snapshot)
+
+    def _frame(
+        self, held: Subscription, data: list[JsonObject], event_type: str = ""
+    ) -> JsonObject:
         frame: JsonObject = {"arg": {**held.arg, "uid": self.exchange.account.uid}}
         if event_type:
             frame["eventType"] = event_type
         if event_type == "snapshot":
             frame |= {"curPage": 1, "lastPage": True}
-        self.push(frame | {"data": data})
+        return frame | {"data": data}
+
+    def _of(self, channel: str) -> list[Subscription]:
+        return [held for held in self._held.values() if held.channel == channel]
 
     def _holds(self, channel: str) -> bool:
-        return any(held.channel == channel for held in self._held.values())
+        return bool(self._of(channel))
 
 
 def told(arg: Mapping[str, object]) -> JsonObject:
@@ -178,7 +256,7 @@ def told(arg: Mapping[str, object]) -> JsonObject:
 
 def _period(arg: Mapping[str, object]) -> float | None:
     """Read ``extraParams``: a string that holds JSON, whose interval is a string again."""
-    if arg["channel"] == "orders":
+    if arg["channel"] not in _PERIODIC:
         return None
     extra = arg.get("extraParams", "{}")
     try:

@@ -100,8 +100,8 @@ class Ledger:
         trade_id: int,
         now_ms: int,
         new_pos_id: str,
-    ) -> Decimal:
-        """Book one match and return its realised PnL."""
+    ) -> tuple[Position, Position, Decimal]:
+        """Book one match; return the position before and after, and the realised PnL."""
         held = self.position or Position(new_pos_id, ZERO, px, trade_id, now_ms, now_ms)
         moved, realised = held.after(side, px, sz, self.instrument.multiplier)
         opened = held.pos * moved.pos <= 0 and moved.pos != 0
@@ -112,10 +112,28 @@ class Ledger:
             c_time_ms=now_ms if opened else held.c_time_ms,
             pnl=ZERO if opened else moved.pnl,
             fee=fee if opened else held.fee + fee,
+            funding_fee=ZERO if opened else held.funding_fee,
         )
         self.cash_bal += realised + fee
         self.u_time_ms = now_ms
-        return realised
+        return held, self.position, realised
+
+    def fund(self, rate: Decimal, mark_px: Decimal, now_ms: int) -> tuple[Position, Decimal] | None:
+        """Pay (below 0) or get the funding fee of the open position; None when flat."""
+        if self.position is None or not self.position.pos:
+            return None
+        amount = -(rate * self.notional(mark_px, self.position.pos))
+        self.position = attrs.evolve(self.position, funding_fee=self.position.funding_fee + amount)
+        self.cash_bal += amount
+        self.u_time_ms = now_ms
+        return self.position, amount
+
+    def max_size(self, side: Side, px: Decimal, avail_eq: Decimal) -> Decimal:
+        """Return how many contracts of this side the free margin and the position allow."""
+        closable = max(ZERO, -self.pos * side.sign)
+        per_contract = self.notional(px, Decimal(1)) * (1 / self.lever + TAKER_FEE)
+        lot = self.instrument.lot_sz
+        return closable + avail_eq / per_contract // lot * lot
 
     def notional(self, px: Decimal, sz: Decimal) -> Decimal:
         """Return the value of ``sz`` contracts at ``px`` in USDT."""

@@ -1,7 +1,8 @@
-"""The price process: a seeded random walk on the tick grid, or a price set by a script."""
+"""The price process: a seeded random walk on the tick grid, a recorded path, or a script's price."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from random import Random
 
@@ -34,6 +35,8 @@ class Market:
     bid: Decimal
     step_ticks: int = 30
     depth_lots: tuple[int, int] = (100, 5000)
+    path: Iterator[Decimal] | None = None
+    """Prices to follow instead of walking, one a step; the last one stays."""
     mark_px: Decimal = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -83,7 +86,10 @@ class Market:
         self.mark_px = px
 
     def step(self) -> None:
-        """Take one step of the random walk."""
+        """Take one step of the path, or of the random walk."""
+        if self.path is not None:
+            self.set_price(next(self.path, self.bid))
+            return
         ticks = self.rng.randint(-self.step_ticks, self.step_ticks)
         self.set_price(self.bid + ticks * self.instrument.tick_sz)
 

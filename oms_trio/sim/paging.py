@@ -47,12 +47,15 @@ class Page:
         cursor: Callable[[Row], int],
         time_ms: Callable[[Row], int],
         begin_keeps_newest: bool = False,
+        before_keeps_newest: bool = False,
+        keeps_ties: bool = False,
     ) -> list[Row]:
         """Return this page of the rows, newest first.
 
         When more match than fit, a lower bound alone (``before``, or ``begin``) keeps the rows
-        nearest to it, everything else the newest. Fills are the exception: their ``begin``
-        alone keeps the newest too (``begin_keeps_newest``).
+        nearest to it, everything else the newest. The exceptions: the ``begin`` of fills and the
+        ``before`` of past positions keep the newest too, and past positions that share their
+        cursor are never parted (``keeps_ties``).
         """
         matching = [
             row
@@ -62,7 +65,12 @@ class Page:
             and (self.after is None or cursor(row) < self.after)
             and (self.before is None or cursor(row) > self.before)
         ]
-        lower = self.before is not None or (self.begin is not None and not begin_keeps_newest)
+        lower = (self.before is not None and not before_keeps_newest) or (
+            self.begin is not None and not begin_keeps_newest
+        )
         upper = self.after is not None or self.end is not None
         kept = matching[: self.limit] if lower and not upper else matching[-self.limit :]
+        if keeps_ties and kept:
+            oldest, newest = cursor(kept[0]), cursor(kept[-1])
+            kept = [row for row in matching if oldest <= cursor(row) <= newest]
         return kept[::-1]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 from oms_trio.core.model import Instrument
-from oms_trio.sim.events import OrderChanged
+from oms_trio.sim.events import OrderChanged, Settled
 from oms_trio.sim.ledger import AccountView, PositionView
-from oms_trio.sim.values import text
+from oms_trio.sim.values import Position, text
 
 USD_PX = Decimal("0.99985")
 """The price of one USDT in USD: only shown, nothing is computed with it."""
@@ -59,7 +59,7 @@ def order_push(change: OrderChanged, instrument: Instrument, last: Decimal) -> J
         "cancelSource": order.cancel_source,
         "quickMgnType": "",
         "stpId": "",
-        "stpMode": "cancel_maker",
+        "stpMode": order.stp_mode.value,
         "attachAlgoClOrdId": "",
         "lastPx": text(fill.px if fill else last),
         "outcome": "",
@@ -86,11 +86,11 @@ def order_push(change: OrderChanged, instrument: Instrument, last: Decimal) -> J
         "fillFwdPx": "",
         "fillMarkPx": text(fill.mark_px) if fill else "",
         "fillIdxPx": text(fill.idx_px) if fill else "",
-        "amendSource": "1" if change.amended else "",
+        "amendSource": "1" if change.amend_result else "",
         "reqId": change.req_id,
-        "amendResult": "0" if change.amended else "",
-        "code": "0",
-        "msg": "",
+        "amendResult": change.amend_result,
+        "code": change.code,
+        "msg": change.msg,
         "pxType": "",
         "pxUsd": "",
         "pxVol": "",
@@ -120,7 +120,7 @@ def position_push(view: PositionView, instrument: Instrument, now_ms: int) -> Js
         "deltaBS": "",
         "deltaPA": "",
         "fee": text(held.fee),
-        "fundingFee": "0",
+        "fundingFee": text(held.funding_fee),
         "gammaBS": "",
         "gammaPA": "",
         "hedgedPos": "",
@@ -154,7 +154,7 @@ def position_push(view: PositionView, instrument: Instrument, now_ms: int) -> Js
         "quoteBal": "",
         "quoteBorrowed": "",
         "quoteInterest": "",
-        "realizedPnl": text(held.pnl + held.fee),
+        "realizedPnl": text(held.realized_pnl),
         "settledPnl": "",
         "spotInUseAmt": "",
         "spotInUseCcy": "",
@@ -196,6 +196,57 @@ def account_push(view: AccountView, now_ms: int) -> JsonObject:
         "uTime": str(now_ms),
         "upl": "",
         "details": [_usdt(view)] if has_anything else [],
+    }
+
+
+def balance_and_position(
+    change: Settled, instrument: Instrument, now_ms: int, *, is_snapshot: bool = False
+) -> JsonObject:
+    """Return ``data[0]`` of a ``balance_and_position`` push: only what changed is filled."""
+    held = change.position
+    is_told = held is not None and (held.pos or not is_snapshot)
+    return {
+        "pTime": str(now_ms),
+        "eventType": change.cause,
+        "balData": [
+            {"ccy": "USDT", "cashBal": text(change.cash_bal), "uTime": str(change.u_time_ms)}
+        ],
+        "posData": [_brief_position(held, instrument)] if held is not None and is_told else [],
+        "trades": (
+            [{"instId": instrument.inst_id, "tradeId": str(change.trade_id)}]
+            if change.trade_id
+            else []
+        ),
+    }
+
+
+def mark_price(instrument: Instrument, mark_px: Decimal, now_ms: int) -> JsonObject:
+    """Return the mark price as both REST and the public channel tell it."""
+    return {
+        "instType": "SWAP",
+        "instId": instrument.inst_id,
+        "markPx": text(mark_px),
+        "ts": str(now_ms),
+    }
+
+
+def _brief_position(held: Position, instrument: Instrument) -> JsonObject:
+    return {
+        "posId": held.pos_id,
+        "tradeId": str(held.trade_id),
+        "instId": instrument.inst_id,
+        "instType": "SWAP",
+        "mgnMode": "cross",
+        "posSide": "net",
+        "pos": text(held.pos),
+        "ccy": "USDT",
+        "posCcy": "",
+        "avgPx": text(held.avg_px) if held.pos else "",
+        "baseBal": "",
+        "quoteBal": "",
+        "nonSettleAvgPx": "",
+        "settledPnl": "",
+        "uTime": str(held.u_time_ms),
     }
 
 

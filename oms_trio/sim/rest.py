@@ -40,10 +40,13 @@ HTTP_STATUS = {
 
 @attrs.frozen
 class Response:
-    """What goes back to the client."""
+    """What goes back to the client, after ``delay_s``; a lost one closes the connection instead."""
 
     status: int
     body: bytes
+    content_type: str = "application/json"
+    delay_s: float = 0.0
+    is_lost: bool = False
 
 
 @attrs.frozen
@@ -64,6 +67,10 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", _PUBLIC + "instruments"): Route(rest_public.instruments, Quota(20), private=False),
     ("GET", _PUBLIC + "mark-price"): Route(rest_public.mark_price, Quota(10), private=False),
     ("GET", _PUBLIC + "price-limit"): Route(rest_public.price_limit, Quota(20), private=False),
+    ("GET", _PUBLIC + "position-tiers"): Route(
+        rest_public.position_tiers, Quota(10), private=False
+    ),
+    ("GET", _PUBLIC + "funding-rate"): Route(rest_public.funding_rate, Quota(10), private=False),
     ("GET", _ACCOUNT + "instruments"): Route(rest_public.instruments, Quota(20)),
     ("GET", _ACCOUNT + "config"): Route(rest_account.config, Quota(5)),
     ("POST", _ACCOUNT + "set-position-mode"): Route(rest_account.set_position_mode, Quota(5)),
@@ -71,11 +78,18 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", _ACCOUNT + "leverage-info"): Route(rest_account.leverage_info, Quota(20)),
     ("GET", _ACCOUNT + "balance"): Route(rest_account.balance, Quota(10)),
     ("GET", _ACCOUNT + "positions"): Route(rest_account.positions, Quota(10)),
+    ("GET", _ACCOUNT + "positions-history"): Route(rest_account.positions_history, Quota(10)),
+    ("GET", _ACCOUNT + "max-size"): Route(rest_account.max_size, Quota(20)),
+    ("GET", _ACCOUNT + "max-avail-size"): Route(rest_account.max_avail_size, Quota(20)),
+    ("GET", _ACCOUNT + "trade-fee"): Route(rest_account.trade_fee, Quota(5)),
+    ("GET", _ACCOUNT + "bills"): Route(rest_account.bills, Quota(5, 1000)),
     ("GET", _TRADE + "orders-pending"): Route(rest_trade.orders_pending, Quota(60)),
     ("GET", _TRADE + "order"): Route(rest_trade.order, Quota(60)),
     ("GET", _TRADE + "orders-history"): Route(rest_trade.orders_history, Quota(40)),
+    ("GET", _TRADE + "orders-history-archive"): Route(rest_trade.orders_history_archive, Quota(20)),
     ("GET", _TRADE + "fills"): Route(rest_trade.fills, Quota(60)),
     ("GET", _TRADE + "fills-history"): Route(rest_trade.fills_history, Quota(10)),
+    ("GET", _TRADE + "account-rate-limit"): Route(rest_trade.account_rate_limit, Quota(1, 1000)),
     ("POST", _TRADE + "order"): Route(rest_trade.place_order),
     ("POST", _TRADE + "cancel-order"): Route(rest_trade.cancel_order),
     ("POST", _TRADE + "amend-order"): Route(rest_trade.amend_order),
@@ -84,6 +98,8 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("POST", _TRADE + "amend-batch-orders"): Route(rest_trade.amend_batch),
     ("POST", _TRADE + "cancel-all-after"): Route(rest_trade.cancel_all_after),
     ("POST", _TRADE + "close-position"): Route(rest_trade.close_position, Quota(20)),
+    ("POST", _TRADE + "mass-cancel"): Route(rest_trade.mass_cancel, Quota(5)),
+    ("POST", _TRADE + "order-precheck"): Route(rest_trade.order_precheck, Quota(5)),
 }
 
 
@@ -91,23 +107,42 @@ def handle(
     exchange: Exchange, method: str, target: str, headers: Mapping[str, str], body: bytes
 ) -> Response:
     """Answer one request; ``target`` is path and query as sent, header names are lower case."""
-    if exchange.faults.rest_status:
-        return Response(exchange.faults.rest_status, b"")
-    if exchange.faults.use_up("rest_failures"):
+    faults = exchange.faults
+    faults.expire(exchange.clock())
+    if faults.rest_status:
+        return Response(faults.rest_status, b"")
+    if faults.use_up("rest_failures"):
         return Response(503, b"")
+    forced = faults.rest_answers.popleft() if faults.rest_answers else None
+    if forced is None or forced.executed:
+        response = _perform(exchange, method, target, headers, body)
+        if forced is None:
+            is_lost = method == "POST" and faults.use_up("lost_rest_answers")
+            return attrs.evolve(response, delay_s=faults.rest_delay_s, is_lost=is_lost)
+    return Response(forced.status, forced.body, forced.content_type)
+
+
+def _perform(
+    exchange: Exchange, method: str, target: str, headers: Mapping[str, str], body: bytes
+) -> Response:
     split = urlsplit(target)
     route = ROUTES.get((method, split.path))
     if route is None:
         return _answer(
             {"code": "50005", "msg": "Request endpoint does not exist.", "data": []}, 404
         )
-    now_ms = exchange.now_ms
     try:
         if route.private:
             check_headers(
-                exchange.account, headers, method=method, target=target, body=body, now_ms=now_ms
+                exchange.account,
+                headers,
+                method=method,
+                target=target,
+                body=body,
+                now_ms=exchange.now_ms,
             )
-        if route.quota and not exchange.limits.admit(f"{method} {split.path}", route.quota, now_ms):
+        counter = f"{method} {split.path}"
+        if route.quota and not exchange.limits.admit(counter, route.quota, exchange.steady_ms):
             raise Refused("50011", "Too Many Requests")  # noqa: TRY301 - refusals have one border
         call = Call(
             exchange,

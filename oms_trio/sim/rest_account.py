@@ -1,13 +1,23 @@
-"""Account endpoints: configuration, leverage, balance, position."""
+"""Account endpoints: settings, balance, positions, sizes, fees, bills."""
 
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 
+from oms_trio.core.model import Side
+from oms_trio.sim.account_objects import (
+    bill_object,
+    config_object,
+    fee_object,
+    lever_object,
+    life_object,
+)
 from oms_trio.sim.admission import Refused, check_inst_id
+from oms_trio.sim.paging import Page
 from oms_trio.sim.pushes import JsonObject, account_push, position_push
 from oms_trio.sim.rest_call import Call, ok
-from oms_trio.sim.rest_objects import config_object, lever_object
+from oms_trio.sim.tiers import largest_pos
+from oms_trio.sim.values import text
 
 
 def config(call: Call) -> JsonObject:
@@ -45,7 +55,7 @@ def leverage_info(call: Call) -> JsonObject:
 
 def balance(call: Call) -> JsonObject:
     """``GET /account/balance``: the account push's object, with one key named otherwise."""
-    engine = call.exchange.engine
+    engine = call.seen
     account = account_push(engine.account_view(), engine.now_ms)
     wanted = call.query.get("ccy", "")
     details = account["details"]
@@ -60,7 +70,7 @@ def balance(call: Call) -> JsonObject:
 
 def positions(call: Call) -> JsonObject:
     """``GET /account/positions``: a closed position shows, with 0, when its instrument is named."""
-    engine = call.exchange.engine
+    engine = call.seen
     view = engine.position_view()
     is_told = view is not None and (view.position.pos or call.query.get("instId"))
     wanted_id = call.query.get("posId", "")
@@ -71,3 +81,86 @@ def positions(call: Call) -> JsonObject:
     row = position_push(view, engine.instrument, engine.now_ms)
     del row["pTime"]
     return ok(row)
+
+
+def positions_history(call: Call) -> JsonObject:
+    """``GET /account/positions-history``: cursors are times of change; ties share a page."""
+    query = call.query
+    rows = [
+        row
+        for row in sorted(call.exchange.engine.lives.told, key=lambda row: row.u_time_ms)
+        if call.covers_instrument()
+        and query.get("mgnMode") in {None, "", "cross"}
+        and query.get("type") in {None, "", row.close_type.value}
+        and query.get("posId") in {None, "", row.pos_id}
+    ]
+    page = Page.of(query).rows(
+        rows,
+        cursor=lambda row: row.u_time_ms,
+        time_ms=lambda row: row.u_time_ms,
+        before_keeps_newest=True,
+        keeps_ties=True,
+    )
+    return ok(*(life_object(row, call.exchange.instrument) for row in page))
+
+
+def max_size(call: Call) -> JsonObject:
+    """``GET /account/max-size``: what could be bought and sold, closing included."""
+    buy, sell = _sizes(call)
+    inst_id = call.exchange.instrument.inst_id
+    return ok({"ccy": "USDT", "instId": inst_id, "maxBuy": buy, "maxSell": sell})
+
+
+def max_avail_size(call: Call) -> JsonObject:
+    """``GET /account/max-avail-size``."""
+    buy, sell = _sizes(call)
+    return ok({"instId": call.exchange.instrument.inst_id, "availBuy": buy, "availSell": sell})
+
+
+def trade_fee(call: Call) -> JsonObject:
+    """``GET /account/trade-fee``: the first level's."""
+    call.need("instType")
+    return ok(fee_object(call.exchange.now_ms)) if call.covers_instrument() else ok()
+
+
+def bills(call: Call) -> JsonObject:
+    """``GET /account/bills``: seven days."""
+    query = call.query
+    rows = [
+        row
+        for row in call.exchange.engine.bills.rows
+        if call.covers_instrument()
+        and query.get("ccy") in {None, "", "USDT"}
+        and query.get("mgnMode") in {None, "", "cross"}
+        and query.get("type") in {None, "", row.bill_type}
+        and query.get("subType") in {None, "", row.sub_type}
+    ]
+    page = Page.of(query).rows(
+        rows, cursor=lambda row: int(row.bill_id), time_ms=lambda row: row.ts_ms
+    )
+    return ok(*(bill_object(row, call.exchange.instrument) for row in page))
+
+
+def _sizes(call: Call) -> tuple[str, str]:
+    call.need_instrument()
+    if call.query.get("tdMode") != "cross":
+        raise Refused("51000", "Parameter tdMode error")
+    engine = call.exchange.engine
+    px = call.query.get("px")
+    try:
+        asked = Decimal(px) if px else None
+    except InvalidOperation:
+        asked = Decimal("NaN")
+    if asked is not None and not (asked.is_finite() and 0 < asked < 10**9):
+        raise Refused("51000", "Parameter px error")
+    free = engine.account_view().avail_eq
+    ledger = engine.ledger
+    sizes = []
+    for side in Side:
+        at = asked or engine.market.limit_for(side)
+        room = max(Decimal(0), largest_pos(ledger.lever) - ledger.pos * side.sign)
+        size = min(ledger.max_size(side, at, free), room)
+        if call.query.get("reduceOnly") == "true":
+            size = min(size, max(Decimal(0), -ledger.pos * side.sign))
+        sizes.append(text(size))
+    return sizes[0], sizes[1]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from oms_trio.sim.admission import Args, Refused, check_inst_id
+from oms_trio.sim.engine import Engine
 from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.pushes import JsonObject
 
@@ -19,6 +20,12 @@ class Call:
     query: Mapping[str, str]
     body: Args | Sequence[Args]
     exp_time: str | None = None
+    seen: Engine = attrs.field(init=False)
+    """The engine as reads see it: the present, or the past while REST lags."""
+
+    @seen.default
+    def _read(self) -> Engine:
+        return self.exchange.reading()
 
     @property
     def single(self) -> Args:
@@ -45,6 +52,16 @@ class Call:
     def need_instrument(self) -> None:
         """Check that the query names our instrument."""
         check_inst_id(self.query, self.exchange.instrument)
+
+    def need(self, *names: str) -> None:
+        """Check that the query has these parameters.
+
+        Raises:
+            Refused: 50014 for the first one that is missing.
+        """
+        for name in names:
+            if not self.query.get(name):
+                raise Refused("50014", f"Parameter {name} can not be empty.")
 
     def covers_instrument(self) -> bool:
         """Whether the query's filters, all optional, let our instrument through."""

@@ -1,17 +1,14 @@
-"""REST's objects where they differ from the WebSocket's, and the answers to trade operations."""
+"""Orders and fills as REST tells them, and the answers to trade operations."""
 
 from __future__ import annotations
 
-from decimal import Decimal
-
-from oms_trio.core.model import Instrument, Side
-from oms_trio.sim.admission import MAX_LMT_SZ, MAX_MKT_SZ
-from oms_trio.sim.auth import SimAccount
+from oms_trio.core.model import Instrument
 from oms_trio.sim.events import Outcome
 from oms_trio.sim.pushes import JsonObject
 from oms_trio.sim.values import CancelSource, Category, Fill, Order, text
 
 _REASONS = {
+    CancelSource.SYSTEM: "Order canceled by the system",
     CancelSource.USER: "Order canceled by user",
     CancelSource.RISK: "Order canceled: risk of liquidation",
     CancelSource.FOK: "Order canceled: FOK order could not be filled at once",
@@ -71,7 +68,7 @@ def order_object(order: Order, instrument: Instrument) -> JsonObject:
         "source": "",
         "state": order.state.value,
         "stpId": "",
-        "stpMode": "cancel_maker",
+        "stpMode": order.stp_mode.value,
         "sz": text(order.sz),
         "tag": order.tag,
         "tdMode": "cross",
@@ -86,12 +83,7 @@ def order_object(order: Order, instrument: Instrument) -> JsonObject:
 
 
 def fill_object(fill: Fill, instrument: Instrument) -> JsonObject:
-    """Return one row of ``fills``: subtypes 1 and 2 are trades, 104 and 105 liquidations."""
-    is_buy = fill.side is Side.BUY
-    if fill.category is Category.NORMAL:
-        sub_type = "1" if is_buy else "2"
-    else:
-        sub_type = "105" if is_buy else "104"
+    """Return one row of ``fills``."""
     return {
         "side": fill.side.value,
         "fillSz": text(fill.sz),
@@ -108,7 +100,7 @@ def fill_object(fill: Fill, instrument: Instrument) -> JsonObject:
         "clOrdId": fill.cl_ord_id,
         "posSide": "net",
         "billId": fill.bill_id,
-        "subType": sub_type,
+        "subType": fill.sub_type,
         "fillMarkVol": "",
         "tag": fill.tag,
         "fillTime": str(fill.time_ms),
@@ -156,93 +148,4 @@ def amended(outcome: Outcome) -> JsonObject:
         "sCode": outcome.code,
         "sMsg": outcome.msg,
         "subCode": outcome.sub_code,
-    }
-
-
-def instrument_object(instrument: Instrument) -> JsonObject:
-    """Return the instrument's record with its full set of keys."""
-    base, quote, _ = instrument.inst_id.split("-")
-    blank = (
-        "seriesId category baseCcy quoteCcy optType stk auctionEndTime contTdSwTime preMktSwTime "
-        "openType expTime alias maxMktAmt maxTwapSz maxIcebergSz maxTriggerSz rpiMinLevel "
-        "rpiMinPxBand maxPlatOILmt maxPlatOICoinLmt longPosRemainingQuota shortPosRemainingQuota "
-        "freq method"
-    )
-    return dict.fromkeys(blank.split(), "") | {
-        "instType": "SWAP",
-        "instId": instrument.inst_id,
-        "uly": f"{base}-{quote}",
-        "instFamily": f"{base}-{quote}",
-        "groupId": "4",
-        "settleCcy": quote,
-        "ctVal": text(instrument.ct_val),
-        "ctMult": text(instrument.ct_mult),
-        "ctValCcy": base,
-        "ctType": "linear",
-        "listTime": "1573557408000",
-        "lever": "100",
-        "tickSz": text(instrument.tick_sz),
-        "lotSz": text(instrument.lot_sz),
-        "minSz": text(instrument.min_sz),
-        "state": "live",
-        "ruleType": "normal",
-        "maxLmtSz": text(MAX_LMT_SZ),
-        "maxMktSz": text(MAX_MKT_SZ),
-        "maxStopSz": text(MAX_MKT_SZ),
-        "maxLmtAmt": "20000000",
-        "instIdCode": instrument.inst_id_code,
-        "instCategory": "1",
-        "initPxLmtPct": "0.02",
-        "floatPxLmtPct": "0.005",
-        "maxPxLmtPct": "0.01",
-        "posLmtAmt": "250000",
-        "posLmtPct": "30",
-        "futureSettlement": False,
-        "tradeQuoteCcyList": [],
-        "upcChg": [],
-    }
-
-
-def config_object(account: SimAccount, pos_mode: str) -> JsonObject:
-    """Return ``account/config``."""
-    return {
-        "uid": account.uid,
-        "mainUid": account.uid,
-        "acctLv": account.acct_lv,
-        "posMode": pos_mode,
-        "acctStpMode": "cancel_maker",
-        "autoLoan": False,
-        "greeksType": "PA",
-        "feeType": "0",
-        "level": "Lv1",
-        "levelTmp": "",
-        "ctIsoMode": "automatic",
-        "mgnIsoMode": "automatic",
-        "stgyType": "0",
-        "roleType": "0",
-        "traderInsts": [],
-        "spotRoleType": "0",
-        "spotTraderInsts": [],
-        "spotOffsetType": "",
-        "opAuth": "0",
-        "kycLv": "2",
-        "label": "simulated",
-        "ip": "",
-        "perm": account.perm,
-        "liquidationGear": "",
-        "enableSpotBorrow": False,
-        "spotBorrowAutoRepay": False,
-        "type": "1",
-        "settleCcy": "USDT",
-        "settleCcyList": ["USD", "USDC"],
-    }
-
-
-def lever_object(instrument: Instrument, lever: Decimal) -> JsonObject:
-    """Return the answer to ``set-leverage`` and ``leverage-info``."""
-    return {
-        "lever": text(lever),
-        "mgnMode": "cross",
-        "instId": instrument.inst_id,
-        "posSide": "net",
     }

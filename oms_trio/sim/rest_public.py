@@ -1,11 +1,13 @@
-"""Public endpoints: time, instrument, prices."""
+"""Public endpoints: time, instrument, prices, tiers, funding."""
 
 from __future__ import annotations
 
+from oms_trio.sim import public_objects as objects
+from oms_trio.sim import pushes
+from oms_trio.sim.admission import Refused
 from oms_trio.sim.pushes import JsonObject
 from oms_trio.sim.rest_call import Call, ok
-from oms_trio.sim.rest_objects import instrument_object
-from oms_trio.sim.values import text
+from oms_trio.sim.tiers import TIERS
 
 
 def time(call: Call) -> JsonObject:
@@ -15,35 +17,48 @@ def time(call: Call) -> JsonObject:
 
 def instruments(call: Call) -> JsonObject:
     """``GET /public/instruments`` and ``/account/instruments``."""
+    call.need("instType")
     if call.query.get("instId"):
         call.need_instrument()
-    return ok(instrument_object(call.exchange.instrument)) if call.covers_instrument() else ok()
+    found = objects.instrument_object(call.exchange.instrument)
+    return ok(found) if call.covers_instrument() else ok()
 
 
 def mark_price(call: Call) -> JsonObject:
     """``GET /public/mark-price``."""
+    call.need("instType")
     exchange = call.exchange
-    return ok(
-        {
-            "instType": "SWAP",
-            "instId": exchange.instrument.inst_id,
-            "markPx": text(exchange.engine.market.mark_px),
-            "ts": str(exchange.now_ms),
-        }
-    )
+    px = exchange.engine.market.mark_px
+    if not call.covers_instrument():
+        return ok()
+    return ok(pushes.mark_price(exchange.instrument, px, exchange.now_ms))
 
 
 def price_limit(call: Call) -> JsonObject:
     """``GET /public/price-limit``."""
     call.need_instrument()
-    exchange = call.exchange
+    return ok(objects.price_limit(call.exchange))
+
+
+def position_tiers(call: Call) -> JsonObject:
+    """``GET /public/position-tiers``."""
+    call.need("instType", "tdMode")
+    if not call.query.get("instFamily") and not call.query.get("uly"):
+        raise Refused("50014", "Parameter instFamily can not be empty.")
+    if call.query["tdMode"] != "cross" or not call.covers_instrument():
+        return ok()
+    wanted = call.query.get("tier")
+    family = call.exchange.instrument.inst_id.removesuffix("-SWAP")
     return ok(
-        {
-            "instType": "SWAP",
-            "instId": exchange.instrument.inst_id,
-            "buyLmt": text(exchange.engine.market.buy_lmt),
-            "sellLmt": text(exchange.engine.market.sell_lmt),
-            "ts": str(exchange.now_ms),
-            "enabled": True,
-        }
+        *(
+            objects.tier_object(tier, family)
+            for tier in TIERS
+            if wanted in {None, "", str(tier.number)}
+        )
     )
+
+
+def funding_rate(call: Call) -> JsonObject:
+    """``GET /public/funding-rate``."""
+    call.need_instrument()
+    return ok(objects.funding_rate(call.exchange))

@@ -10,11 +10,20 @@ from oms_trio.sim.paging import Page
 from oms_trio.sim.pushes import JsonObject
 from oms_trio.sim.rest_call import Call, ok
 from oms_trio.sim.rest_objects import fill_object, order_object
-from oms_trio.sim.trade_ops import MAX_BATCH, Op, carry_out, render, summary
+from oms_trio.sim.trade_ops import (
+    MAX_BATCH,
+    Op,
+    carry_out,
+    not_in_this_mode,
+    render,
+    summary,
+)
 from oms_trio.sim.values import Order
 
 RECENT_FILLS_MS = 3 * 86_400_000
 """How far back ``fills`` tells; older ones are in ``fills-history``."""
+
+HISTORY_MS = 7 * 86_400_000
 
 CANCEL_ALL_AFTER_QUOTA = Quota(1, 1000)
 
@@ -57,7 +66,7 @@ def order(call: Call) -> JsonObject:
     ord_id, cl_ord_id = call.query.get("ordId", ""), call.query.get("clOrdId", "")
     if not ord_id and not cl_ord_id:
         raise Refused("50014", "Parameter ordId can not be empty.")
-    found = call.exchange.engine.book.find(ord_id, cl_ord_id)
+    found = call.seen.book.find(ord_id, cl_ord_id)
     if found is None:
         raise Refused("51603", "Order does not exist")
     return ok(order_object(found, call.exchange.instrument))
@@ -65,14 +74,20 @@ def order(call: Call) -> JsonObject:
 
 def orders_pending(call: Call) -> JsonObject:
     """``GET /trade/orders-pending``."""
-    return _orders(call, call.exchange.engine.book.pending)
+    return _orders(call, call.seen.book.pending)
 
 
 def orders_history(call: Call) -> JsonObject:
-    """``GET /trade/orders-history``."""
-    if not call.query.get("instType"):
-        raise Refused("50014", "Parameter instType can not be empty.")
-    return _orders(call, call.exchange.engine.book.ended)
+    """``GET /trade/orders-history``: completed within seven days."""
+    call.need("instType")
+    since_ms = call.exchange.now_ms - HISTORY_MS
+    return _orders(call, [row for row in call.seen.book.ended if row.u_time_ms >= since_ms])
+
+
+def orders_history_archive(call: Call) -> JsonObject:
+    """``GET /trade/orders-history-archive``: three months, without cancelled unfilled orders."""
+    call.need("instType")
+    return _orders(call, [row for row in call.seen.book.ended if row.acc_fill_sz])
 
 
 def fills(call: Call) -> JsonObject:
@@ -82,8 +97,7 @@ def fills(call: Call) -> JsonObject:
 
 def fills_history(call: Call) -> JsonObject:
     """``GET /trade/fills-history``: all that the simulator keeps, which is three months."""
-    if not call.query.get("instType"):
-        raise Refused("50014", "Parameter instType can not be empty.")
+    call.need("instType")
     return _fills(call, 0)
 
 
@@ -93,7 +107,7 @@ def cancel_all_after(call: Call) -> JsonObject:
     timeout = read_whole(str(call.single.get("timeOut", "")))
     if timeout is None:
         raise Refused("51000", "Parameter timeOut error")
-    if not exchange.limits.admit(f"caa {tag}", CANCEL_ALL_AFTER_QUOTA, exchange.now_ms):
+    if not exchange.limits.admit(f"caa {tag}", CANCEL_ALL_AFTER_QUOTA, exchange.steady_ms):
         raise Refused("50011", "Too Many Requests")
     due_ms = exchange.cancel_all_after(timeout, tag)
     return ok({"triggerTime": str(due_ms // 1000), "tag": tag, "ts": str(exchange.now_ms // 1000)})
@@ -113,10 +127,33 @@ def close_position(call: Call) -> JsonObject:
     return ok({"instId": inst_id, "posSide": "net", "clOrdId": cl_ord_id, "tag": tag})
 
 
+def mass_cancel(_call: Call) -> JsonObject:
+    """``POST /trade/mass-cancel``: options only, so refused."""
+    raise not_in_this_mode()
+
+
+def order_precheck(_call: Call) -> JsonObject:
+    """``POST /trade/order-precheck``: not in this account mode."""
+    raise not_in_this_mode()
+
+
+def account_rate_limit(call: Call) -> JsonObject:
+    """``GET /trade/account-rate-limit``."""
+    return ok(
+        {
+            "accRateLimit": "1000",
+            "fillRatio": "",
+            "mainFillRatio": "",
+            "nextAccRateLimit": "",
+            "ts": str(call.exchange.now_ms),
+        }
+    )
+
+
 def _operate(call: Call, op: Op, elements: Sequence[Args]) -> JsonObject:
     if not 1 <= len(elements) <= MAX_BATCH:
         raise Refused("50014", "Between 1 and 20 orders are expected.")
-    in_us = call.exchange.clock() // 1000
+    in_us = call.exchange.now_us
     outcomes = carry_out(call.exchange, op, elements, check_inst_id, exp_time=call.exp_time)
     code = summary(outcomes)
     return {
@@ -148,7 +185,7 @@ def _fills(call: Call, since_ms: int) -> JsonObject:
     query = call.query
     rows = [
         row
-        for row in call.exchange.engine.book.fills
+        for row in call.seen.book.fills
         if call.covers_instrument()
         and row.ts_ms >= since_ms
         and query.get("ordId") in {None, "", row.ord_id}

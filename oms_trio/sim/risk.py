@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 from oms_trio.core.model import Side
-from oms_trio.sim.admission import AmendRequest, Args, OrderRequest, Refused, read_target
+from oms_trio.sim.admission import Args, OrderRequest, Refused, read_target
 from oms_trio.sim.engine import Engine
 from oms_trio.sim.ledger import TAKER_FEE
 from oms_trio.sim.market import crosses
-from oms_trio.sim.values import Order, State
+from oms_trio.sim.tiers import TIERS, largest_pos
+from oms_trio.sim.values import Order
 
 MAX_PENDING = 500
 
@@ -25,9 +26,9 @@ def check_against_state(engine: Engine, request: OrderRequest) -> Decimal:
         raise Refused("51016", "Client order ID already exists.")
     edge = engine.market.limit_for(request.side)
     limit_px = edge if request.px is None else request.px
-    if _is_beyond(request.side, limit_px, edge):
+    if is_beyond(request.side, limit_px, edge):
         if not request.clamp_px:
-            raise _outside_band(edge)
+            raise outside_band(edge)
         limit_px = edge
     if len(engine.book.pending) >= MAX_PENDING:
         raise Refused("51102", "Too many pending orders.")
@@ -61,26 +62,56 @@ def find_cancelable(engine: Engine, args: Args) -> Order:
     return order
 
 
-def find_amendable(engine: Engine, args: Args, request: AmendRequest) -> Order:
-    """Return the open order that is meant, if it can be amended so.
+def check_tier(engine: Engine, order: Order) -> None:
+    """Compare the position that an order could lead to with what its leverage allows.
 
     Raises:
-        Refused: 51503 51509 51510 gone, 51506 has no price to amend, 51006 outside the band.
+        Refused: 51004 when it would be too large.
     """
-    order = engine.book.find(*read_target(args))
-    if order is None:
-        raise Refused("51503", "The order does not exist.")
-    if order.state is State.CANCELED:
-        raise Refused("51509", "The order has been cancelled.")
-    if order.state is State.FILLED:
-        raise Refused("51510", "The order has been completed.")
-    if request.new_px is not None:
-        if not order.ord_type.takes_px:
-            raise Refused("51506", "This order type can not be amended.")
-        edge = engine.market.limit_for(order.side)
-        if _is_beyond(order.side, request.new_px, edge):
-            raise _outside_band(edge)
-    return order
+    pending = [row for row in engine.book.pending if row.side is order.side]
+    reached = sum((row.remaining for row in (*pending, order)), engine.ledger.pos * order.side.sign)
+    if not order.reduce_only and reached > largest_pos(engine.ledger.lever):
+        raise Refused("51004", "The position would exceed the limit of its leverage.", "51004_1103")
+
+
+def check_pos_mode(engine: Engine, pos_mode: str) -> None:
+    """Check a change of the position mode.
+
+    Raises:
+        Refused: 51000 for another word, 59000 while orders or a position are open.
+    """
+    if pos_mode not in {"net_mode", "long_short_mode"}:
+        raise Refused("51000", "Parameter posMode error")
+    if engine.book.pending or engine.ledger.pos:
+        raise Refused("59000", "Close all positions and cancel pending orders first.")
+
+
+def check_lever(engine: Engine, lever: Decimal) -> None:
+    """Check another leverage of the instrument in cross margin.
+
+    Raises:
+        Refused: 59102 above the ceiling, 59105 below 1, 59107 with pending orders, 59108 when the
+            position would need more margin than there is.
+    """
+    if lever > TIERS[0].max_lever:
+        raise Refused("59102", "Leverage exceeds the maximum limit.")
+    if lever < 1:
+        raise Refused("59105", "Leverage can not be less than 1.")
+    if engine.book.pending:
+        raise Refused("59107", "Cancel pending cross-margin orders first.")
+    account = engine.account_view()
+    if account.notional / lever > account.eq:
+        raise Refused("59108", "The account's margin is too low for this leverage.")
+
+
+def is_beyond(side: Side, px: Decimal, edge: Decimal) -> bool:
+    """Whether a price of this side lies outside the band that ends at ``edge``."""
+    return px != edge and crosses(side, px, edge)
+
+
+def outside_band(edge: Decimal) -> Refused:
+    """Return the refusal of a price outside the band."""
+    return Refused("51006", f"The price is outside the band: {edge} is its edge.")
 
 
 def _check_reduce_only(pos: Decimal, request: OrderRequest) -> None:
@@ -90,11 +121,3 @@ def _check_reduce_only(pos: Decimal, request: OrderRequest) -> None:
         raise Refused("51170", "Reduce-only order in the direction of the position.")
     if request.sz > abs(pos):
         raise Refused("51112", "The size exceeds what can be closed.")
-
-
-def _is_beyond(side: Side, px: Decimal, edge: Decimal) -> bool:
-    return px != edge and crosses(side, px, edge)
-
-
-def _outside_band(edge: Decimal) -> Refused:
-    return Refused("51006", f"The price is outside the band: {edge} is its edge.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import cast
 
 import attrs
@@ -11,18 +13,29 @@ import structlog
 import trio
 from trio_websocket import ConnectionClosed, wrap_server_stream
 
-from oms_trio.sim import rest
+from oms_trio.sim import control, rest
 from oms_trio.sim.exchange import Exchange
-from oms_trio.sim.private_ws import run_private
+from oms_trio.sim.limits import Quota
+from oms_trio.sim.line import Line
+from oms_trio.sim.public_session import PublicSession
+from oms_trio.sim.session import Session
+from oms_trio.sim.websocket import Conversation, run_session
 
 log = structlog.get_logger()
 
 PRIVATE_PATH = "/ws/v5/private"
+PUBLIC_PATH = "/ws/v5/public"
+_SESSIONS: Mapping[str, Callable[[Exchange, Line], Conversation]] = {
+    PRIVATE_PATH: Session,
+    PUBLIC_PATH: PublicSession,
+}
+
 RECEIVE_SIZE = 65_536
+HELD_LOOK_S = 0.05
+"""How often a held REST call looks whether somebody ended the stall by hand."""
+
 MAX_BODY = 1 << 20
 """A batch of twenty orders is a few kilobytes: a body above this is no client of ours."""
-
-CLOSE_PATIENCE_S = 1.0
 
 
 async def serve(
@@ -71,6 +84,7 @@ async def handle_stream(exchange: Exchange, stream: trio.abc.Stream) -> None:
     Nothing that a client or its network does escapes.
     """
     try:
+        exchange.faults.expire(exchange.clock())
         if exchange.faults.refuse_connections:
             return
         connection = _Http(exchange, stream)
@@ -103,7 +117,16 @@ class _Http:
         self.scope.cancel()
 
     def announce_upgrade(self, after_s: float) -> None:
-        """Do nothing: only WebSockets are told of upgrades."""
+        """Do nothing: what follows is for WebSockets only."""
+
+    def go_deaf(self) -> None:
+        """Do nothing."""
+
+    def close(self, code: int) -> None:
+        """Do nothing."""
+
+    def say(self, frame: str | bytes) -> None:
+        """Do nothing."""
 
     async def run(self) -> None:
         """Answer requests until the client closes, or become a WebSocket."""
@@ -138,39 +161,62 @@ class _Http:
         return body
 
     async def _answer(self, request: h11.Request, body: bytes) -> None:
-        response = rest.handle(
-            self.exchange,
-            request.method.decode("ascii"),
-            request.target.decode("ascii"),
-            {name.decode("ascii"): value.decode("latin-1") for name, value in request.headers},
-            body,
-        )
-        if self.exchange.faults.stalled:
+        exchange = self.exchange
+        method, target = request.method.decode("ascii"), request.target.decode("ascii")
+        if target.startswith(control.PREFIX):
+            response = control.handle(exchange, method, target, body, is_local=self._is_local())
+            await self._send(response)
+            return
+        headers = {key.decode("ascii"): value.decode("latin-1") for key, value in request.headers}
+        # A held request has its effect late; one that meets silence has it, and gets no answer.
+        while exchange.faults.held:
+            await trio.sleep(min(exchange.faults.left_s("held", exchange.clock()), HELD_LOOK_S))
+            exchange.faults.expire(exchange.clock())
+        response = rest.handle(exchange, method, target, headers, body)
+        if response.is_lost:
+            self.cut()
+        if exchange.faults.stalled:
             await trio.sleep_forever()
-        await self._send(response.status, response.body)
+        await trio.sleep(response.delay_s)
+        await self._send(response)
 
-    async def _send(self, status: int, body: bytes) -> None:
+    def _is_local(self) -> bool:
+        """Whether the client is on this machine, or in this process."""
+        stream = self.stream
+        if isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        if not isinstance(stream, trio.SocketStream):
+            return True
+        return ip_address(stream.socket.getpeername()[0]).is_loopback
+
+    async def _send(self, response: rest.Response) -> None:
         head = h11.Response(
-            status_code=status,
+            status_code=response.status,
             headers=[
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode()),
+                (b"content-type", response.content_type.encode()),
+                (b"content-length", str(len(response.body)).encode()),
             ],
         )
-        parts = (head, h11.Data(data=body), h11.EndOfMessage())
+        parts = (head, h11.Data(data=response.body), h11.EndOfMessage())
         await self.stream.send_all(b"".join(self._http.send(part) or b"" for part in parts))
 
     async def _become_websocket(self, request: h11.Request) -> None:
         path = request.target.decode("ascii").partition("?")[0]
-        if path != PRIVATE_PATH:
-            await self._send(404, b"")
+        kind = _SESSIONS.get(path)
+        if kind is None:
+            await self._send(rest.Response(404, b""))
+            return
+        exchange = self.exchange
+        quota = Quota(exchange.connections_per_s, 1000)
+        if quota.count and not exchange.limits.admit("connections", quota, exchange.steady_ms):
+            await self._send(rest.Response(429, b""))
             return
         async with trio.open_nursery() as nursery:
             replayed = _ReplayedStream(bytes(self._received), self.stream)
             handshake = await wrap_server_stream(
                 nursery, replayed, receive_buffer_size=RECEIVE_SIZE
             )
-            await run_private(self.exchange, await handshake.accept())
+            await run_session(exchange, await handshake.accept(), kind)
             nursery.cancel_scope.cancel()
 
 

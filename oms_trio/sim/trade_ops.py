@@ -42,23 +42,31 @@ def carry_out(
     Raises:
         Refused: the whole request was refused: rate limit, time of expiry, or a forced answer.
     """
-    now_ms = exchange.now_ms
     count = len(elements)
     key, quota = (op.value, SINGLES) if count == 1 else (f"batch-{op.value}", BATCHED)
-    if not exchange.limits.admit(key, quota, now_ms, 1 if count == 1 else count):
-        raise Refused("50011", "Rate limit reached. Please refer to API documentation.")
+    if not exchange.limits.admit(key, quota, exchange.steady_ms, 1 if count == 1 else count):
+        refused = Refused("50011", "Rate limit reached. Please refer to API documentation.")
+        if exchange.faults.rate_limit_in_data:
+            return [Outcome.of_refusal(refused, exchange.now_ms, element) for element in elements]
+        raise refused
     if op is not Op.CANCEL:
-        _check_exp_time(exp_time, now_ms)
+        _check_exp_time(exp_time, exchange.now_ms)
     forced = exchange.faults.next_submit_answer() if op is Op.PLACE else None
     if forced is not None and not forced.executed:
         raise Refused(forced.code, "Forced by a fault switch.")
     outcomes = [
-        _repeated_name(op, elements, index, now_ms) or _one(exchange, op, element, check_instrument)
+        _repeated(op, elements, index, exchange.now_ms)
+        or _one(exchange, op, element, check_instrument)
         for index, element in enumerate(elements)
     ]
     if forced is not None:
         raise Refused(forced.code, "Forced by a fault switch.")
     return outcomes
+
+
+def not_in_this_mode() -> Refused:
+    """Return the refusal of what only other account modes have."""
+    return Refused("51010", "Operation is not supported under the current account mode.")
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
@@ -84,18 +92,18 @@ def _one(exchange: Exchange, op: Op, element: Args, check_instrument: CheckInstr
             return exchange.amend(element, check_instrument)
 
 
-def _repeated_name(op: Op, elements: Sequence[Args], index: int, now_ms: int) -> Outcome | None:
-    """Refuse a ``clOrdId`` used before in the same batch, even if that order is filled already."""
-    name = elements[index].get("clOrdId")
-    if (
-        op is not Op.PLACE
-        or not name
-        or all(element.get("clOrdId") != name for element in elements[:index])
-    ):
+def _repeated(op: Op, elements: Sequence[Args], index: int, now_ms: int) -> Outcome | None:
+    """Refuse a name used before in the same batch, even if that order is filled already."""
+    if op is Op.CANCEL:
         return None
-    return Outcome.of_refusal(
-        Refused("51016", "Client order ID already exists."), now_ms, elements[index]
-    )
+    code, keys = ("51016", ("clOrdId",)) if op is Op.PLACE else ("51512", ("ordId", "clOrdId"))
+    element = elements[index]
+    for key in keys:
+        name = element.get(key)
+        if name and any(earlier.get(key) == name for earlier in elements[:index]):
+            refused = Refused(code, "The same order is named twice in one batch.")
+            return Outcome.of_refusal(refused, now_ms, element)
+    return None
 
 
 def _check_exp_time(exp_time: object, now_ms: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 import msgspec
@@ -27,6 +27,9 @@ class Truth:
     """
 
     keep: bool = True
+    sink: Callable[[bytes], object] | None = None
+    """Takes each change as a JSON line before anybody is told of it, as a file that is not
+    buffered does: what the exchange has said outlives a SIGKILL of it."""
     _log: list[Happened] = attrs.field(factory=list, init=False)
 
     def __len__(self) -> int:
@@ -37,8 +40,11 @@ class Truth:
 
     def record(self, order: Order, fill: Fill | None) -> None:
         """Note one change."""
+        entry = Happened(order, fill)
+        if self.sink is not None:
+            self.sink(msgspec.json.encode(_line(entry)) + b"\n")
         if self.keep:
-            self._log.append(Happened(order, fill))
+            self._log.append(entry)
 
     def fills(self) -> list[Fill]:
         """Return every match in the order in which it happened."""
@@ -49,9 +55,9 @@ class Truth:
         latest = {entry.order.ord_id: entry.order for entry in self._log}
         return list(latest.values())
 
-    def dump(self) -> bytes:
-        """Return the log as JSON lines; equal runs give equal bytes."""
-        return b"".join(msgspec.json.encode(_line(entry)) + b"\n" for entry in self._log)
+    def dump(self, start: int = 0) -> bytes:
+        """Return the log from line ``start`` on as JSON lines; equal runs give equal bytes."""
+        return b"".join(msgspec.json.encode(_line(entry)) + b"\n" for entry in self._log[start:])
 
 
 def _line(entry: Happened) -> dict[str, object]:

@@ -69,6 +69,7 @@ class State(StrEnum):
 class CancelSource(StrEnum):
     """Why an order was cancelled (``cancelSource``)."""
 
+    SYSTEM = "0"
     USER = "1"
     RISK = "3"
     FOK = "13"
@@ -79,11 +80,20 @@ class CancelSource(StrEnum):
     SELF_TRADE = "32"
 
 
+class StpMode(StrEnum):
+    """Which of two own orders yields when they would trade with each other (``stpMode``)."""
+
+    CANCEL_MAKER = "cancel_maker"
+    CANCEL_TAKER = "cancel_taker"
+    CANCEL_BOTH = "cancel_both"
+
+
 class Category(StrEnum):
     """Who made the order: the client, or the exchange's risk engine."""
 
     NORMAL = "normal"
     FULL_LIQUIDATION = "full_liquidation"
+    ADL = "adl"
 
 
 @attrs.frozen
@@ -108,6 +118,16 @@ class Fill:
     """When the record was made, some milliseconds after the match: REST filters by this."""
     category: Category = Category.NORMAL
 
+    @property
+    def sub_type(self) -> str:
+        """What kind of trade it was: of an order, of a liquidation, of an ADL (``subType``)."""
+        buy, sell = {
+            Category.NORMAL: ("1", "2"),
+            Category.FULL_LIQUIDATION: ("105", "104"),
+            Category.ADL: ("126", "125"),
+        }[self.category]
+        return buy if self.side is Side.BUY else sell
+
 
 @attrs.frozen
 class Order:
@@ -127,6 +147,7 @@ class Order:
     c_time_ms: int
     u_time_ms: int
     reduce_only: bool = False
+    stp_mode: StpMode = StpMode.CANCEL_MAKER
     state: State = State.LIVE
     acc_fill_sz: Decimal = ZERO
     turnover: Decimal = ZERO
@@ -193,6 +214,12 @@ class Position:
     u_time_ms: int
     pnl: Decimal = ZERO
     fee: Decimal = ZERO
+    funding_fee: Decimal = ZERO
+
+    @property
+    def realized_pnl(self) -> Decimal:
+        """What this position's life has brought in, fees and funding included."""
+        return self.pnl + self.fee + self.funding_fee
 
     def after(
         self, side: Side, px: Decimal, sz: Decimal, multiplier: Decimal

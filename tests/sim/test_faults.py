@@ -13,7 +13,7 @@ from trio.testing import (
     wait_all_tasks_blocked,
 )
 
-from oms_trio.sim import private_ws, rest
+from oms_trio.sim import rest, websocket
 from oms_trio.sim.admission import check_inst_id_code
 from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.server import handle_stream
@@ -170,7 +170,7 @@ def test_forced_answers_have_their_status_on_rest(code: str, status: int) -> Non
 async def test_a_client_that_does_not_read_is_cut_off(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(private_ws, "OUTBOX_SIZE", 8)
+    monkeypatch.setattr(websocket, "OUTBOX_SIZE", 8)
     exchange = live_exchange(autojump_clock)
     async with connected(exchange, streams=lockstep_stream_pair) as client:
         await client.login()

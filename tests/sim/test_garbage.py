@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oms_trio.sim import rest
-from oms_trio.sim.session import Ending, Session
+from oms_trio.sim.line import Ending, Frame, Line
+from oms_trio.sim.session import Session
 from tests.sim.clients import START_MS, headers_for, login_frame, net_exchange, order_args
 
 WORDS = st.sampled_from(
@@ -48,12 +49,21 @@ OPS = st.sampled_from(
 )
 
 
-def answers(frames: list[str], *, logged_in: bool = True) -> list[str | Ending]:
+def answers(frames: list[str], *, logged_in: bool = True) -> list[Frame]:
     """Feed frames to one session and return what it sends."""
     exchange = net_exchange()
-    sent: list[str | Ending] = []
-    session = Session(exchange, "7c1d90ab", sent.append, lambda: None, lambda: None, lambda: 0.0)
-    with exchange.engine.listening(session.feeds.tell):
+    sent: list[Frame] = []
+    line = Line(
+        exchange.faults,
+        exchange.clock,
+        conn_id="7c1d90ab",
+        send=sent.append,
+        wake=lambda: None,
+        lose=lambda: None,
+        time=lambda: 0.0,
+    )
+    session = Session(exchange, line)
+    with exchange.engine.listening(session.tell):
         if logged_in:
             session.receive(json.dumps(login_frame(exchange.account, exchange.now_ms)))
         for frame in frames:

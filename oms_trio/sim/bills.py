@@ -1,0 +1,70 @@
+"""Every movement of the account's cash: the rows of ``bills``."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import attrs
+
+from oms_trio.sim.values import ZERO, Category, Fill
+
+BILLS_KEPT_MS = 7 * 86_400_000
+
+TRADE = "2"
+LIQUIDATION = "5"
+ADL = "9"
+FUNDING = "8"
+FUNDING_PAID = "173"
+FUNDING_RECEIVED = "174"
+
+
+@attrs.frozen
+class Bill:
+    """One movement; ``bal_chg`` is what it did to the cash, ``bal`` what there was then."""
+
+    bill_id: str
+    bill_type: str
+    sub_type: str
+    ts_ms: int
+    bal_chg: Decimal
+    bal: Decimal
+    px: Decimal
+    sz: Decimal
+    pnl: Decimal = ZERO
+    fill: Fill | None = None
+
+
+def trade_bill(fill: Fill, cash_bal: Decimal) -> Bill:
+    """Return the bill of a match: profit and fee in one."""
+    return Bill(
+        bill_id=fill.bill_id,
+        bill_type={Category.NORMAL: TRADE, Category.ADL: ADL}.get(fill.category, LIQUIDATION),
+        sub_type=fill.sub_type,
+        ts_ms=fill.ts_ms,
+        bal_chg=fill.pnl + fill.fee,
+        bal=cash_bal,
+        px=fill.px,
+        sz=fill.sz,
+        pnl=fill.pnl,
+        fill=fill,
+    )
+
+
+@attrs.define
+class Bills:
+    """The bills of the last seven days, oldest first."""
+
+    _rows: list[Bill] = attrs.field(factory=list, init=False)
+
+    @property
+    def rows(self) -> list[Bill]:
+        """Every bill still told of."""
+        return list(self._rows)
+
+    def add(self, bill: Bill) -> None:
+        """Keep one more."""
+        self._rows.append(bill)
+
+    def forget(self, now_ms: int) -> None:
+        """Drop what is older than seven days."""
+        self._rows = [row for row in self._rows if now_ms - row.ts_ms <= BILLS_KEPT_MS]
