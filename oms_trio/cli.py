@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from decimal import Decimal, InvalidOperation
@@ -36,6 +37,9 @@ from oms_trio.version import __version__
 
 FAILED: Final = 1
 BAD_CONFIG: Final = 78
+
+UNUSABLE_ADDRESS: Final = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
+"""A port that is taken or reserved, a host that is not this machine."""
 
 MID_MAX: Final = Decimal("1000000.00")
 
@@ -103,8 +107,8 @@ def sim(host: str, port: int, balance: str, price: str, seed: int) -> None:
             run_sim,
             host=host,
             port=port,
-            balance=_decimal("--balance", balance),
-            price=_decimal("--price", price),
+            balance=_positive("--balance", balance),
+            price=_positive("--price", price),
             seed=seed,
         )
     )
@@ -134,8 +138,8 @@ def send(
     """
     order_type = OrderType.MARKET if market else OrderType.LIMIT
     mid_px = _decimal("MID", mid)
-    if not 0 < mid_px <= MID_MAX:
-        _fail(2, f"MID must be above 0 and at most {MID_MAX}, not {mid}")
+    if not 0 < mid_px <= MID_MAX or mid_px * 100 % 1:
+        _fail(2, f"MID must be above 0 and at most {MID_MAX}, in whole cents, not {mid}")
     body = encode_action(state_id, order_type, price, volume, mid_px)
     if dry_run:
         click.echo(body.hex())
@@ -183,6 +187,13 @@ def _decimal(name: str, text: str) -> Decimal:
     return value
 
 
+def _positive(name: str, text: str) -> Decimal:
+    value = _decimal(name, text)
+    if value <= 0:
+        _fail(2, f"{name} must be above 0, not {text}")
+    return value
+
+
 def _execute(main_task: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a task; expected errors become one line and exit code 1, others keep their traceback."""
     try:
@@ -190,11 +201,13 @@ def _execute(main_task: Callable[[], Coroutine[Any, Any, T]]) -> T:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except BaseException as error:
+        if isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt):
+            sys.exit(128 + signal.SIGINT)
         expected = _first_expected(error)
         if expected is None:
             raise
         code = BAD_CONFIG if isinstance(expected, ConfigError) else FAILED
-        _fail(code, str(expected))
+        _fail(code, _line(expected))
 
 
 def _first_expected(error: BaseException) -> Exception | None:
@@ -204,9 +217,17 @@ def _first_expected(error: BaseException) -> Exception | None:
         return None if None in found else found[0]
     if isinstance(error, Expected):
         return error
-    if isinstance(error, OSError) and error.errno in {errno.EADDRINUSE, errno.EACCES}:
+    if isinstance(error, socket.gaierror):
+        return error
+    if isinstance(error, OSError) and error.errno in UNUSABLE_ADDRESS:
         return error
     return None
+
+
+def _line(expected: Exception) -> str:
+    if isinstance(expected, OSError):
+        return f"cannot listen there ({expected.strerror}): choose another host or port"
+    return str(expected)
 
 
 def _fail(code: int, line: str) -> NoReturn:

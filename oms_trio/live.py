@@ -24,6 +24,7 @@ from oms_trio.config import Config
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.lock import StateLock
+from oms_trio.okx.limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
@@ -115,46 +116,51 @@ async def serve(
     stop: trio.Event | None = None,
     started: Callable[[], object] | None = None,
     observe: Observer = unobserved,
+    limits: OrderLimits = OKX_LIMITS,
 ) -> None:
     """Run the service until SIGTERM, SIGINT or ``stop``.
 
-    ``broker`` replaces RabbitMQ (the demo's is in memory).
+    ``broker`` replaces RabbitMQ (the demo's is in memory), ``limits`` the exchange's rate limits.
 
     Raises:
         ConfigError: a credential is missing.
-        StateError, BrokerError, OkxError: why it cannot start or go on; from inside the service
-            they come in exception groups.
+        StateError, BrokerError, OkxError: why it cannot start or go on; they come in exception
+            groups.
     """
     scope = Scope(config.instrument, config.order_tag)
     stop = trio.Event() if stop is None else stop
-    with (
-        StateLock.acquire(config.state_dir),
-        Journal.open(config.state_dir / JOURNAL) as journal,
-    ):
-        recovered = recover(journal, config.rules(), scope)
-        log.info("state_recovered", seq=recovered.seq, position=recovered.state.book.position)
-        async with (
-            trio.open_nursery() as nursery,
-            broker or open_broker(broker_settings(config)) as open_side,
-            open_rest(config) as rest,
+    begun = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_watch_signals, stop)
+        nursery.start_soon(_leave_before_the_begin, stop, begun, nursery.cancel_scope)
+        with (
+            StateLock.acquire(config.state_dir),
+            Journal.open(config.state_dir / JOURNAL) as journal,
         ):
-            nursery.start_soon(_watch_signals, stop)
-            parts = Parts(
-                broker=open_side,
-                rest=rest,
-                connect=connector(config, rest),
-                disk=Disk(journal),
-                rules=config.rules(),
-                scope=scope,
-                max_retries=config.max_retries,
-                random=SystemRandom(),
-                keep_ns=config.journal_keep_ns,
-                observe=observe,
-            )
-            await run_service(
-                parts, recovered, stop=stop, started=partial(_started, config, started)
-            )
-            nursery.cancel_scope.cancel()
+            recovered = recover(journal, config.rules(), scope)
+            log.info("state_recovered", seq=recovered.seq, position=recovered.state.book.position)
+            async with (
+                broker or open_broker(broker_settings(config)) as open_side,
+                open_rest(config) as rest,
+            ):
+                begun.set()
+                parts = Parts(
+                    broker=open_side,
+                    rest=rest,
+                    connect=connector(config, rest),
+                    disk=Disk(journal),
+                    rules=config.rules(),
+                    scope=scope,
+                    max_retries=config.max_retries,
+                    random=SystemRandom(),
+                    keep_ns=config.journal_keep_ns,
+                    observe=observe,
+                    limits=limits,
+                )
+                await run_service(
+                    parts, recovered, stop=stop, started=partial(_started, config, started)
+                )
+        nursery.cancel_scope.cancel()
     log.info("stopped")
 
 
@@ -176,11 +182,23 @@ async def send_action(config: Config, body: bytes) -> str:
     return message_id
 
 
-async def _watch_signals(stop: trio.Event) -> None:
+async def _watch_signals(
+    stop: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     """Set ``stop`` on SIGTERM or SIGINT; a second signal ends the process at once."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         async for number in signals:
             if stop.is_set():
                 raise KeyboardInterrupt
             log.info("stopping", signal=signal.Signals(number).name)
             stop.set()
+
+
+async def _leave_before_the_begin(
+    stop: trio.Event, begun: trio.Event, everything: trio.CancelScope
+) -> None:
+    """Cancel a start that is no longer wanted: a broker may keep it waiting for long."""
+    await stop.wait()
+    if not begun.is_set():
+        everything.cancel()

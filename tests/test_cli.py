@@ -1,0 +1,417 @@
+"""The commands as a user or a supervisor meets them: exit codes, one-line errors, signals."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from click.testing import CliRunner
+
+from oms_trio.cli import main
+from tests.amqp.proxy import Proxy, open_proxy
+from tests.rabbitmq import RabbitNode
+from tests.service.programs import (
+    SECRETS,
+    Ended,
+    Program,
+    broker_at,
+    environment,
+    exchange_at,
+    run,
+    running,
+    simulated_exchange,
+)
+
+NOBODY = 1
+"""A port that nobody listens on: it is reserved."""
+
+
+def one_line(ended: Ended) -> str:
+    """The one line that an error is: what comes before it is log, and nothing comes after it."""
+    lines = ended.err.splitlines()
+    errors = [line for line in lines if line.startswith("oms-trio: ")]
+    assert errors == lines[-1:], ended.err
+    assert "Traceback" not in ended.text
+    assert not [secret for secret in SECRETS if secret in ended.text]
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A simulated exchange for all these tests, as settings that lead there."""
+    with simulated_exchange(tmp_path_factory.mktemp("sim")) as settings:
+        yield settings
+
+
+# Configuration
+
+
+def test_missing_credentials_are_named_all_at_once(tmp_path: Path) -> None:
+    ended = run("run", env=environment(tmp_path))
+    assert ended.code == 78
+    lines = ended.err.splitlines()
+    assert [line.split()[1] for line in lines] == [
+        "OKX_API_KEY",
+        "OKX_SECRET_KEY",
+        "OKX_PASSPHRASE",
+    ]
+    assert all("_FILE" in line for line in lines), "each says what to do"
+
+
+def test_an_unknown_variable_is_named_with_what_was_meant(tmp_path: Path) -> None:
+    ended = run("run", env=environment(tmp_path, **exchange_at(NOBODY), OMS_LEVERAG="50"))
+    assert ended.code == 78
+    assert "did you mean OMS_LEVERAGE?" in one_line(ended)
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_value_out_of_range_is_named_with_what_is_accepted(tmp_path: Path, command: str) -> None:
+    ended = run(command, env=environment(tmp_path, **exchange_at(NOBODY), OMS_LEVERAGE="500"))
+    assert ended.code == 78
+    assert "OMS_LEVERAGE is '500'" in one_line(ended)
+    assert "at most 125" in one_line(ended)
+
+
+# The broker
+
+
+def test_without_a_broker_it_says_where_it_looked(tmp_path: Path) -> None:
+    ended = run("run", env=environment(tmp_path, **exchange_at(NOBODY), **broker_at(NOBODY)))
+    assert ended.code == 1
+    assert f"no RabbitMQ at 127.0.0.1:{NOBODY}" in one_line(ended)
+    assert "check RABBITMQ_HOST" in one_line(ended)
+
+
+def test_an_unknown_host_is_named(tmp_path: Path) -> None:
+    env = environment(tmp_path, **exchange_at(NOBODY), RABBITMQ_HOST="nowhere.invalid")
+    ended = run("run", env=env)
+    assert ended.code == 1
+    assert "nowhere.invalid" in one_line(ended)
+
+
+@pytest.mark.rabbitmq
+def test_a_wrong_password_is_refused_and_not_shown(
+    tmp_path: Path, rabbitmq_node: RabbitNode
+) -> None:
+    broker = {**broker_at(rabbitmq_node.port), "RABBITMQ_PASS": "wrong-pass-of-test"}
+    ended = run("run", env=environment(tmp_path, **exchange_at(NOBODY), **broker))
+    assert ended.code == 1
+    assert "check RABBITMQ_USER and RABBITMQ_PASS" in one_line(ended)
+    assert "wrong-pass-of-test" not in ended.text
+
+
+@pytest.mark.rabbitmq
+def test_a_queue_with_other_arguments_is_named_with_the_difference(
+    tmp_path: Path, rabbitmq_node: RabbitNode
+) -> None:
+    queue = f"other-{tmp_path.name}"
+    connection = rabbitmq_node.connect()
+    connection.channel().queue_declare(queue, durable=True, arguments={"x-message-ttl": 60_000})
+    connection.close()
+    broker = {**broker_at(rabbitmq_node.port), "OMS_ACTION_QUEUE": queue}
+    ended = run("run", env=environment(tmp_path, **exchange_at(NOBODY), **broker))
+    assert ended.code == 1
+    line = one_line(ended)
+    assert queue in line
+    assert "'5000' but current is '60000'" in line
+    assert "OMS_MAX_ACTION_AGE" in line
+
+
+# The exchange
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("run", "OKX_API_KEY"),
+        ("run", "OKX_SECRET_KEY"),
+        ("run", "OKX_PASSPHRASE"),
+        ("check", "OKX_SECRET_KEY"),
+    ],
+)
+def test_a_refused_key_is_final_and_says_what_to_check(
+    tmp_path: Path,
+    rabbitmq_node: RabbitNode,
+    exchange: dict[str, str],
+    command: str,
+    name: str,
+) -> None:
+    settings = {**exchange, **broker_at(rabbitmq_node.port), name: "other-value-of-test"}
+    ended = run(command, env=environment(tmp_path, **settings, COLUMNS="200"))
+    assert ended.code == 1
+    assert f"check {name}" in (one_line(ended) if command == "run" else ended.out)
+    assert "Traceback" not in ended.text
+    assert "other-value-of-test" not in ended.err
+    assert not [secret for secret in SECRETS if secret in ended.text]
+
+
+@pytest.mark.rabbitmq
+def test_an_exchange_that_stays_away_is_given_up(tmp_path: Path, rabbitmq_node: RabbitNode) -> None:
+    settings = {**exchange_at(NOBODY), **broker_at(rabbitmq_node.port), "OMS_MAX_RETRIES": "2"}
+    ended = run("run", env=environment(tmp_path, **settings))
+    assert ended.code == 1
+    assert "no session in 2 attempts" in one_line(ended)
+
+
+# The state folder
+
+
+def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "journal.sqlite"
+    file.write_text("a shopping list")
+    env = environment(tmp_path, **exchange_at(NOBODY), OMS_STATE_DIR=str(tmp_path))
+    ended = run("run", env=env)
+    assert ended.code == 1
+    assert str(file) in one_line(ended)
+    assert "it is no journal" in one_line(ended)
+    assert file.read_text() == "a shopping list"
+
+
+@pytest.mark.rabbitmq
+def test_a_damaged_journal_is_refused(
+    tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str]
+) -> None:
+    settings = {**exchange, **broker_at(rabbitmq_node.port), "OMS_STATE_DIR": str(tmp_path)}
+    env = environment(tmp_path, **settings)
+    with running("run", env=env, output=tmp_path / "log") as service:
+        service.wait_for(r"\bready\b")
+        assert service.stop().code == 0
+    file = tmp_path / "journal.sqlite"
+    content = bytearray(file.read_bytes())
+    at = content.index(b'"leverage"')
+    content[at : at + 10] = b'"Leverage"'
+    file.write_bytes(content)
+    ended = run("run", env=env)
+    assert ended.code == 1
+    assert "is damaged (checksum" in one_line(ended)
+    assert "restore a backup" in one_line(ended)
+
+
+@pytest.mark.rabbitmq
+def test_a_second_service_is_told_who_holds_the_state_folder(
+    tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str]
+) -> None:
+    env = environment(tmp_path, **exchange, **broker_at(rabbitmq_node.port))
+    with running("run", env=env, output=tmp_path / "log") as service:
+        service.wait_for(r"\bready\b")
+        ended = run("run", env=env)
+        assert ended.code == 1
+        assert f"in use by process {service.process.pid}" in one_line(ended)
+        assert service.stop().code == 0
+
+
+# Signals
+
+
+@attrs.frozen
+class Between:
+    """A service whose ways to broker and exchange can be cut, and its settings."""
+
+    service: Program
+    broker: Proxy
+    exchange: Proxy
+    env: dict[str, str]
+
+    async def end(self, number: int = signal.SIGTERM) -> Ended:
+        """Send a signal and wait for the end."""
+        return await trio.to_thread.run_sync(self.service.stop, number)
+
+    async def wait_for(self, pattern: str) -> None:
+        """Wait until the log matches."""
+        await trio.to_thread.run_sync(self.service.wait_for, pattern)
+
+
+@asynccontextmanager
+async def between(
+    folder: Path, node: RabbitNode, settings: dict[str, str]
+) -> AsyncIterator[Between]:
+    """Run a service with a proxy before everything that it talks to."""
+    port = int(settings["OKX_REST_URL"].rpartition(":")[2])
+    async with open_proxy(node.port) as broker, open_proxy(port) as exchange:
+        env = environment(
+            folder, **{**settings, **exchange_at(exchange.port), **broker_at(broker.port)}
+        )
+        with running("run", env=env, output=folder / "log") as service:
+            world = Between(service, broker, exchange, env)
+            await world.wait_for(r"\bready\b")
+            yield world
+
+
+def assert_clean(ended: Ended) -> None:
+    """A stop on request is no failure, and quick."""
+    assert ended.code == 0, ended.text
+    assert ended.seconds < 5
+    assert "Traceback" not in ended.text
+    assert ended.text.rstrip().splitlines()[-1].endswith("stopped")
+    assert not [secret for secret in SECRETS if secret in ended.text]
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize(
+    ("away", "number"),
+    [
+        ("nothing", signal.SIGTERM),
+        ("nothing", signal.SIGINT),
+        ("broker", signal.SIGTERM),
+        ("exchange", signal.SIGINT),
+    ],
+)
+async def test_a_signal_ends_the_service_cleanly_whatever_is_away(
+    tmp_path: Path,
+    rabbitmq_node: RabbitNode,
+    exchange: dict[str, str],
+    away: str,
+    number: signal.Signals,
+) -> None:
+    async with between(tmp_path, rabbitmq_node, exchange) as world:
+        if away == "broker":
+            world.broker.refusing = True
+            world.broker.cut()
+            await world.wait_for("broker_link_lost")
+        elif away == "exchange":
+            world.exchange.refusing = True
+            world.exchange.cut()
+            await world.wait_for("okx_session_lost")
+        assert_clean(await world.end(number))
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize("silent", ["broker", "exchange"])
+async def test_a_signal_ends_the_service_in_time_when_nobody_answers_any_more(
+    tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str], silent: str
+) -> None:
+    """Connections stay open and nothing comes: what is in flight cannot be waited for."""
+    async with between(tmp_path, rabbitmq_node, exchange) as world:
+        if silent == "exchange":
+            world.exchange.freeze(frozen=True)
+        env = {**world.env, **broker_at(rabbitmq_node.port)}
+        sent = await trio.to_thread.run_sync(
+            partial(run, "send", "7", "--", "-0.25", "1", "67000", env=env)
+        )
+        assert sent.code == 0
+        await trio.sleep(0.2)
+        if silent == "broker":
+            world.broker.freeze(frozen=True)
+        assert_clean(await world.end())
+        world.broker.freeze(frozen=False)
+        world.exchange.freeze(frozen=False)
+
+
+@pytest.mark.rabbitmq
+async def test_a_second_signal_ends_the_service_at_once(
+    tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str]
+) -> None:
+    async with between(tmp_path, rabbitmq_node, exchange) as world:
+        world.exchange.freeze(frozen=True)
+        send = partial(run, "send", "7", "--", "-0.25", "1", "67000", env=world.env)
+        assert (await trio.to_thread.run_sync(send)).code == 0
+        await trio.sleep(0.2)
+        world.service.process.send_signal(signal.SIGINT)
+        await world.wait_for("stopping")
+        ended = await world.end(signal.SIGINT)
+        assert ended.code == 130
+        assert ended.seconds < 2
+        assert "Traceback" not in ended.text
+        world.exchange.freeze(frozen=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_start_that_waits_for_a_silent_broker(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = {**exchange_at(NOBODY), **broker_at(silent.getsockname()[1])}
+        with running(
+            "run", env=environment(tmp_path, **settings), output=tmp_path / "log"
+        ) as service:
+            service.wait_for("state_recovered")
+            assert_clean(service.stop(number))
+
+
+# The other commands
+
+
+def test_the_simulator_says_how_a_service_reaches_it_and_ends_on_a_signal(tmp_path: Path) -> None:
+    env = environment(tmp_path)
+    with running("sim", "--port", "0", env=env, output=tmp_path / "log") as sim:
+        sim.wait_for(r"OKX_PASSPHRASE=\S+\n")
+        assert re.search(r"export OKX_WS_URL=ws://127.0.0.1:\d+/ws/v5/private\n", sim.text)
+        ended = sim.stop(signal.SIGINT)
+    assert ended.code == 0
+    assert ended.seconds < 5
+    assert "Traceback" not in ended.text
+
+
+def test_a_taken_port_is_told_in_one_line(tmp_path: Path, exchange: dict[str, str]) -> None:
+    port = exchange["OKX_REST_URL"].rpartition(":")[2]
+    ended = run("sim", "--port", port, env=environment(tmp_path))
+    assert ended.code == 1
+    assert "already in use" in one_line(ended)
+    assert "choose another" in one_line(ended)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "nowhere.invalid"])
+def test_a_host_that_is_not_this_machine_is_told_in_one_line(tmp_path: Path, host: str) -> None:
+    ended = run("sim", "--host", host, "--port", "0", env=environment(tmp_path))
+    assert ended.code == 1
+    assert "choose another host" in one_line(ended)
+
+
+@pytest.mark.parametrize("option", ["--price=-5", "--price=0", "--balance=nan", "--balance=x"])
+def test_a_market_that_cannot_be_is_refused(option: str) -> None:
+    result = CliRunner().invoke(main, ["sim", option])
+    assert result.exit_code == 2
+    assert result.output.startswith(f"oms-trio: {option.partition('=')[0]} must be")
+
+
+def test_an_action_can_be_printed_without_any_configuration(tmp_path: Path) -> None:
+    """The first vector of the contract."""
+    ended = run("send", "--dry-run", "1", "--", "-0.25", "3", "67000.00", env=environment(tmp_path))
+    assert ended.code == 0
+    assert ended.out == "010000000000000000000000a00000000000006000e03b6600\n"
+
+
+@pytest.mark.parametrize("mid", ["0", "-1", "1000000.01", "67000.001", "nan", "mid"])
+def test_an_impossible_mid_is_refused_in_one_line(mid: str) -> None:
+    result = CliRunner().invoke(main, ["send", "--dry-run", "--", "1", "-0.25", "3", mid])
+    assert result.exit_code == 2
+    assert result.output.startswith("oms-trio: MID must be")
+    assert result.output.count("\n") == 1
+
+
+def test_sending_without_a_broker_fails_in_one_line(tmp_path: Path) -> None:
+    env = environment(tmp_path, **broker_at(NOBODY))
+    ended = run("send", "1", "--", "-0.25", "3", "67000", env=env)
+    assert ended.code == 1
+    assert "no RabbitMQ" in one_line(ended)
+
+
+@pytest.mark.rabbitmq
+def test_check_tries_everything_and_trades_nothing(
+    tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str]
+) -> None:
+    settings = {**exchange, **broker_at(rabbitmq_node.port), "COLUMNS": "200"}
+    ended = run("check", env=environment(tmp_path, **settings))
+    assert ended.code == 0
+    for what in ("clock", "instrument", "account", "session", "broker"):
+        assert re.search(rf"^ *{what} +ok ", ended.out, re.MULTILINE), ended.out
+    assert "OMS_LEVERAGE" in ended.out
+    assert not [secret for secret in SECRETS if secret in ended.text]
+
+
+def test_check_reports_every_failure_and_not_only_the_first(tmp_path: Path) -> None:
+    settings = {**exchange_at(NOBODY), **broker_at(NOBODY), "COLUMNS": "200"}
+    ended = run("check", env=environment(tmp_path, **settings))
+    assert ended.code == 1
+    for what in ("clock", "session", "broker"):
+        assert re.search(rf"^ *{what} +fail ", ended.out, re.MULTILINE), ended.out
+    assert "Traceback" not in ended.text
