@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from decimal import Decimal, InvalidOperation
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
@@ -32,6 +33,7 @@ from oms_trio.demo.run import demo as run_demo
 from oms_trio.journal.errors import StateError
 from oms_trio.live import send_action, serve
 from oms_trio.okx.errors import OkxError
+from oms_trio.sim.plan import FaultPlan, evenly
 from oms_trio.sim.run import run_sim
 from oms_trio.version import __version__
 
@@ -44,6 +46,9 @@ UNUSABLE_ADDRESS: Final = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
 MID_MAX: Final = Decimal("1000000.00")
 
 T = TypeVar("T")
+
+READABLE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
+WRITABLE: Final = click.Path(path_type=Path, dir_okay=False)
 
 # Whatever one of these says is one line for the user.
 Expected = (ConfigError, BrokerError, OkxError, StateError)
@@ -95,13 +100,35 @@ def demo(seconds: float, seed: int | None, rabbitmq: bool, verbose: bool) -> Non
 @click.option("--balance", default="10000", show_default=True, help="USDT the account starts with.")
 @click.option("--price", default="67000", show_default=True, help="Where the market starts.")
 @click.option("--seed", default=0, show_default=True, help="Repeats the same market.")
-def sim(host: str, port: int, balance: str, price: str, seed: int) -> None:
-    """Run the simulated exchange alone: OKX v5 REST and private WebSocket on one port.
+@click.option("--manual", is_flag=True, help="Nothing moves or fills but by calls under /sim/.")
+@click.option("--truth", type=WRITABLE, help="Append every change of every order, as JSON lines.")
+@click.option("--prices", type=READABLE, help="Follow these prices, one a line, four a second.")
+@click.option("--faults", default=0.0, type=click.FloatRange(0), help="Faults per minute.")
+@click.option("--fault-seed", default=0, show_default=True, help="Repeats the same faults.")
+@click.option("--fault-seconds", default=3600.0, show_default=True, type=click.FloatRange(0))
+@click.option("--tls", nargs=2, type=READABLE, help="Certificate chain and key, as PEM files.")
+def sim(
+    host: str,
+    port: int,
+    balance: str,
+    price: str,
+    seed: int,
+    manual: bool,  # noqa: FBT001 - an option
+    truth: Path | None,
+    prices: Path | None,
+    faults: float,
+    fault_seed: int,
+    fault_seconds: float,
+    tls: tuple[Path, Path] | None,
+) -> None:
+    """Run the simulated exchange alone: OKX v5 REST and WebSocket on one port.
 
     Point a service at it with the variables that it prints. The market walks at random; nothing
-    is kept when it ends.
+    is kept when it ends, unless --truth names a file. docs/simulator.md tells of its faults and of
+    the calls under /sim/ that drive it.
     """
     logs.configure("console", "info")
+    plan = FaultPlan(fault_seed, evenly(faults), fault_seconds) if faults else None
     _execute(
         partial(
             run_sim,
@@ -110,6 +137,11 @@ def sim(host: str, port: int, balance: str, price: str, seed: int) -> None:
             balance=_positive("--balance", balance),
             price=_positive("--price", price),
             seed=seed,
+            manual=manual,
+            truth_file=truth,
+            prices_file=prices,
+            plan=plan,
+            tls=tls,
         )
     )
 

@@ -84,9 +84,6 @@ async def handle_stream(exchange: Exchange, stream: trio.abc.Stream) -> None:
     Nothing that a client or its network does escapes.
     """
     try:
-        exchange.faults.expire(exchange.clock())
-        if exchange.faults.refuse_connections:
-            return
         connection = _Http(exchange, stream)
         with exchange.faults.watching(connection), connection.scope:
             await connection.run()
@@ -130,10 +127,10 @@ class _Http:
 
     async def run(self) -> None:
         """Answer requests until the client closes, or become a WebSocket."""
-        while True:
-            event = await self._next_event()
-            if not isinstance(event, h11.Request):
-                return
+        event = await self._next_event()
+        if self._is_refused(event):
+            return
+        while isinstance(event, h11.Request):
             if _header(event, b"upgrade").lower() == "websocket":
                 await self._become_websocket(event)
                 return
@@ -142,6 +139,13 @@ class _Http:
                 return
             self._http.start_next_cycle()
             self._received.clear()
+            event = await self._next_event()
+
+    def _is_refused(self, first: h11.Event | type[h11.PAUSED]) -> bool:
+        """Whether a new connection is dropped; control calls must come through."""
+        self.exchange.faults.expire(self.exchange.clock())
+        is_control = isinstance(first, h11.Request) and _is_control(first)
+        return self.exchange.faults.refuse_connections and not is_control
 
     async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
         while True:
@@ -163,7 +167,7 @@ class _Http:
     async def _answer(self, request: h11.Request, body: bytes) -> None:
         exchange = self.exchange
         method, target = request.method.decode("ascii"), request.target.decode("ascii")
-        if target.startswith(control.PREFIX):
+        if _is_control(request):
             response = control.handle(exchange, method, target, body, is_local=self._is_local())
             await self._send(response)
             return
@@ -187,7 +191,10 @@ class _Http:
             stream = stream.transport_stream
         if not isinstance(stream, trio.SocketStream):
             return True
-        return ip_address(stream.socket.getpeername()[0]).is_loopback
+        try:
+            return ip_address(stream.socket.getpeername()[0]).is_loopback
+        except OSError:
+            return False
 
     async def _send(self, response: rest.Response) -> None:
         head = h11.Response(
@@ -242,6 +249,10 @@ class _ReplayedStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+def _is_control(request: h11.Request) -> bool:
+    return request.target.startswith(control.PREFIX.encode())
 
 
 def _header(request: h11.Request, name: bytes) -> str:

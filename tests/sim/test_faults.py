@@ -51,6 +51,7 @@ async def test_refused_connections_get_no_handshake(autojump_clock: MockClock) -
     exchange = live_exchange(autojump_clock)
     exchange.faults.refuse_connections = True
     client_side, server_side = memory_stream_pair()
+    await client_side.send_all(b"GET /api/v5/public/time HTTP/1.1\r\nHost: sim\r\n\r\n")
     await handle_stream(exchange, server_side)
     assert await client_side.receive_some() == b""
 
