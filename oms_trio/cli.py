@@ -34,7 +34,7 @@ from oms_trio.journal.errors import StateError
 from oms_trio.live import send_action, serve
 from oms_trio.okx.errors import OkxError
 from oms_trio.sim.plan import FaultPlan, evenly
-from oms_trio.sim.run import run_sim
+from oms_trio.sim.run import SimSettingsError, run_sim
 from oms_trio.version import __version__
 
 FAILED: Final = 1
@@ -51,7 +51,7 @@ READABLE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 WRITABLE: Final = click.Path(path_type=Path, dir_okay=False)
 
 # Whatever one of these says is one line for the user.
-Expected = (ConfigError, BrokerError, OkxError, StateError)
+Expected = (ConfigError, BrokerError, OkxError, StateError, SimSettingsError)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

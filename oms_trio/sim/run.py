@@ -8,6 +8,7 @@ import sys
 from contextlib import ExitStack
 from decimal import Decimal, InvalidOperation
 from functools import partial
+from io import FileIO
 from pathlib import Path
 
 import structlog
@@ -46,15 +47,15 @@ async def run_sim(
     and its key. A fault plan is printed to standard error and starts at once.
 
     Raises:
-        OSError: the port is taken, or a file cannot be used.
-        SimSettingsError: the prices or the certificate are not what they should be.
+        OSError: the port is taken.
+        SimSettingsError: one of the files cannot be used.
     """
     prices = iter(read_prices(prices_file)) if prices_file else None
     context = _context(tls) if tls else None
     account = SimAccount(balance=balance)
     with ExitStack() as files:
         # Unbuffered: what the exchange has said outlives a SIGKILL.
-        sink = files.enter_context(truth_file.open("ab", buffering=0)) if truth_file else None
+        sink = files.enter_context(_appending(truth_file)) if truth_file else None
         exchange = Exchange(
             account=account,
             seed=seed,
@@ -87,6 +88,13 @@ def _introduce(account: SimAccount, where: str, *, secure: bool) -> None:
         f"OKX_PASSPHRASE={account.passphrase}",
         flush=True,
     )
+
+
+def _appending(path: Path) -> FileIO:
+    try:
+        return FileIO(path, "a")
+    except OSError as error:
+        raise SimSettingsError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _context(tls: tuple[Path, Path]) -> ssl.SSLContext:
