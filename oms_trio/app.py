@@ -1,6 +1,7 @@
 """The composition root: the state recovered, channels opened, nurseries nested, start and stop.
 
-    links      journal, publisher              what was begun ends here
+    beside     status, controls                nothing of the others waits for these
+      links    journal, publisher              what was begun ends here
       flow     trade state, session, senders, reconciler
         sources   ingest, ticker               what comes in starts here
 
@@ -11,7 +12,7 @@ actions are taken. Stop goes from the sources outwards, under a deadline for eac
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from random import Random
 
@@ -22,7 +23,7 @@ import trio
 
 from oms_trio import records
 from oms_trio.amqp.model import Broker
-from oms_trio.channels import Batch, Cancel, Commit, Order, Question
+from oms_trio.channels import Batch, Cancel, Commit, Inbox, Order, Question, Recall
 from oms_trio.clock import Clock, system_clock
 from oms_trio.core.effects import Effect
 from oms_trio.core.model import Rules
@@ -66,6 +67,20 @@ def unobserved(_arrival: Arrival, _effects: tuple[Effect, ...], _state: TradeSta
     """Nobody watches."""
 
 
+@attrs.frozen
+class Insides:
+    """What those who watch and steer the service from beside it are given."""
+
+    inbox: Inbox
+    gate: Gate
+    line: Line
+    stop: trio.Event
+
+
+async def alone(_insides: Insides) -> None:
+    """Nobody is beside the service."""
+
+
 @attrs.frozen(kw_only=True)
 class Parts:
     """What the service is made of; live, demo and simulation choose differently."""
@@ -83,6 +98,8 @@ class Parts:
     clock: Clock = system_clock
     mono_clock: Clock = time.monotonic_ns
     observe: Observer = unobserved
+    beside: Callable[[Insides], Awaitable[None]] = alone
+    """Runs as long as the service, until its last message is out; it is cancelled then."""
     limits: OrderLimits = OKX_LIMITS
 
 
@@ -138,10 +155,17 @@ async def run_service(
     questions, questions_out = trio.open_memory_channel[Question](float("inf"))
     commits, commits_out = trio.open_memory_channel[Commit](float("inf"))
     durable, durable_out = trio.open_memory_channel[Batch](BATCHES)
-    outlets = Outlets(orders, cancels, questions, commits, gate, parts.observe)
+    recall = Recall()
+    outlets = Outlets(orders, cancels, questions, commits, gate, parts.observe, recall)
     writer = Writer(recovered.state, recovered.seq, parts.clock, parts.mono_clock, outlets)
     desk = Desk(
-        line, inbox, parts.clock, lambda: parts.rest.offset_ns, scope.tag, limits=parts.limits
+        line,
+        inbox,
+        parts.clock,
+        lambda: parts.rest.offset_ns,
+        scope.tag,
+        limits=parts.limits,
+        recall=recall,
     )
     exchange = Exchange(parts.connect, parts.rest.measure_offset, parts.max_retries, parts.random)
     written = trio.Event()
@@ -150,32 +174,35 @@ async def run_service(
         await keep_state(arrivals, writer)
         written.set()
 
-    async with trio.open_nursery() as links:
-        links.start_soon(keep_journal, commits_out, Keeper(parts.disk, broker, gate, durable))
-        links.start_soon(publish, durable_out, parts.disk, broker)
-        async with trio.open_nursery() as flow:
-            flow.start_soon(write)
-            if parts.keep_ns is not None:
-                flow.start_soon(retain, parts.disk, parts.keep_ns, parts.clock)
-            flow.start_soon(send_orders, orders_out, desk)
-            flow.start_soon(send_cancels, cancels_out, desk)
-            reconciler = Reconciler(parts.rest, inbox, scope, parts.rules)
-            flow.start_soon(reconcile, questions_out, reconciler)
-            await inbox.send(records.started(parts.rules))
-            flow.start_soon(keep_session, exchange, line, inbox)
-            async with trio.open_nursery() as sources:
-                sources.start_soon(ingest, broker, inbox, parts.clock)
-                sources.start_soon(tick, inbox)
-                sources.start_soon(_announce, gate, started)
-                await stop.wait()
-                sources.cancel_scope.cancel()
-            gate.close("stop", "the service is stopping")
-            with trio.move_on_after(DRAIN_S) as patience:
-                await inbox.send(records.DRAIN)
-                await written.wait()
-            log.info("drained", in_time=not patience.cancelled_caught)
-            flow.cancel_scope.cancel()
-        links.cancel_scope.deadline = trio.current_time() + FLUSH_S
+    async with trio.open_nursery() as beside:
+        beside.start_soon(parts.beside, Insides(inbox, gate, line, stop))
+        async with trio.open_nursery() as links:
+            links.start_soon(keep_journal, commits_out, Keeper(parts.disk, broker, gate, durable))
+            links.start_soon(publish, durable_out, parts.disk, broker)
+            async with trio.open_nursery() as flow:
+                flow.start_soon(write)
+                if parts.keep_ns is not None:
+                    flow.start_soon(retain, parts.disk, parts.keep_ns, parts.clock)
+                flow.start_soon(send_orders, orders_out, desk)
+                flow.start_soon(send_cancels, cancels_out, desk)
+                reconciler = Reconciler(parts.rest, inbox, scope, parts.rules)
+                flow.start_soon(reconcile, questions_out, reconciler)
+                await inbox.send(records.started(parts.rules))
+                flow.start_soon(keep_session, exchange, line, inbox)
+                async with trio.open_nursery() as sources:
+                    sources.start_soon(ingest, broker, inbox, parts.clock)
+                    sources.start_soon(tick, inbox)
+                    sources.start_soon(_announce, gate, started)
+                    await stop.wait()
+                    sources.cancel_scope.cancel()
+                gate.close("stop", "the service is stopping")
+                with trio.move_on_after(DRAIN_S) as patience:
+                    await inbox.send(records.DRAIN)
+                    await written.wait()
+                log.info("drained", in_time=not patience.cancelled_caught)
+                flow.cancel_scope.cancel()
+            links.cancel_scope.deadline = trio.current_time() + FLUSH_S
+        beside.cancel_scope.cancel()
 
 
 async def _announce(gate: Gate, started: Callable[[], object]) -> None:

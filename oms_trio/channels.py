@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 import trio
 
@@ -58,6 +60,7 @@ class Commit:
     entries: tuple[Entry, ...]
     settle: tuple[SettleDelivery, ...]
     snapshot: Snapshot | None = None
+    then: tuple[Callable[[], object], ...] = ()
 
 
 @attrs.frozen

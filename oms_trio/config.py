@@ -6,7 +6,7 @@ meaning: reading, error texts and the reference table all come from that one pla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from oms_trio.environ import (
     Source,
     choice,
     days,
+    dead_man,
     flag,
     folder,
     http_address,
@@ -40,15 +41,23 @@ __all__ = ["Config", "ConfigError", "HttpAddress", "Row", "Secret"]
 
 # These go into HTTP headers: a stray line end or a letter outside ASCII would fail there, late.
 _OKX_SECRET: Final = pattern(r"[!-~]([ -~]*[!-~])?", "printable ASCII without spaces around it")
+# It is guarded by nothing but its length: the page may be reached by whoever is on this machine.
+_TOKEN: Final = pattern(r"[!-~]{16,256}", "16 to 256 printable ASCII")
 # 255 bytes is AMQP's limit for names, and ".dead" is added to one. The broker owns "amq.".
 _AMQP_NAME: Final = pattern(r"(?!amq\.)[!-~]{1,250}", "1 to 250 printable ASCII, not amq.*")
 
 
 def _setting(
-    name: str, default: str | None, reader: Reader, meaning: str, *, secret: bool = False
+    name: str,
+    default: str | None,
+    reader: Reader,
+    meaning: str,
+    *,
+    secret: bool = False,
+    optional: bool = False,
 ) -> dict[str, Setting]:
     """Return the metadata of a field."""
-    return {"setting": Setting(name, default, reader, meaning, secret)}
+    return {"setting": Setting(name, default, reader, meaning, secret, optional)}
 
 
 @attrs.frozen(kw_only=True)
@@ -274,6 +283,24 @@ class Config:
             "status page and metrics",
         )
     )
+    http_token: Secret | None = attrs.field(
+        metadata=_setting(
+            "OMS_HTTP_TOKEN",
+            None,
+            _TOKEN,
+            "with it the status page can pause, cancel and flatten; without it it only shows",
+            secret=True,
+            optional=True,
+        )
+    )
+    dead_man_s: int | None = attrs.field(
+        metadata=_setting(
+            "OMS_DEAD_MAN",
+            "0",
+            dead_man(),
+            "seconds without us after which the exchange cancels our orders",
+        )
+    )
     log: str = attrs.field(
         metadata=_setting(
             "OMS_LOG",
@@ -318,7 +345,7 @@ class Config:
             field: source.value(attrs.evolve(setting, default=defaults.get(field, setting.default)))
             for field, setting in _SETTINGS.items()
         }
-        source.refuse_unknown("OMS_", (setting.name for setting in _SETTINGS.values()))
+        source.refuse_unknown("OMS_", _known_names())
         if require_credentials:
             source.problems += map(_not_set, source.absent_secrets)
         if values["dead_letter_exchange"] == values["action_exchange"] is not None:
@@ -390,6 +417,13 @@ _SETTINGS: Final[Mapping[str, Setting]] = {
     for field in attrs.fields(Config)
     if "setting" in field.metadata
 }
+
+
+def _known_names() -> Iterator[str]:
+    for setting in _SETTINGS.values():
+        yield setting.name
+        if setting.secret:
+            yield f"{setting.name}_FILE"
 
 
 def _not_set(name: str) -> str:

@@ -86,6 +86,8 @@ class Setting:
     reader: Reader
     meaning: str
     secret: bool = False
+    optional: bool = False
+    """A secret that nobody needs in order to trade."""
 
 
 @attrs.frozen
@@ -150,6 +152,18 @@ def seconds(low: str, high: str | None = None, *, zero_is_off: bool = False) -> 
 
     accepts = decimals.accepts.replace("a number", "seconds,")
     return Reader(read, accepts + (" (0: off)" if zero_is_off else ""))
+
+
+def dead_man() -> Reader:
+    """Read whole seconds for the exchange's cancel-all-after, or None where 0 leaves it off."""
+    whole_seconds = whole(0, 120)
+
+    def read(text: str) -> int | None:
+        value: int = whole_seconds.read(text)
+        _require(value == 0 or value >= 10)  # the exchange takes no less
+        return value or None
+
+    return Reader(read, "whole seconds, 10 to 120 (0: off)")
 
 
 def days() -> Reader:
@@ -257,7 +271,7 @@ class Source:
             return None
         if text is None:
             self.rows.append(Row(setting.name, "", source, setting.meaning))
-            if setting.secret:
+            if setting.secret and not setting.optional:
                 self.absent_secrets.append(setting.name)
             return None
         # A URL that has a user in it may have a password in it: it is refused, not repeated.

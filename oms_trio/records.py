@@ -75,6 +75,8 @@ class Arrival:
     raw: bytes
     context: str
     inputs: MakeInputs = attrs.field(repr=False, eq=False)
+    durable: Callable[[], object] | None = attrs.field(default=None, repr=False, eq=False)
+    """Called once the record is on disk."""
 
 
 @attrs.frozen
@@ -188,9 +190,9 @@ def started(rules: Rules) -> Arrival:
     return Arrival(Kind.STARTED, _json(rules), "", lambda at_ns: (Started(at_ns, rules),))
 
 
-def command(verb: Verb, by: str) -> Arrival:
-    """The operator's word."""
-    return Arrival(Kind.COMMAND, verb.value.encode(), by, partial(_command, verb, by))
+def command(verb: Verb, by: str, durable: Callable[[], object] | None = None) -> Arrival:
+    """The operator's word; ``durable`` is called when it cannot be forgotten any more."""
+    return Arrival(Kind.COMMAND, verb.value.encode(), by, partial(_command, verb, by), durable)
 
 
 TICK = Arrival(Kind.TICK, b"", "", lambda at_ns: (Tick(at_ns),))

@@ -68,6 +68,8 @@ def test_defaults_are_those_of_the_contract() -> None:
         "OMS_STATE_DIR": "/home/agent/.local/state/oms-trio",
         "OMS_JOURNAL_DAYS": "30",
         "OMS_HTTP": "127.0.0.1:9464",
+        "OMS_HTTP_TOKEN": "",
+        "OMS_DEAD_MAN": "0",
         "OMS_LOG": "console",
         "OMS_LOG_LEVEL": "info",
     }
@@ -333,3 +335,20 @@ def test_a_secret_compares_by_value_and_cannot_be_pickled() -> None:
     assert len({Secret("a"), Secret("a")}) == 1
     with pytest.raises(TypeError):
         pickle.dumps(Secret("a"))
+
+
+def test_the_dead_mans_switch_takes_what_the_exchange_takes() -> None:
+    assert read().dead_man_s is None
+    assert read({"OMS_DEAD_MAN": "30"}).dead_man_s == 30
+    for wrong in ("9", "121", "30.5", "-1"):
+        assert problems({"OMS_DEAD_MAN": wrong})[0].startswith(f"OMS_DEAD_MAN is '{wrong}'")
+
+
+def test_the_token_of_the_page_is_a_secret_that_trading_does_not_need(tmp_path: Path) -> None:
+    assert not any("TOKEN" in line for line in problems({}, require_credentials=True))
+    file = tmp_path / "token"
+    file.write_text("0123456789abcdef\n")
+    config = read({"OMS_HTTP_TOKEN_FILE": str(file)})
+    assert config.secrets() == ("0123456789abcdef",)
+    assert "0123456789abcdef" not in repr(config) + repr(config.table())
+    assert "short" not in problems({"OMS_HTTP_TOKEN": "short"})[0].replace("OMS_HTTP_TOKEN", "")

@@ -62,6 +62,9 @@ async def _commit(group: list[Commit], keeper: Keeper, nursery: trio.Nursery) ->
     entries = [entry for commit in group for entry in commit.entries]
     position = keeper.disk.journal.last_position + 1
     await _append(entries, keeper)
+    for commit in group:
+        for tell in commit.then:
+            tell()
     settle = [done for commit in group for done in commit.settle]
     keeper.broker.ack([done.delivery for done in settle if done.dead_letter is None])
     for done in settle:

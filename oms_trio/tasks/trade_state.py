@@ -85,6 +85,7 @@ class Writer:
     _snapshot_seq: int = attrs.field(default=attrs.Factory(lambda self: self.seq, takes_self=True))
     _outbox: list[Message] = attrs.Factory(list)
     _settle: list[SettleDelivery] = attrs.Factory(list)
+    _then: list[Callable[[], object]] = attrs.Factory(list)
 
     def take(self, arrivals: list[Arrival]) -> None:
         """Apply inputs, let their effects go, and hand the record over to be made durable."""
@@ -98,7 +99,8 @@ class Writer:
         settle, self._settle = tuple(self._settle), []
         due = self.seq - self._snapshot_seq >= SNAPSHOT_EVERY or self.drained
         snapshot = self._snapshot() if due else None
-        self.outlets.commits.send_nowait(Commit(tuple(entries), settle, snapshot))
+        then, self._then = tuple(self._then), []
+        self.outlets.commits.send_nowait(Commit(tuple(entries), settle, snapshot, then))
 
     def _take(self, arrival: Arrival) -> Entry | None:
         # Wall clocks step back; records and decisions must not.
@@ -111,6 +113,8 @@ class Writer:
             return None  # nothing has changed, so there is nothing to remember
         for effect in effects:
             self._carry_out(effect)
+        if arrival.durable is not None:
+            self._then.append(arrival.durable)
         self.seq += 1
         outbox, self._outbox = tuple(self._outbox), []
         record = Record(

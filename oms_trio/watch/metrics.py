@@ -1,0 +1,150 @@
+"""The metrics, in a registry of their own: nothing global, so that tests and demos do not mix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+from oms_trio.core.risk import Control
+from oms_trio.version import __version__
+from oms_trio.watch.status import Status
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+# Decisions take tens of microseconds, round trips to the exchange tens of milliseconds, and what
+# takes seconds is waiting for something: three steps a decade cover all of them.
+_BUCKETS: Final = (
+    *(float(f"{step}e{power}") for power in range(-5, 1) for step in (1, 2, 5)),
+    10.0,
+)
+
+
+def _counter(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Counter:
+    return Counter(name, text, labels, namespace="oms", registry=registry)
+
+
+def _histogram(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Histogram:
+    return Histogram(name, text, labels, namespace="oms", registry=registry, buckets=_BUCKETS)
+
+
+Number = float | int | Decimal | None
+
+# Name, meaning, and where it is in the status; what is not known is NaN, as Prometheus has it.
+_GAUGES: Final[tuple[tuple[str, str, Callable[[Status], Number]], ...]] = (
+    ("ready", "1 while actions are taken.", lambda now: now.ready),
+    ("okx_up", "1 while a session with the exchange is up.", lambda now: now.links.okx),
+    ("broker_up", "1 while the broker is connected.", lambda now: now.links.broker),
+    ("paused", "1 while trading is paused.", lambda now: now.controls.paused is not None),
+    (
+        "flattening",
+        "1 while the position is closed by command.",
+        lambda now: now.controls.flattening,
+    ),
+    ("position_contracts", "Net position by our fills.", lambda now: now.position.ours),
+    (
+        "exchange_position_contracts",
+        "Net position by the exchange's latest word.",
+        lambda now: now.position.exchange,
+    ),
+    (
+        "position_unexplained",
+        "1 while the exchange's position is not the one that our fills explain.",
+        lambda now: not now.position.explained,
+    ),
+    ("balance_usdt", "Cash balance.", lambda now: now.balance),
+    (
+        "lost_today_usdt",
+        "Cash lost since the UTC day began, or trading was resumed.",
+        lambda now: now.controls.lost_today,
+    ),
+    ("mark_price_usdt", "Latest mark price.", lambda now: now.position.mark_px),
+    ("upl_ratio", "Unrealised profit over margin.", lambda now: now.position.upl_ratio),
+    (
+        "trade_max_drawdown_ratio",
+        "Drawdown of the open trade, 0 or below.",
+        lambda now: 0.0 if now.trade is None else now.trade.max_drawdown,
+    ),
+    ("open_orders", "Open orders.", lambda now: now.orders.open),
+    ("unknown_orders", "Orders whose outcome is unknown.", lambda now: now.orders.unknown),
+    ("old_orders", "Open orders that are to be cancelled.", lambda now: now.orders.old),
+    ("outbox_messages", "Messages that wait for a confirm.", lambda now: now.store.outbox),
+    ("journal_seq", "Records written.", lambda now: now.store.seq),
+    ("last_push_age_seconds", "Since the last push.", lambda now: now.links.push_age_s),
+    (
+        "last_reconciliation_age_seconds",
+        "Since the last snapshot of the exchange's state.",
+        lambda now: now.links.reconciled_age_s,
+    ),
+    (
+        "dead_man_seconds",
+        "Until the exchange cancels our orders, unless it is told otherwise.",
+        lambda now: now.controls.dead_man_s,
+    ),
+    ("uptime_seconds", "Since the service began.", lambda now: now.uptime_s),
+)
+
+
+class Metrics:
+    """Counters and histograms are counted as things happen; gauges are set when someone asks."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry(auto_describe=True)
+        self._registry = registry
+        ProcessCollector(registry=registry)
+        build = Gauge("oms_build_info", "Always 1.", ["version"], registry=registry)
+        build.labels(__version__).set(1)
+        self.actions = _counter(registry, "actions", "Actions taken from the queue.")
+        self.orders = _counter(registry, "orders", "Orders that were decided, repeats included.")
+        self.cancels = _counter(registry, "cancels", "Orders that were asked to be cancelled.")
+        self.refusals = _counter(registry, "refusals", "Actions without an order.", "reason")
+        self.executions = _counter(registry, "executions", "Executions told to the agent.")
+        self.closures = _counter(registry, "closures", "Trades closed.")
+        self.alerts = _counter(registry, "alerts", "What a person must look at.", "event")
+        self.sessions = _counter(registry, "okx_sessions", "Sessions that came up.")
+        self.losses = _counter(registry, "okx_sessions_lost", "Sessions that were lost.")
+        self.dropped = _counter(registry, "unwatched", "Inputs that were too many to be counted.")
+        self.controls = _counter(
+            registry, "controls_acted", "Refusals and pauses by risk controls.", "control"
+        )
+        for control in Control:
+            self.controls.labels(control.value)
+        self.action_to_order = _histogram(
+            registry, "action_to_order_seconds", "From an action's receipt to its order's decision."
+        )
+        self.order_to_ack = _histogram(
+            registry, "order_to_ack_seconds", "From an order's decision to the exchange's answer."
+        )
+        self.fill_to_publish = _histogram(
+            registry, "fill_to_publish_seconds", "From a fill to the broker's confirm of its news."
+        )
+        self.confirm = _histogram(
+            registry, "broker_confirm_seconds", "From publishing to the broker's confirms."
+        )
+        self.commit = _histogram(
+            registry, "journal_commit_seconds", "Making inputs durable: one transaction, one fsync."
+        )
+        self.loop_lag = _histogram(
+            registry, "loop_lag_seconds", "By how much the event loop came late."
+        )
+        self._gauges = [
+            (Gauge(name, text, namespace="oms", registry=registry), read)
+            for name, text, read in _GAUGES
+        ]
+
+    def exposition(self, status: Status) -> bytes:
+        """Write all metrics in Prometheus' text format, with the gauges of ``status``."""
+        for gauge, read in self._gauges:
+            value = read(status)
+            gauge.set(math.nan if value is None else float(value))
+        return generate_latest(self._registry)

@@ -1,0 +1,269 @@
+"""Watches the service without holding it up.
+
+The writer's only cost is an append to a bounded queue. A task of its own counts what is in there,
+and reads the state between two turns of the writer; when more comes than it can take, the oldest
+is dropped and counted, and nobody waits.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+
+import attrs
+import msgspec
+import trio
+
+from oms_trio.amqp.model import Outgoing
+from oms_trio.clock import Clock
+from oms_trio.core.effects import (
+    Alert,
+    CancelOrders,
+    Effect,
+    PlaceOrder,
+    PublishClosure,
+    PublishExecution,
+    PublishRefusal,
+)
+from oms_trio.core.model import OrdId
+from oms_trio.core.risk import Control
+from oms_trio.core.state import TradeState
+from oms_trio.records import Arrival, Kind, Origin
+from oms_trio.version import __version__
+from oms_trio.watch.latency import Latency
+from oms_trio.watch.metrics import Metrics
+from oms_trio.watch.status import (
+    Event,
+    Links,
+    Status,
+    Store,
+    controls_of,
+    orders_of,
+    position_of,
+    trade_of,
+)
+
+QUEUE = 8192
+"""Inputs that wait to be counted: some seconds of the exchange's fastest, some megabytes."""
+
+FOLD_EVERY_S = 0.1
+
+FOLD_AT_ONCE = 64
+"""Inputs counted before others get their turn: well below a millisecond."""
+
+AWAITED = 4096
+"""Orders without an answer and fills without a confirm whose time is being taken."""
+
+LATEST = 40
+
+
+@attrs.frozen(kw_only=True)
+class Around:
+    """What the monitor asks about the parts that are not the trading state."""
+
+    reasons: Callable[[], dict[str, str]]
+    okx_up: Callable[[], bool]
+    broker_up: Callable[[], bool]
+    dead_man_s: Callable[[], float | None]
+    store: Callable[[], Store]
+
+
+@attrs.define
+class Monitor:
+    """Counts, times and remembers; ``status`` says how things are now."""
+
+    instrument: str
+    clock: Clock
+    can_control: bool = False
+    metrics: Metrics = attrs.Factory(Metrics)
+    _began_ns: int = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.clock(), takes_self=True)
+    )
+    _state: TradeState | None = attrs.field(init=False, default=None)
+    _queue: deque[tuple[int, Arrival, tuple[Effect, ...]]] = attrs.field(
+        init=False, factory=lambda: deque(maxlen=QUEUE)
+    )
+    _dropped: int = attrs.field(init=False, default=0)
+    _sent_ns: OrderedDict[str, int] = attrs.field(init=False, factory=OrderedDict)
+    _filled_ns: OrderedDict[str, int] = attrs.field(init=False, factory=OrderedDict)
+    _acted: dict[Control, int] | None = attrs.field(init=False, default=None)
+    _counts: dict[str, int] = attrs.field(init=False, factory=dict)
+    _latest: deque[Event] = attrs.field(init=False, factory=lambda: deque(maxlen=LATEST))
+    _push_ns: int | None = attrs.field(init=False, default=None)
+    _snapshot_ns: int | None = attrs.field(init=False, default=None)
+    _latencies: dict[str, Latency] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Give every histogram its latest values."""
+        metrics = self.metrics
+        self._latencies = {
+            "action_to_order": Latency(metrics.action_to_order),
+            "order_to_ack": Latency(metrics.order_to_ack),
+            "fill_to_publish": Latency(metrics.fill_to_publish),
+            "broker_confirm": Latency(metrics.confirm),
+            "journal_commit": Latency(metrics.commit),
+            "loop_lag": Latency(metrics.loop_lag),
+        }
+
+    def observe(self, arrival: Arrival, effects: tuple[Effect, ...], state: TradeState) -> None:
+        """See ``tasks.trade_state.Observer``."""
+        self._state = state
+        if effects or arrival.kind is not Kind.TICK:
+            self._dropped += len(self._queue) == QUEUE
+            self._queue.append((self.clock(), arrival, effects))
+
+    def committed(self, took_ns: int) -> None:
+        """Note how long a commit took."""
+        self._latencies["journal_commit"].note(took_ns)
+
+    def confirmed(self, messages: Sequence[Outgoing], took_ns: int) -> None:
+        """Note that the broker has confirmed messages, and how long it took for it."""
+        self._latencies["broker_confirm"].note(took_ns)
+        now_ns = self.clock()
+        for message in messages:
+            if (filled_ns := self._filled_ns.pop(message.message_id, None)) is not None:
+                self._latencies["fill_to_publish"].note(now_ns - filled_ns)
+
+    async def watch(self) -> None:
+        """Count what was observed, for ever; ends only by cancellation."""
+        while True:
+            due = trio.current_time() + FOLD_EVERY_S
+            await trio.sleep_until(due)
+            self._latencies["loop_lag"].note(round((trio.current_time() - due) * 1e9))
+            while self.fold():
+                await trio.lowlevel.checkpoint()
+
+    def fold(self) -> bool:
+        """Count some of what was observed; returns whether there is more."""
+        for _ in range(min(FOLD_AT_ONCE, len(self._queue))):
+            self._count(*self._queue.popleft())
+        if self._dropped:
+            self.metrics.dropped.inc(self._dropped)
+            self._dropped = 0
+        self._count_controls()
+        return bool(self._queue)
+
+    def _count(self, at_ns: int, arrival: Arrival, effects: tuple[Effect, ...]) -> None:
+        received_ns = None
+        match arrival.kind:
+            case Kind.ACTION:
+                self._plus("actions")
+                self.metrics.actions.inc()
+                received_ns = msgspec.json.decode(arrival.context, type=Origin).received_ns
+            case Kind.PUSH:
+                self._push_ns = at_ns
+            case Kind.SNAPSHOT:
+                self._snapshot_ns = at_ns
+            case Kind.ORDER_ANSWER:
+                for name in arrival.context.split():
+                    if (sent_ns := self._sent_ns.pop(name, None)) is not None:
+                        self._latencies["order_to_ack"].note(at_ns - sent_ns)
+            case Kind.LINK_UP:
+                self._plus("sessions")
+                self.metrics.sessions.inc()
+            case Kind.LINK_DOWN:
+                self.metrics.losses.inc()
+            case _:
+                pass
+        for effect in effects:
+            self._count_effect(at_ns, effect, received_ns)
+
+    def _count_effect(self, at_ns: int, effect: Effect, received_ns: int | None) -> None:
+        match effect:
+            case PlaceOrder(cl_ord_id=name):
+                self._plus("orders")
+                self.metrics.orders.inc()
+                _await(self._sent_ns, name, at_ns)
+                if received_ns is not None:
+                    self._latencies["action_to_order"].note(at_ns - received_ns)
+            case CancelOrders(orders=orders):
+                self._plus("cancels", len(orders))
+                self.metrics.cancels.inc(len(orders))
+            case PublishExecution(message_id=message_id, state_id=state_id, ord_id=ord_id):
+                self._plus("executions")
+                self.metrics.executions.inc()
+                _await(self._filled_ns, message_id, at_ns)
+                self._tell(at_ns, "execution", state_id, ord_id, self._filled(ord_id))
+            case PublishClosure(message_id=message_id, state_id=state_id, ord_id=ord_id):
+                self._plus("closures")
+                self.metrics.closures.inc()
+                _await(self._filled_ns, message_id, at_ns)
+                text = f"reward {effect.reward:+.4f}, {len(effect.portions)} orders"
+                self._tell(at_ns, "closure", state_id, ord_id, text)
+            case PublishRefusal(state_id=state_id, reason=reason, detail=detail):
+                self._plus("refusals")
+                self.metrics.refusals.labels(reason.value).inc()
+                self._tell(at_ns, "refusal", state_id, None, f"{reason.value}: {detail}")
+            case Alert(event=event, detail=detail):
+                self._plus("alerts")
+                self.metrics.alerts.labels(event).inc()
+                self._tell(at_ns, "alert", None, None, f"{event}: {detail}")
+            case _:
+                pass
+
+    def _plus(self, what: str, number: int = 1) -> None:
+        self._counts[what] = self._counts.get(what, 0) + number
+
+    def _filled(self, ord_id: OrdId) -> str:
+        order = None if self._state is None else self._state.orders.find(None, ord_id)
+        if order is None or order.avg_fill_price is None:
+            return ""
+        at = round(order.avg_fill_price, 2)
+        return f"{order.side.value} {order.filled_size} of {order.volume} at {at}"
+
+    def _tell(
+        self, at_ns: int, kind: str, state_id: int | None, ord_id: str | None, text: str
+    ) -> None:
+        self._latest.append(Event(at_ns, kind, state_id, ord_id, text))
+
+    def _count_controls(self) -> None:
+        """Count from the start of this process, as counters do; the state counts for ever."""
+        if self._state is None:
+            return
+        acted = dict(self._state.risk.acted)
+        before, self._acted = self._acted, acted
+        for control, count in acted.items():
+            if before is not None and (more := count - before.get(control, 0)) > 0:
+                self.metrics.controls.labels(control.value).inc(more)
+
+    def status(self, around: Around) -> Status | None:
+        """Say how everything is; None before the writer has taken in anything."""
+        state = self._state
+        if state is None:
+            return None
+        now_ns = self.clock()
+        return Status(
+            version=__version__,
+            instrument=self.instrument,
+            at_ns=now_ns,
+            uptime_s=round((now_ns - self._began_ns) / 1e9, 1),
+            ready=not (reasons := around.reasons()),
+            reasons=reasons,
+            links=Links(
+                okx=around.okx_up(),
+                broker=around.broker_up(),
+                sessions=self._counts.get("sessions", 0),
+                push_age_s=_age_s(now_ns, self._push_ns),
+                reconciled_age_s=_age_s(now_ns, self._snapshot_ns),
+            ),
+            balance=state.balance,
+            position=position_of(state),
+            trade=trade_of(state.book.trade),
+            orders=orders_of(state, now_ns),
+            controls=controls_of(state, around.dead_man_s()),
+            store=around.store(),
+            latencies={name: latency.spread() for name, latency in self._latencies.items()},
+            counts=dict(self._counts),
+            latest=tuple(reversed(self._latest)),
+            can_control=self.can_control,
+        )
+
+
+def _await(times: OrderedDict[str, int], name: str, at_ns: int) -> None:
+    times[name] = at_ns
+    if len(times) > AWAITED:
+        times.popitem(last=False)
+
+
+def _age_s(now_ns: int, then_ns: int | None) -> float | None:
+    return None if then_ns is None else round(max(now_ns - then_ns, 0) / 1e9, 1)

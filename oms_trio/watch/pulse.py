@@ -1,0 +1,35 @@
+"""The watchdog's beat, given by the task that must not be stuck: the writer of trading state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import attrs
+
+from oms_trio.core.effects import Effect
+from oms_trio.core.state import TradeState
+from oms_trio.notify import BEATS_PER_WATCHDOG, Notifier
+from oms_trio.records import Arrival, Kind
+
+
+@attrs.define
+class Pulse:
+    """An observer that beats when a tick has gone through inbox and writer.
+
+    A beat from a task of its own would prove that the event loop turns, not that trading does.
+    """
+
+    notifier: Notifier
+    monotonic: Callable[[], float] = time.monotonic
+    _due: float = 0.0
+
+    def observe(self, arrival: Arrival, _effects: tuple[Effect, ...], _state: TradeState) -> None:
+        """See ``tasks.trade_state.Observer``."""
+        period = self.notifier.watchdog_s
+        if period is None or arrival.kind is not Kind.TICK:
+            return
+        now = self.monotonic()
+        if now >= self._due:
+            self._due = now + period / BEATS_PER_WATCHDOG
+            self.notifier.tell("WATCHDOG=1")
