@@ -97,6 +97,7 @@ class Line:
         if self.faults.held or self._unheard:
             self._unheard.append(frame)
             self._keep_bound(len(self._unheard))
+            self.wake()
             return False
         self._last_frame_s = self.time()
         return True

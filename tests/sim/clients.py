@@ -170,6 +170,7 @@ async def logged_in(exchange: Exchange, *channels: str) -> AsyncIterator[WsClien
         for channel in channels:
             extra = {"extraParams": '{"updateInterval":"0"}'}
             arg = {"orders": INST, "positions": INST | extra, "account": {"ccy": "USDT"} | extra}
+            arg["balance_and_position"] = {}
             await client.subscribe({"channel": channel} | arg[channel])
         yield client
 

@@ -38,13 +38,14 @@ FIELDS = st.sampled_from(
         *("instIdCode", "instId", "tdMode", "side", "posSide", "ordType", "px", "sz", "clOrdId"),
         *("tag", "reduceOnly", "pxAmendType", "ordId", "newSz", "newPx", "reqId", "channel"),
         *("instType", "ccy", "extraParams", "lever", "mgnMode", "timeOut", "posMode", "autoCxl"),
+        *("stpMode", "cxlOnFail", "instFamily", "type"),
     ]
 )
 CHANGES = st.dictionaries(FIELDS, VALUES, max_size=4)
 OPS = st.sampled_from(
     [
         *("order", "batch-orders", "cancel-order", "batch-cancel-orders", "amend-order"),
-        *("subscribe", "unsubscribe", "login"),
+        *("subscribe", "unsubscribe", "login", "mass-cancel", "batch-amend-orders"),
     ]
 )
 

@@ -107,3 +107,47 @@ def test_the_book_never_loses_or_invents_a_contract(seed: int) -> None:
 def test_the_same_seed_gives_the_same_truth_byte_for_byte() -> None:
     assert run(7, 60).truth.dump() == run(7, 60).truth.dump()
     assert run(7, 60).truth.dump() != run(8, 60).truth.dump()
+
+
+@pytest.mark.parametrize(
+    ("stp_mode", "maker", "taker", "filled"),
+    [
+        ("cancel_maker", "canceled", "filled", "9"),
+        ("cancel_taker", "live", "canceled", "1"),
+        ("cancel_both", "canceled", "canceled", "1"),
+    ],
+)
+def test_the_self_trade_mode_says_which_order_yields(
+    stp_mode: str, maker: str, taker: str, filled: str
+) -> None:
+    exchange = auto(seed=2)
+    exchange.engine.market.depth_lots = (100, 100)
+    exchange.place(order_args(side="sell", px="67000.2", clOrdId="maker"), check_inst_id_code)
+    crossing = order_args(ordType="market", px=None, sz="9", stpMode=stp_mode)
+    exchange.place(crossing, check_inst_id_code)
+    resting, crossed = exchange.truth.orders()
+    assert (resting.state, crossed.state, text(crossed.acc_fill_sz)) == (maker, taker, filled)
+
+
+def test_a_fill_or_kill_order_that_would_have_to_yield_fills_nothing() -> None:
+    exchange = auto(seed=2)
+    exchange.engine.market.depth_lots = (100, 100)
+    exchange.place(order_args(side="sell", px="67000.2"), check_inst_id_code)
+    kill = order_args(ordType="fok", px="67100", sz="9", stpMode="cancel_taker")
+    exchange.place(kill, check_inst_id_code)
+    assert exchange.truth.fills() == []
+    both = exchange.place(kill | {"stpMode": "cancel_both"}, check_inst_id_code)
+    assert both.code == "54036"
+
+
+def test_the_market_follows_a_recorded_path_and_stays_at_its_end() -> None:
+    prices = [Decimal(66_950), Decimal("66899.9"), Decimal(67_010)]
+    exchange = auto(path=iter(prices))
+    exchange.place(order_args(px="66900"), check_inst_id_code)
+    bids = []
+    for _ in range(5):
+        exchange.tick()
+        bids.append(exchange.engine.market.bid)
+    assert bids == [*prices, prices[-1], prices[-1]]
+    (fill,) = exchange.truth.fills()
+    assert (fill.px, fill.exec_type) == (Decimal(66_900), "M")

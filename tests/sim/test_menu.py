@@ -1,0 +1,84 @@
+"""The menu as a whole: every fault can be struck, is noted, and can be put back."""
+
+from __future__ import annotations
+
+import pytest
+
+from oms_trio.sim.exchange import Exchange
+from oms_trio.sim.faults import Faults
+from oms_trio.sim.menu import MENU, strike
+from oms_trio.sim.strikes import Kind, Strike
+from tests.sim.clients import ManualClock, net_exchange, order_args
+
+INSTANT = {
+    *(Kind.CUT, Kind.CLOSE, Kind.UPGRADE, Kind.HALF_OPEN, Kind.GARBAGE),
+    *(Kind.ADL, Kind.LIQUIDATION, Kind.REFUSE),
+}
+"""Kinds that are over at once, or wait in the exchange and not in its switches."""
+
+
+def is_calm(exchange: Exchange) -> bool:
+    faults = exchange.faults
+    queues = (faults.login_codes, faults.submit_answers, faults.rest_answers)
+    return faults.switches() == Faults().switches() and not any(queues)
+
+
+def test_the_menu_tells_of_every_kind() -> None:
+    assert set(MENU) == set(Kind)
+    assert all(dish.tells for dish in MENU.values())
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_is_struck_noted_and_put_back(kind: Kind) -> None:
+    exchange = net_exchange()
+    strike(exchange, Strike(kind, times=2, delay_s=1))
+    (noted,) = exchange.struck
+    assert (noted.kind, noted.times) == (kind, 2)
+    assert is_calm(exchange) == (kind in INSTANT)
+    exchange.faults.calm()
+    assert is_calm(exchange)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in Kind if MENU[kind].lasts_s[1]], ids=lambda kind: kind.value
+)
+def test_a_state_ends_by_itself(kind: Kind) -> None:
+    clock = ManualClock()
+    exchange = net_exchange(clock=clock)
+    strike(exchange, Strike(kind, lasts_s=2, delay_s=1))
+    clock.now_ms += 1999
+    exchange.faults.expire(clock())
+    assert not is_calm(exchange)
+    clock.now_ms += 1
+    exchange.faults.expire(clock())
+    assert is_calm(exchange)
+
+
+def test_the_same_fault_again_replaces_its_end() -> None:
+    clock = ManualClock()
+    exchange = net_exchange(clock=clock)
+    strike(exchange, Strike(Kind.STALL, lasts_s=2))
+    strike(exchange, Strike(Kind.STALL))
+    clock.now_ms += 60_000
+    exchange.faults.expire(clock())
+    assert exchange.faults.held
+
+
+def test_a_code_that_is_no_number_is_refused_where_one_is_needed() -> None:
+    with pytest.raises(ValueError, match="soon"):
+        strike(net_exchange(), Strike(Kind.CLOSE, code="soon"))
+
+
+def test_deleveraging_takes_half_of_the_position() -> None:
+    exchange = net_exchange()
+    exchange.place(order_args(clOrdId="a", sz="3"), lambda *_: None)
+    exchange.fill("a", exchange.truth.orders()[0].sz, exchange.engine.market.bid)
+    strike(exchange, Strike(Kind.ADL))
+    assert str(exchange.engine.ledger.pos) == "1.50"
+
+
+def test_forced_refusals_and_answers_are_used_up() -> None:
+    exchange = net_exchange()
+    strike(exchange, Strike(Kind.REFUSE, times=2, code="51030"))
+    codes = [exchange.place(order_args(), lambda *_: None).code for _ in range(3)]
+    assert codes == ["51030", "51030", "0"]
