@@ -6,8 +6,7 @@ import secrets
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 from random import SystemRandom
 
@@ -18,7 +17,7 @@ import trio
 from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.model import Broker, Outgoing
 from oms_trio.amqp.settings import ACTION_KEY, BrokerSettings
-from oms_trio.app import Parts, recover, run_service, unobserved
+from oms_trio.app import Insides, Parts, recover, run_service, unobserved
 from oms_trio.clock import Clock, system_clock
 from oms_trio.config import Config
 from oms_trio.journal.disk import Disk
@@ -29,8 +28,10 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
+from oms_trio.operations import Reach, open_operations
 from oms_trio.records import Scope
 from oms_trio.tasks.trade_state import Observer
+from oms_trio.watch.timed import TimedBroker, timed_commits
 
 log = structlog.get_logger()
 
@@ -95,13 +96,16 @@ async def open_rest(config: Config, clock: Clock = system_clock) -> AsyncIterato
 
 
 def connector(
-    config: Config, rest: Rest, clock: Clock = system_clock
+    config: Config,
+    rest: Rest,
+    clock: Clock = system_clock,
+    make_session: Callable[[Credentials, str], Session] = Session,
 ) -> Callable[[], AbstractAsyncContextManager[Link]]:
     """Return what opens one private session after the other."""
     key, tls = credentials(config), _tls(config.okx_ca_file)
 
     def connect() -> AbstractAsyncContextManager[Link]:
-        session = Session(key, config.instrument)
+        session = make_session(key, config.instrument)
         return open_link(
             config.okx_ws_url, session, clock, offset_ns=rest.offset_ns, ssl_context=tls
         )
@@ -117,15 +121,18 @@ async def serve(
     started: Callable[[], object] | None = None,
     observe: Observer = unobserved,
     limits: OrderLimits = OKX_LIMITS,
+    listening: Callable[[str], object] | None = None,
 ) -> None:
     """Run the service until SIGTERM, SIGINT or ``stop``.
 
-    ``broker`` replaces RabbitMQ (the demo's is in memory), ``limits`` the exchange's rate limits.
+    ``broker`` replaces RabbitMQ (the demo's is in memory), ``limits`` the exchange's rate limits;
+    ``listening`` is told where the status page is.
 
     Raises:
         ConfigError: a credential is missing.
         StateError, BrokerError, OkxError: why it cannot start or go on; they come in exception
             groups.
+        OSError: the address of the status page cannot be used.
     """
     scope = Scope(config.instrument, config.order_tag)
     stop = trio.Event() if stop is None else stop
@@ -136,30 +143,49 @@ async def serve(
         with (
             StateLock.acquire(config.state_dir),
             Journal.open(config.state_dir / JOURNAL) as journal,
+            ExitStack() as stack,
         ):
             recovered = recover(journal, config.rules(), scope)
             log.info("state_recovered", seq=recovered.seq, position=recovered.state.book.position)
+            operations = stack.enter_context(open_operations(config, observe))
+            if operations.url is not None:
+                log.info("http_listening", url=operations.url)
+                if listening is not None:
+                    listening(operations.url)
             async with (
                 broker or open_broker(broker_settings(config)) as open_side,
                 open_rest(config) as rest,
             ):
                 begun.set()
+                timed = TimedBroker(open_side, operations.monitor.confirmed)
+                disk = Disk(
+                    journal, timed_commits(trio.to_thread.run_sync, operations.monitor.committed)
+                )
+
+                async def beside(insides: Insides) -> None:
+                    reach = Reach(insides=insides, rest=rest, broker=timed, disk=disk)
+                    await operations.run(reach)
+
                 parts = Parts(
-                    broker=open_side,
+                    broker=timed,
                     rest=rest,
                     connect=connector(config, rest),
-                    disk=Disk(journal),
+                    disk=disk,
                     rules=config.rules(),
                     scope=scope,
                     max_retries=config.max_retries,
                     random=SystemRandom(),
                     keep_ns=config.journal_keep_ns,
-                    observe=observe,
+                    observe=operations.observe,
+                    beside=beside,
                     limits=limits,
                 )
-                await run_service(
-                    parts, recovered, stop=stop, started=partial(_started, config, started)
-                )
+
+                def ready() -> None:
+                    operations.started()
+                    _started(config, started)
+
+                await run_service(parts, recovered, stop=stop, started=ready)
         nursery.cancel_scope.cancel()
     log.info("stopped")
 

@@ -1,0 +1,75 @@
+"""Opening a recording by its name, whatever it is."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from oms_trio.config import Config
+from oms_trio.core.model import Instrument
+from oms_trio.journal.journal import Journal
+from oms_trio.live import JOURNAL
+from oms_trio.replay.frames import FramesRecording
+from oms_trio.replay.journals import JournalRecording
+from oms_trio.replay.model import Recording, RecordingError
+from oms_trio.sim.values import BTC_USDT_SWAP
+
+_SQLITE: Final = b"SQLite format 3\0"
+_GZIP: Final = b"\x1f\x8b"
+
+
+@contextmanager
+def open_recording(
+    path: Path, *, adopt: bool | None = None, instrument: Instrument = BTC_USDT_SWAP
+) -> Iterator[Recording]:
+    """Open a journal (or the state folder that holds it) or JSON lines, either also as ``.gz``.
+
+    A journal is opened for reading only, so its service may be running. ``adopt`` and
+    ``instrument`` are for JSON lines: see ``FramesRecording``.
+
+    Raises:
+        RecordingError, StateError: it cannot be read.
+    """
+    if path.is_dir():
+        path /= JOURNAL
+    head, zipped = _head(path)
+    if not head.startswith(_SQLITE):
+        rules = Config.from_environ({}).rules()
+        yield FramesRecording(path, rules, instrument, adopt)
+        return
+    with TemporaryDirectory(prefix="oms-trio-replay-") as folder:
+        plain = _unpacked(path, Path(folder)) if zipped else path
+        with Journal.open(plain, create=False, read_only=True) as journal:
+            yield JournalRecording(journal, f"journal {path.name}")
+
+
+def _head(path: Path) -> tuple[bytes, bool]:
+    """Return the first bytes of the content, and whether it is packed."""
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == _GZIP
+            file.seek(0)
+            if not zipped:
+                return file.read(len(_SQLITE)), False
+            with gzip.GzipFile(fileobj=file) as content:
+                return content.read(len(_SQLITE)), True
+    except (OSError, EOFError, zlib.error) as error:
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise RecordingError(f"{path}: {why}") from None
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    plain = folder / JOURNAL
+    try:
+        with gzip.open(path) as packed, plain.open("wb") as file:
+            shutil.copyfileobj(packed, file)
+    except (OSError, EOFError, zlib.error) as error:
+        raise RecordingError(f"{path}: {error}") from None
+    return plain

@@ -1,0 +1,273 @@
+"""Frames that somebody kept, as a recording: inputs as the service would have made them.
+
+Such a recording has no answers of REST. The trade state asks for some all the same; it gets those
+that follow from the frames: an instrument, and the position that was pushed last. A fill whose
+push is missing is therefore derived from the order's growth, as when the exchange cannot name it.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO, Final, cast
+from zlib import crc32
+
+import attrs
+import msgspec
+
+from oms_trio import records
+from oms_trio.amqp.codec import MalformedAction, decode_action
+from oms_trio.amqp.model import Delivery
+from oms_trio.core.effects import Effect, RequestFills, RequestSnapshot
+from oms_trio.core.identity import order_name, state_id_of
+from oms_trio.core.inputs import FillsAnswer, Snapshot
+from oms_trio.core.model import ClOrdId, Instrument, OrderReport, Rules, StateId
+from oms_trio.core.state import TradeState
+from oms_trio.okx.codec import decode_frame
+from oms_trio.okx.errors import ProtocolError
+from oms_trio.okx.frames import (
+    AccountPush,
+    ErrorEvent,
+    LoggedIn,
+    OpResponse,
+    OrdersPush,
+    PositionsPush,
+)
+from oms_trio.okx.requests import CHANNELS
+from oms_trio.records import Arrival, Kind
+from oms_trio.replay.lines import ActionLine, FrameLine, Line, LinkLine, UnreadableLine, read_line
+from oms_trio.replay.model import Beginning, RecordingError, Step
+
+TICK_NS = 250_000_000
+"""As often as the service ticks, as far as the recording has lines to tick between."""
+
+SAMPLE: Final = 10_000
+"""Lines that are looked at ahead, for whether there are orders of ours among them."""
+
+ASKED_KEPT: Final = 1024
+"""Requests whose answers may still come; the exchange's rate limits keep it far below."""
+
+
+class _Arg(msgspec.Struct, rename="camel"):
+    cl_ord_id: str = ""
+
+
+class _Request(msgspec.Struct):
+    """A request as it was sent; a subscription's arguments have no names in them."""
+
+    op: str = ""
+    id: str = ""
+    args: list[_Arg] = []
+
+
+_request: Final = msgspec.json.Decoder(_Request).decode
+
+
+@attrs.define
+class FramesRecording:
+    """A file of JSON lines (see ``lines``), plain or ``.gz``.
+
+    Orders that are not ours would count in no trade. ``adopt`` takes them all as ours, under
+    names and state ids made from the exchange's; None decides by what the file holds.
+    """
+
+    path: Path
+    rules: Rules
+    instrument: Instrument
+    adopt: bool | None = None
+    skipped: int = 0
+    """Lines and frames that could not be read."""
+    _file: BinaryIO | None = None
+
+    @property
+    def title(self) -> str:
+        """See ``Recording.title``."""
+        return f"frames in {self.path.name}"
+
+    @property
+    def digests(self) -> Mapping[int, str]:
+        """See ``Recording.digests``."""
+        return MappingProxyType({})
+
+    def begin(self, near_ns: int | None = None) -> Beginning:  # noqa: ARG002 - no state is on record
+        """See ``Recording.begin``."""
+        if self.adopt is None:
+            self.adopt = not any(map(self._is_ours, islice(self._lines(), SAMPLE)))
+        self.skipped = 0
+        return Beginning(TradeState(self.rules), self._steps())
+
+    def progress(self) -> float:
+        """See ``Recording.progress``: by the bytes of the file."""
+        if self._file is None:
+            return 0.0
+        return 1.0 if self._file.closed else self._file.tell() / self.path.stat().st_size
+
+    def answers(self, effects: tuple[Effect, ...], state: TradeState) -> list[Arrival]:
+        """See ``Recording.answers``."""
+        found: list[Arrival] = []
+        for effect in effects:
+            if isinstance(effect, RequestSnapshot):
+                snapshot = partial(self._snapshot, effect.request, state)
+                found.append(Arrival(Kind.SNAPSHOT, b"", "", snapshot))
+            elif isinstance(effect, RequestFills):
+                found.append(Arrival(Kind.FILLS, b"", "", partial(_no_fills, effect)))
+        return found
+
+    def _snapshot(self, request: int, state: TradeState, at_ns: int) -> tuple[Snapshot]:
+        position = state.sync.exchange_pos
+        return (Snapshot(at_ns, at_ns, request, self.instrument, None, 0, position, (), (), ()),)
+
+    def _steps(self) -> Iterator[Step]:
+        begun = False
+        for seq, (at_ns, arrival) in enumerate(_Reader(self).arrivals(self._lines()), 1):
+            begun = True
+            yield Step(seq, at_ns, arrival)
+        if not begun:
+            raise RecordingError(
+                f"{self.path}: no line of it is a frame of the exchange, an action or a link; "
+                "docs/replay.md has the format"
+            )
+
+    def _lines(self) -> Iterator[Line]:
+        with self.path.open("rb") as self._file:
+            zipped = self._file.read(2) == b"\x1f\x8b"
+            self._file.seek(0)
+            # A recorder that was killed leaves an archive without its end.
+            lines = gzip.GzipFile(fileobj=self._file) if zipped else self._file
+            try:
+                for text in cast("Iterable[bytes]", lines):
+                    try:
+                        yield read_line(text)
+                    except UnreadableLine:
+                        self.skipped += bool(text.strip())
+            except (EOFError, gzip.BadGzipFile, OSError):
+                self.skipped += 1
+
+    def _is_ours(self, line: Line) -> bool:
+        tag = f'"tag":"{self.rules.tag}"'
+        return isinstance(line, ActionLine) or (
+            isinstance(line, FrameLine) and tag in line.text.replace(" ", "")
+        )
+
+
+def _no_fills(effect: RequestFills, at_ns: int) -> tuple[FillsAnswer]:
+    return (FillsAnswer(at_ns, effect.ord_id, ()),)
+
+
+@attrs.define
+class _Reader:
+    """What is known while the lines of one recording are read: time, link, open requests."""
+
+    recording: FramesRecording
+    now_ns: int = 0
+    ticked_ns: int = 0
+    linked: bool = False
+    deliveries: int = 0
+    asked: dict[str, list[ClOrdId]] = attrs.Factory(dict)
+
+    def arrivals(self, lines: Iterator[Line]) -> Iterator[tuple[int, Arrival]]:
+        """Make arrivals of lines; the first is the start of a process."""
+        for line in lines:
+            begins = not self.now_ns
+            self.now_ns = max(self.now_ns, line.at_ns or self.now_ns)
+            if not self.now_ns:
+                self.recording.skipped += 1  # nothing has told the time yet
+                continue
+            if begins:
+                self.ticked_ns = self.now_ns
+                yield self.now_ns, records.started(self.recording.rules)
+            if self.now_ns >= self.ticked_ns + TICK_NS:
+                self.ticked_ns = self.now_ns
+                yield self.now_ns, records.TICK
+            for arrival in self._of_line(line):
+                yield self.now_ns, arrival
+
+    def _of_line(self, line: Line) -> Iterator[Arrival]:
+        match line:
+            case LinkLine(up=True):
+                yield from self._up()
+            case LinkLine(why=why):
+                yield from self._down(why or "the recording says so")
+            case ActionLine():
+                yield from self._action(line)
+            case FrameLine(out=True):
+                self._note_request(line.text)
+            case FrameLine():
+                try:
+                    yield from self._of_frame(line.text)
+                except ProtocolError:
+                    self.recording.skipped += 1
+
+    def _up(self) -> Iterator[Arrival]:
+        if not self.linked:
+            self.linked = True
+            yield records.link_up()
+
+    def _down(self, why: str) -> Iterator[Arrival]:
+        if self.linked:
+            self.linked = False
+            yield records.link_down(why)
+
+    def _of_frame(self, text: str) -> Iterator[Arrival]:
+        event = decode_frame(text, self.recording.instrument.inst_id)
+        match event:
+            case LoggedIn():
+                # Pushes may have been lost before it, and nothing here could tell.
+                yield from self._down("another login")
+            case OrdersPush():
+                yield from self._up()
+                yield records.push(text, self._taken_over(event))
+            case PositionsPush() | AccountPush():
+                yield from self._up()
+                yield records.push(text, event)
+            case OpResponse() | ErrorEvent():
+                yield from self._answer(text, event)
+            case _:
+                pass
+
+    def _answer(self, text: str, event: OpResponse | ErrorEvent) -> Iterator[Arrival]:
+        names = self.asked.pop(event.id, [])
+        if isinstance(event, OpResponse):
+            names = names or [result.cl_ord_id for result in event.results if result.cl_ord_id]
+            if "cancel" in event.op:
+                yield records.cancel_answer(text, event, names)
+                return
+        if names:
+            yield records.order_answer(text, event, names)
+
+    def _note_request(self, text: str) -> None:
+        try:
+            request = _request(text)
+        except msgspec.MsgspecError:
+            return  # the bare ping
+        if request.op not in CHANNELS and request.id:
+            self.asked[request.id] = [ClOrdId(arg.cl_ord_id) for arg in request.args]
+            if len(self.asked) > ASKED_KEPT:
+                del self.asked[next(iter(self.asked))]
+
+    def _action(self, line: ActionLine) -> Iterator[Arrival]:
+        try:
+            decoded = decode_action(line.body)
+        except MalformedAction:
+            self.recording.skipped += 1
+            return
+        self.deliveries += 1
+        delivery = Delivery(self.deliveries, line.body, line.message_id, line.redelivered)
+        yield records.action(delivery, decoded, self.now_ns)
+
+    def _taken_over(self, push: OrdersPush) -> OrdersPush:
+        if not self.recording.adopt:
+            return push
+        return OrdersPush(tuple(map(self._renamed, push.reports)))
+
+    def _renamed(self, report: OrderReport) -> OrderReport:
+        tag = self.recording.rules.tag
+        if report.tag == tag and state_id_of(report.cl_ord_id) is not None:
+            return report
+        identity = report.ord_id.encode()
+        name = order_name(StateId(crc32(identity)), identity)
+        return attrs.evolve(report, tag=tag, cl_ord_id=name)

@@ -1,0 +1,134 @@
+"""A journal as a recording; also one that a running service is writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+import msgspec
+
+from oms_trio import records
+from oms_trio.core.effects import Effect
+from oms_trio.core.model import Rules
+from oms_trio.core.state import TradeState
+from oms_trio.journal.journal import Journal
+from oms_trio.journal.model import Snapshot
+from oms_trio.okx.errors import OkxError
+from oms_trio.okx.recorded import SnapshotBodies
+from oms_trio.records import Arrival, Kind, Scope
+from oms_trio.replay.model import Beginning, RecordingError, Step
+from oms_trio.tasks.trade_state import decode_state
+
+LOOKED_AT = 10_000
+"""Records in which the instrument is looked for; the first answer by REST comes within seconds."""
+
+
+class _InstrumentId(msgspec.Struct, rename="camel"):
+    inst_id: str
+
+
+class _InstrumentBody(msgspec.Struct):
+    data: list[_InstrumentId]
+
+
+@attrs.define
+class JournalRecording:
+    """Every input since the journal began, or since the oldest snapshot of a compacted one."""
+
+    journal: Journal
+    title: str
+    _snapshots: list[Snapshot] = attrs.field(init=False)
+    """Newest first."""
+    _scope: Scope = attrs.field(init=False)
+    _first: int = attrs.field(init=False)
+    _read: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        """Look at what is there."""
+        self._first = self._read = self.journal.first_seq
+        if self._first > self.journal.last_seq:
+            raise RecordingError(f"{self.title} has no records: nothing was recorded yet")
+        self._snapshots = []
+        found = self.journal.latest_snapshot()
+        while found is not None:
+            self._snapshots.append(found)
+            found = self.journal.latest_snapshot(found.seq - 1)
+        self._scope = self._find_scope()
+
+    @property
+    def digests(self) -> Mapping[int, str]:
+        """See ``Recording.digests``."""
+        return {snapshot.seq: snapshot.digest for snapshot in self._snapshots}
+
+    def begin(self, near_ns: int | None = None) -> Beginning:
+        """See ``Recording.begin``."""
+        start = next(
+            (one for one in self._snapshots if near_ns is not None and self._time(one) <= near_ns),
+            None,
+        )
+        if start is None and self._first > 1:
+            start = self._snapshots[-1]
+        if start is None:
+            return Beginning(TradeState(self._rules()), self._steps(0))
+        return Beginning(_state(start), self._steps(start.seq))
+
+    def progress(self) -> float:
+        """See ``Recording.progress``."""
+        return min(1.0, (self._read - self._first + 1) / (self.journal.last_seq - self._first + 1))
+
+    def answers(self, _effects: tuple[Effect, ...], _state: TradeState) -> list[Arrival]:
+        """Answer nothing: what the exchange answered is on record."""
+        return []
+
+    def _steps(self, after: int) -> Iterator[Step]:
+        for seq, record in self.journal.tail(after):
+            self._read = seq
+            try:
+                arrival = records.read(record.kind, record.raw, record.context, self._scope)
+            except (ValueError, AssertionError, msgspec.MsgspecError, OkxError) as error:
+                raise _unreadable(seq, error) from error
+            yield Step(seq, record.at_ns, arrival, record.outputs)
+
+    def _time(self, snapshot: Snapshot) -> int:
+        """Return when the last record before a snapshot was taken in, or the first behind it."""
+        found = next(self.journal.tail(max(snapshot.seq, self._first) - 1), None)
+        return 0 if found is None else found[1].at_ns
+
+    def _rules(self) -> Rules:
+        _, first = next(self.journal.tail(self._first - 1))
+        if first.kind != Kind.STARTED.value:
+            raise RecordingError(f"{self.title} does not begin with the start of a service")
+        try:
+            return msgspec.json.decode(first.raw, type=Rules)
+        except msgspec.MsgspecError as error:
+            raise _unreadable(self._first, error) from error
+
+    def _find_scope(self) -> Scope:
+        """Find the instrument and the tag, which do not change within a journal."""
+        if self._snapshots:
+            state = _state(self._snapshots[0])
+            if state.instrument is not None:
+                return Scope(state.instrument.inst_id, state.rules.tag)
+        tag = self._rules().tag
+        for seq, record in self.journal.tail(self._first - 1):
+            if record.kind == Kind.SNAPSHOT.value:
+                bodies = msgspec.json.decode(record.raw, type=SnapshotBodies)
+                body = msgspec.json.decode(bodies.instrument, type=_InstrumentBody)
+                return Scope(body.data[0].inst_id, tag)
+            if seq > self._first + LOOKED_AT:
+                break
+        return Scope("", tag)  # the exchange never answered, so there is nothing of any instrument
+
+
+def _state(snapshot: Snapshot) -> TradeState:
+    try:
+        return decode_state(snapshot.blob)
+    except msgspec.MsgspecError as error:
+        raise _unreadable(snapshot.seq, error) from error
+
+
+def _unreadable(seq: int, error: Exception) -> RecordingError:
+    return RecordingError(
+        f"record {seq} cannot be read ({type(error).__name__} {error}): it was written by another "
+        "release; replay it with that one"
+    )

@@ -1,0 +1,108 @@
+"""What a recording is: where to begin, and one step after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Protocol
+
+import attrs
+
+from oms_trio.core.effects import Effect, PublishClosure
+from oms_trio.core.inputs import Input
+from oms_trio.core.model import Fill, OrdId, Side
+from oms_trio.core.orders import OrderInfo
+from oms_trio.core.state import TradeState
+from oms_trio.records import Arrival
+
+
+class RecordingError(Exception):
+    """The recording cannot be read, or not in the way that was asked for; one line for a user."""
+
+
+@attrs.frozen
+class Step:
+    """One recorded input. ``at_ns`` (Unix) is when it was taken in, ``seq`` its number.
+
+    ``outputs`` are the effects as they were recorded, None in recordings that keep none.
+    """
+
+    seq: int
+    at_ns: int
+    arrival: Arrival
+    outputs: bytes | None = None
+
+
+@attrs.frozen
+class Beginning:
+    """The state at some instant and the steps behind it."""
+
+    state: TradeState
+    steps: Iterator[Step]
+
+
+class Recording(Protocol):
+    """A journal of ours, or frames that somebody kept."""
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+
+    @property
+    def digests(self) -> Mapping[int, str]:
+        """Digests that the running service took of its state, by the step behind which it did."""
+
+    def begin(self, near_ns: int | None = None) -> Beginning:
+        """Start at the last known state not past ``near_ns``, else at the very beginning.
+
+        Reading raises ``RecordingError`` or ``StateError`` for what cannot be read.
+        """
+
+    def progress(self) -> float:
+        """Return the part that has been read, 0 to 1."""
+
+    def answers(self, effects: tuple[Effect, ...], state: TradeState) -> list[Arrival]:
+        """Return what the exchange would have answered, where the recording lacks its answers."""
+
+
+@attrs.frozen
+class Booked:
+    """One fill as the trade state booked it.
+
+    ``trade`` is the trade that was open before it, of which it closed ``reduced`` contracts;
+    ``gain`` is what that added to the cumulative reward, in its unit. ``opened`` is the trade that
+    it opened. ``max_drawdown`` and ``cumulative`` are the old trade's behind this fill,
+    ``position`` and ``entry_px`` those that hold from now on.
+    """
+
+    at_ns: int
+    order: OrderInfo
+    fill: Fill
+    side: Side
+    trade: OrdId | None
+    opened: OrdId | None
+    reduced: Decimal
+    gain: Decimal
+    max_drawdown: float
+    cumulative: Decimal
+    position: Decimal
+    entry_px: Decimal | None
+    closure: PublishClosure | None
+
+
+@attrs.frozen
+class Moment:
+    """One step and what came of it; ``state`` is the state behind it, to be read only."""
+
+    step: Step
+    inputs: tuple[Input, ...]
+    effects: tuple[Effect, ...]
+    booked: tuple[Booked, ...]
+    state: TradeState
+
+
+class Watcher(Protocol):
+    """Sees every step of a replay; it keeps what it wants of it, within bounds."""
+
+    def __call__(self, moment: Moment, /) -> None:
+        """Look at one step."""

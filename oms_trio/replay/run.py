@@ -1,0 +1,171 @@
+"""The command ``replay``: what to look at in a recording, and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+
+import attrs
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+from oms_trio.amqp.codec import encode_publication
+from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRefusal
+from oms_trio.replay.files import open_recording
+from oms_trio.replay.gather import Gathered
+from oms_trio.replay.model import Moment, Recording, RecordingError, Watcher
+from oms_trio.replay.page import write_page
+from oms_trio.replay.play import Until, play
+from oms_trio.replay.show import (
+    OneTrade,
+    show_open_trade,
+    show_orders,
+    show_state,
+    show_trade,
+)
+from oms_trio.replay.summary import Summary
+from oms_trio.replay.times import iso
+from oms_trio.replay.verify import Different, Verifier, state_before
+
+
+class Show(StrEnum):
+    """What of the state to show."""
+
+    STATE = "state"
+    ORDERS = "orders"
+    TRADE = "trade"
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """What the command was asked for. Times are Unix nanoseconds."""
+
+    path: Path
+    verify: bool = False
+    from_ns: int | None = None
+    until_ns: int | None = None
+    speed: float | None = None
+    trade: str | None = None
+    show: Show | None = None
+    report: Path | None = None
+    messages: bool = False
+    adopt: bool | None = None
+
+
+async def replay(wanted: Wanted, console: Console) -> bool:
+    """Play a recording and print what was asked for; says whether it is as it was recorded.
+
+    Raises:
+        RecordingError, StateError: it cannot be read.
+    """
+    with open_recording(wanted.path, adopt=wanted.adopt) as recording:
+        if wanted.show is not None and wanted.trade is None:
+            await _look(recording, wanted, console)
+            return True
+        if wanted.verify:
+            return await _verify(recording, wanted, console)
+        await _tell(recording, wanted, console)
+        return True
+
+
+async def _look(recording: Recording, wanted: Wanted, console: Console) -> None:
+    """Show the state at an instant, from the nearest snapshot before it on."""
+    state = await play(recording, near_ns=wanted.until_ns, until=Until(wanted.until_ns))
+    match wanted.show:
+        case Show.ORDERS:
+            console.print(show_orders(state))
+        case Show.TRADE:
+            console.print(show_open_trade(state))
+        case _:
+            console.print(show_state(state))
+
+
+async def _verify(recording: Recording, wanted: Wanted, console: Console) -> bool:
+    verifier = Verifier(recording.digests)
+    try:
+        with _progress(recording, console) as on_batch:
+            await play(recording, [verifier], until=Until(wanted.until_ns), on_batch=on_batch)
+    except Different as error:
+        console.print(f"[bold red]differs[/] behind {verifier.steps - 1} records that agree")
+        await _explain(recording, error, console)
+        return False
+    console.print(
+        f"the same: {verifier.steps} records, {verifier.messages} messages, "
+        f"{verifier.digests_seen} digests of the state"
+    )
+    return True
+
+
+async def _explain(recording: Recording, error: Different, console: Console) -> None:
+    """Show the first difference, the input that caused it, and the state before that."""
+    step = error.step
+    console.print(f"{error}")
+    console.print(f"recorded  {error.then}", soft_wrap=True, markup=False)
+    console.print(f"now       {error.now}", soft_wrap=True, markup=False)
+    console.print(f"input     {step.arrival.kind.value} at {iso(step.at_ns)}")
+    for event in step.arrival.inputs(step.at_ns):
+        console.print(f"          {event}", soft_wrap=True, markup=False)
+    console.print("state before it:")
+    state = await state_before(recording, step)
+    for part in (show_state(state), show_open_trade(state), show_orders(state)):
+        console.print(part)
+
+
+async def _tell(recording: Recording, wanted: Wanted, console: Console) -> None:
+    """Print the summary, or one trade; messages as they were told; and write the report."""
+    summary = Summary()
+    watchers: list[Watcher] = [summary]
+    one = OneTrade(wanted.trade or "")
+    if wanted.trade is not None:
+        watchers.append(one)
+    if wanted.messages:
+        watchers.append(print_messages)
+    gathered = Gathered()
+    if wanted.report is not None:
+        watchers.append(gathered)
+    with _progress(recording, console) as on_batch:
+        await play(
+            recording,
+            watchers,
+            from_ns=wanted.from_ns,
+            near_ns=wanted.from_ns,
+            until=Until(wanted.until_ns),
+            speed=wanted.speed,
+            on_batch=on_batch,
+        )
+    if not summary.records:
+        raise RecordingError(f"{wanted.path}: nothing was recorded in that time")
+    if wanted.report is not None:
+        gathered.finish()
+        write_page(wanted.report, recording.title, gathered)
+    if wanted.trade is not None:
+        stories = one.stories()
+        if not stories:
+            raise RecordingError(f"no trade was opened or closed by {wanted.trade}")
+        for story in stories:
+            console.print(show_trade(story))
+    elif not wanted.messages:
+        console.print(summary.render(recording.title))
+
+
+def print_messages(moment: Moment) -> None:
+    """Print what is told to the agent, one JSON object a line."""
+    for effect in moment.effects:
+        if isinstance(effect, PublishExecution | PublishClosure | PublishRefusal):
+            print(encode_publication(effect).body.decode())  # noqa: T201 - what was asked for
+
+
+@contextmanager
+def _progress(recording: Recording, console: Console) -> Iterator[Callable[[], object]]:
+    with Progress(
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda: bar.update(task, completed=recording.progress())
