@@ -21,13 +21,18 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
+import msgspec
 import trio
+from rich.console import Console
 
 from oms_trio import logs
 from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.model import BrokerError
 from oms_trio.check import check as run_check
 from oms_trio.config import Config, ConfigError
+from oms_trio.control.client import ControlError, ask
+from oms_trio.control.terminal import draw
+from oms_trio.core.inputs import Verb
 from oms_trio.core.model import OrderType
 from oms_trio.demo.run import demo as run_demo
 from oms_trio.journal.errors import StateError
@@ -51,7 +56,7 @@ READABLE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 WRITABLE: Final = click.Path(path_type=Path, dir_okay=False)
 
 # Whatever one of these says is one line for the user.
-Expected = (ConfigError, BrokerError, OkxError, StateError, SimSettingsError)
+Expected = (ConfigError, BrokerError, ControlError, OkxError, StateError, SimSettingsError)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,12 +88,21 @@ def run() -> None:
 @click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1, 86_400))
 @click.option("--seed", type=int, help="Repeat the market and the agent of an earlier demo.")
 @click.option("--rabbitmq", is_flag=True, help="Use the broker of RABBITMQ_*, not one in memory.")
+@click.option("--http", is_flag=True, help="Serve the status page too, on a free port.")
 @click.option("--verbose", is_flag=True, help="Show the service's log.")
-def demo(seconds: float, seed: int | None, rabbitmq: bool, verbose: bool) -> None:  # noqa: FBT001 - options
+def demo(
+    seconds: float,
+    seed: int | None,
+    rabbitmq: bool,  # noqa: FBT001 - an option
+    http: bool,  # noqa: FBT001 - an option
+    verbose: bool,  # noqa: FBT001 - an option
+) -> None:
     """Show the whole job on a simulated exchange: no broker, no key, no configuration."""
     logs.configure("console", "info" if verbose else "error")
     agree = _execute(
-        partial(run_demo, dict(os.environ), seconds=seconds, seed=seed, rabbitmq=rabbitmq)
+        partial(
+            run_demo, dict(os.environ), seconds=seconds, seed=seed, rabbitmq=rabbitmq, http=http
+        )
     )
     if not agree:
         _fail(FAILED, "our books and the exchange differ: this is a bug, please report the seed")
@@ -182,6 +196,53 @@ def send(
     click.echo(f"published {body.hex()} as {message_id}")
 
 
+STATE_DIR = click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    help="The service's state folder; the default is that of this environment.",
+)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="The whole status as JSON.")
+@STATE_DIR
+def status(as_json: bool, state_dir: Path | None) -> None:  # noqa: FBT001 - an option
+    """Show what the running service is doing, in the words of its status page.
+
+    Asks the socket in the state folder, so it must run as the service's user or as root. Exits
+    with 1 when no service answers, or when it takes no actions.
+    """
+    folder = state_dir or _config().state_dir
+    told = _execute(partial(ask, folder, "status"))
+    decoded = msgspec.json.decode(told)
+    if as_json:
+        click.echo(msgspec.json.format(told, indent=2))
+    else:
+        Console().print(draw(decoded))
+    if not decoded["ready"]:
+        sys.exit(FAILED)
+
+
+@main.command()
+@click.argument("verb", type=click.Choice([verb.value for verb in Verb]))
+@STATE_DIR
+def ctl(verb: str, state_dir: Path | None) -> None:
+    r"""Steer the running service; returns when the command is applied and on disk.
+
+    \b
+    pause       no new orders; what is open is followed
+    resume      take orders again, whatever had paused them
+    cancel-all  cancel every open order of ours; trading goes on
+    kill        pause, and cancel every open order of ours
+    flatten     kill, and close the position with reduce-only orders
+
+    A pause holds over restarts, until `resume`.
+    """
+    folder = state_dir or _config().state_dir
+    _execute(partial(ask, folder, verb))
+    click.echo(f"{verb}: done, and on disk")
+
+
 @main.command()
 def check() -> None:
     """Test configuration, credentials, account and broker without trading.
@@ -257,8 +318,10 @@ def _first_expected(error: BaseException) -> Exception | None:
 
 
 def _line(expected: Exception) -> str:
-    if isinstance(expected, OSError):
+    if isinstance(expected, OSError) and "OMS_HTTP" not in str(expected.strerror):
         return f"cannot listen there ({expected.strerror}): choose another host or port"
+    if isinstance(expected, OSError):
+        return str(expected.strerror)
     return str(expected)
 
 

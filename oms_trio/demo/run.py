@@ -55,12 +55,17 @@ class Wire:
 
 
 async def demo(
-    environ: Mapping[str, str], *, seconds: float, seed: int | None, rabbitmq: bool
+    environ: Mapping[str, str],
+    *,
+    seconds: float,
+    seed: int | None,
+    rabbitmq: bool,
+    http: bool = False,
 ) -> bool:
     """Run the demo for ``seconds`` and print what came of it; Ctrl-C ends it early.
 
-    ``rabbitmq`` uses the broker of the environment instead of one in memory. Returns whether our
-    books and the exchange agree at the end.
+    ``rabbitmq`` uses the broker of the environment instead of one in memory, ``http`` serves the
+    status page on a free port. Returns whether our books and the exchange agree at the end.
 
     Raises:
         BrokerError: that broker cannot be used.
@@ -72,13 +77,14 @@ async def demo(
     with TemporaryDirectory(prefix="oms-trio-demo-") as folder:
         async with trio.open_nursery() as nursery:
             port = await nursery.start(partial(serve_exchange, exchange, tick_s=math.inf))
-            config = _config(environ, exchange, port, Path(folder))
+            address = "127.0.0.1:0" if http else "off"
+            config = _config(environ, exchange, port, Path(folder), http=address)
             async with _wire(config, rabbitmq=rabbitmq) as wire:
                 stage = Stage(exchange, tally, wire, Agent(Random(seed)), seconds)  # noqa: S311 - to be repeated
                 async with trio.open_nursery() as showing:
                     showing.start_soon(wire.listen, tally)
                     showing.start_soon(_show, stage, console)
-                    await stage.run(config)
+                    await stage.run(config, partial(console.print, "status page:"))
                     await _last_words(tally)
                     showing.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
@@ -103,7 +109,7 @@ class Stage:
         held = self.exchange.engine.position_view()
         return (held.position.pos if held else 0) == self.tally.position
 
-    async def run(self, config: Config) -> None:
+    async def run(self, config: Config, listening: Callable[[str], object]) -> None:
         """Run the service, and beside it the market and the agent until the time is over."""
         stop, started = trio.Event(), trio.Event()
         async with trio.open_nursery() as nursery:
@@ -114,6 +120,7 @@ class Stage:
                 stop=stop,
                 started=started.set,
                 observe=self.tally.observe,
+                listening=listening,
             )
             nursery.cancel_scope.cancel()
 
@@ -134,7 +141,9 @@ class Stage:
         stop.set()
 
 
-def _config(environ: Mapping[str, str], exchange: Exchange, port: int, folder: Path) -> Config:
+def _config(
+    environ: Mapping[str, str], exchange: Exchange, port: int, folder: Path, *, http: str
+) -> Config:
     """Return the environment's settings, but with this exchange and a state of its own."""
     account = exchange.account
     broker = {name: value for name, value in environ.items() if name.startswith("RABBITMQ_")}
@@ -145,7 +154,7 @@ def _config(environ: Mapping[str, str], exchange: Exchange, port: int, folder: P
         "OKX_WS_URL": f"ws://127.0.0.1:{port}/ws/v5/private",
         "OKX_REST_URL": f"http://127.0.0.1:{port}",
         "OMS_STATE_DIR": str(folder / "state"),
-        "OMS_HTTP": "off",
+        "OMS_HTTP": http,
     }
     return Config.from_environ({**broker, **here})
 

@@ -56,6 +56,9 @@ AWAITED = 4096
 
 LATEST = 40
 
+Seen = tuple[int, Arrival, tuple[Effect, ...]] | tuple[int, Sequence[Outgoing]]
+"""When (Unix nanoseconds), and what: an input with its effects, or messages that are confirmed."""
+
 
 @attrs.frozen(kw_only=True)
 class Around:
@@ -80,9 +83,7 @@ class Monitor:
         init=False, default=attrs.Factory(lambda self: self.clock(), takes_self=True)
     )
     _state: TradeState | None = attrs.field(init=False, default=None)
-    _queue: deque[tuple[int, Arrival, tuple[Effect, ...]]] = attrs.field(
-        init=False, factory=lambda: deque(maxlen=QUEUE)
-    )
+    _queue: deque[Seen] = attrs.field(init=False, factory=lambda: deque(maxlen=QUEUE))
     _dropped: int = attrs.field(init=False, default=0)
     _sent_ns: OrderedDict[str, int] = attrs.field(init=False, factory=OrderedDict)
     _filled_ns: OrderedDict[str, int] = attrs.field(init=False, factory=OrderedDict)
@@ -109,8 +110,11 @@ class Monitor:
         """See ``tasks.trade_state.Observer``."""
         self._state = state
         if effects or arrival.kind is not Kind.TICK:
-            self._dropped += len(self._queue) == QUEUE
-            self._queue.append((self.clock(), arrival, effects))
+            self._put((self.clock(), arrival, effects))
+
+    def _put(self, seen: Seen) -> None:
+        self._dropped += len(self._queue) == QUEUE
+        self._queue.append(seen)
 
     def committed(self, took_ns: int) -> None:
         """Note how long a commit took."""
@@ -119,10 +123,8 @@ class Monitor:
     def confirmed(self, messages: Sequence[Outgoing], took_ns: int) -> None:
         """Note that the broker has confirmed messages, and how long it took for it."""
         self._latencies["broker_confirm"].note(took_ns)
-        now_ns = self.clock()
-        for message in messages:
-            if (filled_ns := self._filled_ns.pop(message.message_id, None)) is not None:
-                self._latencies["fill_to_publish"].note(now_ns - filled_ns)
+        # Behind the fills that are told: they may not be counted yet.
+        self._put((self.clock(), messages))
 
     async def watch(self) -> None:
         """Count what was observed, for ever; ends only by cancellation."""
@@ -136,7 +138,11 @@ class Monitor:
     def fold(self) -> bool:
         """Count some of what was observed; returns whether there is more."""
         for _ in range(min(FOLD_AT_ONCE, len(self._queue))):
-            self._count(*self._queue.popleft())
+            match self._queue.popleft():
+                case (at_ns, arrival, effects):
+                    self._count(at_ns, arrival, effects)
+                case (at_ns, messages):
+                    self._count_confirmed(at_ns, messages)
         if self._dropped:
             self.metrics.dropped.inc(self._dropped)
             self._dropped = 0
@@ -200,6 +206,11 @@ class Monitor:
                 self._tell(at_ns, "alert", None, None, f"{event}: {detail}")
             case _:
                 pass
+
+    def _count_confirmed(self, at_ns: int, messages: Sequence[Outgoing]) -> None:
+        for message in messages:
+            if (filled_ns := self._filled_ns.pop(message.message_id, None)) is not None:
+                self._latencies["fill_to_publish"].note(at_ns - filled_ns)
 
     def _plus(self, what: str, number: int = 1) -> None:
         self._counts[what] = self._counts.get(what, 0) + number

@@ -1,0 +1,84 @@
+"""Answers on the control socket. Who may open it may steer: its permissions are the access control."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+
+import attrs
+import msgspec
+import structlog
+import trio
+
+from oms_trio.control.protocol import LINE_MAX, STATUS, Answer, Request
+from oms_trio.core.inputs import Verb
+
+log = structlog.get_logger()
+
+PATIENCE_S = 15.0
+"""For one question and its answer; longer than a command waits for the disk."""
+
+AT_ONCE = 16
+"""Connections answered side by side; more wait in the socket's backlog."""
+
+
+@attrs.frozen
+class Desk:
+    """What the socket gives access to. ``command`` raises what is to be told, in one line."""
+
+    status: Callable[[], bytes | None]
+    command: Callable[[Verb, str], Awaitable[None]]
+    failure: type[Exception]
+
+
+async def serve_control(listener: socket.socket, desk: Desk) -> None:
+    """Answer for ever; ends only by cancellation. What a client does wrong ends its connection."""
+    limit = trio.CapacityLimiter(AT_ONCE)
+
+    async def handle(stream: trio.SocketStream) -> None:
+        async with limit, stream:
+            with trio.move_on_after(PATIENCE_S):
+                try:
+                    await _serve(stream, desk)
+                except trio.BrokenResourceError:
+                    log.debug("control_client_left")
+
+    with trio.socket.from_stdlib_socket(listener.dup()) as accepting:
+        await trio.serve_listeners(handle, [trio.SocketListener(accepting)])
+
+
+async def _serve(stream: trio.SocketStream, desk: Desk) -> None:
+    line = bytearray()
+    while not line.endswith(b"\n") and len(line) <= LINE_MAX:
+        part = await stream.receive_some(LINE_MAX)
+        if not part:
+            break
+        line += part
+    answer = await _answer(bytes(line), _who(stream), desk)
+    await stream.send_all(msgspec.json.encode(answer) + b"\n")
+
+
+async def _answer(line: bytes, who: str, desk: Desk) -> Answer:
+    try:
+        ask = msgspec.json.decode(line, type=Request).ask
+        if ask == STATUS:
+            status = desk.status()
+            if status is None:
+                return Answer(ok=False, error="the service is starting")
+            return Answer(ok=True, status=msgspec.Raw(status))
+        verb = Verb(ask)
+    except (msgspec.DecodeError, ValueError) as error:
+        return Answer(ok=False, error=str(error))
+    try:
+        await desk.command(verb, who)
+    except desk.failure as error:
+        return Answer(ok=False, error=str(error))
+    return Answer(ok=True)
+
+
+def _who(stream: trio.SocketStream) -> str:
+    """Name the other side by what the kernel knows of it."""
+    raw = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, _ = struct.unpack("3i", raw)
+    return f"uid {uid} (pid {pid})"

@@ -1,0 +1,48 @@
+"""Who may ask, and who may steer."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Mapping
+
+import attrs
+
+
+@attrs.frozen
+class Refusal:
+    """An HTTP status, and one line for whoever reads it."""
+
+    status: int
+    why: str
+
+
+def refuse_host(host: str, listening: str) -> Refusal | None:
+    """Refuse names that are not ours.
+
+    A web site can have its own name resolve to this machine and read what is here as if it were
+    its own page (DNS rebinding); with an address, or this machine's name, it cannot.
+    """
+    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+    name = name.strip("[]").lower()
+    if name in {"localhost", listening.lower()}:
+        return None
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return Refusal(421, f"this is not {name}: use an address, or an SSH tunnel")
+    return None
+
+
+def refuse_control(headers: Mapping[str, str], token: str | None) -> Refusal | None:
+    """Refuse a command that does not come from an operator with the token."""
+    if token is None:
+        return Refusal(403, "this page only shows: set OMS_HTTP_TOKEN, or use oms-trio ctl")
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    same_origin = origin is None or origin == f"http://{headers.get('host', '')}"
+    if site not in {None, "same-origin", "none"} or not same_origin:
+        return Refusal(403, "commands from other sites are refused")
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+        return Refusal(401, "the token is missing or wrong")
+    return None

@@ -1,0 +1,197 @@
+"""The operator's side of a running service: status page, control socket, supervisor, switch.
+
+All of it runs beside the service and learns by watching. A part that crashes is logged and begun
+again; trading does not notice.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+
+import attrs
+import structlog
+import trio
+
+from oms_trio.amqp.model import Broker
+from oms_trio.app import Insides
+from oms_trio.clock import Clock, system_clock
+from oms_trio.config import Config
+from oms_trio.control.protocol import SOCKET
+from oms_trio.control.protocol import listen as listen_for_control
+from oms_trio.control.server import Desk, serve_control
+from oms_trio.core.effects import Effect
+from oms_trio.core.state import TradeState
+from oms_trio.http.server import listen as listen_for_http
+from oms_trio.http.server import serve_http, url_of
+from oms_trio.http.site import Site
+from oms_trio.journal.disk import Disk
+from oms_trio.notify import Notifier
+from oms_trio.okx.rest import Rest
+from oms_trio.records import Arrival
+from oms_trio.tasks.deadman import Countdown, DeadMan, keep_armed
+from oms_trio.tasks.trade_state import Observer
+from oms_trio.watch.helm import Helm, NotObeyedError
+from oms_trio.watch.monitor import Around, Monitor
+from oms_trio.watch.pulse import Pulse
+from oms_trio.watch.status import Status, Store, encode_status
+
+log = structlog.get_logger()
+
+AGAIN_S = 5.0
+"""A part that crashed is left alone for this long."""
+
+STORE_EVERY_S = 5.0
+"""Counting the outbox asks the disk, so it is not done for every look at the status."""
+
+TELL_EVERY_S = 1.0
+
+
+@attrs.frozen(kw_only=True)
+class Reach:
+    """The parts of the service that the status tells of, or that are steered."""
+
+    insides: Insides
+    rest: Rest
+    broker: Broker
+    disk: Disk
+
+
+@attrs.define
+class Operations:
+    """The operator's side of one service."""
+
+    config: Config
+    notifier: Notifier
+    control: socket.socket
+    http: socket.socket | None
+    monitor: Monitor
+    pulse: Pulse
+    also: Observer
+    dead_man: DeadMan = attrs.Factory(DeadMan)
+    store: Store = attrs.Factory(lambda: Store(0, 0))
+
+    @property
+    def url(self) -> str | None:
+        """Where the status page is."""
+        return None if self.http is None else url_of(self.http)
+
+    def observe(self, arrival: Arrival, effects: tuple[Effect, ...], state: TradeState) -> None:
+        """See ``tasks.trade_state.Observer``: called by the writer, so it only takes notes."""
+        self.pulse.observe(arrival, effects, state)
+        self.monitor.observe(arrival, effects, state)
+        self.also(arrival, effects, state)
+
+    def started(self) -> None:
+        """Tell the supervisor that the state is reconciled and actions are taken."""
+        self.notifier.tell("READY=1", "STATUS=taking actions")
+
+    async def run(self, reach: Reach) -> None:
+        """Run beside the service until cancelled."""
+        insides = reach.insides
+        helm = Helm(insides.inbox)
+        around = Around(
+            reasons=lambda: insides.gate.reasons,
+            okx_up=lambda: insides.line.link is not None,
+            broker_up=lambda: reach.broker.connected,
+            dead_man_s=self.dead_man.left_s,
+            store=lambda: self.store,
+        )
+        status = partial(self.monitor.status, around)
+        async with trio.open_nursery() as nursery:
+
+            def start(name: str, part: Callable[[], Awaitable[None]]) -> None:
+                nursery.start_soon(_kept, name, part)
+
+            start("monitor", self.monitor.watch)
+            start("store", partial(self._look_at_the_store, reach.disk))
+            start("supervisor", partial(self._tell_supervisor, status, insides.stop))
+            desk = Desk(partial(_encoded, status), helm.command, NotObeyedError)
+            start("control", partial(serve_control, self.control, desk))
+            if self.http is not None:
+                start("http", partial(serve_http, self.http, self._site(status, helm).app()))
+            if self.config.dead_man_s is not None:
+                countdown = Countdown(
+                    rest=reach.rest,
+                    gate=insides.gate,
+                    timeout_s=self.config.dead_man_s,
+                    tag=self.config.order_tag,
+                )
+                start("dead_man", partial(keep_armed, self.dead_man, countdown, insides.stop))
+
+    def _site(self, status: Callable[[], Status | None], helm: Helm) -> Site:
+        token, address = self.config.http_token, self.config.http
+        assert address is not None
+        return Site(
+            status=status,
+            metrics=self.monitor.metrics,
+            command=helm.command,
+            failure=NotObeyedError,
+            token=None if token is None else token.reveal(),
+            host=address.host,
+        )
+
+    async def _look_at_the_store(self, disk: Disk) -> None:
+        while True:
+            outbox = await disk.call(disk.journal.outbox_size)
+            self.store = Store(disk.journal.last_seq, outbox)
+            await trio.sleep(STORE_EVERY_S)
+
+    async def _tell_supervisor(self, status: Callable[[], Status | None], stop: trio.Event) -> None:
+        """Tell the supervisor in one line how things are, when that has changed."""
+        told = ""
+        while not stop.is_set():
+            now = status()
+            if now is not None and now.line != told:
+                told = now.line
+                self.notifier.tell(f"STATUS={told}")
+            with trio.move_on_after(TELL_EVERY_S):
+                await stop.wait()
+        self.notifier.tell("STOPPING=1", "STATUS=finishing what is in flight")
+
+
+def _encoded(status: Callable[[], Status | None]) -> bytes | None:
+    now = status()
+    return None if now is None else encode_status(now)
+
+
+async def _kept(name: str, part: Callable[[], Awaitable[None]]) -> None:
+    """Run a part, again if it crashes; ends with the part, or by cancellation."""
+    while True:
+        try:
+            await part()
+        except Exception:
+            log.exception("side_task_failed", task=name, again_in_s=AGAIN_S)
+            await trio.sleep(AGAIN_S)
+        else:
+            return
+
+
+@contextmanager
+def open_operations(
+    config: Config, also: Observer, clock: Clock = system_clock
+) -> Iterator[Operations]:
+    """Open sockets before the service begins; whoever calls holds the lock of the state folder.
+
+    Raises:
+        OSError: an address cannot be used.
+    """
+    with ExitStack() as stack:
+        control = stack.enter_context(closing(listen_for_control(config.state_dir)))
+        stack.callback((config.state_dir / SOCKET).unlink, missing_ok=True)
+        http = None
+        if config.http is not None:
+            http = stack.enter_context(closing(listen_for_http(*attrs.astuple(config.http))))
+        notifier = stack.enter_context(closing(Notifier.from_environ(os.environ)))
+        yield Operations(
+            config=config,
+            notifier=notifier,
+            control=control,
+            http=http,
+            monitor=Monitor(config.instrument, clock, can_control=config.http_token is not None),
+            pulse=Pulse(notifier),
+            also=also,
+        )
