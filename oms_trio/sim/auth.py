@@ -56,10 +56,12 @@ def check_login(account: SimAccount, args: Args, now_ms: int) -> None:
     Raises:
         Refused: with the login code of the first check that fails.
     """
-    key, passphrase, stamp, signature = (
+    key, passphrase, signature = (
         value if isinstance(value, str) else ""
-        for value in (args.get(name) for name in ("apiKey", "passphrase", "timestamp", "sign"))
+        for value in (args.get(name) for name in ("apiKey", "passphrase", "sign"))
     )
+    # The exchange's own SDK sends a JSON number here.
+    stamp = str(args.get("timestamp", ""))
     try:
         stamp_ms = round(float(stamp) * 1000)
     except (ValueError, OverflowError):

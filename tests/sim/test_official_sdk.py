@@ -102,3 +102,35 @@ async def test_orders_live_and_end_as_the_sdk_expects() -> None:
         assert trade.get_order(**INST, clOrdId="nobody")["code"] == "51603"
 
     await with_sdk(exchange, script)
+
+
+async def test_every_question_about_account_and_market_is_answered() -> None:
+    exchange = Exchange(clock=system_clock, mode=Mode.MANUAL)
+    exchange.set_pos_mode("net_mode")
+    exchange.set_lever(Decimal(100))
+    swap = {"instType": "SWAP"}
+
+    def script(trade: Any, account: Any, public: Any, on_exchange: Any) -> None:
+        for side in ("buy", "sell"):
+            placed = trade.place_order(
+                tdMode="cross", side=side, ordType="market", sz="2", clOrdId=side, **INST
+            )
+            assert placed["data"][0]["sCode"] == "0"
+            on_exchange(exchange.fill, side, Decimal(2), Decimal(67_000))
+        answers = [
+            account.get_positions_history(**swap),
+            account.get_max_order_size(tdMode="cross", **INST),
+            account.get_max_avail_size(tdMode="cross", **INST),
+            account.get_fee_rates(instFamily="BTC-USDT", **swap),
+            account.get_account_bills(**swap),
+            account.get_instruments(**swap),
+            public.get_position_tiers(tdMode="cross", instFamily="BTC-USDT", **swap),
+            public.get_funding_rate(**INST),
+            trade.get_orders_history_archive(**swap),
+        ]
+        assert [answer["code"] for answer in answers] == ["0"] * len(answers)
+        assert all(answer["data"] for answer in answers)
+        history = answers[0]["data"][0]
+        assert (history["type"], history["closeTotalPos"]) == ("2", "2")
+
+    await with_sdk(exchange, script)

@@ -71,6 +71,14 @@ async def test_the_second_login_is_refused_and_the_first_stays_good(
         assert (await client.op("order", order_args()))["code"] == "0"
 
 
+async def test_the_stamp_of_a_login_may_be_a_number(autojump_clock: MockClock) -> None:
+    exchange = live_exchange(autojump_clock)
+    frame = login_frame(exchange.account, exchange.now_ms)
+    frame["args"][0]["timestamp"] = int(frame["args"][0]["timestamp"])
+    async with connected(exchange) as client:
+        assert (await client.ask(frame))["code"] == "0"
+
+
 def test_the_login_signature_is_the_documented_one() -> None:
     assert (
         signed("sim-secret-0001", "1790000000GET/users/self/verify")
