@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from oms_trio.core.effects import Alert, Effect, LookUpOrder, PlaceOrder, PublishRefusal
 from oms_trio.core.inputs import CancelAnswer, LookupAnswer, OrderAnswer, Verdict
-from oms_trio.core.model import CancelState, OrderState, RefusalReason
+from oms_trio.core.model import CancelState, OrderReport, OrderState, RefusalReason
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.risk import Risk
 
@@ -116,6 +116,13 @@ def take_cancel_answer(orders: Orders, answer: CancelAnswer, *, do: Do) -> None:
             look_up(order, answer.at_ns, do)
         case Verdict.RETRY | Verdict.UNKNOWN:
             order.cancel_due_ns = answer.at_ns + CANCEL_AGAIN_NS
+
+
+def note_existence(orders: Orders, order: OrderInfo, report: OrderReport) -> None:
+    """Note that the exchange has an order, and nothing else of the report."""
+    if orders.bind(order, report.ord_id):
+        order.in_doubt = order.unsent = order.asked = False
+        order.retry_due_ns = None
 
 
 def take_absence(

@@ -94,6 +94,12 @@ class Book:
             message_id, order.state_id, order.okx_order_id, portions, trade.reward()
         )
 
+    def is_ahead_of(self, report: PositionReport | None) -> bool:
+        """Whether a fill is booked that a position report cannot know of yet."""
+        if report is None or report.trade_id is None or self.last_trade_id is None:
+            return False
+        return report.trade_id < self.last_trade_id
+
     def note_position(self, report: PositionReport) -> None:
         """Count the drawdown of a position report for the trade that it belongs to.
 

@@ -10,9 +10,9 @@ are rare (a lost push) and last one REST round trip.
     missing > 0    ask for the order's fills; when the exchange cannot tell after some tries, one
                    fill for the gap is derived from avgPx x accFillSz
 
-Only order reports say how much has filled; fills told by query just close gaps. A query may be
-newer than the pushes, and what it tells beyond them is left for its own push: another order's
-push may be on its way that comes before it.
+A query may be newer than the pushes. What one tells of a single order beyond them is left for the
+order's own push: another order's push may be on its way that comes before it. A snapshot tells the
+fills of all orders at one time, so it counts up to that time.
 """
 
 from __future__ import annotations
@@ -47,6 +47,25 @@ def take_report(orders: Orders, order: OrderInfo, report: OrderReport) -> None:
 def take_fills(orders: Orders, order: OrderInfo, fills: Iterable[Fill]) -> None:
     """Close the gap of an order, as far as it has one, with fills told by query."""
     for fill in in_execution_order(fills):
+        orders.hold(order, fill)
+
+
+def take_all_fills(orders: Orders, fills: Iterable[Fill]) -> None:
+    """Note the fills of all orders up to the time at which they were asked for.
+
+    The orders themselves were asked for before, one page after the other, so each of them may
+    have grown since its report; a fill that is newer than the report shows it. (One that is not
+    is contained in the report, though it may have been booked without its name.)
+    """
+    complete = True
+    for fill in in_execution_order(fills):
+        order = orders.find(None, fill.ord_id)
+        if order is None:
+            # Just sent, and not yet named by its answer: what came after its fill waits for it.
+            complete = False
+            continue
+        if complete and fill.time_ms > order.u_time_ms:
+            orders.grow(order, fill)
         orders.hold(order, fill)
 
 

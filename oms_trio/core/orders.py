@@ -202,6 +202,19 @@ class Orders:
             self.waiting[order.cl_ord_id] = None
         self.exposure[order.side] += order.exposure - before
 
+    def grow(self, order: OrderInfo, fill: Fill) -> None:
+        """Note that an order has filled further than it was told to, by this fill."""
+        last, told = order.last_trade_id, fill.trade_id
+        if told is None or (last is not None and told <= last) or told in order.held:
+            return
+        growth = min(fill.sz - order.missing, order.volume - order.acc_fill_sz)
+        if growth > 0:
+            before = order.exposure
+            order.acc_fill_sz += growth
+            order.acc_cost = None
+            self.waiting[order.cl_ord_id] = None
+            self.exposure[order.side] += order.exposure - before
+
     def hold(self, order: OrderInfo, fill: Fill) -> None:
         """Keep a fill that is told until everything before it is booked.
 

@@ -299,10 +299,18 @@ class TradeState:
         self.orders.settle()
 
     def _take_lookup(self, answer: LookupAnswer, do: Callable[[Effect], None]) -> None:
+        order = self.orders.find(answer.cl_ord_id)
         if answer.report is not None:
+            if order is not None and answer.report.acc_fill_sz > order.acc_fill_sz:
+                # This question has overtaken the pushes, perhaps those of other orders as well.
+                # Only a snapshot tells what came before what.
+                answers.note_existence(self.orders, order, answer.report)
+                if self.sync.linked and not self.sync.asked:
+                    self._request_snapshot(answer.at_ns, do)
+                return
             self._take_report(answer.report)
             self._book(answer.at_ns, do)
-        elif (order := self.orders.find(answer.cl_ord_id)) is not None:
+        elif order is not None:
             answers.take_absence(
                 self.orders,
                 order,
@@ -338,7 +346,10 @@ class TradeState:
             self.book.position,
             asked_at_ns=snapshot.asked_at_ns,
             now_ns=snapshot.at_ns,
-            fills_landed=landed or self.book.fills != merged or bool(self.orders.waiting),
+            fills_landed=landed
+            or self.book.fills != merged
+            or bool(self.orders.waiting)
+            or self.book.is_ahead_of(snapshot.position),
         )
         if unexplained:
             do(Alert("position_unexplained", self.sync.why))
@@ -356,9 +367,7 @@ class TradeState:
         self.risk.note_mark(snapshot.mark_px, snapshot.at_ns)
         for report in snapshot.orders:
             self._take_report(report)
-        for fill in snapshot.fills:
-            if (order := self.orders.find(None, fill.ord_id)) is not None:
-                fills.take_fills(self.orders, order, (fill,))
+        fills.take_all_fills(self.orders, snapshot.fills)
         for name in snapshot.missing:
             self._take_lookup(LookupAnswer(snapshot.at_ns, snapshot.asked_at_ns, name, None), do)
         self._book(snapshot.at_ns, do)

@@ -384,7 +384,7 @@ def test_cancel_of_a_gone_order_asks_how_it_ended_and_does_not_loop() -> None:
     assert desk.last(LookUpOrder).cl_ord_id == order.cl_ord_id
     desk.match(order, "1", "67000")
     desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, order.report()))
-    desk.answer_fills()
+    desk.snapshot(orders=(order.report(),), fills=tuple(order.fills))
     assert desk.state.book.position == 1
     for _ in range(100):
         desk.tick(1)
