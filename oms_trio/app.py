@@ -171,8 +171,12 @@ async def run_service(
     written = trio.Event()
 
     async def write() -> None:
-        await keep_state(arrivals, writer)
-        written.set()
+        # Until the flow is cancelled somebody may still tell something: it must not find the
+        # inbox broken just because the state has returned.
+        with arrivals.clone():
+            await keep_state(arrivals, writer)
+            written.set()
+            await trio.sleep_forever()
 
     async with trio.open_nursery() as beside:
         beside.start_soon(parts.beside, Insides(inbox, gate, line, stop))
