@@ -38,6 +38,8 @@ from oms_trio.demo.run import demo as run_demo
 from oms_trio.journal.errors import StateError
 from oms_trio.live import send_action, serve
 from oms_trio.okx.errors import OkxError
+from oms_trio.replay.commands import Hands, export, record, replay
+from oms_trio.replay.model import RecordingError
 from oms_trio.sim.plan import FaultPlan, evenly
 from oms_trio.sim.run import SimSettingsError, run_sim
 from oms_trio.version import __version__
@@ -56,12 +58,21 @@ READABLE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 WRITABLE: Final = click.Path(path_type=Path, dir_okay=False)
 
 # Whatever one of these says is one line for the user.
-Expected = (ConfigError, BrokerError, ControlError, OkxError, StateError, SimSettingsError)
+Expected = (
+    ConfigError,
+    BrokerError,
+    ControlError,
+    OkxError,
+    StateError,
+    RecordingError,
+    SimSettingsError,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="oms-trio")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Order management for a reinforcement-learning agent on OKX.
 
     Binary actions come in over RabbitMQ and become orders; every fill is followed into a trade
@@ -70,6 +81,11 @@ def main() -> None:
 
     To see it work with nothing installed or configured: oms-trio demo
     """
+    context.obj = Hands(_execute, _logged_config)
+
+
+for _command in (replay, export, record):
+    main.add_command(_command)
 
 
 @main.command()
@@ -263,6 +279,12 @@ def _config(*, require_credentials: bool = False) -> Config:
         for problem in error.problems:
             click.echo(f"oms-trio: {problem}", err=True)
         sys.exit(BAD_CONFIG)
+
+
+def _logged_config() -> Config:
+    config = _config(require_credentials=True)
+    _log(config)
+    return config
 
 
 def _log(config: Config, level: str | None = None) -> None:

@@ -1,0 +1,167 @@
+"""The commands ``replay``, ``export`` and ``record`` of the command line."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import click
+from rich.console import Console
+
+from oms_trio import logs
+from oms_trio.config import Config
+from oms_trio.replay.export import Format, export_rows
+from oms_trio.replay.record import record_frames
+from oms_trio.replay.run import Show, Wanted
+from oms_trio.replay.run import replay as run_replay
+from oms_trio.replay.tables import What
+from oms_trio.replay.times import unix_ns
+
+DIFFERENT: Final = 1
+
+PLAIN_WIDTH: Final = 160
+"""Columns of what is written into a file or a pipe; a terminal has its own width."""
+
+
+@attrs.frozen
+class Hands:
+    """What the command line does for its commands.
+
+    ``execute`` runs a task and turns expected errors into one line and an exit code; ``config``
+    reads the settings with credentials, and sets up the log.
+    """
+
+    execute: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
+    config: Callable[[], Config]
+
+
+def _speed(_ctx: click.Context, _param: click.Parameter, value: str) -> float | None:
+    """Read a factor; None is as fast as it can."""
+    if value == "max":
+        return None
+    try:
+        factor = float(value)
+    except ValueError:
+        factor = math.nan
+    if not 0 < factor < math.inf:
+        raise click.BadParameter(f"{value} is neither max nor a factor above 0")
+    return factor
+
+
+def _time(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """Read a time as Unix nanoseconds."""
+    try:
+        return None if value is None else unix_ns(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+_RECORDING = click.argument("file", type=click.Path(exists=True, path_type=Path))
+
+
+@click.command()
+@_RECORDING
+@click.option("--verify", is_flag=True, help="Compare all outputs with the recorded ones.")
+@click.option(
+    "--from", "from_ns", metavar="TIME", callback=_time, help="Count what comes from this time on."
+)
+@click.option("--until", "until_ns", metavar="TIME", callback=_time, help="Stop behind this time.")
+@click.option(
+    "--speed",
+    metavar="FACTOR",
+    callback=_speed,
+    default="max",
+    show_default=True,
+    help="1 is real time.",
+)
+@click.option(
+    "--show",
+    type=click.Choice([show.value for show in Show]),
+    help="The state at --until, or at the end.",
+)
+@click.option("--trade", help="One trade, by the okx id that opened or closed it.")
+@click.option("--messages", is_flag=True, help="Print what is told to the agent, a line each.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write a page with pictures.")
+@click.option(
+    "--orders",
+    type=click.Choice(["auto", "ours", "all"]),
+    default="auto",
+    show_default=True,
+    help="Whose orders count in frames of others.",
+)
+@click.pass_obj
+def replay(
+    hands: Hands,
+    file: Path,
+    verify: bool,  # noqa: FBT001 - an option
+    from_ns: int | None,
+    until_ns: int | None,
+    speed: float | None,
+    show: str | None,
+    trade: str | None,
+    messages: bool,  # noqa: FBT001 - an option
+    report: Path | None,
+    orders: str,
+) -> None:
+    """Play a recorded session again and tell what happened in it.
+
+    FILE is a journal or its state folder (also of a running service), or frames of the exchange
+    as JSON lines; either also as .gz. Times are ISO 8601 (UTC) or Unix time. With --verify the
+    exit code is 1 when anything differs from what was recorded.
+    """
+    logs.configure("console", "critical")
+    wanted = Wanted(
+        path=file,
+        verify=verify,
+        from_ns=from_ns,
+        until_ns=until_ns,
+        speed=speed,
+        trade=trade,
+        show=None if show is None else Show(show),
+        report=report,
+        messages=messages,
+        adopt={"auto": None, "ours": False, "all": True}[orders],
+    )
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    if not hands.execute(partial(run_replay, wanted, console)):
+        sys.exit(DIFFERENT)
+
+
+@click.command()
+@_RECORDING
+@click.option(
+    "--what", type=click.Choice([what.value for what in What]), default="trades", show_default=True
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([form.value for form in Format]),
+    default="csv",
+    show_default=True,
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: standard output.")
+@click.pass_obj
+def export(hands: Hands, file: Path, what: str, form: str, output: Path | None) -> None:
+    """Write what happened in a recording as a table, for a notebook."""
+    logs.configure("console", "critical")
+    hands.execute(partial(export_rows, file, What(what), Format(form), output))
+
+
+@click.command()
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Default: until Ctrl-C.")
+@click.pass_obj
+def record(hands: Hands, out: Path, seconds: float | None) -> None:
+    """Keep the exchange's frames of a session without trading, as JSON lines (.gz: packed).
+
+    Logs in and subscribes with the credentials of the environment; sends no order. Secrets are
+    left out, but the frames tell of the account: mind who reads them.
+    """
+    hands.execute(partial(record_frames, hands.config(), out, seconds))
