@@ -119,7 +119,9 @@ class Risk:
             return None
         if mark is None or now_ns > self.mark_ns + MARK_AGE_NS:
             # A collar that judges nothing would be a control that is off without anybody knowing.
-            return f"no mark price of the last {MARK_AGE_NS // SECOND_NS} s to hold {sized.ref_px} to"
+            return (
+                f"no mark price of the last {MARK_AGE_NS // SECOND_NS} s to hold {sized.ref_px} to"
+            )
         if abs(sized.ref_px - mark) <= collar * mark:
             return None
         return f"price {sized.ref_px} is more than {collar} away from the mark price {mark}"
