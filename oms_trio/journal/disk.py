@@ -15,6 +15,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+FULL_PAUSE_S = 1.0
+"""How long a full disk is left alone before the next try."""
+
+
 class RunSync(Protocol):
     """Runs a blocking function for a Trio task, as ``trio.to_thread.run_sync`` does."""
 

@@ -13,7 +13,7 @@ from oms_trio.amqp.model import Broker
 from oms_trio.channels import Batch, Commit
 from oms_trio.core.effects import SettleDelivery
 from oms_trio.gate import Gate
-from oms_trio.journal.disk import Disk
+from oms_trio.journal.disk import FULL_PAUSE_S, Disk
 from oms_trio.journal.errors import JournalFull
 from oms_trio.journal.model import Entry, Message
 
@@ -21,9 +21,6 @@ log = structlog.get_logger()
 
 GROUP = 4096
 """Entries of one transaction at most; a record is about a kilobyte."""
-
-FULL_PAUSE_S = 1.0
-"""How long a full disk is left alone before the next try."""
 
 
 @attrs.frozen
@@ -39,7 +36,8 @@ class Keeper:
 async def keep_journal(commits: trio.MemoryReceiveChannel[Commit], keeper: Keeper) -> None:
     """Commit until the channel is closed and empty, then close the channel to the publisher.
 
-    While one commit's fsync lasts the next ones gather: a burst costs one fsync, not one each.
+    While one commit's fsync lasts the next ones gather, and before one that nobody waits for a
+    little longer: a burst costs one fsync, not one each.
 
     Raises:
         StateError: the disk failed or the journal is damaged.
@@ -47,15 +45,40 @@ async def keep_journal(commits: trio.MemoryReceiveChannel[Commit], keeper: Keepe
     with commits, keeper.durable:
         async with trio.open_nursery() as nursery:
             async for first in commits:
-                group = [first]
-                entries = len(first.entries)
-                while entries < GROUP:
-                    try:
-                        group.append(commits.receive_nowait())
-                    except (trio.WouldBlock, trio.EndOfChannel):
-                        break
-                    entries += len(group[-1].entries)
-                await _commit(group, keeper, nursery)
+                await _commit(await _gathered(first, commits), keeper, nursery)
+
+
+async def _gathered(first: Commit, commits: trio.MemoryReceiveChannel[Commit]) -> list[Commit]:
+    """Take what is there, and until somebody waits for the commit a little of what comes."""
+    group, entries = [first], len(first.entries)
+    urgent = _urgent(first)
+    deadline = trio.current_time() + LINGER_S
+    while entries < GROUP:
+        try:
+            group.append(commits.receive_nowait())
+        except trio.WouldBlock:
+            if urgent:
+                break
+            with trio.move_on_at(deadline), suppress(trio.EndOfChannel):
+                group.append(await commits.receive())
+                entries += len(group[-1].entries)
+                urgent = _urgent(group[-1])
+                continue
+            break
+        except trio.EndOfChannel:
+            break
+        entries += len(group[-1].entries)
+        urgent = urgent or _urgent(group[-1])
+    return group
+
+
+def _urgent(commit: Commit) -> bool:
+    """Whether the agent is to be told something, or an operator, or the process is to end."""
+    return (
+        commit.snapshot is not None
+        or bool(commit.then)
+        or any(entry.outbox for entry in commit.entries)
+    )
 
 
 async def _commit(group: list[Commit], keeper: Keeper, nursery: trio.Nursery) -> None:
@@ -79,7 +102,11 @@ async def _commit(group: list[Commit], keeper: Keeper, nursery: trio.Nursery) ->
         if commit.snapshot is not None:
             snapshot = commit.snapshot
             save = keeper.disk.journal.save_snapshot
-            await keeper.disk.call(save, snapshot.seq, snapshot.blob, snapshot.digest)
+            try:
+                await keeper.disk.call(save, snapshot.seq, snapshot.blob, snapshot.digest)
+            except JournalFull as error:
+                # It only shortens the next start: the records say the same.
+                log.warning("snapshot_skipped", why=str(error))
 
 
 async def _append(entries: list[Entry], keeper: Keeper) -> None:

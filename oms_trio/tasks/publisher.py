@@ -7,7 +7,8 @@ import trio
 
 from oms_trio.amqp.model import Broker, BrokerUnavailable, Outgoing
 from oms_trio.channels import Batch
-from oms_trio.journal.disk import Disk
+from oms_trio.journal.disk import FULL_PAUSE_S, Disk
+from oms_trio.journal.errors import JournalFull
 from oms_trio.journal.model import Message
 
 log = structlog.get_logger()
@@ -59,4 +60,17 @@ async def _send(messages: tuple[Message, ...], disk: Disk, broker: Broker) -> No
             await broker.wait_publishable()
         else:
             break
-    await disk.call(disk.journal.confirm, [message.message_id for message in messages])
+    await _take_out(messages, disk)
+
+
+async def _take_out(messages: tuple[Message, ...], disk: Disk) -> None:
+    """Take what was confirmed out of the outbox; even that needs room, and waits for it."""
+    names = [message.message_id for message in messages]
+    while True:
+        try:
+            await disk.call(disk.journal.confirm, names)
+        except JournalFull as error:
+            log.error("journal_full", why=str(error), confirmed=len(names))  # noqa: TRY400 - one line
+            await trio.sleep(FULL_PAUSE_S)
+        else:
+            return

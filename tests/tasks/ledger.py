@@ -41,7 +41,8 @@ class Ledger:
     done: list[str]
     held_up: trio.Event | None = None
     failures: list[Exception] = attrs.Factory(list)
-    """Raised by the next appends, one each."""
+    """Raised by the next calls of ``failing``, one each."""
+    failing: str = "append"
 
     @property
     def disk(self) -> Disk:
@@ -54,11 +55,11 @@ class Ledger:
     async def _call(self, function: partial[Any]) -> Any:
         await trio.lowlevel.checkpoint()
         name = function.func.__name__
+        if name == "append" and self.held_up is not None:
+            await self.held_up.wait()
+        if name == self.failing and self.failures:
+            raise self.failures.pop(0)
         if name == "append":
-            if self.held_up is not None:
-                await self.held_up.wait()
-            if self.failures:
-                raise self.failures.pop(0)
             (entries,) = function.args
             self.done.append(f"append {entries[0].seq}-{entries[-1].seq}")
         elif name != "outbox":

@@ -15,9 +15,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from oms_trio.channels import Batch, Commit
 from oms_trio.core.effects import SettleDelivery
 from oms_trio.gate import Gate
+from oms_trio.journal.disk import FULL_PAUSE_S
 from oms_trio.journal.errors import JournalBroken, JournalFull
 from oms_trio.journal.model import Snapshot
-from oms_trio.tasks.commit import FULL_PAUSE_S, GROUP, Keeper, keep_journal
+from oms_trio.tasks.commit import GROUP, Keeper, keep_journal
 from tests.journal.helpers import entries, sequences
 from tests.tasks.ledger import Ledger, open_ledger
 from tests.tasks.venue import failure_of
@@ -170,3 +171,13 @@ async def test_a_broken_disk_ends_the_task(ledger: Ledger) -> None:
 
     assert isinstance(await failure_of(run()), JournalBroken)
     assert ledger.done == [], "what is not durable is not acknowledged"
+
+
+async def test_a_snapshot_that_finds_no_room_is_left_out(ledger: Ledger) -> None:
+    """The records that it would have summed up are durable all the same."""
+    ledger.failing, ledger.failures = "save_snapshot", [JournalFull(Path("journal"))]
+    async with committing(ledger) as task:
+        task.commit(SettleDelivery(1), snapshot=True)
+        task.commit(SettleDelivery(2))
+    assert ledger.journal.last_seq == 2
+    assert ledger.journal.latest_snapshot() is None

@@ -10,10 +10,12 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from oms_trio.amqp.model import Outgoing
 from oms_trio.channels import Batch
+from oms_trio.journal.disk import FULL_PAUSE_S
+from oms_trio.journal.errors import JournalFull
 from oms_trio.tasks.publisher import PAGE, publish
 from tests.journal.helpers import entries
 from tests.tasks.ledger import Ledger, open_ledger
@@ -102,6 +104,20 @@ async def test_nothing_leaves_the_outbox_before_its_confirm(ledger: Ledger) -> N
         assert task.heard() == []
         ledger.broker.set_available(True)
     assert task.heard() == named(1, 2)
+
+
+async def test_confirmed_messages_wait_for_room_on_a_full_disk(
+    ledger: Ledger, autojump_clock: MockClock
+) -> None:
+    """Removing rows needs room too; the messages were published, and are not published again."""
+    ledger.failing, ledger.failures = "confirm", [JournalFull(Path("journal"))] * 3
+    async with publishing(ledger) as task:
+        task.commit(2)
+        await trio.sleep(4 * FULL_PAUSE_S)
+        task.commit()
+    assert autojump_clock.current_time() >= 3 * FULL_PAUSE_S
+    assert task.heard() == named(1, 3)
+    assert ledger.journal.outbox_size() == 0
 
 
 async def test_what_found_no_room_in_the_channel_is_read_back_from_the_disk(
