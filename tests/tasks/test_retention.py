@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
@@ -21,7 +21,7 @@ START_NS = 1_790_000_000 * 10**9
 async def test_old_records_go_within_the_hour_and_recovery_needs_none_of_them(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    async def at_once(function: partial[object]) -> object:
+    async def at_once(function: Callable[[], object], /) -> object:
         await trio.lowlevel.checkpoint()
         return function()
 
