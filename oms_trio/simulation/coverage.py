@@ -1,0 +1,44 @@
+"""What state the service was in when a fault struck: without it "no failure" says little."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from oms_trio.core.model import CancelState, OrderState
+from oms_trio.core.state import TradeState
+
+DOWN: Final = "no process"
+IDLE: Final = "idle"
+
+CONDITIONS: Final[Mapping[str, Callable[[TradeState], bool]]] = {
+    "in flight": lambda state: any(order.asked for order in state.orders),
+    "in doubt": lambda state: any(order.in_doubt or order.unsent for order in state.orders),
+    "resting": lambda state: any(order.order_state is OrderState.LIVE for order in state.orders),
+    "part filled": lambda state: any(
+        order.order_state is OrderState.PARTIALLY_FILLED for order in state.orders
+    ),
+    "cancelling": lambda state: any(
+        order.cancel_state is CancelState.REQUESTED and not order.ended for order in state.orders
+    ),
+    "fill missing": lambda state: bool(state.orders.waiting),
+    "trade open": lambda state: state.book.trade is not None,
+    "link down": lambda state: not state.sync.linked,
+    "reconciling": lambda state: state.sync.linked and not state.sync.merged,
+    "differing": lambda state: state.sync.merged and state.sync.differs_since_ns is not None,
+    "draining": lambda state: state.draining,
+}
+"""Names of what the service may be in the middle of; several can be true at once."""
+
+COLUMNS: Final = (IDLE, *CONDITIONS, DOWN)
+
+Coverage = Counter[tuple[str, str]]
+"""How often a fault (first) met a state (second)."""
+
+
+def conditions(state: TradeState | None) -> tuple[str, ...]:
+    """Name all that is true of the service now."""
+    if state is None:
+        return (DOWN,)
+    return tuple(name for name, holds in CONDITIONS.items() if holds(state)) or (IDLE,)

@@ -1,0 +1,99 @@
+"""A run's journal read once from its first record: state, outputs, and what the agent was owed."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from hashlib import sha256
+from itertools import chain
+
+import attrs
+
+from oms_trio import records
+from oms_trio.core.book import Book
+from oms_trio.core.effects import Publication, PublishClosure
+from oms_trio.core.inputs import Input, PositionUpdate, Snapshot
+from oms_trio.core.model import Fill, PositionReport, RewardUnit, Rules
+from oms_trio.core.orders import OrderInfo
+from oms_trio.core.state import TradeState
+from oms_trio.journal.journal import Journal
+from oms_trio.records import Scope, encode_effects
+
+
+@attrs.frozen
+class Closed:
+    """A closure, and the position reports that had come in before it."""
+
+    message_id: str
+    pushed: int
+    asked: int
+
+
+class NotingBook(Book):
+    """A book that remembers in which order it took fills; no field, so digests stay the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[Fill] = []
+
+    def take(
+        self, order: OrderInfo, fill: Fill, multiplier: Decimal, unit: RewardUnit
+    ) -> list[Publication]:
+        """See ``Book.take``."""
+        self.taken.append(fill)
+        return super().take(order, fill, multiplier, unit)
+
+
+@attrs.define
+class Replay:
+    """What a journal says."""
+
+    state: TradeState
+    booked: list[Fill]
+    """Fills in the order in which they were booked."""
+    digests: dict[int, str] = attrs.Factory(dict)
+    """The state's digest behind the records that were asked for."""
+    differing: list[int] = attrs.Factory(list)
+    """Records whose effects are others than those recorded."""
+    pushed: list[PositionReport] = attrs.Factory(list)
+    """Positions as pushes told them, in the order in which they came."""
+    asked: list[PositionReport] = attrs.Factory(list)
+    """Positions as REST told them."""
+    closed: list[Closed] = attrs.Factory(list)
+    digest: str = ""
+    """A hash over all records: journals of equal runs are equal."""
+
+    def note(self, event: Input) -> None:
+        """Keep what an input tells of the position."""
+        match event:
+            case PositionUpdate(report=report):
+                self.pushed.append(report)
+            case Snapshot(position=report) if report is not None:
+                self.asked.append(report)
+            case _:
+                pass
+
+
+def replay(journal: Journal, rules: Rules, scope: Scope, wanted: set[int]) -> Replay:
+    """Feed every record to a new state; ``wanted`` names records whose digest is to be kept."""
+    book = NotingBook()
+    found = Replay(TradeState(rules, book=book), book.taken)
+    whole = sha256()
+    if 0 in wanted:
+        found.digests[0] = found.state.digest()
+    for seq, record in journal.tail(0):
+        whole.update(repr(record).encode())
+        arrival = records.read(record.kind, record.raw, record.context, scope)
+        events = arrival.inputs(record.at_ns)
+        effects = tuple(chain.from_iterable(found.state.apply(event) for event in events))
+        for event in events:
+            found.note(event)
+        for effect in effects:
+            if isinstance(effect, PublishClosure):
+                closed = Closed(effect.message_id, len(found.pushed), len(found.asked))
+                found.closed.append(closed)
+        if encode_effects(effects) != record.outputs:
+            found.differing.append(seq)
+        if seq in wanted:
+            found.digests[seq] = found.state.digest()
+    found.digest = whole.hexdigest()
+    return found

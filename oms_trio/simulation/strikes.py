@@ -1,0 +1,237 @@
+"""The faults of a run, drawn from its seed, each aimed at a moment of the service.
+
+A fault at a random time nearly always meets an idle service. So most strikes wait for a condition
+(an order in flight, a fill missing, ...) and come at once when it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any, Final
+
+import attrs
+import trio
+
+from oms_trio.sim.faults import Faults
+from oms_trio.simulation.coverage import CONDITIONS, Coverage, conditions
+from oms_trio.simulation.world import World
+
+PATIENCE_S: Final = 30.0
+"""How long a strike waits for its moment; then it comes anyway."""
+
+UNKNOWN_CODES: Final = ("50001", "50004", "50026", "51054", "51149", "64007")
+
+Strike = Callable[[World, Random], Awaitable[None]]
+
+
+@contextmanager
+def switched(world: World, name: str, value: object) -> Iterator[None]:
+    """Set one switch of the exchange's faults for the block."""
+    faults = world.exchange.faults
+    setattr(faults, name, value)
+    try:
+        yield
+    finally:
+        setattr(faults, name, getattr(Faults(), name))
+
+
+def _switch(name: str, value: Any, least_s: float, most_s: float) -> Strike:  # noqa: ANN401 - as the switches
+    """Make a strike that sets a switch for a while."""
+
+    async def strike(world: World, random: Random) -> None:
+        with switched(world, name, value):
+            await trio.sleep(random.uniform(least_s, most_s))
+
+    return strike
+
+
+def _count(name: str, most: int) -> Strike:
+    """Make a strike that lets a counted fault happen up to ``most`` times."""
+
+    async def strike(world: World, random: Random) -> None:
+        await trio.lowlevel.checkpoint()
+        setattr(world.exchange.faults, name, random.randint(1, most))
+
+    return strike
+
+
+async def _cut(world: World, _random: Random) -> None:
+    await trio.lowlevel.checkpoint()
+    world.exchange.faults.cut()
+
+
+async def _reset(world: World, _random: Random) -> None:
+    await trio.lowlevel.checkpoint()
+    world.network.reset()
+
+
+async def _refuse(world: World, random: Random) -> None:
+    """Lose the connections, and let none in for a while: maintenance of the exchange."""
+    with switched(world, "refuse_connections", value=True):
+        world.exchange.faults.cut()
+        await trio.sleep(random.choice((1.0, 10.0, 60.0, 180.0)) * random.random())
+
+
+async def _stall(world: World, random: Random) -> None:
+    """Hear and say nothing for a while; TCP loses no bytes and then goes on, so the link ends."""
+    with switched(world, "stalled", value=True):
+        await trio.sleep(random.uniform(1.0, 50.0))
+        world.exchange.faults.cut()
+
+
+async def _upgrade(world: World, random: Random) -> None:
+    await trio.lowlevel.checkpoint()
+    world.exchange.faults.announce_upgrade(random.uniform(5.0, 60.0))
+
+
+def _doubt(*, executed: bool) -> Strike:
+    async def strike(world: World, random: Random) -> None:
+        await trio.lowlevel.checkpoint()
+        code = random.choice(UNKNOWN_CODES)
+        world.exchange.faults.answer_submits(code, random.randint(1, 3), executed=executed)
+
+    return strike
+
+
+async def _refusals(world: World, random: Random) -> None:
+    await trio.lowlevel.checkpoint()
+    world.exchange.refuse_next(random.choice(("51008", "50011", "50061", "51006")), 2)
+
+
+async def _login(world: World, random: Random) -> None:
+    await trio.lowlevel.checkpoint()
+    world.exchange.faults.login_codes.extend(["60009"] * random.randint(1, 2))
+    world.exchange.faults.cut()
+
+
+async def _slow_network(world: World, random: Random) -> None:
+    usual = world.network.delay_s
+    world.network.delay_s = random.choice(((0.01, 0.2), (0.0, 2.0), (1.0, 12.0)))
+    try:
+        await trio.sleep(random.uniform(1.0, 30.0))
+    finally:
+        world.network.delay_s = usual
+
+
+async def _broker_outage(world: World, random: Random) -> None:
+    world.broker.set_available(available=False)
+    try:
+        await trio.sleep(random.choice((0.5, 5.0, 60.0)) * random.random())
+    finally:
+        world.broker.set_available(available=True)
+
+
+async def _broker_restart(world: World, _random: Random) -> None:
+    await trio.lowlevel.checkpoint()
+    if world.broker.connected:
+        world.broker.restart()
+
+
+async def _lost_confirms(world: World, random: Random) -> None:
+    await trio.lowlevel.checkpoint()
+    world.broker.lose_confirms(random.randint(1, 3))
+
+
+async def _disk_full(world: World, random: Random) -> None:
+    world.room.full = True
+    try:
+        await trio.sleep(random.uniform(0.2, 20.0))
+    finally:
+        world.room.full = False
+
+
+async def _kill(world: World, random: Random) -> None:
+    """Kill the process some task steps from now, so that any two instructions are parted."""
+    await trio.lowlevel.checkpoint()
+    trio.lowlevel.add_instrument(_Countdown(random.randint(1, 60), world.kill))
+
+
+async def _kill_twice(world: World, random: Random) -> None:
+    world.kill()
+    life = await world.begun()
+    with trio.move_on_after(random.random()):
+        await life.started.wait()
+    await _kill(world, random)
+
+
+async def _stop(world: World, _random: Random) -> None:
+    await trio.lowlevel.checkpoint()
+    world.stop()
+
+
+async def _killed_stop(world: World, random: Random) -> None:
+    world.stop()
+    await trio.sleep(random.uniform(0.0, 0.05))
+    await _kill(world, random)
+
+
+@attrs.define(eq=False)
+class _Countdown(trio.abc.Instrument):
+    """Acts before the n-th task step from now."""
+
+    left: int
+    act: Callable[[], None]
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - trio's hook
+        self.left -= 1
+        if self.left == 0:
+            trio.lowlevel.remove_instrument(self)
+            self.act()
+
+
+MENU: Final[dict[str, Strike]] = {
+    "session cut": _cut,
+    "network reset": _reset,
+    "network slow": _slow_network,
+    "exchange closed": _refuse,
+    "exchange stalled": _stall,
+    "upgrade notice": _upgrade,
+    "login refused": _login,
+    "ack dropped": _count("drop_acks", 3),
+    "cut after op": _count("cut_after_op", 1),
+    "ack delayed": _switch("ack_delay_s", 3.0, 1.0, 10.0),
+    "push before ack": _switch("push_before_ack", True, 5.0, 60.0),
+    "push missed": _count("miss_order_pushes", 3),
+    "push repeated": _count("repeat_order_pushes", 5),
+    "unknown, executed": _doubt(executed=True),
+    "unknown, not executed": _doubt(executed=False),
+    "order refused": _refusals,
+    "REST fails": _count("rest_failures", 8),
+    "REST down": _switch("rest_status", 503, 1.0, 60.0),
+    "broker away": _broker_outage,
+    "broker restarts": _broker_restart,
+    "confirm lost": _lost_confirms,
+    "disk full": _disk_full,
+    "killed": _kill,
+    "killed twice": _kill_twice,
+    "stopped": _stop,
+    "killed stopping": _killed_stop,
+}
+
+
+async def strike_on(world: World, coverage: Coverage, random: Random, mean_gap_s: float) -> None:
+    """Strike for ever; ends by cancellation only, and then every switch is put back."""
+    try:
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.sleep(random.expovariate(1 / mean_gap_s))
+                name = random.choice(list(MENU))
+                aim = random.choice([None, *CONDITIONS])
+                if aim is not None:
+                    with trio.move_on_after(PATIENCE_S):
+                        await world.moment(CONDITIONS[aim])
+                for condition in conditions(world.state):
+                    coverage[name, condition] += 1
+                nursery.start_soon(MENU[name], world, random)
+    finally:
+        calm(world)
+
+
+def calm(world: World) -> None:
+    """Put every switch of the exchange back."""
+    faults = world.exchange.faults
+    for field in attrs.fields(Faults):
+        if field.init:
+            setattr(faults, field.name, getattr(Faults(), field.name))
