@@ -50,7 +50,7 @@ class FaultPlan:
         drawn: list[Strike] = []
         at_s = self.start_s
         while rate > 0:
-            at_s += chance.expovariate(rate / 60)
+            at_s += 60 * chance.expovariate(1.0) / rate
             if at_s >= self.start_s + self.window_s:
                 break
             drawn.append(
