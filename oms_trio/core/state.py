@@ -115,6 +115,9 @@ class TradeState:
             case PositionUpdate():
                 if not self.sync.keep_aside(event):
                     self._take_position(event.report, event.at_ns, do)
+                elif event.report.trade_id is not None:
+                    # Its trade id says whose drawdown it is; what is kept aside may be lost.
+                    self.book.note_position(event.report)
             case Action():
                 self._take_action(event, do)
             case OrderAnswer():

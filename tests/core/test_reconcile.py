@@ -257,3 +257,34 @@ def test_answers_after_the_link_fell_settle_their_orders(desk: Desk) -> None:
     (order,) = desk.state.orders
     assert order.in_doubt
     assert not desk.all(PublishRefusal)
+
+
+@pytest.mark.parametrize("end", [LinkDown(0, "cut again"), Started(0, RULES)])
+def test_drawdown_told_while_reconciling_outlives_the_link_and_the_process(
+    desk: Desk, end: LinkDown | Started
+) -> None:
+    a = desk.place("A", Side.BUY, "2")
+    desk.fill(a, "2", "67000")
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(LinkUp(desk.now))
+    desk.position("2", upl_ratio=-0.25)
+    desk.feed(attrs.evolve(end, at_ns=desk.now))
+    desk.feed(LinkUp(desk.now))
+    desk.snapshot(position=held(desk, "2"))
+    desk.fill(desk.place("B", Side.SELL, "2"), "2", "67100")
+    assert desk.told[-1][0] == "closure"
+    assert desk.told[-1][3] == pytest.approx(2 * 0.5)
+
+
+def test_drawdown_of_a_trade_opened_while_away_waits_for_its_fill(desk: Desk) -> None:
+    a = desk.place("A", Side.BUY, "2")
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.match(a, "2", "67000")
+    desk.feed(LinkUp(desk.now))
+    desk.position("2", upl_ratio=-0.25)
+    desk.feed(LinkDown(desk.now, "cut again"))
+    desk.feed(LinkUp(desk.now))
+    desk.snapshot(position=held(desk, "2"), orders=(a.report(),), fills=tuple(a.fills))
+    desk.fill(desk.place("B", Side.SELL, "2"), "2", "67100")
+    assert desk.told[-1][0] == "closure"
+    assert desk.told[-1][3] == pytest.approx(2 * 0.5)
