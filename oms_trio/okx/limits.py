@@ -73,4 +73,8 @@ class Limiter:
 
     async def acquire(self, n: int = 1) -> None:
         """Wait until ``n`` requests may go. How long is the caller's to bound."""
-        await trio.sleep_until(self._window.reserve(trio.current_time(), n))
+        now = trio.current_time()
+        slot = self._window.reserve(now, n)
+        # A checkpoint lets every other task run first: 30 us and more that an order would wait.
+        if slot > now:
+            await trio.sleep_until(slot)

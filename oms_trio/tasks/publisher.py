@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import attrs
 import structlog
 import trio
 
@@ -16,6 +19,13 @@ log = structlog.get_logger()
 PAGE = 500
 """Messages published under one wait for confirms."""
 
+IDLE_S = 0.05
+"""Confirmed messages leave the outbox together: after this long without new ones, or a page full.
+
+Each by itself is a transaction and two hops between threads while the next one waits. After a
+crash in between they are sent again, by the same ids.
+"""
+
 
 async def publish(durable: trio.MemoryReceiveChannel[Batch], disk: Disk, broker: Broker) -> None:
     """Publish what an earlier process left, then what becomes durable, until the channel ends.
@@ -27,50 +37,68 @@ async def publish(durable: trio.MemoryReceiveChannel[Batch], disk: Disk, broker:
     Raises:
         StateError: the disk failed or the journal is damaged.
     """
+    outbox = _Outbox(disk, broker)
     with durable:
-        done = await _from_disk(0, disk, broker)
-        async for batch in durable:
+        done = await outbox.send_stored(0)
+        while True:
+            with trio.move_on_after(IDLE_S if outbox.confirmed else math.inf) as idle:
+                try:
+                    batch = await durable.receive()
+                except trio.EndOfChannel:
+                    break
+            if idle.cancelled_caught:
+                await outbox.take_out()
+                continue
             if batch.first == done + 1:
-                await _send(batch.messages, disk, broker)
+                await outbox.send(batch.messages)
                 done += len(batch.messages)
             # What was appended while the channel was full is in no batch that is still to come.
             if not durable.statistics().current_buffer_used and disk.journal.last_position > done:
-                done = await _from_disk(done, disk, broker)
-        await _from_disk(done, disk, broker)
+                done = await outbox.send_stored(done)
+        await outbox.send_stored(done)
+        await outbox.take_out()
 
 
-async def _from_disk(done: int, disk: Disk, broker: Broker) -> int:
-    """Publish all that the outbox holds behind a position; returns the last one's."""
-    while page := await disk.call(disk.journal.outbox, done, PAGE):
-        await _send(tuple(message for _, message in page), disk, broker)
-        done = page[-1][0]
-    return done
+@attrs.define
+class _Outbox:
+    """The messages on disk; ``confirmed`` names those that the broker has and the disk still."""
 
+    disk: Disk
+    broker: Broker
+    confirmed: list[str] = attrs.Factory(list)
 
-async def _send(messages: tuple[Message, ...], disk: Disk, broker: Broker) -> None:
-    """Publish until confirmed. A repeat has the same ``message_id``, so that it can be told."""
-    outgoing = [
-        Outgoing(message.message_id, message.routing_key, message.body) for message in messages
-    ]
-    while True:
-        try:
-            await broker.publish(outgoing)
-        except BrokerUnavailable as error:
-            log.warning("publish_failed", why=str(error), waiting=len(outgoing))
-            await broker.wait_publishable()
-        else:
-            break
-    await _take_out(messages, disk)
+    async def send_stored(self, done: int) -> int:
+        """Publish all that is stored behind a position; returns the last one's."""
+        while page := await self.disk.call(self.disk.journal.outbox, done, PAGE):
+            await self.send(tuple(message for _, message in page))
+            done = page[-1][0]
+        return done
 
+    async def send(self, messages: tuple[Message, ...]) -> None:
+        """Publish until confirmed. A repeat has the same ``message_id``, so that it can be told."""
+        outgoing = [
+            Outgoing(message.message_id, message.routing_key, message.body) for message in messages
+        ]
+        while True:
+            try:
+                await self.broker.publish(outgoing)
+            except BrokerUnavailable as error:
+                log.warning("publish_failed", why=str(error), waiting=len(outgoing))
+                await self.broker.wait_publishable()
+            else:
+                break
+        self.confirmed += [message.message_id for message in messages]
+        if len(self.confirmed) >= PAGE:
+            await self.take_out()
 
-async def _take_out(messages: tuple[Message, ...], disk: Disk) -> None:
-    """Take what was confirmed out of the outbox; even that needs room, and waits for it."""
-    names = [message.message_id for message in messages]
-    while True:
-        try:
-            await disk.call(disk.journal.confirm, names)
-        except JournalFull as error:
-            log.error("journal_full", why=str(error), confirmed=len(names))  # noqa: TRY400 - one line
-            await trio.sleep(FULL_PAUSE_S)
-        else:
-            return
+    async def take_out(self) -> None:
+        """Take what was confirmed out; even that needs room on the disk, and waits for it."""
+        names, self.confirmed = self.confirmed, []
+        while names:
+            try:
+                await self.disk.call(self.disk.journal.confirm, names)
+            except JournalFull as error:
+                log.error("journal_full", why=str(error), confirmed=len(names))  # noqa: TRY400 - one line
+                await trio.sleep(FULL_PAUSE_S)
+            else:
+                return
