@@ -91,6 +91,10 @@ class Reconciler:
 async def reconcile(questions: trio.MemoryReceiveChannel[Question], reconciler: Reconciler) -> None:
     """Answer questions side by side; there are at most as many as open orders.
 
+    A question that is already being asked is not asked a second time. The trading state repeats
+    itself every second, which in a burst is more than the exchange's limit lets through: repeats
+    would pile up before it until every one of them came too late.
+
     Ends when the channel is closed and all are answered.
 
     Raises:
@@ -98,14 +102,23 @@ async def reconcile(questions: trio.MemoryReceiveChannel[Question], reconciler: 
         AccountUnfitError: the account cannot be set up as our orders need it.
     """
     latest = trio.CancelScope()
+    asking: set[Question] = set()
+
+    async def ask(question: Question, scope: trio.CancelScope) -> None:
+        await reconciler.answer(question, scope)
+        asking.discard(question)
+
     with questions:
         async with trio.open_nursery() as nursery:
             async for question in questions:
+                if question in asking:
+                    continue
+                asking.add(question)
                 scope = trio.CancelScope()
                 if isinstance(question, RequestSnapshot):
                     latest.cancel()
                     latest = scope
-                nursery.start_soon(reconciler.answer, question, scope)
+                nursery.start_soon(ask, question, scope)
 
 
 async def ensure_account(rest: Rest, rules: Rules) -> None:

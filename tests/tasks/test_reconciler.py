@@ -134,6 +134,25 @@ async def test_the_newest_request_replaces_an_older_one(autojump_clock: MockCloc
         assert len(arrivals) == 2, "the look-up is not replaced by it"
 
 
+async def test_a_question_that_is_being_asked_is_not_asked_again(
+    autojump_clock: MockClock,
+) -> None:
+    """Hundreds of orders in doubt, asked for every second: the rate limit must not starve them."""
+    async with open_venue() as venue, asking(venue) as asked:
+        names = [ClOrdId(f"o{number}") for number in range(300)]
+        for _ in range(20):
+            asked.ask(*map(LookUpOrder, names))
+            await trio.sleep(1)
+        answered = [
+            told.cl_ord_id
+            for arrival in waiting_in(asked.arrivals)
+            for told in arrival.inputs(0)
+            if isinstance(told, LookupAnswer)
+        ]
+        assert set(answered) == set(names)
+        assert max(answered.count(name) for name in names) <= 3
+
+
 async def test_an_exchange_that_never_answers_is_asked_again(autojump_clock: MockClock) -> None:
     async with open_venue() as venue, asking(venue) as asked:
         venue.exchange.faults.stalled = True
