@@ -87,7 +87,7 @@ class Monitor:
     _dropped: int = attrs.field(init=False, default=0)
     _sent_ns: OrderedDict[str, int] = attrs.field(init=False, factory=OrderedDict)
     _filled_ns: OrderedDict[str, int] = attrs.field(init=False, factory=OrderedDict)
-    _acted: dict[Control, int] | None = attrs.field(init=False, default=None)
+    _acted: dict[Control, int] = attrs.field(init=False, factory=dict)
     _counts: dict[str, int] = attrs.field(init=False, factory=dict)
     _latest: deque[Event] = attrs.field(init=False, factory=lambda: deque(maxlen=LATEST))
     _push_ns: int | None = attrs.field(init=False, default=None)
@@ -108,7 +108,8 @@ class Monitor:
 
     def observe(self, arrival: Arrival, effects: tuple[Effect, ...], state: TradeState) -> None:
         """See ``tasks.trade_state.Observer``."""
-        self._state = state
+        if state is not self._state:
+            self._state, self._acted = state, dict(state.risk.acted)
         if effects or arrival.kind is not Kind.TICK:
             self._put((self.clock(), arrival, effects))
 
@@ -234,7 +235,7 @@ class Monitor:
         acted = dict(self._state.risk.acted)
         before, self._acted = self._acted, acted
         for control, count in acted.items():
-            if before is not None and (more := count - before.get(control, 0)) > 0:
+            if (more := count - before.get(control, 0)) > 0:
                 self.metrics.controls.labels(control.value).inc(more)
 
     def status(self, around: Around) -> Status | None:

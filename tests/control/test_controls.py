@@ -126,8 +126,7 @@ async def test_a_price_far_from_the_mark_price_of_the_snapshot_is_refused(tmp_pa
 
 async def test_a_daily_loss_pauses_and_holds_after_a_restart(tmp_path: Path) -> None:
     exchange = Exchange(mode=Mode.MANUAL)
-    limit = {"OMS_MAX_DAILY_LOSS": "5"}
-    async with serving(tmp_path, exchange, **limit) as station:
+    async with serving(tmp_path, exchange, OMS_MAX_DAILY_LOSS="5") as station:
         station.act(1)
         await filled(station, 0)
         station.act(2, price=1e-9)
@@ -135,7 +134,7 @@ async def test_a_daily_loss_pauses_and_holds_after_a_restart(tmp_path: Path) -> 
         await station.until(lambda status: status["controls"]["paused_by"] == "max_daily_loss")
         station.act(3)
         assert await refusal(station) == "paused"
-    async with serving(tmp_path, exchange, **limit) as station:
+    async with serving(tmp_path, exchange, OMS_MAX_DAILY_LOSS="5") as station:
         station.act(4)
         assert await refusal(station) == "paused"
         await station.ask("resume")
