@@ -22,9 +22,9 @@ SECRETS = (ACCOUNT.secret, ACCOUNT.passphrase)
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
-    """An environment with a home of its own and these settings."""
+    """An environment with a home of its own and these settings; no port but those is taken."""
     inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-    return {**inherited, "HOME": str(folder), "LANG": "C.UTF-8", **settings}
+    return {**inherited, "HOME": str(folder), "LANG": "C.UTF-8", "OMS_HTTP": "off", **settings}
 
 
 def command(*arguments: str) -> list[str]:
