@@ -35,9 +35,13 @@ class Gate:
         """Stop taking actions for ``who``'s reason."""
         if self._reasons.get(who) == why:
             return
+        was_open = not self._reasons
         self._reasons[who] = why
-        self._consume(False)
-        log.warning("actions_stopped", who=who, why=why)
+        if was_open:
+            self._consume(False)
+            log.warning("actions_stopped", who=who, why=why)
+        else:
+            log.info("actions_still_stopped", who=who, why=why)
 
     def open(self, who: str) -> None:
         """Take back ``who``'s reason."""
