@@ -1,7 +1,6 @@
 """Control calls under ``/sim/``: a test, or a person, drives an exchange in another process.
 
-They are answered on loopback only, need no signature, and are never struck by faults except by a
-cut, which loses their connection like every other.
+They are answered on loopback only, need no signature, and are never struck by faults.
 """
 
 from __future__ import annotations

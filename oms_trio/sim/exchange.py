@@ -79,7 +79,6 @@ class Exchange:
     rng: Random = attrs.field(init=False, repr=False)
     struck: deque[Strike] = attrs.field(factory=lambda: deque(maxlen=10_000), init=False)
     """The latest faults that were struck, for whoever wants to know what happened."""
-    _refusals: deque[str] = attrs.field(factory=deque, init=False)
     _funded_period: int = attrs.field(default=0, init=False)
     _switch: DeadMansSwitch = attrs.field(factory=DeadMansSwitch, init=False)
 
@@ -262,7 +261,7 @@ class Exchange:
 
     def refuse_next(self, code: str, times: int = 1) -> None:
         """Refuse the next orders, each by this ``sCode``."""
-        self._refusals.extend([code] * times)
+        self.faults.order_refusals.extend([code] * times)
 
     def liquidate(self) -> None:
         """Let the risk engine close the whole position now.
@@ -303,7 +302,8 @@ class Exchange:
         period = self.now_ms // FUNDING_PERIOD_MS
         if self._funded_period and period > self._funded_period and self.funding_rate:
             self.engine.fund(self.funding_rate)
-        self._funded_period = period
+        # A wrong clock may go back: what was settled is not settled again.
+        self._funded_period = max(period, self._funded_period)
 
     def _read_clock(self) -> int:
         now_ns = self.clock()
@@ -318,8 +318,8 @@ class Exchange:
     def _admit(self, request: OrderRequest) -> Order:
         """Check what depends on the state of account, book and market."""
         engine = self.engine
-        if self._refusals:
-            raise Refused(self._refusals.popleft(), "Refused by the script.")
+        if self.faults.order_refusals:
+            raise Refused(self.faults.order_refusals.popleft(), "Refused by the script.")
         if not self.limits.admit("sub-account", SUBMITS_PER_ACCOUNT, self.steady_ms):
             raise Refused("50061", "Sub-account rate limit exceeded.")
         if self.pos_mode != "net_mode":

@@ -141,6 +141,8 @@ class Faults:
     """Codes that refuse the next logins."""
     submit_answers: deque[ForcedAnswer] = attrs.field(factory=deque)
     """Answers to the next submits (order and batch-orders, WebSocket and REST)."""
+    order_refusals: deque[str] = attrs.field(factory=deque)
+    """Codes (``sCode``) that refuse the next orders one by one."""
     rest_answers: deque[RestAnswer] = attrs.field(factory=deque)
     """Answers to the next REST calls."""
     _connections: dict[int, Connection] = attrs.field(factory=dict, init=False, repr=False)
@@ -227,6 +229,7 @@ class Faults:
             setattr(self, name, getattr(_OFF, name))
         self.login_codes.clear()
         self.submit_answers.clear()
+        self.order_refusals.clear()
         self.rest_answers.clear()
 
     def switches(self) -> dict[str, float]:

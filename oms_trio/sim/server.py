@@ -106,12 +106,14 @@ class _Http:
     stream: trio.abc.Stream
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _http: h11.Connection = attrs.field(factory=lambda: h11.Connection(h11.SERVER), init=False)
+    _in_control_call: bool = attrs.field(default=False, init=False)
     _received: bytearray = attrs.field(factory=bytearray, init=False)
     """The handshake's bytes, which a WebSocket wants to read again; emptied by the first answer."""
 
     def cut(self) -> None:
-        """Lose the connection."""
-        self.scope.cancel()
+        """Lose the connection, unless it is the one that asks for a cut by a control call."""
+        if not self._in_control_call:
+            self.scope.cancel()
 
     def announce_upgrade(self, after_s: float) -> None:
         """Do nothing: what follows is for WebSockets only."""
@@ -168,7 +170,9 @@ class _Http:
         exchange = self.exchange
         method, target = request.method.decode("ascii"), request.target.decode("ascii")
         if _is_control(request):
+            self._in_control_call = True
             response = control.handle(exchange, method, target, body, is_local=self._is_local())
+            self._in_control_call = False
             await self._send(response)
             return
         headers = {key.decode("ascii"): value.decode("latin-1") for key, value in request.headers}
@@ -178,7 +182,7 @@ class _Http:
             exchange.faults.expire(exchange.clock())
         response = rest.handle(exchange, method, target, headers, body)
         if response.is_lost:
-            self.cut()
+            self.scope.cancel()
         if exchange.faults.stalled:
             await trio.sleep_forever()
         await trio.sleep(response.delay_s)

@@ -124,3 +124,20 @@ async def test_calls_come_through_while_everything_else_is_refused() -> None:
             assert (await client.delete("/sim/faults")).json() == {"done": True}
             assert (await client.get("/api/v5/public/time")).status_code == 200
         nursery.cancel_scope.cancel()
+
+
+async def test_a_cut_answers_who_asked_for_it_and_loses_everybody_else() -> None:
+    exchange = net_exchange()
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(partial(serve, exchange))
+        other = await trio.open_tcp_stream("127.0.0.1", port)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            while (await client.get("/sim/state")).json()["connections"] < 2:
+                pass
+            answer = await client.post("/sim/faults", json={"kind": "cut"})
+            assert answer.json() == {"done": True}
+            with trio.fail_after(5):
+                assert await other.receive_some() == b""
+            assert (await client.get("/sim/state")).json()["connections"] == 1
+        await other.aclose()
+        nursery.cancel_scope.cancel()

@@ -12,14 +12,14 @@ from tests.sim.clients import ManualClock, net_exchange, order_args
 
 INSTANT = {
     *(Kind.CUT, Kind.CLOSE, Kind.UPGRADE, Kind.HALF_OPEN, Kind.GARBAGE),
-    *(Kind.ADL, Kind.LIQUIDATION, Kind.REFUSE),
+    *(Kind.ADL, Kind.LIQUIDATION),
 }
-"""Kinds that are over at once, or wait in the exchange and not in its switches."""
+"""Kinds that are over at once."""
 
 
 def is_calm(exchange: Exchange) -> bool:
     faults = exchange.faults
-    queues = (faults.login_codes, faults.submit_answers, faults.rest_answers)
+    queues = (faults.login_codes, faults.submit_answers, faults.rest_answers, faults.order_refusals)
     return faults.switches() == Faults().switches() and not any(queues)
 
 

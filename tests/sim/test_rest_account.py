@@ -178,3 +178,15 @@ def test_the_archive_keeps_filled_orders_for_three_months() -> None:
     clock.now_ms += 90 * 86_400_000
     exchange.tick()
     assert rows(client, "/trade/orders-history-archive", instType="SWAP") == []
+
+
+def test_a_clock_that_goes_back_does_not_settle_funding_twice() -> None:
+    clock = ManualClock()
+    exchange = net_exchange(clock=clock, funding_rate=Decimal("0.0001"))
+    trade(exchange, "buy", "1", "67000")
+    exchange.tick()
+    clock.now_ms += FUNDING_PERIOD_MS - clock.now_ms % FUNDING_PERIOD_MS
+    for skew_ms in (0, -30_000, 0):
+        exchange.faults.clock_skew_ms = skew_ms
+        exchange.tick()
+    assert [bill.bill_type for bill in exchange.engine.bills.rows].count("8") == 1
