@@ -27,6 +27,7 @@ from oms_trio.okx.errors import (
     SessionError,
 )
 from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
+from oms_trio.okx.limits import Limiter
 from oms_trio.okx.line import Line, Request
 from oms_trio.okx.session import Ready, UpgradeAhead
 from oms_trio.okx.websocket import Heard, Link
@@ -34,7 +35,7 @@ from oms_trio.records import Arrival, OwnAnswer
 
 log = structlog.get_logger()
 
-BACK_OFF_FIRST_S = 0.25
+BACK_OFF_FIRST_S = 0.5
 BACK_OFF_MOST_S = 30.0
 BACK_OFF_DOUBLINGS = 16
 
@@ -56,6 +57,9 @@ class Exchange:
     """Done before each connect: the clock is measured, since the login is signed with it."""
     max_retries: int
     random: Random
+    connects: Limiter = attrs.Factory(lambda: Limiter(2, 1.0))
+    """The exchange takes three new connections a second from one address, and a retry too early
+    would count as a failure of its own."""
 
 
 async def keep_session(exchange: Exchange, line: Line, inbox: Inbox) -> None:
@@ -148,6 +152,7 @@ class _Relay:
         held: Link | None = None
         try:
             with tenure.scope:
+                await self.exchange.connects.acquire()
                 async with self.exchange.connect() as held:
                     await self._listen(held, tenure, predecessor)
         finally:
