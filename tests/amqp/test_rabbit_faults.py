@@ -414,3 +414,17 @@ async def test_a_cancelled_first_connect_leaves_nothing_behind() -> None:
 
 
 _MID = decode_action(bytes.fromhex("010000000000000000000000a00000000000006000e03b6600")).mid
+
+
+async def test_link_lost_while_the_broker_owes_an_answer_ends_without_a_complaint(
+    world: World,
+) -> None:
+    """The task that waits for the answer fails by itself, beside the end of the link."""
+    await works(world)
+    world.proxy.freeze(frozen=True)
+    world.broker.consume(False)
+    await trio.sleep(0.1)
+    world.proxy.cut()
+    await world.agent.until_connected(connected=False)
+    world.proxy.freeze(frozen=False)
+    await world.agent.until_connected(connected=True)
