@@ -41,7 +41,11 @@ class Proxy:
         if self.refusing:
             _reset(near)
             return
-        far = await trio.open_tcp_stream("127.0.0.1", self._target)
+        try:
+            far = await trio.open_tcp_stream("127.0.0.1", self._target)
+        except OSError:  # the target is down
+            _reset(near)
+            return
         link = near, far
         self._links.append(link)
         async with near, far, trio.open_nursery() as nursery:
