@@ -176,15 +176,16 @@ class _Http:
             await self._send(response)
             return
         headers = {key.decode("ascii"): value.decode("latin-1") for key, value in request.headers}
-        # A held request has its effect late; one that meets silence has it, and gets no answer.
+        # A held request has its effect late; one that meets silence is lost.
+        exchange.faults.expire(exchange.clock())
         while exchange.faults.held:
             await trio.sleep(min(exchange.faults.left_s("held", exchange.clock()), HELD_LOOK_S))
             exchange.faults.expire(exchange.clock())
+        if exchange.faults.stalled:
+            await trio.sleep_forever()
         response = rest.handle(exchange, method, target, headers, body)
         if response.is_lost:
             self.scope.cancel()
-        if exchange.faults.stalled:
-            await trio.sleep_forever()
         await trio.sleep(response.delay_s)
         await self._send(response)
 

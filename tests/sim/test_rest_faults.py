@@ -177,3 +177,15 @@ async def test_new_connections_can_be_refused_for_a_while(autojump_clock: MockCl
     assert await raw(exchange) == b""
     await trio.sleep(3)
     assert b'"sCode":"0"' in await raw(exchange)
+
+
+async def test_a_call_that_meets_silence_is_lost_and_never_answered(
+    autojump_clock: MockClock,
+) -> None:
+    exchange = live_exchange(autojump_clock)
+    strike(exchange, Strike(Kind.SILENCE, lasts_s=2))
+    with trio.move_on_after(60) as waited:
+        await raw(exchange)
+    assert waited.cancelled_caught
+    assert len(exchange.truth) == 0
+    assert b'"sCode":"0"' in await raw(exchange)
