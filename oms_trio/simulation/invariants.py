@@ -51,8 +51,8 @@ class Expected:
     behind: list[tuple[int, int, int]] = attrs.Factory(list)
     """By trade id of a match: the number of the trade behind it, and its direction."""
     shifted: set[int] = attrs.Factory(set)
-    """Trades in which fills were booked out of the exchange's order: its own figures of profit
-    and drawdown are about another position then."""
+    """Trades in which fills were booked out of the exchange's order, or somebody traded by hand:
+    the exchange's own figures of profit and drawdown are about another position then."""
 
     def drawdowns(self, reports: Iterable[PositionReport], trade: int) -> Iterator[float]:
         """Give the loss ratios of the reports that are of this trade."""
@@ -169,11 +169,27 @@ class Auditor:
         rest = [[f for f in fills if f.trade_id not in displaced] for fills in (happened, booked)]
         return booked if rest[0] == rest[1] else happened
 
+    def _touched(self) -> set[int]:
+        """Return our matches while, or after, somebody traded by hand since the one before."""
+        touched = set()
+        by_hand = Fraction(0)
+        lately = False
+        for fill in self.world.exchange.truth.fills():
+            if fill.tag != SCOPE.tag:
+                by_hand += fill.side.sign * Fraction(fill.sz)
+                lately = True
+            else:
+                if by_hand or lately:
+                    touched.add(fill.trade_id)
+                lately = False
+        return touched
+
     def _expected(self, fills: list[Fill], orders: list[Order]) -> Expected:
         """Let the oracle say what is owed for these fills."""
         sizes = {order.ord_id: Fraction(order.sz) for order in orders}
         oracle = Oracle(Fraction(self.world.exchange.instrument.multiplier))
         expected = Expected({order.ord_id: state_id_of(order) for order in orders})
+        touched = self._touched()
         trade = 0
         balance = 0
         usual = sorted(fills, key=lambda fill: fill.trade_id)
@@ -187,7 +203,7 @@ class Auditor:
             sign = (position > 0) - (position < 0)
             expected.behind.append((fill.trade_id, trade, sign))
             balance += fill.trade_id - due.trade_id
-            if balance or fill is not due:
+            if balance or fill is not due or fill.trade_id in touched:
                 expected.shifted |= {before, trade}
         expected.messages = oracle.messages
         expected.behind.sort()
@@ -228,6 +244,8 @@ class Auditor:
         open_orders: dict[str, Order] = {}
         for happened in self.world.exchange.truth:
             order = happened.order
+            if order.tag != SCOPE.tag:
+                continue
             new = order.ord_id not in open_orders and not order.acc_fill_sz and order.is_open
             if happened.fill is not None:
                 position += order.side.sign * Fraction(happened.fill.sz)
@@ -235,7 +253,7 @@ class Auditor:
                 open_orders[order.ord_id] = order
             else:
                 open_orders.pop(order.ord_id, None)
-            if not new or order.tag != SCOPE.tag:
+            if not new:
                 continue
             cap = self.world.caps.get(order.cl_ord_id)
             if cap is None:

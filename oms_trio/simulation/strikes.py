@@ -167,6 +167,18 @@ async def _killed_stop(world: World, random: Random) -> None:
     await _kill(world, random)
 
 
+async def _hand_trade(world: World, random: Random) -> None:
+    """Trade by hand beside the service, and take it back: its position is unexplained meanwhile."""
+    side, back = random.sample(("buy", "sell"), 2)
+    if not world.trade_by_hand(side):
+        return
+    try:
+        await trio.sleep(random.uniform(0.5, 30.0))
+    finally:
+        while not world.trade_by_hand(back):
+            pass  # refused by another strike, whose answers are few
+
+
 @attrs.define(eq=False)
 class _Countdown(trio.abc.Instrument):
     """Acts before the n-th task step from now."""
@@ -200,6 +212,7 @@ MENU: Final[dict[str, Strike]] = {
     "order refused": _refusals,
     "REST fails": _count("rest_failures", 8),
     "REST down": _switch("rest_status", 503, 1.0, 60.0),
+    "traded by hand": _hand_trade,
     "broker away": _broker_outage,
     "broker restarts": _broker_restart,
     "confirm lost": _lost_confirms,

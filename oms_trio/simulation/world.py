@@ -21,6 +21,7 @@ from oms_trio.core.model import RewardUnit, Rules
 from oms_trio.core.state import TradeState
 from oms_trio.okx.signing import Credentials
 from oms_trio.records import Arrival, Scope
+from oms_trio.sim.admission import check_inst_id_code
 from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.events import Event, OrderChanged
 from oms_trio.sim.exchange import Exchange, Mode
@@ -184,6 +185,18 @@ class World:
         client, server = self.network.connect(kind)
         self.nursery.start_soon(handle_stream, self.exchange, server)
         return client
+
+    def trade_by_hand(self, side: str) -> bool:
+        """Trade one contract at market, as a person does; False when the exchange refuses."""
+        exchange = self.exchange
+        args = {
+            "instIdCode": exchange.instrument.inst_id_code,
+            "tdMode": "cross",
+            "side": side,
+            "ordType": "market",
+            "sz": "1",
+        }
+        return exchange.place(args, check_inst_id_code).code == "0"
 
     async def move_market(self) -> None:
         """Let the market walk within its band; ends by cancellation only."""

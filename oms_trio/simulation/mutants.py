@@ -1,0 +1,253 @@
+"""Services that are broken on purpose: a simulation that lets one live proves nothing.
+
+Each mutant replaces one function by a version with a mistake that somebody has made, here or
+elsewhere, and names the invariants that may catch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from itertools import count
+from typing import Any, Final
+
+import attrs
+import msgspec
+import structlog
+import trio
+
+from oms_trio.amqp.model import BrokerUnavailable, Outgoing
+from oms_trio.channels import Commit
+from oms_trio.core import answers, fills, identity, state
+from oms_trio.core.effects import Effect
+from oms_trio.core.identity import order_name
+from oms_trio.core.inputs import Action, Input, OrderAnswer, Snapshot, Tick, Verdict
+from oms_trio.core.model import ClOrdId, Fill, OrderReport, Side, StateId
+from oms_trio.core.orders import OrderInfo, Orders, in_execution_order
+from oms_trio.core.reconcile import Kept, Sync
+from oms_trio.core.state import TradeState
+from oms_trio.core.trade import Trade
+from oms_trio.journal.disk import Disk
+from oms_trio.journal.model import Message
+from oms_trio.okx import session
+from oms_trio.simulation.invariants import Violation
+from oms_trio.simulation.run import Plan, Report, simulate
+from oms_trio.tasks import commit, publisher, sender
+
+HOURS: Final = 0.5
+SEEDS: Final = 24
+"""A mutant that this many runs let live is one that we do not catch."""
+
+log = structlog.get_logger()
+
+
+@attrs.frozen
+class Mutant:
+    """A place in the code, and what stands there instead."""
+
+    owner: Any
+    name: str
+    make: Callable[[Any], Any]
+    """Builds the broken function from the sound one."""
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Break the service for the block."""
+        sound = getattr(self.owner, self.name)
+        setattr(self.owner, self.name, self.make(sound))
+        try:
+            yield
+        finally:
+            setattr(self.owner, self.name, sound)
+
+
+def _ack_before_commit(sound: Any) -> Any:  # noqa: ANN401 - any function, here and below
+    async def broken(group: list[Commit], keeper: commit.Keeper, nursery: trio.Nursery) -> None:
+        keeper.broker.ack([done.delivery for part in group for done in part.settle])
+        await sound(group, keeper, nursery)
+
+    return broken
+
+
+def _new_name_each_time(_sound: Any) -> Any:  # noqa: ANN401
+    numbers = count()
+
+    def broken(state_id: StateId, _identity: bytes) -> ClOrdId:
+        return order_name(state_id, b"%d" % next(numbers))
+
+    return broken
+
+
+def _redelivery_believed_new(sound: Any) -> Any:  # noqa: ANN401
+    def broken(self: TradeState, action: Action, do: Callable[[Effect], None]) -> None:
+        sound(self, attrs.evolve(action, redelivered=False), do)
+
+    return broken
+
+
+def _repeats_counted(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(self: Orders, order: OrderInfo, fill: Fill) -> None:
+        if fill.trade_id is not None:
+            order.held[fill.trade_id] = fill
+            self.waiting[order.cl_ord_id] = None
+
+    return broken
+
+
+def _gap_not_held(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(orders: Orders) -> list[Fill]:
+        found: list[Fill] = []
+        for order in orders:
+            found.extend(order.held.values())
+            order.held.clear()
+        return in_execution_order(found)
+
+    return broken
+
+
+def _snapshot_overwrites(sound: Any) -> Any:  # noqa: ANN401
+    def broken(self: TradeState, snapshot: Snapshot, do: Callable[[Effect], None]) -> None:
+        for report in snapshot.orders:
+            order = self.orders.find(report.cl_ord_id, report.ord_id)
+            if order is not None:
+                order.filled_size = max(order.filled_size, report.acc_fill_sz)
+        sound(self, snapshot, do)
+
+    return broken
+
+
+def _open_orders_ignored(sound: Any) -> Any:  # noqa: ANN401
+    def broken(**terms: Any) -> Any:  # noqa: ANN401
+        return sound(**{**terms, "open_same_side": dict.fromkeys(Side, Decimal(0))})
+
+    return broken
+
+
+def _outbox_forgotten(sound: Any) -> Any:  # noqa: ANN401
+    async def broken(done: int, disk: Disk, broker: Any) -> int:  # noqa: ANN401
+        if done:
+            return int(await sound(done, disk, broker))
+        return disk.journal.last_position
+
+    return broken
+
+
+def _confirm_not_awaited(_sound: Any) -> Any:  # noqa: ANN401
+    async def broken(messages: tuple[Message, ...], disk: Disk, broker: Any) -> None:  # noqa: ANN401
+        try:
+            await broker.publish([Outgoing(m.message_id, m.routing_key, m.body) for m in messages])
+        except BrokerUnavailable as error:
+            log.warning("publish_failed", why=str(error))
+        await disk.call(disk.journal.confirm, [message.message_id for message in messages])
+
+    return broken
+
+
+def _unknown_is_refused(sound: Any) -> Any:  # noqa: ANN401
+    def broken(orders: Orders, answer: OrderAnswer, **more: Any) -> None:  # noqa: ANN401
+        if answer.verdict is Verdict.UNKNOWN:
+            answer = attrs.evolve(answer, verdict=Verdict.REFUSED)
+        sound(orders, answer, **more)
+
+    return broken
+
+
+def _without_expiry(sound: Any) -> Any:  # noqa: ANN401
+    def broken(*args: Any, **more: Any) -> str:  # noqa: ANN401
+        request = msgspec.json.decode(sound(*args, **more))
+        request.pop("expTime")
+        return msgspec.json.encode(request).decode()
+
+    return broken
+
+
+def _absence_believed_at_once(sound: Any) -> Any:  # noqa: ANN401
+    def broken(orders: Orders, order: OrderInfo, answer: Any, **more: Any) -> None:  # noqa: ANN401
+        late = attrs.evolve(answer, asked_at_ns=answer.asked_at_ns + 3_600_000_000_000)
+        sound(orders, order, late, **more)
+
+    return broken
+
+
+def _foreign_orders_adopted(sound: Any) -> Any:  # noqa: ANN401
+    def broken(self: TradeState, report: OrderReport) -> OrderInfo | None:
+        name = ClOrdId(f"oms00000000{int(report.ord_id) % 10**20:020x}")
+        ours = attrs.evolve(report, tag=self.rules.tag, cl_ord_id=report.cl_ord_id or name)
+        found: OrderInfo | None = sound(self, ours)
+        return found
+
+    return broken
+
+
+def _kept_aside_forgotten(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(self: Sync) -> list[Kept]:
+        self.aside.clear()
+        return []
+
+    return broken
+
+
+def _any_drawdown(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(self: Trade, report: Any) -> bool:  # noqa: ANN401
+        return bool(report.pos) and self.size > 0
+
+    return broken
+
+
+def _unrecorded_change(sound: Any) -> Any:  # noqa: ANN401
+    def broken(self: TradeState, event: Input) -> Any:  # noqa: ANN401
+        if isinstance(event, Tick):
+            self.foreign_reports += 1
+        return sound(self, event)
+
+    return broken
+
+
+def _secret_logged(sound: Any) -> Any:  # noqa: ANN401
+    def broken(*args: Any) -> str:  # noqa: ANN401
+        frame = str(sound(*args))
+        log.debug("logging_in", frame=frame)
+        return frame
+
+    return broken
+
+
+MUTANTS: Final[dict[str, Mutant]] = {
+    "acknowledged before the commit": Mutant(commit, "_commit", _ack_before_commit),
+    "a new clOrdId at every try": Mutant(identity, "order_name", _new_name_each_time),
+    "a redelivery is believed new": Mutant(TradeState, "_take_action", _redelivery_believed_new),
+    "repeats of a tradeId counted": Mutant(Orders, "hold", _repeats_counted),
+    "fills booked over a gap": Mutant(fills, "release", _gap_not_held),
+    "a snapshot overwrites fills": Mutant(TradeState, "_merge", _snapshot_overwrites),
+    "the cap ignores open orders": Mutant(state, "size_order", _open_orders_ignored),
+    "the outbox is lost at a restart": Mutant(publisher, "_from_disk", _outbox_forgotten),
+    "a missing confirm is ignored": Mutant(publisher, "_send", _confirm_not_awaited),
+    "unknown is taken for refused": Mutant(answers, "take_order_answer", _unknown_is_refused),
+    "orders without expTime": Mutant(sender, "encode_order", _without_expiry),
+    "absence believed at once": Mutant(answers, "take_absence", _absence_believed_at_once),
+    "orders without our tag adopted": Mutant(TradeState, "_adopt", _foreign_orders_adopted),
+    "pushes before the snapshot lost": Mutant(Sync, "take_aside", _kept_aside_forgotten),
+    "drawdowns of other trades counted": Mutant(Trade, "owns", _any_drawdown),
+    "a state change that no record tells": Mutant(TradeState, "apply", _unrecorded_change),
+    "the login written to the log": Mutant(session, "encode_login", _secret_logged),
+}
+
+
+@attrs.frozen
+class Catch:
+    """How a mutant was caught: in which of the runs, and by what."""
+
+    runs: int
+    violation: Violation
+    report: Report
+
+
+def hunt(mutant: Mutant, seeds: Sequence[int], hours: float = HOURS) -> Catch | None:
+    """Run seed after seed until an invariant breaks; None when the mutant outlives them."""
+    with mutant.alive():
+        for runs, seed in enumerate(seeds, start=1):
+            report = simulate(Plan(seed, hours))
+            if report.violations:
+                return Catch(runs, report.violations[0], report)
+    return None
