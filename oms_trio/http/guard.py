@@ -21,11 +21,11 @@ def refuse_host(host: str, listening: str) -> Refusal | None:
     """Refuse names that are not ours.
 
     A web site can have its own name resolve to this machine and read what is here as if it were
-    its own page (DNS rebinding); with an address, or this machine's name, it cannot.
+    its own page (DNS rebinding); with an address, or a local name (it has no dot), it cannot.
     """
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     name = name.strip("[]").lower()
-    if name in {"localhost", listening.lower()}:
+    if name and ("." not in name or name == listening.lower()):
         return None
     try:
         ipaddress.ip_address(name)

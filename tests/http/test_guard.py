@@ -12,7 +12,16 @@ GOOD = {"host": "127.0.0.1:9464", "authorization": f"Bearer {TOKEN}"}
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "127.0.0.1:9464", "localhost:80", "LOCALHOST", "[::1]:80", "[::1]", "oms.lan:1"],
+    [
+        "127.0.0.1",
+        "127.0.0.1:9464",
+        "localhost:80",
+        "LOCALHOST",
+        "[::1]:80",
+        "[::1]",
+        "oms.lan:1",
+        "oms-trio:80",
+    ],
 )
 def test_addresses_and_our_own_names_are_served(host: str) -> None:
     assert refuse_host(host, "oms.lan") is None
