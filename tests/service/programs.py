@@ -74,18 +74,17 @@ class Program:
         """Everything that it has said so far."""
         return self.output.read_text()
 
-    def wait_for(self, pattern: str, seconds: float = PATIENCE_S) -> re.Match[str]:
-        """Wait until the output matches.
+    def wait_for(self, pattern: str, times: int = 1) -> None:
+        """Wait until the output matches so many times.
 
         Raises:
             AssertionError: it ended before, or did not say it in time.
         """
-        deadline = time.monotonic() + seconds
-        while (found := re.search(pattern, self.text)) is None:
+        deadline = time.monotonic() + PATIENCE_S
+        while len(re.findall(pattern, self.text)) < times:
             assert self.process.poll() is None, f"ended before {pattern!r}:\n{self.text[-3000:]}"
             assert time.monotonic() < deadline, f"no {pattern!r} in:\n{self.text[-3000:]}"
             time.sleep(0.02)
-        return found
 
     def stop(self, number: int = signal.SIGTERM) -> Ended:
         """Send a signal and wait for the end."""
