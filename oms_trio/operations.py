@@ -44,7 +44,7 @@ log = structlog.get_logger()
 AGAIN_S = 5.0
 """A part that crashed is left alone for this long."""
 
-STORE_EVERY_S = 5.0
+OUTBOX_EVERY_S = 5.0
 """Counting the outbox asks the disk, so it is not done for every look at the status."""
 
 TELL_EVERY_S = 1.0
@@ -72,7 +72,7 @@ class Operations:
     pulse: Pulse
     also: Observer
     dead_man: DeadMan = attrs.Factory(DeadMan)
-    store: Store = attrs.Factory(lambda: Store(0, 0))
+    outbox: int = 0
 
     @property
     def url(self) -> str | None:
@@ -98,7 +98,7 @@ class Operations:
             okx_up=lambda: insides.line.link is not None,
             broker_up=lambda: reach.broker.connected,
             dead_man_s=self.dead_man.left_s,
-            store=lambda: self.store,
+            store=lambda: Store(reach.disk.journal.last_seq, self.outbox),
         )
         status = partial(self.monitor.status, around)
         async with trio.open_nursery() as nursery:
@@ -107,7 +107,7 @@ class Operations:
                 nursery.start_soon(_kept, name, part)
 
             start("monitor", self.monitor.watch)
-            start("store", partial(self._look_at_the_store, reach.disk))
+            start("outbox", partial(self._look_at_the_outbox, reach.disk))
             start("supervisor", partial(self._tell_supervisor, status, insides.stop))
             desk = Desk(partial(_encoded, status), helm.command, NotObeyedError)
             start("control", partial(serve_control, self.control, desk))
@@ -134,11 +134,10 @@ class Operations:
             host=address.host,
         )
 
-    async def _look_at_the_store(self, disk: Disk) -> None:
+    async def _look_at_the_outbox(self, disk: Disk) -> None:
         while True:
-            outbox = await disk.call(disk.journal.outbox_size)
-            self.store = Store(disk.journal.last_seq, outbox)
-            await trio.sleep(STORE_EVERY_S)
+            self.outbox = await disk.call(disk.journal.outbox_size)
+            await trio.sleep(OUTBOX_EVERY_S)
 
     async def _tell_supervisor(self, status: Callable[[], Status | None], stop: trio.Event) -> None:
         """Tell the supervisor in one line how things are, when that has changed."""
