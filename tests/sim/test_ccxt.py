@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
+import ccxt
 import pytest
 import trio
 
@@ -15,7 +15,6 @@ from oms_trio.clock import system_clock
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.server import serve
 
-ccxt: Any = pytest.importorskip("ccxt", reason="ccxt is not installed", exc_type=ImportError)
 SWAP = "BTC/USDT:USDT"
 CROSS = {"tdMode": "cross"}
 
@@ -33,7 +32,7 @@ async def with_ccxt(script: Callable[[Any, Any], None]) -> Exchange:
     }
 
     def run(port: int) -> None:
-        client = importlib.import_module("ccxt").okx(settings)
+        client = ccxt.okx(settings)
         client.urls["api"]["rest"] = f"http://127.0.0.1:{port}"
         # The currencies of the funding account are none of the simulator's business.
         client.has["fetchCurrencies"] = False
