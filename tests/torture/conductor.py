@@ -1,0 +1,364 @@
+"""One run: processes started, killed and started again, then rest, then the checks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+
+import attrs
+import pika
+import trio
+
+from oms_trio.config import Config
+from oms_trio.live import JOURNAL
+from oms_trio.records import Scope
+from tests.amqp.proxy import Proxy, open_proxy
+from tests.rabbitmq import RabbitNode
+from tests.torture.agent import Collector, Names, Producer, prepare, waiting
+from tests.torture.checks import Evidence, check
+from tests.torture.plan import RANDOM, Kill, Plan
+from tests.torture.truth import TruthLog
+from tests.torture.victim import DIED
+
+ROOT = Path(__file__).parents[2]
+
+READY_S = 30.0
+POINT_S = 5.0
+"""How long a life may last that does not come to its point; then it ends like a random one."""
+
+QUIET_S = 30.0
+"""At rest: how long the service may still be putting things right. A redelivered action is looked
+up until nothing sent by an earlier process can come alive, which takes 8 s from its start."""
+
+FAILED = 1
+"""The exit code of a service whose broker is away when it starts: its supervisor tries again."""
+
+SETTINGS = {
+    "OMS_HTTP": "off",
+    "OMS_LOG": "json",
+    "OMS_MAX_MARGIN_FRACTION": "0.012",
+    "OMS_MAX_OPEN_ORDERS": "25",
+    "OMS_MAX_ORDER_AGE": "15",
+}
+"""A cap of about 18 contracts, which orders of up to two reach now and then."""
+
+
+def silent(_line: str) -> None:
+    """Show no progress."""
+
+
+@attrs.frozen
+class Report:
+    """What a run came to."""
+
+    seed: int
+    kills: Counter[str]
+    strikes: Counter[str]
+    actions: int
+    orders: int
+    fills: int
+    messages: int
+    repeats: int
+    refusals: int
+    dead_letters: int
+    seconds: float
+    problems: list[str]
+    folder: Path
+
+
+@attrs.define
+class Service:
+    """The service under its supervisor."""
+
+    environment: dict[str, str]
+    log: Path
+    wrong: str
+    process: subprocess.Popen[bytes] | None = None
+    _start: int = 0
+
+    def start(self, point: str, nth: int) -> None:
+        """Begin a life that ends at a point, or does not end by itself."""
+        self._start = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as file:
+            self.process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-m", "tests.torture.victim", point, str(nth), self.wrong],
+                cwd=ROOT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+
+    def said(self, what: str) -> bool:
+        """Whether this life's log has a text."""
+        with self.log.open("rb") as file:
+            file.seek(self._start)
+            return what.encode() in file.read()
+
+    @property
+    def without_broker(self) -> bool:
+        """Whether this life ended because there was no broker to begin with."""
+        return self.said("no RabbitMQ at")
+
+    async def ended(self) -> int:
+        """Wait for the end and return the exit code."""
+        assert self.process is not None
+        while (code := self.process.poll()) is None:  # noqa: ASYNC110 - a process has no event
+            await trio.sleep(0.02)
+        return code
+
+    async def ready(self) -> None:
+        """Wait until actions are taken, starting anew as a supervisor does."""
+        with trio.fail_after(READY_S):
+            while not self.said('"event": "ready"'):
+                if (
+                    self.process is not None
+                    and self.process.poll() == FAILED
+                    and self.without_broker
+                ):
+                    self.start(RANDOM, 0)
+                await trio.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+@attrs.define
+class Run:
+    """All that takes part in one run."""
+
+    plan: Plan
+    node: RabbitNode
+    names: Names
+    folder: Path
+    service: Service
+    venue: subprocess.Popen[bytes]
+    proxy: Proxy
+    producer: Producer
+    heard: Collector
+    dead: Collector
+    secrets: tuple[str, ...]
+    quiet_s: float = QUIET_S
+    tell: Callable[[str], None] = silent
+    kills: Counter[str] = attrs.Factory(Counter)
+    strikes: Counter[str] = attrs.Factory(Counter)
+    problems: list[str] = attrs.Factory(list)
+
+    async def torture(self) -> None:
+        """Kill by the plan, then let everything come to rest."""
+        self.service.start(RANDOM, 0)
+        await self.service.ready()
+        self.producer.start()
+        self.dead.start()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cut)
+            for number, kill in enumerate(self.plan.kills):
+                self.service.kill()
+                if number == self.plan.broker_kill_at:
+                    nursery.start_soon(self._restart_broker)
+                await self._live_and_die(kill)
+                if self.problems:
+                    break
+                self.tell(f"seed {self.plan.seed}: kill {number + 1}, {kill.point}")
+            nursery.cancel_scope.cancel()
+        await self._rest()
+
+    async def _live_and_die(self, kill: Kill) -> None:
+        patience = kill.after_s if kill.point == RANDOM else POINT_S
+        self.service.start(kill.point, kill.nth)
+        code: int | None = None
+        with trio.move_on_after(patience):
+            while (code := await self.service.ended()) == FAILED and self.service.without_broker:
+                code = None
+                await trio.sleep(0.3)
+                self.service.start(kill.point, kill.nth)
+        if code is None:
+            self.service.kill()
+            self.kills[RANDOM] += 1
+        elif code == -signal.SIGKILL and self.service.said(DIED):
+            self.kills[kill.point] += 1
+        else:
+            self.problems.append(f"the service ended with {code} on its way to {kill.point}")
+
+    async def _cut(self) -> None:
+        """Cut the sockets between service and broker now and then."""
+        for pause_s in self.plan.cuts():
+            await trio.sleep(pause_s)
+            self.proxy.cut()
+            self.strikes["broker_cut"] += 1
+
+    async def _restart_broker(self) -> None:
+        """Kill the broker and start it again; not to be left half done."""
+        await trio.sleep(1.0)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self.node.kill)
+            self.strikes["broker_kill"] += 1
+            await trio.to_thread.run_sync(self.node.start)
+
+    async def _rest(self) -> None:
+        """Stop all faults, wait until the promises hold or the patience ends, stop the service."""
+        self.service.kill()
+        await trio.to_thread.run_sync(self.producer.stop)
+        assert self.venue.stdin is not None
+        assert self.venue.stdout is not None
+        self.venue.stdin.write(b"calm\n")
+        self.venue.stdin.flush()
+        self.strikes.update(json.loads(await trio.to_thread.run_sync(self.venue.stdout.readline)))
+        self.service.start(RANDOM, 0)
+        await self.service.ready()
+        deadline = trio.current_time() + self.quiet_s
+        while (found := await self._found()) and trio.current_time() < deadline:  # noqa: ASYNC110 - likewise
+            await trio.sleep(1.0)
+        assert self.service.process is not None
+        self.service.process.terminate()
+        code: int | None = None
+        with trio.move_on_after(10.0):
+            code = await self.service.ended()
+        if code != 0:
+            found.append(f"the service ended with {code} when it was asked to stop")
+        if not found:
+            # Stopping must not change anything either.
+            found = await self._found()
+        self.problems += found
+        for worker in (self.heard, self.dead):
+            await trio.to_thread.run_sync(worker.stop)
+
+    async def _found(self) -> list[str]:
+        left = await trio.to_thread.run_sync(waiting, self._connect, self.names)
+        queued = [f"{left} actions wait in the queue"] if left else []
+        return queued + await trio.to_thread.run_sync(check, self.evidence())
+
+    def _connect(self) -> pika.BlockingConnection:
+        return self.node.connect()
+
+    def evidence(self) -> Evidence:
+        """Return what there is to check."""
+        config = Config.from_environ(self.service.environment)
+        return Evidence(
+            sent=tuple(self.producer.sent),
+            heard=tuple(self.heard.received),
+            dead=tuple(self.dead.received),
+            truth=TruthLog.read(self.folder / "truth"),
+            journal=self.folder / "state" / JOURNAL,
+            log=self.service.log,
+            secrets=self.secrets,
+            rules=config.rules(),
+            scope=Scope(config.instrument, config.order_tag),
+        )
+
+    def report(self, seconds: float) -> Report:
+        """Sum up, and leave what was sent and received beside the logs."""
+        evidence = self.evidence()
+        for name in ("sent", "heard", "dead"):
+            lines = "".join(f"{line}\n" for line in getattr(evidence, name))
+            (self.folder / name).write_text(lines)
+        ids = {message.message_id for message in evidence.heard}
+        return Report(
+            seed=self.plan.seed,
+            kills=self.kills,
+            strikes=self.strikes,
+            actions=len(evidence.sent),
+            orders=len(evidence.truth.orders),
+            fills=len(evidence.truth.fills),
+            messages=len(ids),
+            repeats=len(evidence.heard) - len(ids),
+            refusals=len(
+                {m.message_id for m in evidence.heard if m.routing_key.endswith("reject")}
+            ),
+            dead_letters=len(evidence.dead),
+            seconds=seconds,
+            problems=self.problems,
+            folder=self.folder,
+        )
+
+
+async def torture(
+    plan: Plan,
+    node: RabbitNode,
+    folder: Path,
+    *,
+    wrong: str = "",
+    quiet_s: float = QUIET_S,
+    tell: Callable[[str], None] = silent,
+) -> Report:
+    """Carry out a plan in a folder of its own; ``wrong`` sabotages the service."""
+    began = time.monotonic()
+    async with _prepared(plan, node, folder, Service({}, folder / "log", wrong)) as run:
+        run.quiet_s, run.tell = quiet_s, tell
+        try:
+            await run.torture()
+        finally:
+            run.service.kill()
+        return run.report(time.monotonic() - began)
+
+
+@asynccontextmanager
+async def _prepared(
+    plan: Plan, node: RabbitNode, folder: Path, service: Service
+) -> AsyncIterator[Run]:
+    names = Names(f"{os.getpid()}-{token_hex(4)}")
+    secrets = {name: f"{name[4:7].lower()}{token_hex(12)}" for name in _SECRETS}
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    async with AsyncExitStack() as stack:
+        venue = _venue(plan.seed, folder / "truth", inherited | secrets)
+        stack.callback(venue.wait)
+        stack.callback(venue.kill)
+        assert venue.stdout is not None
+        port = int(await trio.to_thread.run_sync(venue.stdout.readline))
+        proxy = await stack.enter_async_context(open_proxy(node.port))
+        service.environment = {
+            **inherited,
+            **secrets,
+            **names.environment(),
+            **SETTINGS,
+            "OKX_WS_URL": f"ws://127.0.0.1:{port}/ws/v5/private",
+            "OKX_REST_URL": f"http://127.0.0.1:{port}",
+            "RABBITMQ_HOST": "127.0.0.1",
+            "RABBITMQ_PORT": str(proxy.port),
+            "OMS_STATE_DIR": str(folder / "state"),
+        }
+        await trio.to_thread.run_sync(prepare, node.connect, names)
+        heard = Collector(node.connect, names, queue=names.heard)
+        run = Run(
+            plan=plan,
+            node=node,
+            names=names,
+            folder=folder,
+            service=service,
+            venue=venue,
+            proxy=proxy,
+            producer=Producer(node.connect, names, actions=plan.actions()),
+            heard=heard,
+            dead=Collector(node.connect, names, queue=names.dead),
+            secrets=tuple(secrets.values()),
+        )
+        heard.start()
+        for worker in (run.producer, run.heard, run.dead):
+            stack.push_async_callback(partial(trio.to_thread.run_sync, worker.stop))
+        yield run
+
+
+_SECRETS = ("OKX_API_KEY", "OKX_SECRET_KEY", "OKX_PASSPHRASE")
+
+
+def _venue(seed: int, truth: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-m", "tests.torture.venue", "--seed", str(seed), "--truth", str(truth)],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )

@@ -1,0 +1,250 @@
+"""The simulated exchange as a process of its own, striking faults by a seeded plan.
+
+``python -m tests.torture.venue --seed 7 --truth FILE`` prints its port, serves the exchange, and
+appends to FILE what really happens, as it happens. On its standard input it takes two lines:
+``calm`` (faults and market stop; it answers with the faults struck so far) and ``end``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import IO
+
+import attrs
+import trio
+
+from oms_trio import logs
+from oms_trio.sim.auth import SimAccount
+from oms_trio.sim.exchange import Exchange
+from oms_trio.sim.server import serve
+from oms_trio.sim.truth import Truth
+from oms_trio.sim.values import Fill, Order, text
+from tests.torture.mangler import Mangler
+
+BALANCE = Decimal(10_000)
+MIDDLE = Decimal(67_000)
+STEP_S = 0.1
+REACH = 25.0
+"""The market stays within about this many USDT of the middle: orders there rest or take."""
+
+DEPTH_LOTS = (5, 60)
+"""0.05 to 0.6 contracts at a price: orders of about one contract fill in several parts."""
+
+UNKNOWN = ("50001", "50004", "50026", "51054", "51149")
+"""Codes that leave it open whether the order was booked."""
+
+
+@attrs.define
+class LoggedTruth(Truth):
+    """The truth, written down line by line as it happens."""
+
+    file: IO[str] | None = None
+    exchange: Exchange | None = None
+
+    def record(self, order: Order, fill: Fill | None) -> None:
+        """Note one change of an order, and the position that it leaves."""
+        assert self.exchange is not None
+        line: dict[str, object] = {
+            "at": self.exchange.now_ms,
+            "cash": text(self.exchange.engine.ledger.cash_bal),
+            "ordId": order.ord_id,
+            "clOrdId": order.cl_ord_id,
+            "tag": order.tag,
+            "side": order.side.value,
+            "px": "" if order.px is None else text(order.px),
+            "sz": text(order.sz),
+            "state": order.state.value,
+            "accFillSz": text(order.acc_fill_sz),
+        }
+        if fill is not None:
+            line["fill"] = {"tradeId": fill.trade_id, "px": text(fill.px), "sz": text(fill.sz)}
+        self.write(line)
+        self.record_position()
+
+    def record_position(self) -> None:
+        """Note how the position is priced now: whatever is told of it is one of these."""
+        assert self.exchange is not None
+        view = self.exchange.engine.position_view()
+        if view is not None and view.upl_ratio is not None:
+            told = {"tradeId": view.position.trade_id, "uplRatio": text(view.upl_ratio)}
+            self.write({"position": told})
+
+    def write(self, line: dict[str, object]) -> None:
+        """Append one line for good."""
+        assert self.file is not None
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+
+
+@attrs.define
+class Venue:
+    """The exchange, its market and its faults."""
+
+    exchange: Exchange
+    truth: LoggedTruth
+    mangler: Mangler
+    random: Random
+    struck: Counter[str]
+    calm: trio.Event = attrs.Factory(trio.Event)
+
+    async def live(self) -> None:
+        """Move the market and strike faults until calm; nothing is wrong any more at its end."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._move)
+            nursery.start_soon(self._strike)
+            await self.calm.wait()
+            nursery.cancel_scope.cancel()
+        faults = self.exchange.faults
+        faults.refuse_connections = faults.stalled = faults.push_before_ack = False
+        faults.ack_delay_s = 0.0
+        faults.drop_acks = faults.cut_after_op = faults.rest_failures = 0
+        faults.submit_answers.clear()
+        self.mangler.rate = self.mangler.delay_s = 0.0
+
+    async def _move(self) -> None:
+        """Move the price around the middle; resting orders fill on the way."""
+        away = 0.0
+        while True:
+            await trio.sleep(STEP_S)
+            away = 0.9 * away + self.random.gauss(0, REACH * 0.4)
+            self.exchange.set_price(MIDDLE + Decimal(round(away, 1)))
+            self.truth.record_position()
+
+    async def _strike(self) -> None:
+        strikes = {
+            self.cut: 2,
+            self.cut_after_op: 2,
+            self.drop_acks: 2,
+            self.delay_acks: 2,
+            self.push_before_ack: 2,
+            self.forced_answers: 2,
+            self.rest_failures: 2,
+            self.mangle_pushes: 5,
+            self.delay_all: 3,
+            self.upgrade: 1,
+            self.stall_and_cut: 2,
+            self.refuse: 1,
+        }
+        while True:
+            await trio.sleep(self.random.uniform(0.2, 1.2))
+            strike = self.random.choices(list(strikes), list(strikes.values()))[0]
+            self.struck[strike.__name__] += 1
+            await strike()
+
+    async def cut(self) -> None:
+        """Lose every connection."""
+        self.exchange.faults.cut()
+
+    async def cut_after_op(self) -> None:
+        """Lose the connection instead of answering, once the operation is carried out."""
+        self.exchange.faults.cut_after_op += 1
+
+    async def drop_acks(self) -> None:
+        """Lose answers."""
+        self.exchange.faults.drop_acks += self.random.randint(1, 3)
+
+    async def delay_acks(self) -> None:
+        """Answer late from now on, or at once again."""
+        self.exchange.faults.ack_delay_s = self.random.choice([0.0, 0.05, 0.3])
+
+    async def push_before_ack(self) -> None:
+        """Tell before the answer from now on, or after it."""
+        self.exchange.faults.push_before_ack = self.random.random() < 0.5
+
+    async def forced_answers(self) -> None:
+        """Answer submits by a code of unknown outcome, booked or not."""
+        code, executed = self.random.choice(UNKNOWN), self.random.random() < 0.5
+        self.exchange.faults.answer_submits(code, self.random.randint(1, 2), executed=executed)
+
+    async def rest_failures(self) -> None:
+        """Fail REST calls."""
+        self.exchange.faults.rest_failures += self.random.randint(1, 4)
+
+    async def mangle_pushes(self) -> None:
+        """Change how often pushes are repeated, dropped and reordered."""
+        self.mangler.rate = self.random.choice([0.0, 0.3, 0.7])
+
+    async def delay_all(self) -> None:
+        """Change how late everything is told."""
+        self.mangler.delay_s = self.random.choice([0.0, 0.01, 0.06])
+
+    async def upgrade(self) -> None:
+        """Announce the end of the connection."""
+        self.exchange.faults.announce_upgrade(after_s=2.0)
+
+    async def stall_and_cut(self) -> None:
+        """Lose everything of a connection for a while, then the connection."""
+        self.exchange.faults.stalled = True
+        await trio.sleep(self.random.uniform(0.1, 0.8))
+        self.exchange.faults.cut()
+        self.exchange.faults.stalled = False
+
+    async def refuse(self) -> None:
+        """Be gone for a while."""
+        self.exchange.faults.refuse_connections = True
+        self.exchange.faults.cut()
+        await trio.sleep(self.random.uniform(0.3, 1.5))
+        self.exchange.faults.refuse_connections = False
+
+
+async def run(seed: int, account: SimAccount, file: IO[str]) -> None:
+    """Serve until told to end."""
+    truth = LoggedTruth(keep=False, file=file)
+    exchange = Exchange(account=account, seed=seed, start_px=MIDDLE, truth=truth)
+    truth.exchange = exchange
+    market = exchange.engine.market
+    market.step_ticks, market.depth_lots = 0, DEPTH_LOTS
+    struck: Counter[str] = Counter()
+    async with trio.open_nursery() as nursery:
+        mangler = Mangler(Random(seed + 1), struck, nursery)
+        mangler.install()
+        venue = Venue(exchange, truth, mangler, Random(seed + 2), struck)
+        port = await nursery.start(partial(serve, exchange))
+        nursery.start_soon(venue.live)
+        print(port, flush=True)  # noqa: T201 - who started us reads it
+        async for line in _lines():
+            if line == "end":
+                break
+            venue.calm.set()
+            print(json.dumps(struck), flush=True)  # noqa: T201 - likewise
+        nursery.cancel_scope.cancel()
+
+
+async def _lines() -> AsyncIterator[str]:
+    """Give the lines of our standard input; its end is an ``end``."""
+    received = b""
+    async with trio.lowlevel.FdStream(os.dup(0)) as stream:
+        async for data in stream:
+            received += data
+            *lines, received = received.split(b"\n")
+            for line in lines:
+                yield line.decode()
+
+
+def main() -> None:
+    """Read the arguments, and the account's secrets from the environment."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--truth", type=Path, required=True)
+    arguments = parser.parse_args()
+    account = SimAccount(
+        api_key=os.environ["OKX_API_KEY"],
+        secret=os.environ["OKX_SECRET_KEY"],
+        passphrase=os.environ["OKX_PASSPHRASE"],
+        balance=BALANCE,
+    )
+    logs.configure("json", "error")
+    with arguments.truth.open("a") as file:
+        trio.run(run, arguments.seed, account, file)
+
+
+if __name__ == "__main__":
+    main()
