@@ -1,0 +1,211 @@
+"""Journals of trading that a scripted exchange drives, without a service around it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from oms_trio import records
+from oms_trio.amqp.codec import decode_action, encode_action
+from oms_trio.amqp.model import Delivery
+from oms_trio.core.effects import Effect, PlaceOrder, RequestSnapshot
+from oms_trio.core.model import OrderType
+from oms_trio.core.state import TradeState
+from oms_trio.journal.journal import Journal
+from oms_trio.journal.model import Entry, Record
+from oms_trio.okx.codec import decode_frame
+from oms_trio.okx.frames import OpResponse, OrdersPush, PositionsPush
+from oms_trio.okx.recorded import SnapshotBodies
+from oms_trio.records import Arrival, encode_effects
+from oms_trio.tasks.trade_state import encode_state
+from tests.core.desk import RULES, SECOND, START_NS
+from tests.service.rig import SCOPE
+
+INSTRUMENT = {
+    "instId": "BTC-USDT-SWAP",
+    "instIdCode": 10459,
+    "instType": "SWAP",
+    "ctType": "linear",
+    "settleCcy": "USDT",
+    "ctVal": "0.01",
+    "ctMult": "1",
+    "tickSz": "0.1",
+    "lotSz": "0.01",
+    "minSz": "0.01",
+    "state": "live",
+}
+
+
+def body(*rows: dict[str, Any]) -> str:
+    """Write an answer of REST."""
+    return json.dumps({"code": "0", "msg": "", "data": list(rows)})
+
+
+def orders_push(ord_id: str, name: str, side: str, sz: str, **more: str) -> str:
+    """Write an ``orders`` push; ``more`` are its other fields by the exchange's names."""
+    row = {
+        "instId": "BTC-USDT-SWAP",
+        "ordId": ord_id,
+        "clOrdId": name,
+        "tag": "omstrio",
+        "side": side,
+        "ordType": "limit",
+        "state": "live",
+        "px": "67000",
+        "sz": sz,
+        "accFillSz": "0",
+        "avgPx": "0",
+        "cTime": str(START_NS // 1_000_000),
+        "uTime": str(START_NS // 1_000_000),
+        **more,
+    }
+    arg = {"channel": "orders", "instType": "SWAP", "instId": "BTC-USDT-SWAP"}
+    return json.dumps({"arg": arg, "data": [row]})
+
+
+def fill_push(
+    ord_id: str, name: str, side: str, sz: str, px: str, trade_id: int, *, tag: str = "omstrio"
+) -> str:
+    """Write the push of an order that fills whole in one match."""
+    time_ms = str(START_NS // 1_000_000 + trade_id)
+    return orders_push(
+        ord_id,
+        name,
+        side,
+        sz,
+        tag=tag,
+        state="filled",
+        accFillSz=sz,
+        avgPx=px,
+        fillPx=px,
+        fillSz=sz,
+        fillTime=time_ms,
+        tradeId=str(trade_id),
+        uTime=time_ms,
+    )
+
+
+def position_push(pos: str, upl_ratio: str, trade_id: int) -> str:
+    """Write a ``positions`` push."""
+    row = {
+        "instId": "BTC-USDT-SWAP",
+        "mgnMode": "cross",
+        "pos": pos,
+        "avgPx": "67000",
+        "uplRatio": upl_ratio,
+        "markPx": "66990",
+        "tradeId": str(trade_id),
+        "uTime": str(START_NS // 1_000_000 + trade_id),
+    }
+    return json.dumps({"arg": {"channel": "positions"}, "data": [row]})
+
+
+@attrs.define
+class Bench:
+    """A trade state whose inputs and outputs are written into a journal, as the service does."""
+
+    journal: Journal
+    state: TradeState = attrs.Factory(lambda: TradeState(RULES))
+    now_ns: int = START_NS
+    effects: list[Effect] = attrs.Factory(list)
+    trade_id: int = 1000
+    actions: int = 0
+
+    def feed(self, arrival: Arrival, seconds: float = 1.0) -> tuple[Effect, ...]:
+        """Let time pass, take one arrival in, and write it down."""
+        self.now_ns += round(seconds * SECOND)
+        effects = tuple(
+            one for event in arrival.inputs(self.now_ns) for one in self.state.apply(event)
+        )
+        self.effects += effects
+        record = Record(
+            arrival.kind.value,
+            arrival.raw,
+            self.now_ns,
+            self.now_ns,
+            arrival.context,
+            encode_effects(effects),
+        )
+        self.journal.append([Entry(self.journal.last_seq + 1, record)])
+        return effects
+
+    def push(self, text: str, seconds: float = 1.0) -> tuple[Effect, ...]:
+        """Take a push in."""
+        event = decode_frame(text, SCOPE.inst_id)
+        assert isinstance(event, OrdersPush | PositionsPush)
+        return self.feed(records.push(text, event), seconds)
+
+    def start(self) -> None:
+        """Begin a process, and reconcile with an exchange that has nothing of ours."""
+        self.feed(records.started(RULES))
+        self.link_up()
+
+    def link_up(self) -> None:
+        """Bring a session up and answer the question that it causes."""
+        (asked,) = [e for e in self.feed(records.link_up()) if isinstance(e, RequestSnapshot)]
+        position = self.state.book.position
+        rows = [{"instId": "BTC-USDT-SWAP", "mgnMode": "cross", "pos": str(position), "uTime": "1"}]
+        bodies = SnapshotBodies(
+            request=asked.request,
+            asked_at_ns=self.now_ns,
+            instrument=body(INSTRUMENT),
+            balance=body(
+                {"uTime": "1", "details": [{"ccy": "USDT", "cashBal": "10000", "uTime": "1"}]}
+            ),
+            pending=(body(),),
+            history=(body(),),
+            looked_up={},
+            position=body(*(rows if position else [])),
+            fills=(body(),),
+        )
+        self.feed(records.snapshot(bodies, SCOPE))
+        assert self.state.ready
+
+    def act(self, price: float, volume: float = 1.0) -> str | None:
+        """Take an action in; returns the name of the order that it became."""
+        self.actions += 1
+        raw = encode_action(self.actions, OrderType.LIMIT, price, volume, Decimal(67000))
+        delivery = Delivery(self.actions, raw, None, False)
+        arrival = records.action(delivery, decode_action(raw), self.now_ns + SECOND - 2_000_000)
+        effects = self.feed(arrival)
+        names = [str(one.cl_ord_id) for one in effects if isinstance(one, PlaceOrder)]
+        return names[0] if names else None
+
+    def trade(self, side: str, px: str) -> str:
+        """Have an action become an order, be acknowledged, and fill whole; returns its okx id."""
+        name = self.act(-0.001 if side == "buy" else 0.001)
+        assert name is not None
+        self.trade_id += 3
+        ord_id = str(900_000_000_000 + self.trade_id)
+        sz = str(self.state.orders.open[next(reversed(self.state.orders.open))].volume)
+        row = {"clOrdId": name, "ordId": ord_id, "sCode": "0", "sMsg": "Order placed"}
+        text = json.dumps({"id": "1", "op": "order", "code": "0", "msg": "", "data": [row]})
+        frame = decode_frame(text, SCOPE.inst_id)
+        assert isinstance(frame, OpResponse)
+        self.feed(records.order_answer(text, frame, [next(reversed(self.state.orders.open))]), 0.03)
+        self.push(fill_push(ord_id, name, side, sz, px, self.trade_id), 0.2)
+        return ord_id
+
+    def snapshot(self) -> str:
+        """Keep the state in the journal; returns its digest."""
+        digest = self.state.digest()
+        self.journal.save_snapshot(self.journal.last_seq, encode_state(self.state), digest)
+        return digest
+
+
+def write_journal(path: Path, prices: Sequence[tuple[str, str]] = ()) -> Bench:
+    """Write a journal of some trades; the file is closed, the bench tells what is in it."""
+    with Journal.open(path) as journal:
+        bench = Bench(journal)
+        bench.start()
+        for side, px in prices or (("buy", "67000"), ("sell", "67100")) * 3:
+            bench.trade(side, px)
+            position = bench.state.book.position
+            bench.push(position_push(str(position), "-0.05" if position else "", bench.trade_id))
+        bench.snapshot()
+    return bench

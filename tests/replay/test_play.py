@@ -1,0 +1,193 @@
+"""Playing: the pace, where it begins and ends, and what watchers see."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from oms_trio.journal.journal import Journal
+from oms_trio.replay.files import open_recording
+from oms_trio.replay.journals import JournalRecording
+from oms_trio.replay.model import Booked, Moment, RecordingError
+from oms_trio.replay.play import Until, play
+from tests.core.desk import SECOND
+from tests.replay.journals import Bench, write_journal
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.sqlite"
+
+
+async def moments(path: Path, from_ns: int | None = None, until: Until | None = None) -> list[int]:
+    """Return the numbers of the steps that a watcher sees."""
+    seen: list[int] = []
+    with open_recording(path) as recording:
+        await play(
+            recording,
+            [lambda moment: seen.append(moment.step.seq)],
+            from_ns=from_ns,
+            until=until or Until(),
+        )
+    return seen
+
+
+async def test_watchers_see_every_step_in_order(path: Path) -> None:
+    write_journal(path)
+    with Journal.open(path, read_only=True) as journal:
+        assert await moments(path) == list(range(1, journal.last_seq + 1))
+
+
+async def test_from_and_until_bound_what_is_seen(path: Path) -> None:
+    bench = write_journal(path)
+    with Journal.open(path, read_only=True) as journal:
+        times = {seq: record.at_ns for seq, record in journal.tail(0)}
+    assert await moments(path, times[5], Until(times[9])) == [5, 6, 7, 8, 9]
+    assert await moments(path, bench.now_ns + 1) == []
+
+
+async def test_watched_book_tells_each_fill_once_with_what_it_did(path: Path) -> None:
+    write_journal(path, [("buy", "67000"), ("buy", "66000"), ("sell", "67100")])
+    booked: list[Booked] = []
+
+    def watch(moment: Moment) -> None:
+        booked.extend(moment.booked)
+
+    with open_recording(path) as recording:
+        state = await play(recording, [watch])
+    size = booked[0].fill.sz
+    assert [one.reduced for one in booked] == [Decimal(0), Decimal(0), size]
+    assert [one.position for one in booked] == [size, size * 2, size]
+    assert booked[0].opened is not None
+    assert booked[1].trade == booked[0].opened
+    assert booked[2].gain == (booked[2].fill.px - 66500) * booked[2].fill.sz / 100
+    assert state.book.fills == 3
+
+
+async def test_clock_jumps_unless_a_speed_is_asked_for(
+    path: Path, autojump_clock: MockClock
+) -> None:
+    """At speed 1 a recording lasts as long as it did, at 10 a tenth of that."""
+    write_journal(path)
+    with Journal.open(path, read_only=True) as journal:
+        times = [record.at_ns for _, record in journal.tail(0)]
+    lasted = (times[-1] - times[0]) / SECOND
+    for speed, expected in ((None, 0.0), (1.0, lasted), (10.0, lasted / 10)):
+        began = trio.current_time()
+        with open_recording(path) as recording:
+            await play(recording, speed=speed)
+        assert trio.current_time() - began == pytest.approx(expected)
+
+
+async def test_steps_come_when_they_came(path: Path, autojump_clock: MockClock) -> None:
+    write_journal(path)
+    offsets: list[float] = []
+    began = trio.current_time()
+
+    def watch(moment: Moment) -> None:
+        offsets.append(moment.step.at_ns / SECOND - (trio.current_time() - began))
+
+    with open_recording(path) as recording:
+        await play(recording, [watch], speed=1.0)
+    assert max(offsets) - min(offsets) < 1e-3
+
+
+async def test_nearest_snapshot_gives_the_state_of_the_whole_way(path: Path) -> None:
+    with Journal.open(path) as journal:
+        bench = Bench(journal)
+        bench.start()
+        bench.trade("buy", "67000")
+        bench.snapshot()
+        bench.trade("sell", "67100")
+        then_ns = bench.now_ns
+        digest = bench.state.digest()
+        bench.trade("buy", "67000")
+        bench.snapshot()
+    with open_recording(path) as recording:
+        short = await play(recording, near_ns=then_ns, until=Until(then_ns))
+        whole = await play(recording, until=Until(then_ns))
+        first = next(recording.begin(then_ns).steps)
+    assert short.digest() == whole.digest() == digest
+    assert first.seq > 5
+
+
+async def test_compacted_journal_is_played_from_its_oldest_snapshot(path: Path) -> None:
+    with Journal.open(path) as journal:
+        bench = Bench(journal)
+        bench.start()
+        bench.trade("buy", "67000")
+        bench.snapshot()
+        bench.trade("sell", "67100")
+        while journal.compact(bench.now_ns):
+            pass
+        assert journal.first_seq > 1
+    with open_recording(path) as recording:
+        assert (await play(recording)).digest() == bench.state.digest()
+
+
+async def test_journal_is_read_while_a_service_writes_it(path: Path) -> None:
+    with Journal.open(path) as journal:
+        bench = Bench(journal)
+        bench.start()
+        bench.trade("buy", "67000")
+        with open_recording(path) as recording:
+            assert (await play(recording)).digest() == bench.state.digest()
+            bench.trade("sell", "67100")
+            assert recording.progress() == 1.0
+        with open_recording(path) as recording:
+            assert (await play(recording)).digest() == bench.state.digest()
+
+
+async def test_clock_that_stepped_back_between_two_processes_is_followed(path: Path) -> None:
+    with Journal.open(path) as journal:
+        bench = Bench(journal)
+        bench.start()
+        bench.trade("buy", "67000")
+        bench.now_ns -= 3600 * SECOND
+        bench.start()
+        bench.trade("sell", "67100")
+    with open_recording(path) as recording:
+        state = await play(recording)
+    assert state.digest() == bench.state.digest()
+
+
+async def test_reader_is_bounded_ahead_of_a_player_that_waits(path: Path) -> None:
+    """However long a recording is, only some batches of it are in memory."""
+    write_journal(path, [("buy", "67000"), ("sell", "67100")] * 400)
+    furthest = 0
+    with Journal.open(path, read_only=True) as journal:
+        recording = JournalRecording(journal, "long")
+        total = journal.last_seq
+
+        def watch(moment: Moment) -> None:
+            nonlocal furthest
+            read = round(recording.progress() * total)
+            furthest = max(furthest, read - moment.step.seq)
+
+        await play(recording, [watch])
+    assert total > 3_000
+    assert furthest <= 11 * 256
+
+
+async def test_empty_journal_says_so(path: Path) -> None:
+    Journal.open(path).close()
+    with pytest.raises(RecordingError, match="nothing was recorded"), open_recording(path):
+        pass
+
+
+async def test_record_of_another_release_is_told_with_its_number(path: Path) -> None:
+    with Journal.open(path) as journal:
+        bench = Bench(journal)
+        bench.start()
+        arrival = next(iter(JournalRecording(journal, "").begin().steps)).arrival
+        object.__setattr__(arrival, "kind", type("Kind", (), {"value": "telegram"}))
+        bench.feed(arrival)
+    with (
+        open_recording(path) as recording,
+        pytest.raises(RecordingError, match=r"record 4 cannot be read.*another release"),
+    ):
+        await play(recording)

@@ -1,0 +1,100 @@
+"""Recording the exchange's frames without trading, from the simulated exchange."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from oms_trio.config import Config
+from oms_trio.okx.errors import LoginRefusedError
+from oms_trio.replay.files import open_recording
+from oms_trio.replay.lines import FrameLine, LinkLine, read_line
+from oms_trio.replay.model import RecordingError
+from oms_trio.replay.play import play
+from oms_trio.replay.record import record_frames
+from oms_trio.replay.summary import Summary
+from oms_trio.sim.exchange import Exchange, Mode
+from oms_trio.sim.server import serve
+
+
+@asynccontextmanager
+async def exchange_and_config(**changed: str) -> AsyncIterator[tuple[Exchange, Config]]:
+    exchange = Exchange(mode=Mode.MANUAL)
+    account = exchange.account
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(partial(serve, exchange))
+        environ = {
+            "OKX_API_KEY": account.api_key,
+            "OKX_SECRET_KEY": account.secret,
+            "OKX_PASSPHRASE": account.passphrase,
+            "OKX_WS_URL": f"ws://127.0.0.1:{port}/ws/v5/private",
+            "OKX_REST_URL": f"http://127.0.0.1:{port}",
+        }
+        yield exchange, Config.from_environ({**environ, **changed})
+        nursery.cancel_scope.cancel()
+
+
+async def lines_in(path: Path, count: int) -> None:
+    """Wait until the file has this many lines."""
+    with trio.fail_after(10):
+        while not path.exists() or path.read_bytes().count(b"\n") < count:  # noqa: ASYNC110, ASYNC240 - a file has no event
+            await trio.sleep(0.01)
+
+
+async def test_frames_of_both_directions_are_kept_without_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "frames.jsonl"
+    async with exchange_and_config() as (exchange, config):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(record_frames, config, path, None)
+            await lines_in(path, 9)
+            exchange.faults.cut()
+            await lines_in(path, 19)
+            nursery.cancel_scope.cancel()
+        assert not exchange.truth.orders()
+        found = [read_line(line) for line in path.read_bytes().splitlines()]
+        text = path.read_text()
+        for secret in (exchange.account.secret, exchange.account.passphrase):
+            assert secret not in text
+    assert [line.up for line in found if isinstance(line, LinkLine)] == [True, False, True]
+    frames = [line for line in found if isinstance(line, FrameLine)]
+    assert [line.text for line in frames if line.out and "subscribe" in line.text]
+    assert not [line.text for line in frames if '"login"' in line.text and line.out]
+    summary = Summary()
+    with open_recording(path) as recording:
+        state = await play(recording, [summary])
+    assert state.balance == Decimal(10000)
+    assert summary.gaps.count == 2
+
+
+async def test_refusal_that_repeats_the_request_keeps_no_secret(tmp_path: Path) -> None:
+    """The exchange answers some logins with the request in the message."""
+    path = tmp_path / "frames.jsonl"
+    passphrase = 'a "quoted" pass\\phrase'
+    async with exchange_and_config(OKX_PASSPHRASE=passphrase) as (_, config):
+        with pytest.RaisesGroup(LoginRefusedError, flatten_subgroups=True):
+            await record_frames(config, path, None)
+    assert "60024" in path.read_text()
+    assert "quoted" not in path.read_text()
+
+
+async def test_recording_ends_after_its_time_and_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "frames.jsonl.gz"
+    async with exchange_and_config() as (_, config):
+        await record_frames(config, path, 0.5)
+    with open_recording(path) as recording:
+        assert (await play(recording)).balance == Decimal(10000)
+
+
+async def test_recording_is_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "frames.jsonl"
+    path.write_text("precious")
+    async with exchange_and_config() as (_, config):
+        with pytest.raises(RecordingError, match="File exists"):
+            await record_frames(config, path, 1.0)
+    assert path.read_text() == "precious"

@@ -1,0 +1,167 @@
+"""The report is one page that needs nothing else, and opens cleanly in a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import trio
+
+from oms_trio.core.model import Side
+from oms_trio.replay.files import open_recording
+from oms_trio.replay.gather import POINTS, Gathered, Series
+from oms_trio.replay.model import RecordingError
+from oms_trio.replay.page import write_page
+from oms_trio.replay.play import play
+from tests.http.browser import browser
+from tests.replay.journals import write_journal
+from tests.replay.sample import SAMPLE
+
+MAX_BYTES = 1_500_000
+KEPT = os.environ.get("SCREENSHOTS")
+"""A folder to keep pictures in, to look at."""
+
+
+async def report(recording: Path, page: Path) -> Gathered:
+    gathered = Gathered()
+    with open_recording(recording) as opened:
+        await play(opened, [gathered])
+        gathered.finish()
+        write_page(page, opened.title, gathered)
+    return gathered
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Gathered]:
+    """The page of the sample, which is looked at in several ways."""
+    page = tmp_path_factory.mktemp("report") / "page.html"
+    return page, trio.run(report, SAMPLE, page)
+
+
+SMALLEST_TEXT = """Math.min(...[...document.querySelectorAll('svg text')].map(
+    text => text.getBoundingClientRect().height).filter(height => height > 0))"""
+
+
+class Balanced(HTMLParser):
+    """Notes which elements are not closed where they have to be."""
+
+    VOID = frozenset({"meta", "link", "br"})
+    OPTIONAL = frozenset({"tr", "td", "th", "dt", "dd", "p"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag: str, _attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID | self.OPTIONAL:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.OPTIONAL and (not self.open or self.open.pop() != tag):
+            self.wrong.append(tag)
+
+
+def test_page_is_whole_small_and_needs_nothing_else(sample: tuple[Path, Gathered]) -> None:
+    page, gathered = sample
+    text = page.read_text()
+    assert len(text.encode()) < MAX_BYTES
+    parser = Balanced()
+    parser.feed(text)
+    assert (parser.open, parser.wrong) == ([], [])
+    assert "<script" not in text
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)
+    assert not re.findall(r"url\((?!#)|@import", text)
+    assert text.count("<details ") == len(gathered.trades)
+    for trade in gathered.trades:
+        for name, _ in trade.portions:
+            assert name in text
+    assert text.count("<svg") == 7
+    ids = re.findall(r'<(?:figure|details) id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    # Every colour comes from the page, so that it can be dark, or on paper.
+    assert not re.search(r"(?:fill|stroke): #", text)
+
+
+async def test_same_recording_gives_the_same_page(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.sqlite"
+    write_journal(journal)
+    for name in ("a", "b"):
+        await report(journal, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+async def test_page_opens_in_a_browser(sample: tuple[Path, Gathered], tmp_path: Path) -> None:
+    """Without a complaint, in light and dark, on a desk and on a phone; rows open by a click."""
+    page, gathered = sample
+    async with browser(tmp_path / "chromium") as tab:
+        await tab.open(page.as_uri())
+        await tab.until("document.readyState === 'complete' && !!document.querySelector('svg')")
+        rows = "document.querySelectorAll('details').length"
+        assert await tab.value(rows) == len(gathered.trades)
+        await tab.value("document.querySelector('summary').click()")
+        assert await tab.value("document.querySelector('details table').offsetHeight > 20")
+        await tab.value("document.querySelectorAll('details').forEach(row => row.open = true)")
+        seen = set()
+        for name, width, height in (("desktop", 1280, 900), ("phone", 390, 844)):
+            for dark in (False, True):
+                await tab.resize(width, height, dark=dark)
+                await tab.until(f"innerWidth === {width}")
+                wide = await tab.value("document.documentElement.scrollWidth - innerWidth")
+                assert wide <= 0, f"{name}: nobody should have to scroll sideways"
+                small = await tab.value(SMALLEST_TEXT)
+                assert small >= 8, f"{name}: text of {small:.1f} px is not readable"
+                seen.add(await tab.value("getComputedStyle(document.body).backgroundColor"))
+                if KEPT:
+                    await tab.screenshot(Path(KEPT) / f"{name}-{'dark' if dark else 'light'}.png")
+        assert len(seen) == 2
+        assert not tab.errors
+
+
+async def test_page_of_almost_nothing_is_drawn_as_well(tmp_path: Path) -> None:
+    """No trade, no refusal, no latency: the pictures are empty and nothing fails."""
+    journal, page = tmp_path / "journal.sqlite", tmp_path / "page.html"
+    write_journal(journal, [("buy", "67000")])
+    gathered = await report(journal, page)
+    assert [trade.reward for trade in gathered.trades] == [None]
+    assert "still open" in page.read_text()
+
+
+async def test_what_the_exchange_says_cannot_become_markup(tmp_path: Path) -> None:
+    lines = '{"ts":1790000000,"link":"up"}\n{"ts":1790000001,"link":"down","why":"<b onload=x>"}\n'
+    frames, page = tmp_path / "<i>.jsonl", tmp_path / "page.html"
+    frames.write_text(lines)
+    await report(frames, page)
+    text = page.read_text()
+    assert "<i>" not in text
+    assert "<b onload" not in text
+    assert "&lt;b onload=x&gt;" in text
+
+
+async def test_missing_matplotlib_and_bad_folders_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RecordingError, match="No such file"):
+        await report(SAMPLE, tmp_path / "no" / "page.html")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "oms_trio.replay.charts")
+    monkeypatch.delattr("oms_trio.replay.charts")
+    with pytest.raises(RecordingError, match=r"pip install 'oms-trio\[report\]'"):
+        await report(SAMPLE, tmp_path / "page.html")
+
+
+def test_series_are_thinned_out_evenly() -> None:
+    series = Series()
+    for number in range(100_000):
+        series.add(number, number)
+    assert POINTS <= len(series) <= 2 * POINTS
+    steps = {after - before for before, after in zip(series.at_ns, series.at_ns[1:], strict=False)}
+    assert max(steps) <= 2 * min(steps)
+    assert series.at_ns == [int(value) for value in series.values]
+    assert set(Gathered().fills) == set(Side)

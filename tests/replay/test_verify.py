@@ -1,0 +1,135 @@
+"""What replay gives is what was recorded, or it says where it is not."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from pathlib import Path
+
+import attrs
+import pytest
+from rich.console import Console
+
+from oms_trio.core.trade import Trade
+from oms_trio.journal.journal import Journal
+from oms_trio.journal.model import Entry
+from oms_trio.replay.files import open_recording
+from oms_trio.replay.model import RecordingError
+from oms_trio.replay.play import play
+from oms_trio.replay.run import Wanted, replay
+from oms_trio.replay.verify import Different, Verifier, state_before
+from tests.replay.journals import Bench, write_journal
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.sqlite"
+
+
+async def verify(path: Path) -> Verifier:
+    with open_recording(path) as recording:
+        verifier = Verifier(recording.digests)
+        await play(recording, [verifier])
+        return verifier
+
+
+async def test_same_rules_give_same_messages_and_digest(path: Path) -> None:
+    bench = write_journal(path)
+    verifier = await verify(path)
+    with Journal.open(path, read_only=True) as journal:
+        assert verifier.steps == journal.last_seq
+    assert verifier.messages == len(bench.effects)
+    assert verifier.digests_seen == 1
+    with open_recording(path) as recording:
+        assert (await play(recording)).digest() == bench.state.digest()
+
+
+async def test_changed_reward_is_found_at_the_first_closure(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = write_journal(path)
+    true_reward = Trade.reward
+    monkeypatch.setattr(Trade, "reward", lambda trade: true_reward(trade) * 1.000001)
+    with pytest.raises(Different) as caught:
+        await verify(path)
+    closure = next(e for e in bench.effects if type(e).__name__ == "PublishClosure")
+    assert isinstance(caught.value.then, list)
+    assert isinstance(caught.value.now, list)
+    assert caught.value.then[0] == caught.value.now[0] == "PublishClosure"
+    assert caught.value.then[1]["ord_id"] == closure.ord_id  # type: ignore[union-attr]
+    assert caught.value.then[1]["reward"] != caught.value.now[1]["reward"]
+    # The execution before it is the same, so it is the second message of its input.
+    assert caught.value.what == "message 2"
+
+
+async def test_difference_is_shown_with_its_input_and_the_state_before(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_journal(path)
+    monkeypatch.setattr(Trade, "reward", lambda _trade: 1.0)
+    shown = io.StringIO()
+    assert not await replay(Wanted(path=path, verify=True), Console(file=shown, width=160))
+    text = shown.getvalue()
+    assert "PublishClosure" in text
+    assert "'reward': 1.0" in text
+    assert "OrderUpdate(" in text
+    assert "position    1.5 by our fills" in text
+    assert "entry       67000" in text
+
+
+async def test_message_that_was_not_recorded_is_a_difference(path: Path) -> None:
+    write_journal(path)
+    with Journal.open(path) as journal:
+        _, started = next(journal.tail(0))
+        last = journal.last_seq
+        silent = attrs.evolve(started, at_ns=started.at_ns + 10**12, outputs=b"")
+        journal.append([Entry(last + 1, silent)])
+    with pytest.raises(Different) as caught:
+        await verify(path)
+    assert caught.value.step.seq == last + 1
+    assert caught.value.then is None
+    assert caught.value.now is not None
+
+
+async def test_wrong_digest_is_a_difference(path: Path) -> None:
+    with Journal.open(path) as journal:
+        bench = Bench(journal)
+        bench.start()
+        bench.trade("buy", "67000")
+        journal.save_snapshot(journal.last_seq, b"{}", "0" * 64)
+        bench.trade("sell", "67001")
+        bench.snapshot()
+    with pytest.raises(Different, match="digest") as caught:
+        await verify(path)
+    assert caught.value.then == "0" * 64
+
+
+async def test_state_before_a_step_is_the_state_behind_the_one_before(path: Path) -> None:
+    with Journal.open(path) as journal:
+        bench = Bench(journal)
+        bench.start()
+        bench.trade("buy", "67000")
+        digest = bench.state.digest()
+        bench.trade("sell", "67100")
+    with open_recording(path) as recording:
+        steps = list(recording.begin().steps)
+        before = await state_before(recording, steps[-3])
+    assert before.digest() == digest
+
+
+async def test_damage_is_told_and_not_taken_for_a_difference(path: Path) -> None:
+    write_journal(path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE records SET raw = raw || x'20' WHERE seq = 5")
+    connection.commit()
+    connection.close()
+    shown = Console(file=io.StringIO())
+    with pytest.raises(Exception, match="damaged"):
+        await replay(Wanted(path=path, verify=True), shown)
+
+
+async def test_recording_without_outputs_cannot_be_verified(tmp_path: Path) -> None:
+    file = tmp_path / "frames.jsonl"
+    file.write_text('{"ts": 1790000000, "link": "up"}\n')
+    with pytest.raises(RecordingError, match="keeps no outputs"):
+        await replay(Wanted(path=file, verify=True), Console(file=io.StringIO()))
