@@ -119,8 +119,13 @@ async def _attempt(exchange: Exchange, line: Line, inbox: Inbox, progress: _Prog
             relay = _Relay(exchange, line, inbox, progress, nursery)
             nursery.start_soon(relay.sweep)
             await relay.run(predecessor=None)
-    except* (SessionError, ProtocolError, RestUnavailableError) as group:
-        raise _first(group) from None
+    except BaseExceptionGroup as group:
+        ends, others = group.split((SessionError, ProtocolError, RestUnavailableError))
+        if others is not None:
+            # Cancelled in the moment of a loss: then the loss is not what ends us.
+            raise others from None
+        assert ends is not None
+        raise _first(ends) from None
 
 
 def _first(error: BaseException) -> BaseException:

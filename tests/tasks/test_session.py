@@ -259,6 +259,16 @@ async def test_an_answer_after_its_deadline_is_ignored(autojump_clock: MockClock
         assert held.line.link is not None
 
 
+async def test_a_stop_in_the_moment_of_a_loss_is_a_stop(autojump_clock: MockClock) -> None:
+    """Whatever comes first by a few turns of the scheduler, the end is no failure."""
+    for turns in range(40):
+        async with open_venue() as venue, holding(venue) as held:
+            await held.up()
+            venue.exchange.faults.cut()
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+
+
 async def test_a_session_that_falls_silent_is_replaced(autojump_clock: MockClock) -> None:
     """The heartbeat is ours: 15 s of silence, a ping, 15 s more."""
     async with open_venue() as venue, holding(venue) as held:
