@@ -1,0 +1,122 @@
+"""The whole service under the jumping clock: no network, no threads, hours in a moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import attrs
+import trio
+
+from oms_trio.amqp.codec import encode_action
+from oms_trio.amqp.memory import MemoryBroker
+from oms_trio.amqp.model import Outgoing
+from oms_trio.app import Parts, recover, run_service
+from oms_trio.core.effects import Effect
+from oms_trio.core.model import OrderType
+from oms_trio.core.state import TradeState
+from oms_trio.journal.disk import Disk
+from oms_trio.journal.journal import Journal
+from oms_trio.records import Arrival, Kind
+from oms_trio.sim.values import Order
+from tests.service.rig import RULES
+from tests.tasks.venue import SCOPE, Venue
+
+
+async def at_once(function: Callable[[], Any]) -> Any:
+    """Run a blocking call without a thread: the clock must not jump while one works."""
+    await trio.lowlevel.checkpoint()
+    return function()
+
+
+@attrs.define
+class Service:
+    """A service at work, and what is seen of it."""
+
+    venue: Venue
+    broker: MemoryBroker
+    told: trio.MemoryReceiveChannel[Outgoing]
+    kinds: list[Kind] = attrs.Factory(list)
+    """What came in, so far."""
+    state: TradeState | None = None
+
+    def observe(self, arrival: Arrival, _effects: tuple[Effect, ...], state: TradeState) -> None:
+        """Watch from inside."""
+        self.kinds.append(arrival.kind)
+        self.state = state
+
+    def act(self, state_id: int, price: float, volume: float) -> None:
+        """Publish a limit action at the market's price."""
+        mid = self.venue.exchange.engine.market.bid
+        body = encode_action(state_id, OrderType.LIMIT, price, volume, mid)
+        self.broker.publish_action(body, f"action-{state_id}")
+
+    @property
+    def ready(self) -> bool:
+        """Whether actions are taken."""
+        return self.state is not None and self.state.ready
+
+    @property
+    def position(self) -> Decimal:
+        """The position by our own fills."""
+        return Decimal(0) if self.state is None else self.state.book.position
+
+    @property
+    def exchange_position(self) -> Decimal:
+        """The position that the exchange holds."""
+        return self.venue.exchange.engine.ledger.pos
+
+    @property
+    def orders(self) -> list[Order]:
+        """The exchange's own log of orders."""
+        return self.venue.exchange.truth.orders()
+
+    def heard(self) -> list[Outgoing]:
+        """What the agent was told since it was last asked."""
+        told = []
+        while self.told.statistics().current_buffer_used:
+            told.append(self.told.receive_nowait())
+        return told
+
+
+async def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Let time pass until something is so."""
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 - looked at from outside
+            await trio.sleep(0.05)
+
+
+@asynccontextmanager
+async def serving(folder: Path, venue: Venue, max_retries: int = 50) -> AsyncIterator[Service]:
+    """Run a service until the block ends, then stop it cleanly."""
+    broker = MemoryBroker(message_ttl_s=5)
+    service = Service(venue, broker, broker.subscribe())
+    stop, ready = trio.Event(), trio.Event()
+    run_sync: Callable[[Callable[[], Any]], Awaitable[Any]] = at_once
+    async with venue.open_rest() as rest:
+        with Journal.open(folder / "journal.sqlite") as journal:
+            parts = Parts(
+                broker=broker,
+                rest=rest,
+                connect=venue.connector(rest),
+                disk=Disk(journal, run_sync),
+                rules=RULES,
+                scope=SCOPE,
+                max_retries=max_retries,
+                random=Random(1),
+                clock=venue.clock,
+                mono_clock=venue.clock,
+                observe=service.observe,
+            )
+            recovered = recover(journal, RULES, SCOPE)
+            async with trio.open_nursery() as nursery:
+                run = partial(run_service, parts, recovered, stop=stop, started=ready.set)
+                nursery.start_soon(run)
+                await ready.wait()
+                yield service
+                stop.set()

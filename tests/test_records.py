@@ -1,0 +1,194 @@
+"""Records: what the journal keeps of an input is enough to have the same input again."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from oms_trio import records
+from oms_trio.amqp.codec import decode_action, encode_action, encode_publication
+from oms_trio.amqp.model import Delivery
+from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRefusal
+from oms_trio.core.inputs import Verdict
+from oms_trio.core.model import ClOrdId, OrderType, RefusalReason
+from oms_trio.core.state import TradeState
+from oms_trio.journal.journal import Journal
+from oms_trio.okx.codec import decode_frame
+from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
+from oms_trio.okx.recorded import FillsBodies, LookupBody, SnapshotBodies
+from oms_trio.records import Arrival, Kind, OwnAnswer
+from oms_trio.sim.exchange import Mode
+from tests.okx import samples
+from tests.service.jumping import serving
+from tests.service.rig import RULES
+from tests.tasks.venue import SCOPE, open_venue
+
+AT_NS = st.integers(1, 2**62)
+NAMES = st.lists(st.from_regex(r"[a-z0-9]{1,31}", fullmatch=True), min_size=1, max_size=20)
+TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=60)
+
+
+def assert_same(arrival: Arrival, at_ns: int) -> None:
+    """Read an arrival back from what the journal keeps of it: equal, with equal inputs."""
+    again = records.read(arrival.kind.value, arrival.raw, arrival.context, SCOPE)
+    assert again == arrival
+    assert again.inputs(at_ns) == arrival.inputs(at_ns)
+    assert again.inputs(at_ns), "it says something"
+
+
+@given(
+    at_ns=AT_NS,
+    received_ns=AT_NS,
+    state_id=st.integers(0, 2**32 - 1),
+    price=st.floats(-0.999, 0.999),
+    volume=st.floats(0, 1023),
+    cents=st.integers(1, 100_000_000),
+    market=st.booleans(),
+    message_id=st.none() | TEXT,
+    redelivered=st.booleans(),
+    tag=st.integers(1, 2**40),
+)
+def test_an_action_is_read_back(
+    at_ns: int,
+    received_ns: int,
+    state_id: int,
+    price: float,
+    volume: float,
+    cents: int,
+    market: bool,  # noqa: FBT001 - drawn by hypothesis
+    message_id: str | None,
+    redelivered: bool,  # noqa: FBT001 - drawn by hypothesis
+    tag: int,
+) -> None:
+    kind = OrderType.MARKET if market else OrderType.LIMIT
+    body = encode_action(state_id, kind, price, volume, Decimal(cents) / 100)
+    delivery = Delivery(tag, body, message_id, redelivered)
+    assert_same(records.action(delivery, decode_action(body), received_ns), at_ns)
+
+
+@given(
+    at_ns=AT_NS,
+    names=NAMES,
+    cancel=st.booleans(),
+    verdict=st.sampled_from(Verdict),
+    detail=TEXT,
+    reason=st.sampled_from(RefusalReason),
+)
+def test_an_own_answer_is_read_back(
+    at_ns: int,
+    names: list[str],
+    cancel: bool,  # noqa: FBT001 - drawn by hypothesis
+    verdict: Verdict,
+    detail: str,
+    reason: RefusalReason,
+) -> None:
+    answer = OwnAnswer(tuple(map(ClOrdId, names)), cancel, verdict, detail, reason)
+    assert_same(records.own_answer(answer), at_ns)
+
+
+@given(at_ns=AT_NS, why=TEXT)
+def test_the_link_and_the_process_are_read_back(at_ns: int, why: str) -> None:
+    for arrival in (
+        records.link_up(),
+        records.link_down(why),
+        records.started(RULES),
+        records.TICK,
+        records.DRAIN,
+    ):
+        assert_same(arrival, at_ns)
+
+
+@given(
+    at_ns=AT_NS, names=NAMES, codes=st.lists(st.sampled_from(["0", "51008", "50001"]), min_size=1)
+)
+def test_answers_of_the_exchange_are_read_back(
+    at_ns: int, names: list[str], codes: list[str]
+) -> None:
+    rows = [{"ordId": "7", "clOrdId": name, "sCode": codes[0], "sMsg": ""} for name in names]
+    text = json.dumps({"id": "r1", "op": "order", "code": codes[0], "msg": "", "data": rows})
+    frame = decode_frame(text, SCOPE.inst_id)
+    assert isinstance(frame, OpResponse | ErrorEvent)
+    asked = [ClOrdId(name) for name in names]
+    assert_same(records.order_answer(text, frame, asked), at_ns)
+    assert_same(records.cancel_answer(text, frame, asked), at_ns)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        samples.orders_push(samples.order_row(), samples.live_row()),
+        samples.positions_push(),
+        samples.ACCOUNT,
+    ],
+)
+def test_pushes_are_read_back(text: str) -> None:
+    event = decode_frame(text, SCOPE.inst_id)
+    assert isinstance(event, OrdersPush | PositionsPush | AccountPush)
+    assert_same(records.push(text, event), 1)
+
+
+def test_answers_by_rest_are_read_back() -> None:
+    body = SnapshotBodies(
+        request=3,
+        asked_at_ns=5,
+        instrument=samples.INSTRUMENT,
+        balance=samples.rest_body(*json.loads(samples.ACCOUNT)["data"]),
+        pending=(samples.rest_body(samples.live_row()),),
+        history=(),
+        looked_up={"nobody": samples.NO_SUCH_ORDER},
+        position=samples.rest_body(*json.loads(samples.POSITION)["data"]),
+        fills=(samples.FILLS,),
+    )
+    assert_same(records.snapshot(body, SCOPE), 9)
+    assert_same(records.fills(FillsBodies("1", (samples.FILLS,)), SCOPE), 9)
+    assert_same(records.lookup(LookupBody("nobody", 4, samples.NO_SUCH_ORDER), SCOPE), 9)
+
+
+def test_a_kind_of_another_release_is_refused() -> None:
+    with pytest.raises(ValueError, match="telepathy"):
+        records.read("telepathy", b"", "", SCOPE)
+
+
+async def test_a_replayed_journal_gives_the_same_state_and_the_same_messages(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """A moving market, cuts, refusals and a restart: all of it again from the records alone."""
+    told = []
+    async with open_venue(mode=Mode.AUTO) as venue:
+        for life in range(2):
+            async with serving(tmp_path, venue) as service:
+                for number in range(1, 121):
+                    service.act(
+                        life * 1000 + number, -0.1 if number % 3 else 0.1, 2.0 * (number % 7)
+                    )
+                    await trio.sleep(0.3)
+                    if number % 40 == 0:
+                        venue.exchange.faults.cut()
+                await trio.sleep(30)
+            told += service.heard()
+    state = TradeState(RULES)
+    again = []
+    kinds = set()
+    with Journal.open(tmp_path / "journal.sqlite", read_only=True) as journal:
+        for _, record in journal.tail(0):
+            arrival = records.read(record.kind, record.raw, record.context, SCOPE)
+            kinds.add(arrival.kind)
+            for event in arrival.inputs(record.at_ns):
+                again += [
+                    encode_publication(effect)
+                    for effect in state.apply(event)
+                    if isinstance(effect, PublishExecution | PublishClosure | PublishRefusal)
+                ]
+        snapshot = journal.latest_snapshot()
+        assert snapshot is not None
+        assert (snapshot.seq, snapshot.digest) == (journal.last_seq, state.digest())
+    assert again == told
+    assert len(told) > 50
+    assert {Kind.ACTION, Kind.PUSH, Kind.LINK_DOWN, Kind.SNAPSHOT, Kind.DRAIN} <= kinds
