@@ -10,11 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import journal
+from bench import inprocess, journal, wire
+from bench.stats import Row, Tables
 
-Row = dict[str, float]
-
-BENCHES: dict[str, Callable[..., dict[str, list[Row]]]] = {"journal": journal.run}
+BENCHES: dict[str, Callable[..., Tables]] = {"wire": wire.run, "process": inprocess.run, "journal": journal.run}
 
 
 def main() -> None:
@@ -28,7 +27,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no bench {', '.join(sorted(unknown))}")
     console = Console()
-    figures: dict[str, dict[str, list[Row]]] = {}
+    figures: dict[str, Tables] = {}
     for name in arguments.names or BENCHES:
         figures[name] = BENCHES[name](quick=arguments.quick)
         for title, rows in figures[name].items():
@@ -39,13 +38,18 @@ def main() -> None:
 
 def _table(title: str, rows: list[Row]) -> Table:
     table = Table(title=title, title_justify="left")
-    for column in rows[0]:
-        table.add_column(column, justify="right")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    for column in columns:
+        table.add_column(column, justify="left" if column == "who" else "right")
     for row in rows:
-        table.add_row(
-            *(f"{value:,.3g}" if value % 1 else f"{value:,.0f}" for value in row.values())
-        )
+        table.add_row(*(_cell(row.get(column, "")) for column in columns))
     return table
+
+
+def _cell(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if value % 1 == 0 or value >= 100 else f"{value:,.3g}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.recording import RULES, SCOPE, recording
+from bench.stats import Row, Tables
 from oms_trio.app import recover
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
@@ -21,8 +22,6 @@ from oms_trio.journal.model import Entry
 from oms_trio.tasks.trade_state import SNAPSHOT_EVERY, encode_state
 
 ROUNDS = 200
-
-Row = dict[str, float]
 
 
 def commit_costs(folder: Path) -> list[Row]:
@@ -96,7 +95,7 @@ def _build(path: Path, real: list[Entry], total: int, tail: int) -> None:
         journal.append([Entry(old + n, entry.record) for n, entry in enumerate(real[:tail], 1)])
 
 
-def run(*, quick: bool = False) -> dict[str, list[Row]]:
+def run(*, quick: bool = False) -> Tables:
     """Measure everything; ``quick`` leaves out the journal of a million events."""
     events = (50_000, 200_000) if quick else (50_000, 1_000_000)
     with TemporaryDirectory() as folder:

@@ -77,14 +77,14 @@ ORDER = (
     '"data":[{"instType":"SWAP","instId":"BTC-USDT-SWAP","tgtCcy":"","ccy":"USDT",'
     '"tradeQuoteCcy":"","ordId":"%(ord)d","clOrdId":"%(name)s","algoClOrdId":"","algoId":"",'
     '"tag":"omstrio","px":"67000","sz":"%(sz)s","notionalUsd":"1005","ordType":"limit",'
-    '"side":"%(side)s","posSide":"net","tdMode":"cross","accFillSz":"%(sz)s",'
-    '"fillNotionalUsd":"1005","avgPx":"%(px)s","state":"filled","lever":"100","pnl":"0",'
+    '"side":"%(side)s","posSide":"net","tdMode":"cross","accFillSz":"%(acc)s",'
+    '"fillNotionalUsd":"1005","avgPx":"%(px)s","state":"%(state)s","lever":"100","pnl":"0",'
     '"feeCcy":"USDT","fee":"-0.2","rebateCcy":"USDT","rebate":"0","category":"normal",'
     '"uTime":"%(ms)d","cTime":"%(ms)d","source":"","reduceOnly":"false","cancelSource":"",'
     '"quickMgnType":"","stpId":"","stpMode":"cancel_maker","attachAlgoClOrdId":"",'
     '"lastPx":"%(px)s","outcome":"","slippage":"0","isTpLimit":"false","slTriggerPx":"",'
     '"slTriggerPxType":"","tpOrdPx":"","tpTriggerPx":"","tpTriggerPxType":"","slOrdPx":"",'
-    '"fillPx":"%(px)s","tradeId":"%(trade)d","fillSz":"%(sz)s","fillTime":"%(ms)d",'
+    '"fillPx":"%(px)s","tradeId":"%(trade)d","fillSz":"%(fill)s","fillTime":"%(ms)d",'
     '"fillPnl":"%(pnl)s","fillFee":"-0.2","fillFeeCcy":"USDT","execType":"M","fillPxVol":"",'
     '"fillPxUsd":"","fillMarkVol":"","fillFwdPx":"","fillMarkPx":"67000.2","fillIdxPx":"67000.7",'
     '"amendSource":"","reqId":"","amendResult":"","code":"0","msg":"","pxType":"","pxUsd":"",'
@@ -155,6 +155,9 @@ def recording(cycles: int) -> Iterator[Entry]:
                 "name": recorder.last_name,
                 "side": side,
                 "sz": "1.5",
+                "acc": "1.5",
+                "fill": "1.5",
+                "state": "filled",
                 "px": "67000" if half == 0 else "67010.5",
                 "pnl": "0" if half == 0 else "0.1575",
                 "trade": 1000 + 2 * cycle + half,
