@@ -33,6 +33,8 @@ class Side(Enum):
     BUY = "buy"
     SELL = "sell"
 
+    __hash__ = object.__hash__  # the enum's own is Python: with these two, 6 % of a fill
+
     @property
     def sign(self) -> int:
         """+1 for what makes a position longer, -1 for what makes it shorter."""
@@ -55,6 +57,8 @@ class OrderState(Enum):
     FILLED = "filled"
     CANCELED = "canceled"
     REJECTED = "rejected"
+
+    __hash__ = object.__hash__  # see Side
 
 
 class CancelState(Enum):
