@@ -100,7 +100,7 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = CollectorRegistry(auto_describe=True)
-        self._registry = registry
+        self.registry = registry
         ProcessCollector(registry=registry)
         build = Gauge("oms_build_info", "Always 1.", ["version"], registry=registry)
         build.labels(__version__).set(1)
@@ -147,4 +147,4 @@ class Metrics:
         for gauge, read in self._gauges:
             value = read(status)
             gauge.set(math.nan if value is None else float(value))
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)

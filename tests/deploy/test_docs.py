@@ -1,0 +1,71 @@
+"""What operators read is what the source does: events, alerts, metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from oms_trio.core.inputs import Verb
+from oms_trio.watch.metrics import Metrics
+from tests.deploy.events import events_of_the_source
+
+ROOT = Path(__file__).parents[2]
+ALERTS = (ROOT / "deploy/prometheus/alerts.yml").read_text()
+DASHBOARD = (ROOT / "deploy/grafana/oms-trio.json").read_text()
+RUNBOOK = (ROOT / "docs/runbook.md").read_text()
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+
+
+def test_the_table_of_events_is_that_of_the_source() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs/events.md").read_text(), re.MULTILINE
+    )
+    told = {name: {level} for name, level in rows}
+    assert len(rows) == len(told)
+    assert told == events_of_the_source()
+    assert list(told) == sorted(told)
+
+
+def test_each_alert_has_its_section_and_each_section_its_alert() -> None:
+    alerts = re.findall(r"- alert: (\w+)", ALERTS)
+    assert re.findall(r"^### (Oms\w+)$", RUNBOOK, re.MULTILINE) == alerts
+    assert set(re.findall(r"\bOms[A-Z]\w+", RUNBOOK + OPERATIONS)) <= set(alerts)
+
+
+def exposed() -> set[str]:
+    families = Metrics().registry.collect()
+    plain = {sample.name for family in families for sample in family.samples}
+    histograms = {f"{family.name}_bucket" for family in Metrics().registry.collect()}
+    labelled = {"oms_refusals_total", "oms_alerts_total"}  # no sample before something happens
+    return plain | histograms | labelled | {"process_resident_memory_bytes"}
+
+
+@pytest.mark.parametrize("text", [ALERTS, DASHBOARD], ids=["alerts", "dashboard"])
+def test_only_metrics_that_exist_are_asked_for(text: str) -> None:
+    expressions = "\n".join(re.findall(r'(?:expr: |"expr": )(.*)', text))
+    asked = set(re.findall(r"\b(?:oms|process)_[a-z_]+\b", expressions))
+    assert len(asked) > 10
+    assert asked <= exposed()
+
+
+def test_the_dashboard_is_json_with_panels_that_do_not_overlap() -> None:
+    board = json.loads(DASHBOARD)
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+
+
+def test_every_verb_is_explained() -> None:
+    for verb in Verb:
+        assert f"| `{verb.value}` |" in OPERATIONS
