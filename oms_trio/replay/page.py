@@ -56,7 +56,8 @@ def _figure(name: str, narrow: str, wide: str) -> str:
         return f'<figure id="{name}">{narrow}</figure>'
     return (
         f'<figure id="{name}" class="long"><div class="wide">{wide}</div>'
-        f'<div class="narrow">{narrow}</div></figure>'
+        f'<div class="narrow">{narrow}</div>'
+        "<figcaption>yellow: no action was taken (see the gaps)</figcaption></figure>"
     )
 
 

@@ -48,12 +48,14 @@ class WatchedBook(Book):
     """
 
     tell: Callable[[Booked], None]
+    at_ns: int
+    """When the step is taken that may book fills; set by who takes it."""
 
     @classmethod
     def of(cls, book: Book, tell: Callable[[Booked], None]) -> WatchedBook:
         """Take over the contents of a book."""
         watched = cls(**{field.name: getattr(book, field.name) for field in attrs.fields(Book)})
-        watched.tell = tell
+        watched.tell, watched.at_ns = tell, 0
         return watched
 
     def take(
@@ -67,7 +69,7 @@ class WatchedBook(Book):
         now = self.trade
         self.tell(
             Booked(
-                at_ns=0,
+                at_ns=self.at_ns,
                 order=order,
                 fill=fill,
                 side=order.side,
@@ -112,10 +114,12 @@ class Player:
     from_ns: int | None = None
     """Watchers see nothing from before."""
     _booked: list[Booked] = attrs.field(factory=list, init=False)
+    _book: WatchedBook = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Watch the book."""
-        self.state.book = WatchedBook.of(self.state.book, self._booked.append)
+        self._book = WatchedBook.of(self.state.book, self._booked.append)
+        self.state.book = self._book
 
     def take(self, step: Step) -> None:
         """Apply one step, and what the exchange would have answered to it."""
@@ -123,13 +127,14 @@ class Player:
             inputs = step.arrival.inputs(step.at_ns)
         except (ValueError, OkxError) as error:
             raise RecordingError(f"record {step.seq} cannot be read: {error}") from error
+        self._book.at_ns = step.at_ns
         effects = tuple(effect for event in inputs for effect in self.state.apply(event))
         self._tell(step, inputs, effects)
         for arrival in self.recording.answers(effects, self.state):
             self.take(attrs.evolve(step, arrival=arrival, outputs=None))
 
     def _tell(self, step: Step, inputs: tuple[Input, ...], effects: tuple[Effect, ...]) -> None:
-        booked = tuple(attrs.evolve(one, at_ns=step.at_ns) for one in self._booked)
+        booked = tuple(self._booked)
         self._booked.clear()
         if self.from_ns is not None and step.at_ns < self.from_ns:
             return
