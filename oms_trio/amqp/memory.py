@@ -10,15 +10,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
 
 import attrs
 import trio
 
 from oms_trio.amqp.model import BrokerUnavailable, Delivery, Outgoing
-
-_tags: Final = itertools.count(1)
 
 
 @attrs.frozen
@@ -59,6 +56,7 @@ class MemoryBroker:
     _unsettled: dict[int, _Queued] = attrs.field(factory=dict, init=False)
     _ready: deque[Delivery] = attrs.field(factory=deque, init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _tags: Iterator[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
 
     @property
     def connected(self) -> bool:
@@ -173,7 +171,7 @@ class MemoryBroker:
         open_to_us = self._available and self._wanted
         while open_to_us and self._queue and len(self._unsettled) < self.prefetch:
             message = self._queue.popleft()
-            tag = next(_tags)
+            tag = next(self._tags)
             self._unsettled[tag] = message
             self._ready.append(Delivery(tag, message.body, message.message_id, message.redelivered))
         self._changed.set()
