@@ -72,3 +72,15 @@ class Batch:
 
 
 Inbox = trio.MemorySendChannel[Arrival]
+
+
+async def hand_over(inbox: Inbox, arrival: Arrival) -> None:
+    """Send to the inbox; a checkpoint only when it is full, so the caller must have its own.
+
+    ``send`` lets every other task run before it returns: per frame of the exchange and per
+    action, one round of the scheduler.
+    """
+    try:
+        inbox.send_nowait(arrival)
+    except trio.WouldBlock:
+        await inbox.send(arrival)

@@ -8,7 +8,7 @@ import trio
 from oms_trio import records
 from oms_trio.amqp.codec import MalformedAction, decode_action
 from oms_trio.amqp.model import Broker
-from oms_trio.channels import Inbox
+from oms_trio.channels import Inbox, hand_over
 from oms_trio.clock import Clock
 
 log = structlog.get_logger()
@@ -31,4 +31,4 @@ async def ingest(broker: Broker, inbox: Inbox, clock: Clock) -> None:
                     log.warning("action_malformed", why=str(error), length=len(delivery.body))
                     nursery.start_soon(broker.dead_letter, delivery.tag, str(error))
                 else:
-                    await inbox.send(records.action(delivery, decoded, received_ns))
+                    await hand_over(inbox, records.action(delivery, decoded, received_ns))

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from oms_trio import records
-from oms_trio.channels import Inbox
+from oms_trio.channels import Inbox, hand_over
 from oms_trio.core.inputs import Verdict
 from oms_trio.okx.errors import (
     LoginFailedError,
@@ -188,7 +188,7 @@ class _Relay:
                     if told is not None and early is not None:
                         early.append(told)
                     elif told is not None:
-                        await self.inbox.send(told)
+                        await hand_over(self.inbox, told)
 
     async def _take_over(self, link: Link, predecessor: _Tenure | None) -> None:
         """Become the link that requests go out on; the old one finishes what it has begun."""
