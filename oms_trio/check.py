@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 
 import attrs
 import trio
@@ -16,13 +20,28 @@ from oms_trio.config import Config
 from oms_trio.core.model import Rules
 from oms_trio.live import broker_settings, connector, open_rest
 from oms_trio.okx.errors import OkxError
+from oms_trio.okx.requests import PING
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.session import Ready
+from oms_trio.okx.session import Event, Ready, Send, Session
+from oms_trio.okx.signing import Credentials
+from oms_trio.okx.websocket import Link
 
 PATIENCE_S = 30.0
 
 SKEW_WARN_NS = 5_000_000_000
 """The exchange refuses logins that are 30 s off; a clock that is 5 s off is not kept."""
+
+ROUND_TRIP_WARN_MS = 500.0
+"""A price moves in half a second; actions are sized by one that is older by then."""
+
+FSYNC_WARN_MS = 50.0
+"""Acknowledging an action, and telling of a fill, wait for one fsync each."""
+
+ACCOUNT_LEVELS = {"1": "spot", "2": "futures", "3": "multi-currency", "4": "portfolio"}
+
+ROUND_TRIPS = 8
+FSYNCS = 60
+BLOCK = bytes(4096)
 
 
 @attrs.frozen
@@ -44,9 +63,13 @@ async def check(config: Config) -> bool:
     findings: list[Finding] = []
     async with open_rest(config) as rest:
         tests: dict[str, Test] = {
+            "disk": partial(_disk, config.state_dir),
             "clock": partial(_clock, rest),
+            "rest": partial(_round_trips, rest),
             "instrument": partial(_instrument, rest, config.rules()),
-            "account": partial(_account, rest, config.rules()),
+            "account": partial(_account, rest),
+            "leverage": partial(_leverage, rest, config.rules()),
+            "balance": partial(_balance, rest, config.rules()),
             "session": partial(_session, config, rest),
             "broker": partial(_broker, config),
         }
@@ -59,11 +82,18 @@ async def check(config: Config) -> bool:
 async def _tried(what: str, test: Test) -> Finding:
     try:
         with trio.fail_after(PATIENCE_S):
-            return await test()
-    except (OkxError, BrokerError) as error:
-        return Finding(what, "fail", str(error))
-    except trio.TooSlowError:
-        return Finding(what, "fail", f"no answer in {PATIENCE_S:.0f} s")
+            finding = await test()
+    except* (OkxError, BrokerError) as group:
+        why = _first(group)
+    except* trio.TooSlowError:
+        why = f"no answer in {PATIENCE_S:.0f} s"
+    else:
+        return finding
+    return Finding(what, "fail", why)
+
+
+def _first(error: BaseException) -> str:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else str(error)
 
 
 async def _clock(rest: Rest) -> Finding:
@@ -86,14 +116,14 @@ async def _instrument(rest: Rest, rules: Rules) -> Finding:
     return Finding("instrument", "ok", detail)
 
 
-async def _account(rest: Rest, rules: Rules) -> Finding:
+async def _account(rest: Rest) -> Finding:
     config = await rest.account_config()
-    lever = await rest.leverage()
-    balance = await rest.balance()
     mode = "net mode" if config.net_mode else f"{config.pos_mode}, net mode will be set"
-    leverage = f"leverage {lever}" + ("" if lever == rules.leverage else f" -> {rules.leverage}")
-    cash = "no USDT" if balance is None else f"{balance.cash_bal} USDT"
-    detail = f"{mode}, {leverage}, {cash}, permissions {', '.join(sorted(config.perm))}"
+    level = ACCOUNT_LEVELS.get(config.acct_lv, "unknown")
+    detail = (
+        f"{mode}, account level {config.acct_lv} ({level}), "
+        f"permissions {', '.join(sorted(config.perm))}"
+    )
     if not config.may_trade:
         return Finding(
             "account", "fail", f"{detail}; the key needs 'trade', the account level 2 or 3"
@@ -103,12 +133,112 @@ async def _account(rest: Rest, rules: Rules) -> Finding:
     return Finding("account", "ok", detail)
 
 
+async def _leverage(rest: Rest, rules: Rules) -> Finding:
+    lever = await rest.leverage()
+    if lever == rules.leverage:
+        return Finding("leverage", "ok", f"{lever}")
+    return Finding("leverage", "ok", f"{lever}, {rules.leverage} will be set")
+
+
+async def _balance(rest: Rest, rules: Rules) -> Finding:
+    balance = await rest.balance()
+    if balance is None:
+        return Finding("balance", "warn", "no USDT: every action will be refused")
+    instrument, mark_px = await rest.instrument(), await rest.mark_price()
+    least = rules.step * mark_px * instrument.multiplier / rules.leverage
+    reach = balance.cash_bal * rules.max_margin_fraction
+    detail = f"{balance.cash_bal} USDT; the smallest order needs {least:.2f} of margin"
+    if reach < least:
+        return Finding("balance", "warn", f"{detail}, only {reach:.2f} may be used")
+    return Finding("balance", "ok", detail)
+
+
+async def _round_trips(rest: Rest) -> Finding:
+    took = []
+    for _ in range(ROUND_TRIPS):
+        began = time.perf_counter()
+        await rest.leverage()
+        took.append((time.perf_counter() - began) * 1000)
+    # The first one opens the connection.
+    return _judged("rest", "round trip", took[1:], ROUND_TRIP_WARN_MS)
+
+
+def _judged(what: str, name: str, took_ms: list[float], most_ms: float) -> Finding:
+    """Judge durations by the worst of a hundred, or of those that there are."""
+    ordered = sorted(took_ms)
+    last = len(ordered) - 1
+    p50, p99 = ordered[last // 2], ordered[round(last * 0.99)]
+    detail = f"{name} {p50:.1f} ms, p99 {p99:.1f} ms"
+    if p99 > most_ms:
+        return Finding(what, "warn", f"{detail}: above {most_ms:.0f} ms orders and acks are late")
+    return Finding(what, "ok", detail)
+
+
+async def _disk(folder: Path) -> Finding:
+    try:
+        took = await trio.to_thread.run_sync(_fsyncs, folder)
+    except OSError as error:
+        return Finding("disk", "fail", f"{folder} cannot be written to: {error.strerror}")
+    finding = _judged("disk", "fsync", took, FSYNC_WARN_MS)
+    return attrs.evolve(finding, detail=f"{folder}: {finding.detail}")
+
+
+def _fsyncs(folder: Path) -> list[float]:
+    """Write blocks beside the journal, and time how long the disk takes to have them."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    took = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(FSYNCS):
+            file.write(BLOCK)
+            file.flush()
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            took.append((time.perf_counter() - began) * 1000)
+    return took
+
+
+class _PingedSession(Session):
+    """A session that tells when it was answered; the service has no use for that."""
+
+    answered: trio.Event
+
+    def receive(self, text: str | bytes, now: float) -> tuple[Send | Event, ...]:
+        if text == "pong":
+            self.answered.set()
+        return super().receive(text, now)
+
+
 async def _session(config: Config, rest: Rest) -> Finding:
-    async with connector(config, rest)() as link:
+    sessions: list[_PingedSession] = []
+
+    def make(key: Credentials, inst_id: str) -> Session:
+        sessions.append(_PingedSession(key, inst_id))
+        return sessions[-1]
+
+    async with connector(config, rest, make_session=make)() as link:
         async for heard in link:
             if isinstance(heard.event, Ready):
                 break
-    return Finding("session", "ok", "logged in, orders, positions and account subscribed")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_listen, link)
+            took = [await _ping(link, sessions[-1]) for _ in range(ROUND_TRIPS)]
+            nursery.cancel_scope.cancel()
+    finding = _judged("session", "ping", took, ROUND_TRIP_WARN_MS)
+    told = "logged in, orders, positions and account subscribed"
+    return attrs.evolve(finding, detail=f"{told}; {finding.detail}")
+
+
+async def _listen(link: Link) -> None:
+    async for _ in link:
+        pass
+
+
+async def _ping(link: Link, session: _PingedSession) -> float:
+    session.answered = trio.Event()
+    began = time.perf_counter()
+    await link.send(PING)
+    await session.answered.wait()
+    return (time.perf_counter() - began) * 1000
 
 
 async def _broker(config: Config) -> Finding:

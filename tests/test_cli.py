@@ -402,8 +402,14 @@ def test_check_tries_everything_and_trades_nothing(
     settings = {**exchange, **broker_at(rabbitmq_node.port), "COLUMNS": "200"}
     ended = run("check", env=environment(tmp_path, **settings))
     assert ended.code == 0
-    for what in ("clock", "instrument", "account", "session", "broker"):
+    tried = ("clock", "rest", "instrument", "account", "leverage", "balance", "session", "broker")
+    for what in tried:
         assert re.search(rf"^ *{what} +ok ", ended.out, re.MULTILINE), ended.out
+    # How fast the disk of a test machine is, is not ours to say.
+    assert re.search(
+        r"^ *disk +(ok|warn) .*fsync [0-9.]+ ms, p99 [0-9.]+ ms", ended.out, re.MULTILINE
+    )
+    assert re.search(r"ping [0-9.]+ ms, p99", ended.out)
     assert "OMS_LEVERAGE" in ended.out
     assert not [secret for secret in SECRETS if secret in ended.text]
 

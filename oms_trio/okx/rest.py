@@ -168,6 +168,11 @@ class Rest:
         """
         await self.call(CANCEL_ALL_AFTER, body={"timeOut": str(timeout_s), "tag": tag})
 
+    async def mark_price(self) -> Decimal:
+        """Read the instrument's mark price."""
+        body = await self.call(MARK_PRICE, self._query())
+        return _decoded(lambda text: bodies.mark_price(text, self._inst_id), body)
+
     async def orders_pending(self) -> tuple[OrderReport, ...]:
         """Read all pending orders of the instrument, ours or not."""
         pages = await self._pending_pages()
