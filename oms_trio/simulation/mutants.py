@@ -7,7 +7,7 @@ elsewhere, and names the invariants that may catch it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from itertools import count
 from typing import Any, Final
@@ -28,12 +28,13 @@ from oms_trio.core.orders import OrderInfo, Orders, in_execution_order
 from oms_trio.core.reconcile import Kept, Sync
 from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
-from oms_trio.journal.disk import Disk
+from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Message
 from oms_trio.okx import session
 from oms_trio.simulation.invariants import Violation
+from oms_trio.simulation.life import SlowBroker
 from oms_trio.simulation.run import Plan, Report, simulate
-from oms_trio.tasks import commit, publisher, sender
+from oms_trio.tasks import commit, sender
 
 HOURS: Final = 0.5
 SEEDS: Final = 24
@@ -124,22 +125,17 @@ def _open_orders_ignored(sound: Any) -> Any:  # noqa: ANN401
     return broken
 
 
-def _outbox_forgotten(sound: Any) -> Any:  # noqa: ANN401
-    async def broken(done: int, disk: Disk, broker: Any) -> int:  # noqa: ANN401
-        if done:
-            return int(await sound(done, disk, broker))
-        return disk.journal.last_position
+def _outbox_not_read(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(_self: Journal, *_range: int) -> list[tuple[int, Message]]:
+        return []
 
     return broken
 
 
-def _confirm_not_awaited(_sound: Any) -> Any:  # noqa: ANN401
-    async def broken(messages: tuple[Message, ...], disk: Disk, broker: Any) -> None:  # noqa: ANN401
-        try:
-            await broker.publish([Outgoing(m.message_id, m.routing_key, m.body) for m in messages])
-        except BrokerUnavailable as error:
-            log.warning("publish_failed", why=str(error))
-        await disk.call(disk.journal.confirm, [message.message_id for message in messages])
+def _confirm_not_awaited(sound: Any) -> Any:  # noqa: ANN401
+    async def broken(self: SlowBroker, messages: Sequence[Outgoing]) -> None:
+        with suppress(BrokerUnavailable):
+            await sound(self, messages)
 
     return broken
 
@@ -221,8 +217,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "fills booked over a gap": Mutant(fills, "release", _gap_not_held),
     "a snapshot overwrites fills": Mutant(TradeState, "_merge", _snapshot_overwrites),
     "the cap ignores open orders": Mutant(state, "size_order", _open_orders_ignored),
-    "the outbox is lost at a restart": Mutant(publisher, "_from_disk", _outbox_forgotten),
-    "a missing confirm is ignored": Mutant(publisher, "_send", _confirm_not_awaited),
+    "the outbox is lost at a restart": Mutant(Journal, "outbox", _outbox_not_read),
+    "a missing confirm is ignored": Mutant(SlowBroker, "publish", _confirm_not_awaited),
     "unknown is taken for refused": Mutant(answers, "take_order_answer", _unknown_is_refused),
     "orders without expTime": Mutant(sender, "encode_order", _without_expiry),
     "absence believed at once": Mutant(answers, "take_absence", _absence_believed_at_once),

@@ -14,6 +14,15 @@ from typing import Any, Final
 import attrs
 import trio
 
+from oms_trio.core.effects import (
+    CancelOrders,
+    Effect,
+    PlaceOrder,
+    PublishClosure,
+    PublishExecution,
+    PublishRefusal,
+    SettleDelivery,
+)
 from oms_trio.sim.faults import Faults
 from oms_trio.simulation.coverage import CONDITIONS, Coverage, conditions
 from oms_trio.simulation.world import World
@@ -22,6 +31,15 @@ PATIENCE_S: Final = 30.0
 """How long a strike waits for its moment; then it comes anyway."""
 
 UNKNOWN_CODES: Final = ("50001", "50004", "50026", "51054", "51149", "64007")
+
+DECISIONS: Final[tuple[type[Effect], ...]] = (
+    PlaceOrder,
+    PublishRefusal,
+    PublishExecution,
+    PublishClosure,
+    SettleDelivery,
+    CancelOrders,
+)
 
 Strike = Callable[[World, Random], Awaitable[None]]
 
@@ -145,7 +163,7 @@ async def _disk_full(world: World, random: Random) -> None:
 async def _kill(world: World, random: Random) -> None:
     """Kill the process some task steps from now, so that any two instructions are parted."""
     await trio.lowlevel.checkpoint()
-    trio.lowlevel.add_instrument(_Countdown(random.randint(1, 60), world.kill))
+    trio.lowlevel.add_instrument(_Countdown(random.randint(1, 25), world.kill))
 
 
 async def _kill_twice(world: World, random: Random) -> None:
@@ -231,15 +249,26 @@ async def strike_on(world: World, coverage: Coverage, random: Random, mean_gap_s
             while True:
                 await trio.sleep(random.expovariate(1 / mean_gap_s))
                 name = random.choice(list(MENU))
-                aim = random.choice([None, *CONDITIONS])
-                if aim is not None:
-                    with trio.move_on_after(PATIENCE_S):
-                        await world.moment(CONDITIONS[aim])
+                with trio.move_on_after(PATIENCE_S):
+                    await _aim(world, random)
                 for condition in conditions(world.state):
                     coverage[name, condition] += 1
                 nursery.start_soon(MENU[name], world, random)
     finally:
         calm(world)
+
+
+async def _aim(world: World, random: Random) -> None:
+    """Wait for a moment: any, one in which something is under way, or one of a decision.
+
+    Decisions are over in milliseconds, and what parts them from disk, broker and exchange is
+    where a death or an outage costs most.
+    """
+    chance = random.random()
+    if chance < 0.5:
+        await world.decision(random.choice(DECISIONS))
+    elif chance < 0.9:
+        await world.moment(random.choice(list(CONDITIONS.values())))
 
 
 def calm(world: World) -> None:

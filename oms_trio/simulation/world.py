@@ -119,6 +119,7 @@ class World:
     arrivals: collections.Counter[str] = attrs.Factory(collections.Counter)
     market_s: float = STEP_S
     _awaited: tuple[Callable[[TradeState], bool], trio.Event] | None = None
+    _decided: tuple[type[Effect], trio.Event] | None = None
     _begun: trio.Event = attrs.Factory(trio.Event)
 
     # The service's lives.
@@ -178,6 +179,12 @@ class World:
             self._awaited = (holds, come)
             await come.wait()
 
+    async def decision(self, kind: type[Effect]) -> None:
+        """Wait until the service has decided to do something; for one task at a time."""
+        come = trio.Event()
+        self._decided = (kind, come)
+        await come.wait()
+
     # Around it.
 
     def dial(self, kind: str) -> End:
@@ -221,6 +228,9 @@ class World:
             self._awaited[1].set()
             self._awaited = None
         for effect in effects:
+            if self._decided is not None and isinstance(effect, self._decided[0]):
+                self._decided[1].set()
+                self._decided = None
             if isinstance(effect, PlaceOrder) and effect.cl_ord_id not in self.caps:
                 order = state.orders.find(effect.cl_ord_id)
                 assert order is not None

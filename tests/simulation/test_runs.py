@@ -1,0 +1,43 @@
+"""Hours of market with faults: a fixed set of seeds, and some that nobody has seen before."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from oms_trio.simulation.mutants import MUTANTS, hunt
+from oms_trio.simulation.run import Plan, simulate
+
+FRESH = [secrets.randbelow(1_000_000_000) for _ in range(2)]
+"""``./scripts/simulate --first SEED --seeds 1 --hours 0.25`` repeats one that fails."""
+
+
+@pytest.mark.parametrize("seed", [*range(10, 14), *FRESH])
+def test_nothing_breaks(seed: int) -> None:
+    report = simulate(Plan(seed, 0.25))
+    assert report.violations == (), (
+        f"again: ./scripts/simulate --first {seed} --seeds 1 --hours 0.25"
+    )
+    assert report.counts["strikes"] > 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a new clOrdId at every try",
+        "a state change that no record tells",
+        "the login written to the log",
+    ],
+)
+def test_a_broken_service_is_caught(name: str) -> None:
+    """Some of the mutants; ``./scripts/simulate --mutants`` hunts all of them."""
+    assert hunt(MUTANTS[name], range(5), hours=0.1) is not None
+
+
+def test_after_a_mutant_the_service_is_sound_again() -> None:
+    mutant = MUTANTS["unknown is taken for refused"]
+    sound = getattr(mutant.owner, mutant.name)
+    with mutant.alive():
+        assert getattr(mutant.owner, mutant.name) is not sound
+    assert getattr(mutant.owner, mutant.name) is sound
