@@ -1,0 +1,211 @@
+"""The monitor watches: it neither changes what it sees nor holds it up."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import attrs
+import pytest
+import structlog
+import trio
+
+from oms_trio import operations, records
+from oms_trio.amqp.memory import MemoryBroker
+from oms_trio.amqp.model import Outgoing
+from oms_trio.core.inputs import Verb
+from oms_trio.core.model import Side
+from oms_trio.journal.disk import Disk
+from oms_trio.journal.journal import Journal
+from oms_trio.journal.model import Entry, Record
+from oms_trio.notify import Notifier
+from oms_trio.watch.latency import KEPT, Latency
+from oms_trio.watch.metrics import Metrics
+from oms_trio.watch.monitor import FOLD_AT_ONCE, QUEUE, Around, Monitor
+from oms_trio.watch.pulse import Pulse
+from oms_trio.watch.status import ORDERS_SHOWN, Status, Store
+from oms_trio.watch.timed import TimedBroker, timed_commits
+from tests.core.desk import START_NS, Desk
+from tests.service.station import serving
+
+AROUND = Around(
+    reasons=dict[str, str],
+    okx_up=lambda: True,
+    broker_up=lambda: True,
+    dead_man_s=lambda: None,
+    store=lambda: Store(0, 0),
+)
+
+
+@attrs.define
+class Watched:
+    """A desk whose commands a monitor watches, as the writer would have it."""
+
+    desk: Desk = attrs.Factory(Desk)
+    monitor: Monitor = attrs.field()
+
+    @monitor.default
+    def _monitor(self) -> Monitor:
+        return Monitor("BTC-USDT-SWAP", lambda: self.desk.now)
+
+    def say(self, verb: Verb) -> None:
+        arrival = records.command(verb, "test")
+        for event in arrival.inputs(self.desk.now):
+            self.monitor.observe(arrival, tuple(self.desk.feed(event)), self.desk.state)
+
+    @property
+    def status(self) -> Status:
+        while self.monitor.fold():
+            pass
+        status = self.monitor.status(AROUND)
+        assert status is not None
+        return status
+
+
+def test_before_anything_has_happened_there_is_no_status() -> None:
+    assert Watched().monitor.status(AROUND) is None
+
+
+def test_looking_changes_nothing() -> None:
+    watched = Watched()
+    watched.desk.start()
+    watched.desk.fill(watched.desk.place("a", Side.BUY, "2"), "1", "67000")
+    watched.say(Verb.PAUSE)
+    before = watched.desk.state.digest()
+    assert watched.status.position.ours == 1
+    assert watched.status.trade is not None
+    watched.monitor.metrics.exposition(watched.status)
+    assert watched.desk.state.digest() == before
+
+
+def test_what_is_too_much_is_dropped_and_counted() -> None:
+    watched = Watched()
+    watched.desk.start()
+    for _ in range(QUEUE + 10):
+        watched.say(Verb.PAUSE)
+    assert len(watched.monitor._queue) == QUEUE
+    watched.monitor.fold()
+    assert watched.monitor.metrics.dropped._value.get() == 10
+
+
+def test_others_get_their_turn_while_much_is_counted() -> None:
+    watched = Watched()
+    for _ in range(FOLD_AT_ONCE + 1):
+        watched.say(Verb.PAUSE)
+    assert watched.monitor.fold()
+    assert not watched.monitor.fold()
+
+
+def test_of_many_orders_the_newest_and_the_oldest_are_shown() -> None:
+    watched = Watched()
+    watched.desk.start()
+    for number in range(100):
+        watched.desk.place(str(number), Side.BUY, "1")
+    watched.say(Verb.PAUSE)
+    orders = watched.status.orders
+    assert orders.open == 100
+    shown = [order.okx_id for order in orders.shown]
+    assert len(shown) == ORDERS_SHOWN
+    assert (shown[0], shown[-1]) == ("99", "0")
+
+
+def test_one_line_says_what_is_most_worth_knowing() -> None:
+    watched = Watched()
+    watched.desk.start()
+    watched.say(Verb.CANCEL_ALL)
+    assert watched.status.line == "taking actions; position 0, 0 open orders"
+    watched.say(Verb.PAUSE)
+    assert watched.status.line == "paused (pause by test); position 0, 0 open orders"
+
+
+def test_controls_of_earlier_processes_are_not_counted_again() -> None:
+    desk = Desk()
+    desk.start()
+    first = Watched(desk)
+    first.say(Verb.PAUSE)
+    second = Watched(desk)
+    second.say(Verb.RESUME)
+    assert second.status.controls.acted == {"operator": 2}
+    counted = second.monitor.metrics.controls.labels("operator")._value.get()
+    assert counted == 0, "the first look is where counting begins"
+    second.say(Verb.PAUSE)
+    assert second.status.controls.acted == {"operator": 3}
+    assert second.monitor.metrics.controls.labels("operator")._value.get() == 1
+
+
+def test_percentiles_are_those_of_the_latest() -> None:
+    latency = Latency(Metrics().loop_lag)
+    assert latency.spread().p50_ms is None
+    for number in range(1, KEPT + 101):
+        latency.note(number * 1_000_000)
+    spread = latency.spread()
+    assert spread.count == KEPT + 100
+    assert spread.p50_ms == pytest.approx(100 + KEPT / 2, abs=1)
+    assert spread.latest_ms[-1] == KEPT + 100
+    latency.note(-5)
+    assert latency.spread().latest_ms[-1] == 0
+
+
+def test_a_beat_comes_with_ticks_alone_and_not_too_often() -> None:
+    now = 0.0
+    notifier = Notifier(watchdog_s=9.0)
+    beats: list[str] = []
+    object.__setattr__(notifier, "tell", lambda *lines: beats.extend(lines))
+    pulse = Pulse(notifier, lambda: now)
+    desk = Desk()
+    for step in range(13):
+        now = float(step)
+        pulse.observe(records.command(Verb.PAUSE, "x"), (), desk.state)
+        pulse.observe(records.TICK, (), desk.state)
+    assert beats == ["WATCHDOG=1"] * 5
+
+
+async def test_only_commits_of_inputs_are_timed(tmp_path: Path) -> None:
+    took: list[int] = []
+    with Journal.open(tmp_path / "journal.sqlite") as journal:
+        disk = Disk(journal, timed_commits(trio.to_thread.run_sync, took.append))
+        assert await disk.call(disk.journal.outbox_size) == 0
+        assert not took
+        record = Record("tick", b"", START_NS, 0, "", b"")
+        await disk.call(disk.journal.append, [Entry(1, record, ())])
+        assert len(took) == 1
+        assert took[0] > 0
+        with pytest.raises(ValueError, match="continue"):
+            await disk.call(disk.journal.append, [Entry(7, record, ())])
+        assert len(took) == 1
+
+
+async def test_a_publish_that_fails_is_no_confirm() -> None:
+    broker = MemoryBroker()
+    told: list[int] = []
+    timed = TimedBroker(broker, lambda messages, _took_ns: told.append(len(messages)))
+    await timed.publish([Outgoing("1", "k", b"")] * 2)
+    broker.lose_confirms(1)
+    with pytest.raises(Exception, match="confirm lost"):
+        await timed.publish([Outgoing("3", "k", b"")])
+    assert told == [2]
+
+
+async def test_a_page_that_crashes_is_begun_again_and_trading_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashes = 0
+
+    async def crash(*_arguments: object) -> None:
+        nonlocal crashes
+        crashes += 1
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("a bug of the page")
+
+    monkeypatch.setattr(operations, "serve_http", crash)
+    monkeypatch.setattr(operations, "AGAIN_S", 0.05)
+    with structlog.testing.capture_logs() as logged:
+        async with serving(tmp_path) as station:
+            station.act(1)
+            order = (await station.orders(1))[0]
+            station.exchange.fill(order.ord_id, Decimal(1), Decimal(67000))
+            assert (await station.heard())["state_id"] == 1
+            await trio.sleep(0.2)
+    assert crashes > 1
+    tasks = {line["task"] for line in logged if line["event"] == "side_task_failed"}
+    assert tasks == {"http"}
