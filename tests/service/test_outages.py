@@ -81,17 +81,17 @@ async def test_an_upgrade_of_the_exchange_goes_unnoticed_by_the_agent(
 ) -> None:
     """Ten actions a second through the whole change-over: each is one order, and none waits."""
     async with open_venue() as venue, serving(tmp_path, venue) as service:
-        for number in range(1, 801):
-            if number in {50, 500}:
+        for number in range(1, 401):
+            if number == 50:
                 venue.exchange.faults.announce_upgrade(30)
             service.act(number, -0.2 if number % 2 else 0.2, 0.3)
             await trio.sleep(0.1)
             assert service.ready
             fill_all(service)
         await trio.sleep(5)
-        assert len(venue.tried) == 3
+        assert len(venue.tried) == 2
         assert Kind.LINK_DOWN not in service.kinds
-        assert len({order.cl_ord_id for order in service.orders}) == len(service.orders) == 800
+        assert len({order.cl_ord_id for order in service.orders}) == len(service.orders) == 400
         waits = [
             order.c_time_ms - before.c_time_ms
             for before, order in zip(service.orders, service.orders[1:], strict=False)
@@ -105,10 +105,10 @@ async def test_a_moving_market_under_repeated_cuts_ends_with_the_exchanges_posit
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     async with open_venue(mode=Mode.AUTO) as venue, serving(tmp_path, venue) as service:
-        for number in range(1, 301):
+        for number in range(1, 121):
             service.act(number, -0.1 if number % 3 else 0.1, 1.0)
             await trio.sleep(0.7)
-            if number % 25 == 0:
+            if number % 20 == 0:
                 venue.exchange.faults.cut()
         await until(lambda: service.ready and service.position == service.exchange_position)
-        assert len(venue.exchange.truth.fills()) > 50
+        assert len(venue.exchange.truth.fills()) > 30

@@ -143,7 +143,7 @@ async def test_the_loss_of_a_session_is_no_failed_attempt(autojump_clock: MockCl
 async def test_an_outage_of_days_is_no_arithmetic_error(autojump_clock: MockClock) -> None:
     async with open_venue() as venue:
         venue.exchange.faults.rest_status = 503
-        assert isinstance(await end_of(venue, 1_100), RetriesUsedUpError)
+        assert isinstance(await end_of(venue, 1_030), RetriesUsedUpError)
 
 
 async def test_an_exchange_that_does_not_tell_the_time_is_a_failed_attempt(
