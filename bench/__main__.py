@@ -1,4 +1,14 @@
-"""Run the benches and print their tables: ``python -m bench [--quick] [--json FILE] [NAME ...]``."""
+"""Run the benches and print their tables: ``scripts/bench [--quick] [--json FILE] [NAME ...]``.
+
+    replay    events a second through the core, memory after a million events
+    wire      broker to exchange and back, real processes, beside what else could be picked
+    pauses    collections and late wake-ups of the service under load
+    process   one action, push, fill in the process, beside ccxt.pro, vnpy_okx, NautilusTrader
+    journal   commits, and how long a start takes
+
+What it compares with lives in .venv-peers: ``scripts/bench --install-peers`` makes it. Peers that
+are not installed are named and skipped; nothing is downloaded otherwise.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +20,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import inprocess, journal, wire
+from bench import inprocess, journal, pauses, replay, wire
 from bench.stats import Row, Tables
 
-BENCHES: dict[str, Callable[..., Tables]] = {"wire": wire.run, "process": inprocess.run, "journal": journal.run}
+BENCHES: dict[str, Callable[..., Tables]] = {
+    "replay": replay.run,
+    "wire": wire.run,
+    "pauses": pauses.run,
+    "process": inprocess.run,
+    "journal": journal.run,
+}
 
 
 def main() -> None:
     """Run what was asked for, or everything."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}")
     parser.add_argument("--quick", action="store_true", help="smaller sizes")
     parser.add_argument("--json", type=Path, help="write the figures here too")

@@ -99,7 +99,9 @@ class Agent:
             if errand.rate and (wait := began + number / errand.rate - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
             state_id = errand.first + number
-            properties = aiormq.spec.Basic.Properties(message_id=f"{os.getpid()}-{state_id}", delivery_mode=2)
+            properties = aiormq.spec.Basic.Properties(
+                message_id=f"{os.getpid()}-{state_id}", delivery_mode=2
+            )
             self.sent[state_id] = time.perf_counter_ns()
             await channel.basic_publish(
                 body, exchange=errand.actions, routing_key="oms.action", properties=properties

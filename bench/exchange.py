@@ -129,9 +129,7 @@ class Connection(asyncio.Protocol):
         """Send a text frame."""
         payload = text.encode()
         size = len(payload)
-        head = b"\x81" + (
-            bytes([size]) if size < 126 else b"\x7e" + struct.pack("!H", size)
-        )
+        head = b"\x81" + (bytes([size]) if size < 126 else b"\x7e" + struct.pack("!H", size))
         self.transport.write(head + payload)
 
     def blast(self, count: int) -> None:

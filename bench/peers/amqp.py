@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import aiormq
 import aiormq.abc
@@ -13,10 +14,11 @@ from bench.peers.common import PREFETCH, Place
 _ids = itertools.count(1)
 
 
-async def publisher(where: Place) -> Callable[[bytes], Awaitable[None]]:
+async def publisher(where: Place) -> Callable[[bytes], Coroutine[Any, Any, None]]:
     """Connect for executions; gives what publishes one, persistently, waiting for its confirm."""
     connection = await aiormq.connect(where.amqp)
     channel = await connection.channel()
+    assert isinstance(channel, aiormq.Channel)
     await channel.exchange_declare(where.executions, exchange_type="topic", durable=True)
 
     async def publish(body: bytes) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import uvloop
 
@@ -17,10 +19,10 @@ async def main() -> None:
     publish = await publisher(where)
     exchange = client(where.ws, where.key, where.secret, where.passphrase)
     exchange.newUpdates = True
-    running: set[asyncio.Task[None]] = set()
+    running: set[asyncio.Task[object]] = set()
 
-    def start(work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[arg-type] # any awaitable
+    def start(work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.ensure_future(work)
         running.add(task)
         task.add_done_callback(running.discard)
 
@@ -28,9 +30,7 @@ async def main() -> None:
         order = order_of(body)
         names = {"clOrdId": order.name, "tag": "omstrio", "tdMode": "cross", "op": "order"}
         # An answer takes a round trip: waiting for it would let one order out at a time.
-        start(
-            exchange.create_order_ws(SYMBOL, order.kind, order.side, order.sz, order.px, names)
-        )
+        start(exchange.create_order_ws(SYMBOL, order.kind, order.side, order.sz, order.px, names))
 
     async def watch() -> None:
         while True:

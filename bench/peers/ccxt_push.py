@@ -14,12 +14,12 @@ from pathlib import Path
 from bench.peers.ccxt_markets import client
 
 
-async def main() -> None:
+async def main(lines: list[str]) -> None:
     """Feed every line."""
     exchange = client("ws://127.0.0.1:1/ws/v5/private", "k", "s", "p")
     socket = exchange.client(exchange.get_url("orders", "private"))
     costs = []
-    for line in Path(sys.argv[1]).read_text().splitlines():
+    for line in lines:
         # Somebody has to wait for the update, or there is none to make.
         socket.future("orders::BTC/USDT:USDT")
         began = time.perf_counter_ns()
@@ -30,4 +30,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(Path(sys.argv[1]).read_text().splitlines()))

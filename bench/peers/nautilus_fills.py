@@ -38,9 +38,7 @@ def prepared(number: int) -> object:
         client_order_id=TestIdStubs.client_order_id(number + 1),
     )
     order.apply(TestEventStubs.order_submitted(order))
-    order.apply(
-        TestEventStubs.order_accepted(order, venue_order_id=TestIdStubs.venue_order_id())
-    )
+    order.apply(TestEventStubs.order_accepted(order, venue_order_id=TestIdStubs.venue_order_id()))
     return order
 
 

@@ -11,7 +11,7 @@ from bench.peers.amqp import consume, publisher
 from bench.peers.common import executions_of, frame_of, login, order_of, place, subscribe
 
 
-class Listener(picows.WSListener):
+class Listener(picows.WSListener):  # type: ignore[misc] # not installed where types are checked
     """Hands text frames over."""
 
     def __init__(self, frames: asyncio.Queue[bytes]) -> None:
