@@ -49,6 +49,7 @@ async def serve_http(listener: socket.socket, app: Starlette) -> None:
     config.errorlog = None
     config.include_server_header = False
     config.h11_max_incomplete_size = 16 * 1024
-    config.keep_alive_timeout = 30
+    # Whoever says nothing is let go soon: connections cost descriptors that trading needs as well.
+    config.keep_alive_timeout = 10
     # Signals are the service's: without a trigger hypercorn would take them itself.
     await serve(app, config, shutdown_trigger=trio.sleep_forever, mode="asgi")  # type: ignore[arg-type] # Starlette is ASGI
