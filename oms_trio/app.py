@@ -105,10 +105,11 @@ class Parts:
 
 @attrs.frozen
 class Recovered:
-    """The trading state as the journal has it, and the sequence of its last record."""
+    """The trading state as the journal has it, with sequence and time of its last record."""
 
     state: TradeState
     seq: int
+    at_ns: int = 0
 
 
 def recover(journal: Journal, rules: Rules, scope: Scope) -> Recovered:
@@ -135,7 +136,7 @@ def recover(journal: Journal, rules: Rules, scope: Scope) -> Recovered:
             f"the journal cannot be read behind record {seq} ({error}): it was written by another "
             "release or for another instrument; start that one, or choose another state folder"
         ) from error
-    return Recovered(state, seq)
+    return Recovered(state, seq, journal.last_at_ns)
 
 
 async def run_service(
@@ -157,7 +158,9 @@ async def run_service(
     durable, durable_out = trio.open_memory_channel[Batch](BATCHES)
     recall = Recall()
     outlets = Outlets(orders, cancels, questions, commits, gate, parts.observe, recall)
-    writer = Writer(recovered.state, recovered.seq, parts.clock, parts.mono_clock, outlets)
+    writer = Writer(
+        recovered.state, recovered.seq, parts.clock, parts.mono_clock, outlets, recovered.at_ns
+    )
     desk = Desk(
         line,
         inbox,

@@ -83,6 +83,12 @@ class Journal:
         return self._last_seq
 
     @property
+    def last_at_ns(self) -> int:
+        """The time of the last record still held, 0 when there is none."""
+        rows = self._rows("SELECT at_ns FROM records ORDER BY seq DESC LIMIT 1")
+        return rows[0][0] if rows else 0
+
+    @property
     def last_position(self) -> int:
         """The outbox position of the last message appended by this process or found at its start."""
         return self._last_position

@@ -73,15 +73,15 @@ class Outlets:
 
 @attrs.define
 class Writer:
-    """The state with its sequence and clocks. ``seq`` is that of the last record."""
+    """The state with its sequence and clocks; ``seq`` and ``now_ns`` are the last record's."""
 
     state: TradeState
     seq: int
     clock: Clock
     mono_clock: Clock
     outlets: Outlets
+    now_ns: int = 0
     drained: bool = False
-    _now_ns: int = 0
     _snapshot_seq: int = attrs.field(default=attrs.Factory(lambda self: self.seq, takes_self=True))
     _outbox: list[Message] = attrs.Factory(list)
     _settle: list[SettleDelivery] = attrs.Factory(list)
@@ -104,13 +104,15 @@ class Writer:
 
     def _take(self, arrival: Arrival) -> Entry | None:
         # Wall clocks step back; records and decisions must not.
-        self._now_ns = max(self._now_ns, self.clock())
+        self.now_ns = max(self.now_ns, self.clock())
         effects = tuple(
-            effect for event in arrival.inputs(self._now_ns) for effect in self.state.apply(event)
+            effect for event in arrival.inputs(self.now_ns) for effect in self.state.apply(event)
         )
         self.outlets.observe(arrival, effects, self.state)
-        if arrival.kind is Kind.TICK and not effects:
-            return None  # nothing has changed, so there is nothing to remember
+        if arrival.kind is Kind.TICK and not effects and not gap:
+            # Nothing has changed, so there is nothing to remember. While a fill is missing a tick
+            # may note since when positions differ, and a later decision hangs on that.
+            return None
         for effect in effects:
             self._carry_out(effect)
         if arrival.durable is not None:
@@ -120,7 +122,7 @@ class Writer:
         record = Record(
             arrival.kind.value,
             arrival.raw,
-            self._now_ns,
+            self.now_ns,
             self.mono_clock(),
             arrival.context,
             encode_effects(effects),

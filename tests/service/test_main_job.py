@@ -6,12 +6,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from oms_trio.app import recover
 from oms_trio.core.model import OrderType
+from oms_trio.journal.journal import Journal
+from oms_trio.journal.model import Entry, Record
 from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.exchange import Exchange, Mode
-from tests.service.rig import Rig, running
+from tests.service.rig import RULES, SCOPE, Rig, running
 
 
 @pytest.mark.parametrize(
@@ -94,3 +98,11 @@ async def test_worked_example_fill_by_fill(tmp_path: Path) -> None:
             "filled_portions": [{c: 0.4}, {b: pytest.approx(2 / 3)}],
             "reward": pytest.approx(3.5),
         }
+
+
+def test_a_clock_that_steps_back_between_processes_does_not_turn_time_back(tmp_path: Path) -> None:
+    """The next process's records are not older than the last one's."""
+    with Journal.open(tmp_path / "journal.sqlite") as journal:
+        record = Record("started", msgspec.json.encode(RULES), 1_790_000_000 * 10**9, 1)
+        journal.append([Entry(1, record)])
+        assert recover(journal, RULES, SCOPE).at_ns == 1_790_000_000 * 10**9
