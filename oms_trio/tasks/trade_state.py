@@ -105,6 +105,7 @@ class Writer:
     def _take(self, arrival: Arrival) -> Entry | None:
         # Wall clocks step back; records and decisions must not.
         self.now_ns = max(self.now_ns, self.clock())
+        gap = bool(self.state.orders.waiting)
         effects = tuple(
             effect for event in arrival.inputs(self.now_ns) for effect in self.state.apply(event)
         )

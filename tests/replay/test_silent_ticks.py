@@ -1,0 +1,91 @@
+"""What the service does not record must not have changed anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+import pytest
+import trio
+
+from oms_trio import records
+from oms_trio.channels import Cancel, Commit, Order, Question
+from oms_trio.core.effects import RequestSnapshot
+from oms_trio.core.inputs import OrderUpdate, Snapshot
+from oms_trio.core.model import PositionReport, Side, TradeId
+from oms_trio.gate import Gate
+from oms_trio.journal.model import Entry
+from oms_trio.records import TICK, encode_effects
+from oms_trio.tasks.trade_state import Outlets, Writer
+from tests.core.desk import BTC, SECOND, Desk
+
+
+@attrs.define
+class Written:
+    """A desk whose state is kept by the writer, and when it recorded a tick."""
+
+    desk: Desk
+    writer: Writer
+    commits: trio.MemoryReceiveChannel[Commit]
+
+    def tick(self) -> list[Entry]:
+        """Let a quarter of a second pass and hand a tick to the writer; returns its record."""
+        self.desk.now += SECOND // 4
+        self.writer.take([TICK])
+        found: list[Entry] = []
+        while self.commits.statistics().current_buffer_used:
+            found += self.commits.receive_nowait().entries
+        return found
+
+
+@pytest.fixture
+def written() -> Iterator[Written]:
+    desk = Desk()
+    orders, orders_out = trio.open_memory_channel[Order](float("inf"))
+    cancels, cancels_out = trio.open_memory_channel[Cancel](float("inf"))
+    questions, questions_out = trio.open_memory_channel[Question](float("inf"))
+    commits, commits_out = trio.open_memory_channel[Commit](float("inf"))
+    gate = Gate(lambda _wanted: None)
+    outlets = Outlets(orders, cancels, questions, commits, gate, lambda *_seen: None)
+    clock = lambda: desk.now  # noqa: E731 - the desk's time is the writer's
+    with orders, orders_out, cancels, cancels_out, questions, questions_out, commits, commits_out:
+        yield Written(desk, Writer(desk.state, 0, clock, clock, outlets), commits_out)
+
+
+def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
+    """A snapshot shows the exchange's position and the fill that explains it is not told yet.
+
+    The next tick, which causes nothing, notes since when the positions differ; three seconds later
+    that causes a question. Without that tick on record a replay asks later.
+    """
+    desk = written.desk
+    twin = Desk()
+    for one in (desk, twin):
+        one.start()
+        order = one.place("1", Side.BUY, "3")
+        one.match(order, "2", "67000")
+        one.feed(OrderUpdate(one.now, one.match(order, "1", "67010")))
+        asked = one.feed(records.link_up().inputs(one.now)[0])
+        (request,) = [effect for effect in asked if isinstance(effect, RequestSnapshot)]
+        one.feed(snapshot(one, request.request))
+    assert twin.state.digest() == desk.state.digest()
+    recorded = [entry.record for _ in range(14) for entry in written.tick()]
+    assert sum(bool(record.outputs) for record in recorded) == 1
+    for record in recorded:
+        effects = [one for event in TICK.inputs(record.at_ns) for one in twin.state.apply(event)]
+        assert encode_effects(tuple(effects)) == record.outputs
+    assert twin.state.digest() == desk.state.digest()
+
+
+def test_ticks_that_change_nothing_are_not_on_record(written: Written) -> None:
+    written.desk.start()
+    before = written.desk.state.digest()
+    for _ in range(20):
+        assert not written.tick()
+    assert written.desk.state.digest() == before
+
+
+def snapshot(desk: Desk, request: int) -> Snapshot:
+    """The exchange holds 3 contracts; it lists no fill of ours yet."""
+    told = PositionReport(BTC.lot_sz * 300, None, None, TradeId(desk.trade_id), 5)
+    return Snapshot(desk.now, desk.now, request, BTC, None, 0, told, (), (), ())
