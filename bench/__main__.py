@@ -46,7 +46,7 @@ def main() -> None:
     unknown = set(arguments.names) - set(BENCHES)
     if unknown:
         parser.error(f"no bench {', '.join(sorted(unknown))}")
-    console = Console()
+    console = Console(width=max(Console().width, 110))
     figures: dict[str, Tables] = {}
     for name in arguments.names or BENCHES:
         figures[name] = BENCHES[name](quick=arguments.quick)

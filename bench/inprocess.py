@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import statistics
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
@@ -244,8 +245,7 @@ def growth_by_orders(cycles: int) -> list[Row]:
     for count in (1, 30, 100, 299):
         actions, pushes = ours(cycles, count)
         row: Row = {"open orders": count}
-        row |= {f"action {name}": value for name, value in _summary(actions).items()}
-        row |= {f"push {name}": value for name, value in _summary(pushes).items()}
+        row |= _named("action", actions) | _named("push", pushes)
         rows.append(row)
     return rows
 
@@ -263,7 +263,7 @@ def growth_by_fills(most: int) -> list[Row]:
             pushes.append(bench.pushed(ORDER % fields))
             if number + 1 in {10, 100, 1000, most}:
                 row: Row = {"fills in the trade": number + 1}
-                rows.append(row | {f"push {k}": v for k, v in _summary(pushes[-500:]).items()})
+                rows.append(row | _named("push", pushes[-500:]))
         fields = order_fields(most, name, buys=False)
         closing = f"oms{0:08x}{'0' * 20}"
         size = f"{most / 10:.1f}"
@@ -281,10 +281,16 @@ def _peer(module: str, argument: str) -> dict[str, Samples]:
     return told
 
 
+def _named(what: str, samples: Samples) -> Row:
+    summary = _summary(samples)
+    return {f"{what} {name}": summary[name] for name in ("mean", "p50", "p99")}
+
+
 def _summary(samples: Iterable[int]) -> dict[str, float]:
     settled = [sample / 1e3 for sample in samples]
     settled = settled[len(settled) // 10 :]  # the first tenth warms up
     return {
+        "mean": statistics.fmean(settled),
         "p50": quantile(settled, 0.5),
         "p99": quantile(settled, 0.99),
         "p99.9": quantile(settled, 0.999),

@@ -36,7 +36,7 @@ def compare(
         row: Row = {"who": name}
         for column in mine[0] if mine else ():
             row[column] = median(measured[column] for measured in mine)
-            if column in {"p50", "p99"}:
+            if column in {"mean", "p50", "p99"}:
                 row[f"{column} ratio"] = median(
                     measured[name][column] / measured[base][column]
                     for measured in rounds
