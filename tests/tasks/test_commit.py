@@ -18,7 +18,7 @@ from oms_trio.gate import Gate
 from oms_trio.journal.disk import FULL_PAUSE_S
 from oms_trio.journal.errors import JournalBroken, JournalFull
 from oms_trio.journal.model import Snapshot
-from oms_trio.tasks.commit import GROUP, Keeper, keep_journal
+from oms_trio.tasks.commit import GROUP, LINGER_S, Keeper, keep_journal
 from tests.journal.helpers import entries, sequences
 from tests.tasks.ledger import Ledger, open_ledger
 from tests.tasks.venue import failure_of
@@ -39,11 +39,20 @@ class Committing:
     gate: Gate
     seq: int = 0
 
-    def commit(self, *settle: SettleDelivery, count: int = 1, snapshot: bool = False) -> None:
-        """Hand the next inputs over, each of them with a message."""
+    def commit(
+        self,
+        *settle: SettleDelivery,
+        count: int = 1,
+        snapshot: bool = False,
+        messages: bool = True,
+    ) -> None:
+        """Hand the next inputs over, each of them with a message or without."""
         first, self.seq = self.seq + 1, self.seq + count
         kept = Snapshot(self.seq, b"{}", "digest") if snapshot else None
-        self.commits.send_nowait(Commit(tuple(entries(first, self.seq)), settle, kept))
+        taken = entries(first, self.seq)
+        if not messages:
+            taken = [attrs.evolve(entry, outbox=()) for entry in taken]
+        self.commits.send_nowait(Commit(tuple(taken), settle, kept))
 
 
 @asynccontextmanager
@@ -66,6 +75,41 @@ async def test_a_burst_costs_one_transaction(ledger: Ledger) -> None:
             task.commit(SettleDelivery(delivery))
     assert [what for what in ledger.done if what.startswith("append")] == ["append 1-500"]
     assert sequences(list(ledger.journal.tail(0))) == list(range(1, 501))
+
+
+async def test_inputs_that_cause_no_message_gather_for_a_moment(
+    ledger: Ledger, autojump_clock: MockClock
+) -> None:
+    async with committing(ledger) as task:
+        task.commit(SettleDelivery(1), messages=False)
+        await trio.sleep(LINGER_S / 2)
+        task.commit(messages=False)
+        await wait_all_tasks_blocked()
+        assert ledger.done == []
+        await trio.sleep(LINGER_S)
+        assert ledger.done == ["append 1-2", "ack 1"]
+
+
+async def test_a_message_ends_the_gathering_at_once(
+    ledger: Ledger, autojump_clock: MockClock
+) -> None:
+    async with committing(ledger) as task:
+        task.commit(messages=False)
+        await trio.sleep(LINGER_S / 2)
+        task.commit(messages=False)
+        task.commit()
+        await trio.sleep(LINGER_S / 10)
+        assert ledger.done == ["append 1-3"]
+
+
+async def test_a_steady_trickle_does_not_put_the_commit_off(
+    ledger: Ledger, autojump_clock: MockClock
+) -> None:
+    async with committing(ledger) as task:
+        for _ in range(20):
+            task.commit(messages=False)
+            await trio.sleep(LINGER_S * 0.4)
+        assert len(ledger.done) >= 6
 
 
 async def test_a_transaction_has_a_bound(ledger: Ledger) -> None:

@@ -16,7 +16,7 @@ from oms_trio.amqp.model import Outgoing
 from oms_trio.channels import Batch
 from oms_trio.journal.disk import FULL_PAUSE_S
 from oms_trio.journal.errors import JournalFull
-from oms_trio.tasks.publisher import PAGE, publish
+from oms_trio.tasks.publisher import IDLE_S, PAGE, publish
 from tests.journal.helpers import entries
 from tests.tasks.ledger import Ledger, open_ledger
 
@@ -104,6 +104,19 @@ async def test_nothing_leaves_the_outbox_before_its_confirm(ledger: Ledger) -> N
         assert task.heard() == []
         ledger.broker.set_available(True)
     assert task.heard() == named(1, 2)
+
+
+async def test_confirmed_messages_leave_the_outbox_together(
+    ledger: Ledger, autojump_clock: MockClock
+) -> None:
+    async with publishing(ledger) as task:
+        for _ in range(5):
+            task.commit()
+            await trio.sleep(IDLE_S / 2)
+        assert ledger.done == []
+        await trio.sleep(IDLE_S)
+        assert ledger.done == ["confirm"]
+        assert ledger.journal.outbox_size() == 0
 
 
 async def test_confirmed_messages_wait_for_room_on_a_full_disk(
