@@ -60,6 +60,7 @@ class Plan:
     kills: tuple[Kill, ...]
     broker_kill_at: int | None
     """Before which life the broker is killed; None when this run leaves it alone."""
+    exchange_faults: bool = True
 
     @classmethod
     def draw(cls, seed: int, kills: int, *, broker_kill: bool = True) -> Plan:

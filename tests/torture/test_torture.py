@@ -16,8 +16,8 @@ from tests.torture.victim import POINTS, SABOTAGES
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(180)]
 
 LIVES: dict[str, tuple[str, ...]] = {
-    "ack_before_commit": ("after_receive",) * 6,
-    "random_names": ("after_send_before_journal", "after_journal_before_ack") * 3,
+    "ack_before_commit": ("after_receive",) * 4,
+    "random_names": ("after_send_before_journal", "after_journal_before_ack") * 2,
     "outbox_in_memory": ("between_commit_and_publish",) * 3,
 }
 """By sabotage: the kills within which it has to be seen."""
@@ -52,10 +52,10 @@ async def test_what_breaks_a_promise_is_seen(rabbitmq_node: RabbitNode, tmp_path
     reports: dict[str, Report] = {}
 
     async def run(wrong: str) -> None:
-        lives = tuple(Kill(point, nth + 1, 0.0) for nth, point in enumerate(LIVES[wrong]))
+        lives = tuple(Kill(point, 1 + number % 3, 0.0) for number, point in enumerate(LIVES[wrong]))
         folder = tmp_path / wrong
         folder.mkdir()
-        plan = Plan(len(reports), lives, None)
+        plan = Plan(1, lives, None, exchange_faults=False)
         reports[wrong] = await torture(plan, rabbitmq_node, folder, wrong=wrong, quiet_s=14.0)
 
     async with trio.open_nursery() as nursery:
@@ -63,4 +63,5 @@ async def test_what_breaks_a_promise_is_seen(rabbitmq_node: RabbitNode, tmp_path
             nursery.start_soon(run, wrong)
     assert "neither ordered, refused nor dead" in str(reports["ack_before_commit"].problems)
     assert "orders and refusals for" in str(reports["random_names"].problems)
-    assert "message" in str(reports["outbox_in_memory"].problems)
+    # Executions are missing, or refusals, without which an action has no end.
+    assert reports["outbox_in_memory"].problems

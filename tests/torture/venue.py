@@ -93,13 +93,15 @@ class Venue:
     mangler: Mangler
     random: Random
     struck: Counter[str]
+    faulty: bool
     calm: trio.Event = attrs.Factory(trio.Event)
 
     async def live(self) -> None:
         """Move the market and strike faults until calm; nothing is wrong any more at its end."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._move)
-            nursery.start_soon(self._strike)
+            if self.faulty:
+                nursery.start_soon(self._strike)
             await self.calm.wait()
             nursery.cancel_scope.cancel()
         faults = self.exchange.faults
@@ -145,11 +147,11 @@ class Venue:
 
     async def cut_after_op(self) -> None:
         """Lose the connection instead of answering, once the operation is carried out."""
-        self.exchange.faults.cut_after_op += 1
+        self.exchange.faults.cut_after_op = 1
 
     async def drop_acks(self) -> None:
         """Lose answers."""
-        self.exchange.faults.drop_acks += self.random.randint(1, 3)
+        self.exchange.faults.drop_acks = self.random.randint(1, 3)
 
     async def delay_acks(self) -> None:
         """Answer late from now on, or at once again."""
@@ -165,8 +167,10 @@ class Venue:
         self.exchange.faults.answer_submits(code, self.random.randint(1, 2), executed=executed)
 
     async def rest_failures(self) -> None:
-        """Fail REST calls."""
-        self.exchange.faults.rest_failures += self.random.randint(1, 4)
+        """Fail some REST calls; not for long, since each one doubles the service's back-off."""
+        self.exchange.faults.rest_failures = self.random.randint(1, 4)
+        await trio.sleep(0.5)
+        self.exchange.faults.rest_failures = 0
 
     async def mangle_pushes(self) -> None:
         """Change how often pushes are repeated, dropped and reordered."""
@@ -195,7 +199,7 @@ class Venue:
         self.exchange.faults.refuse_connections = False
 
 
-async def run(seed: int, account: SimAccount, file: IO[str]) -> None:
+async def run(seed: int, account: SimAccount, file: IO[str], *, faulty: bool) -> None:
     """Serve until told to end."""
     truth = LoggedTruth(keep=False, file=file)
     exchange = Exchange(account=account, seed=seed, start_px=MIDDLE, truth=truth)
@@ -206,7 +210,7 @@ async def run(seed: int, account: SimAccount, file: IO[str]) -> None:
     async with trio.open_nursery() as nursery:
         mangler = Mangler(Random(seed + 1), struck, nursery)
         mangler.install()
-        venue = Venue(exchange, truth, mangler, Random(seed + 2), struck)
+        venue = Venue(exchange, truth, mangler, Random(seed + 2), struck, faulty)
         port = await nursery.start(partial(serve, exchange))
         nursery.start_soon(venue.live)
         print(port, flush=True)  # noqa: T201 - who started us reads it
@@ -234,6 +238,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--no-faults", action="store_true")
     arguments = parser.parse_args()
     account = SimAccount(
         api_key=os.environ["OKX_API_KEY"],
@@ -243,7 +248,8 @@ def main() -> None:
     )
     logs.configure("json", "error")
     with arguments.truth.open("a") as file:
-        trio.run(run, arguments.seed, account, file)
+        faulty = not arguments.no_faults
+        trio.run(partial(run, arguments.seed, account, file, faulty=faulty))
 
 
 if __name__ == "__main__":
