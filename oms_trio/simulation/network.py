@@ -23,12 +23,14 @@ WHOLE = 0.9
 class Network:
     """Makes connections and knows the open ones.
 
-    ``delay_s`` bounds what one chunk takes; it can be changed at any time.
+    ``delay_s`` bounds what one chunk takes, ``slow_s`` what it takes on connections of a kind;
+    both can be changed at any time.
     """
 
     random: Random
     tape: Tape
     delay_s: tuple[float, float] = (0.0002, 0.003)
+    slow_s: dict[str, tuple[float, float]] = attrs.Factory(dict)
     _made: int = 0
     _open: dict[int, tuple[End, End]] = attrs.Factory(dict)
 
@@ -36,8 +38,8 @@ class Network:
         """Return the client's and the server's end of a new connection."""
         self._made += 1
         number = self._made
-        client = End(self, f"{kind}{number}>")
-        server = End(self, f"{kind}{number}<")
+        client = End(self, kind, f"{kind}{number}>")
+        server = End(self, kind, f"{kind}{number}<")
         client.peer, server.peer = server, client
         self._open[number] = (client, server)
         client.forget = server.forget = lambda: self._open.pop(number, None)
@@ -60,6 +62,7 @@ class End(trio.abc.Stream):
     """One end of a connection; for one reader and one writer at a time, like any stream."""
 
     network: Network
+    kind: str
     name: str
     peer: End | None = None
     forget: Callable[[], object] | None = None
@@ -129,7 +132,9 @@ class End(trio.abc.Stream):
 
     def arrive(self, data: bytes) -> None:
         """Have data arrive here, after its time on the way."""
-        due = trio.current_time() + self.network.random.uniform(*self.network.delay_s)
+        network = self.network
+        delay_s = network.slow_s.get(self.kind, network.delay_s)
+        due = trio.current_time() + network.random.uniform(*delay_s)
         self._due = max(self._due, due)
         self._coming.append((self._due, data))
         self._stir()

@@ -124,13 +124,19 @@ async def _login(world: World, random: Random) -> None:
     world.exchange.faults.cut()
 
 
-async def _slow_network(world: World, random: Random) -> None:
-    usual = world.network.delay_s
-    world.network.delay_s = random.choice(((0.01, 0.2), (0.0, 2.0), (1.0, 12.0)))
-    try:
-        await trio.sleep(random.uniform(1.0, 30.0))
-    finally:
-        world.network.delay_s = usual
+def _slow(*kinds: str) -> Strike:
+    """Delay these kinds of connections: orders arrive late, and questions overtake them or not."""
+
+    async def strike(world: World, random: Random) -> None:
+        delay_s = random.choice(((0.01, 0.2), (0.0, 2.0), (4.0, 15.0)))
+        world.network.slow_s |= dict.fromkeys(kinds, delay_s)
+        try:
+            await trio.sleep(random.uniform(1.0, 30.0))
+        finally:
+            for kind in kinds:
+                world.network.slow_s.pop(kind, None)
+
+    return strike
 
 
 async def _broker_outage(world: World, random: Random) -> None:
@@ -164,6 +170,13 @@ async def _kill(world: World, random: Random) -> None:
     """Kill the process some task steps from now, so that any two instructions are parted."""
     await trio.lowlevel.checkpoint()
     trio.lowlevel.add_instrument(_Countdown(random.randint(1, 25), world.kill))
+
+
+async def _kill_deciding(world: World, random: Random) -> None:
+    """Kill between a decision and what makes it durable or known."""
+    with trio.move_on_after(PATIENCE_S):
+        await world.decision(random.choice(DECISIONS))
+    trio.lowlevel.add_instrument(_Countdown(random.randint(1, 12), world.kill))
 
 
 async def _kill_twice(world: World, random: Random) -> None:
@@ -214,7 +227,9 @@ class _Countdown(trio.abc.Instrument):
 MENU: Final[dict[str, Strike]] = {
     "session cut": _cut,
     "network reset": _reset,
-    "network slow": _slow_network,
+    "network slow": _slow("ws", "rest"),
+    "session slow": _slow("ws"),
+    "REST slow": _slow("rest"),
     "exchange closed": _refuse,
     "exchange stalled": _stall,
     "upgrade notice": _upgrade,
@@ -236,6 +251,7 @@ MENU: Final[dict[str, Strike]] = {
     "confirm lost": _lost_confirms,
     "disk full": _disk_full,
     "killed": _kill,
+    "killed deciding": _kill_deciding,
     "killed twice": _kill_twice,
     "stopped": _stop,
     "killed stopping": _killed_stop,
