@@ -117,17 +117,19 @@ class Service:
             await trio.sleep(0.02)
         return code
 
-    async def ready(self) -> None:
-        """Wait until actions are taken, starting anew as a supervisor does."""
-        with trio.fail_after(READY_S):
+    async def ready(self) -> str | None:
+        """Wait until actions are taken, starting anew as a supervisor does; returns why not."""
+        assert self.process is not None
+        with trio.move_on_after(READY_S):
             while not self.said('"event": "ready"'):
-                if (
-                    self.process is not None
-                    and self.process.poll() == FAILED
-                    and self.without_broker
-                ):
+                code = self.process.poll()
+                if code == FAILED and self.without_broker:
                     self.start(RANDOM, 0)
+                elif code is not None:
+                    return f"the service ended with {code} before it was ready"
                 await trio.sleep(0.05)
+            return None
+        return f"the service was not ready within {READY_S:.0f} s"
 
     def kill(self) -> None:
         """End it as a power cut does."""
@@ -160,7 +162,9 @@ class Run:
     async def torture(self) -> None:
         """Kill by the plan, then let everything come to rest."""
         self.service.start(RANDOM, 0)
-        await self.service.ready()
+        if (why := await self.service.ready()) is not None:
+            self.problems.append(why)
+            return
         self.producer.start()
         self.dead.start()
         async with trio.open_nursery() as nursery:
@@ -218,10 +222,9 @@ class Run:
         self.venue.stdin.flush()
         self.strikes.update(json.loads(await trio.to_thread.run_sync(self.venue.stdout.readline)))
         self.service.start(RANDOM, 0)
-        try:
-            await self.service.ready()
-        except trio.TooSlowError:
-            self.problems.append(f"not ready within {READY_S:.0f} s of the end of all faults")
+        if (why := await self.service.ready()) is not None:
+            self.problems.append(why)
+            return
         deadline = trio.current_time() + self.quiet_s
         while (found := await self._found()) and trio.current_time() < deadline:  # noqa: ASYNC110 - likewise
             await trio.sleep(1.0)
