@@ -165,7 +165,7 @@ def test_ready_after_reconciliation_watchdog_while_healthy_stopping_on_sigterm(
             assert log.index('"okx_session_ready"') < log.index('"actions_taken"')
             before = supervisor.read().count("WATCHDOG=1")
             time.sleep(1.5)
-            assert supervisor.read().count("WATCHDOG=1") >= before + 4
+            assert supervisor.read().count("WATCHDOG=1") >= before + 3
             assert any(
                 re.fullmatch(r"STATUS=taking actions; position 0, 0 open orders", line)
                 for line in supervisor.told
@@ -203,7 +203,7 @@ async def test_no_beat_when_the_writer_is_stuck_though_all_else_runs(
     with trio.CancelScope() as over:
         async with serving(tmp_path) as station:
             await trio.sleep(1.0)
-            assert supervisor.read().count("WATCHDOG=1") >= 3
+            assert supervisor.read().count("WATCHDOG=1") >= 2
             stuck.set()
             await trio.sleep(0.5)
             before = supervisor.read().count("WATCHDOG=1")

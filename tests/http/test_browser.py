@@ -100,6 +100,23 @@ async def test_the_operator_steers_with_the_keyboard_and_the_token(
         assert (await station.ask("status"))["controls"]["paused_by"] == "operator"
 
 
+async def test_a_page_of_another_origin_neither_reads_nor_steers(tab: Tab, tmp_path: Path) -> None:
+    """What a web site that the operator happens to visit could try."""
+    async with serving(tmp_path, OMS_HTTP_TOKEN=TOKEN) as station:
+        await tab.open("data:text/html,elsewhere")
+        await tab.until("document.body?.textContent === 'elsewhere'")
+        read = f"fetch('{station.url}status').then(() => 'read', () => 'blocked')"
+        assert await tab.value(read) == "blocked"
+        for mode in ("cors", "no-cors"):
+            steer = f"fetch('{station.url}control/pause', {{method: 'POST', mode: '{mode}'}})"
+            await tab.value(f"{steer}.then(() => 'sent', () => 'blocked')")
+        guess = f"{{Authorization: 'Bearer {TOKEN}'}}"
+        steer = f"fetch('{station.url}control/pause', {{method: 'POST', headers: {guess}}})"
+        assert await tab.value(f"{steer}.then(() => 'sent', () => 'blocked')") == "blocked"
+        assert (await station.ask("status"))["controls"]["paused"] is None
+    tab.errors.clear()  # the browser says what it blocked
+
+
 async def test_what_an_agent_or_the_exchange_says_is_text_and_nothing_else(
     tab: Tab, tmp_path: Path
 ) -> None:
