@@ -76,7 +76,7 @@ class Plan:
                 random.randint(1, POINTS[point][1]) if point in POINTS else 0,
                 random.uniform(0.2, 3.0),
             )
-            for point in random.sample(points[: max(kills, 0)], kills)
+            for point in random.sample(points[:kills], kills)
         ]
         return cls(seed, tuple(drawn), random.randrange(kills) if broker_kill else None)
 
