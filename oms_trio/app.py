@@ -32,6 +32,7 @@ from oms_trio.gate import Gate
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.errors import StateError
 from oms_trio.journal.journal import Journal
+from oms_trio.okx.errors import OkxError
 from oms_trio.okx.limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.line import Line
 from oms_trio.okx.rest import Rest
@@ -131,7 +132,7 @@ def recover(journal: Journal, rules: Rules, scope: Scope) -> Recovered:
             arrival = records.read(record.kind, record.raw, record.context, scope)
             for event in arrival.inputs(record.at_ns):
                 state.apply(event)
-    except (ValueError, msgspec.ValidationError) as error:
+    except (ValueError, msgspec.ValidationError, OkxError) as error:
         raise StateError(
             f"the journal cannot be read behind record {seq} ({error}): it was written by another "
             "release or for another instrument; start that one, or choose another state folder"

@@ -21,6 +21,7 @@ from hashlib import sha256
 
 import attrs
 
+from oms_trio.core.bounded import keep_newest
 from oms_trio.core.inputs import Action
 from oms_trio.core.model import ClOrdId, StateId
 
@@ -62,8 +63,7 @@ class Seen:
         if name in self.names:
             return name, False
         self.names[name] = None
-        if len(self.names) > REMEMBERED:
-            del self.names[next(iter(self.names))]
+        self.names = keep_newest(self.names, REMEMBERED)
         return name, True
 
     def _by_body(self, action: Action, max_age_ns: int) -> ClOrdId:
@@ -72,6 +72,7 @@ class Seen:
         if count == 0 or not repeated:
             count, last_ns = count + 1, action.received_ns
         self.bodies[body] = (count, last_ns)
-        if len(self.bodies) > REMEMBERED:
-            del self.bodies[next(iter(self.bodies))]
+        # A body is counted for longer than its names are remembered: were it forgotten first, a
+        # new action would get the name of an old one and be taken for it.
+        self.bodies = keep_newest(self.bodies, 2 * REMEMBERED)
         return order_name(action.state_id, b"body%d:" % count + action.body)

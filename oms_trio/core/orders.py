@@ -21,9 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from itertools import islice
 
 import attrs
 
+from oms_trio.core.bounded import keep_newest
 from oms_trio.core.model import (
     CancelState,
     ClOrdId,
@@ -145,6 +147,8 @@ class Orders:
     exposure: dict[Side, Decimal] = attrs.Factory(lambda: {Side.BUY: ZERO, Side.SELL: ZERO})
     waiting: dict[ClOrdId, None] = attrs.Factory(dict)
     """Orders with held fills or a gap: the usual case has one, or none."""
+    forgotten_ms: int = 0
+    """The latest time of change of any order that was forgotten."""
     changed: dict[ClOrdId, None] = attrs.Factory(dict)
     """Orders that may have become settled, so that nobody walks over all of them."""
 
@@ -246,11 +250,17 @@ class Orders:
                 continue
             del self.open[name]
             self.ended[name] = order
-            while len(self.ended) > ENDED_KEPT:
-                oldest = self.ended.pop(next(iter(self.ended)))
-                if oldest.okx_order_id is not None:
-                    self.names.pop(oldest.okx_order_id, None)
         self.changed.clear()
+        kept = keep_newest(self.ended, ENDED_KEPT)
+        if kept is not self.ended:
+            self._forget(islice(self.ended.values(), len(self.ended) - len(kept)))
+            self.ended = kept
+
+    def _forget(self, orders: Iterable[OrderInfo]) -> None:
+        for order in orders:
+            self.forgotten_ms = max(self.forgotten_ms, order.u_time_ms)
+            if order.okx_order_id is not None:
+                self.names.pop(order.okx_order_id, None)
 
 
 def in_execution_order(fills: Iterable[Fill]) -> list[Fill]:

@@ -104,7 +104,7 @@ class TradeState:
 
     def digest(self) -> str:
         """Return a hash over the whole state; equal digests mean equal states."""
-        return sha256(repr(attrs.asdict(self)).encode()).hexdigest()
+        return sha256(repr(self).encode()).hexdigest()
 
     def _dispatch(self, event: Input, do: Callable[[Effect], None]) -> None:  # noqa: C901, PLR0912 - the table of inputs
         match event:
@@ -242,6 +242,8 @@ class TradeState:
         state_id = state_id_of(report.cl_ord_id)
         if report.tag != self.rules.tag or state_id is None:
             return None
+        if report.u_time_ms <= self.orders.forgotten_ms:
+            return None  # known, ended, booked and forgotten: its fills must not count again
         order = OrderInfo(
             state_id=state_id,
             cl_ord_id=report.cl_ord_id,

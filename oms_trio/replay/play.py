@@ -44,8 +44,11 @@ AHEAD = 8
 class WatchedBook(Book):
     """A book that tells of every fill it takes; it decides nothing and keeps nothing.
 
-    It has no fields of its own, so that a state with it has the digest of one without.
+    It has no fields of its own and the repr of its base, so that a state with it has the digest
+    of one without.
     """
+
+    __qualname__ = Book.__qualname__
 
     tell: Callable[[Booked], None]
     at_ns: int
