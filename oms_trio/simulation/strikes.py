@@ -80,6 +80,22 @@ async def _cut(world: World, _random: Random) -> None:
     world.exchange.faults.cut()
 
 
+async def _half_open(world: World, _random: Random) -> None:
+    await trio.lowlevel.checkpoint()
+    world.exchange.faults.half_open()
+
+
+async def _close(world: World, random: Random) -> None:
+    await trio.lowlevel.checkpoint()
+    world.exchange.faults.close(random.choice((1000, 1001, 1011, 4002)))
+
+
+async def _say(world: World, random: Random) -> None:
+    """Say what no documentation knows; a session may end by it, the service may not."""
+    await trio.lowlevel.checkpoint()
+    world.exchange.faults.say(random.choice(('{"event":"novelty"}', '{"arg":{}}', "nonsense", "")))
+
+
 async def _reset(world: World, _random: Random) -> None:
     await trio.lowlevel.checkpoint()
     world.network.reset()
@@ -230,20 +246,32 @@ MENU: Final[dict[str, Strike]] = {
     "network slow": _slow("ws", "rest"),
     "session slow": _slow("ws"),
     "REST slow": _slow("rest"),
+    "half open": _half_open,
+    "closed by a frame": _close,
+    "frame unknown": _say,
     "exchange closed": _refuse,
+    "exchange held": _switch("held", True, 1.0, 40.0),
     "exchange stalled": _stall,
     "upgrade notice": _upgrade,
     "login refused": _login,
     "ack dropped": _count("drop_acks", 3),
+    "cut before op": _count("cut_before_op", 1),
     "cut after op": _count("cut_after_op", 1),
     "ack delayed": _switch("ack_delay_s", 3.0, 1.0, 10.0),
     "push before ack": _switch("push_before_ack", True, 5.0, 60.0),
+    "positions first": _switch("positions_first", True, 5.0, 60.0),
+    "position missed": _count("miss_position_pushes", 3),
+    "push echoed": _count("echo_order_pushes", 5),
+    "push late": _count("late_order_pushes", 2),
+    "pushes swapped": _count("swap_order_pushes", 1),
     "push missed": _count("miss_order_pushes", 3),
     "push repeated": _count("repeat_order_pushes", 5),
     "unknown, executed": _doubt(executed=True),
     "unknown, not executed": _doubt(executed=False),
     "order refused": _refusals,
     "REST fails": _count("rest_failures", 8),
+    "REST lags": _switch("rest_lag_ms", 2000, 5.0, 60.0),
+    "REST answer lost": _count("lost_rest_answers", 2),
     "REST down": _switch("rest_status", 503, 1.0, 60.0),
     "traded by hand": _hand_trade,
     "broker away": _broker_outage,
