@@ -9,7 +9,7 @@ import structlog
 import trio
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
     HTMLResponse,
     JSONResponse,
@@ -87,7 +87,14 @@ class _Border:
         app = self.app
         if refusal is not None:
             app = PlainTextResponse(refusal.why + "\n", refusal.status)
-        await app(scope, receive, send_with_headers)  # type: ignore[arg-type] # messages are dicts
+        try:
+            await app(scope, receive, send_with_headers)  # type: ignore[arg-type] # messages are dicts
+        except ClientDisconnect:
+            log.debug("http_client_left", path=scope["path"])
+        except Exception:
+            # The server would answer 500 and say nothing: its own log is off.
+            log.exception("http_request_failed", path=scope["path"])
+            raise
 
 
 @attrs.define
