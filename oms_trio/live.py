@@ -6,7 +6,6 @@ import gc
 import secrets
 import signal
 import ssl
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
@@ -41,10 +40,6 @@ JOURNAL = "journal.sqlite"
 
 REST_TIMEOUT_S = 10.0
 REST_CONNECTIONS = 8
-
-SWITCH_S = 0.0002
-"""How long one thread may go on while another waits for the interpreter. Python's own 5 ms are
-several times what an order needs from the broker to the exchange: with this, a fifth less."""
 
 
 def broker_settings(config: Config) -> BrokerSettings:
@@ -203,8 +198,6 @@ def _tune_interpreter() -> None:
     # actions, 20 ms without. What is there now stays for good, so nobody needs to look at it.
     gc.collect()
     gc.freeze()
-    # The loop, the broker's loop and the journal's thread take turns.
-    sys.setswitchinterval(SWITCH_S)
 
 
 def _started(config: Config, told: Callable[[], object] | None) -> None:
