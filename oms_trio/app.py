@@ -175,40 +175,40 @@ async def run_service(
     written = trio.Event()
 
     async def write() -> None:
-        # Until the flow is cancelled somebody may still tell something: it must not find the
-        # inbox broken just because the state has returned.
-        with arrivals.clone():
-            await keep_state(arrivals, writer)
-            written.set()
-            await trio.sleep_forever()
+        await keep_state(arrivals, writer)
+        written.set()
 
     async with trio.open_nursery() as beside:
         beside.start_soon(parts.beside, Insides(inbox, gate, line, stop))
         async with trio.open_nursery() as links:
             links.start_soon(keep_journal, commits_out, Keeper(parts.disk, broker, gate, durable))
             links.start_soon(publish, durable_out, parts.disk, broker)
-            async with trio.open_nursery() as flow:
-                flow.start_soon(write)
-                if parts.keep_ns is not None:
-                    flow.start_soon(retain, parts.disk, parts.keep_ns, parts.clock)
-                flow.start_soon(send_orders, orders_out, desk)
-                flow.start_soon(send_cancels, cancels_out, desk)
-                reconciler = Reconciler(parts.rest, inbox, scope, parts.rules)
-                flow.start_soon(reconcile, questions_out, reconciler)
-                await inbox.send(records.started(parts.rules))
-                flow.start_soon(keep_session, exchange, line, inbox)
-                async with trio.open_nursery() as sources:
-                    sources.start_soon(ingest, broker, inbox, parts.clock)
-                    sources.start_soon(tick, inbox)
-                    sources.start_soon(_announce, gate, started)
-                    await stop.wait()
-                    sources.cancel_scope.cancel()
-                gate.close("stop", "the service is stopping")
-                with trio.move_on_after(DRAIN_S) as patience:
-                    await inbox.send(records.DRAIN)
-                    await written.wait()
-                log.info("drained", in_time=not patience.cancelled_caught)
-                flow.cancel_scope.cancel()
+            # Until the flow is gone somebody may still tell something, the receiver of a session in
+            # the very turn in which it is cancelled: it must not find the inbox broken just because
+            # the state has returned.
+            with arrivals.clone():
+                async with trio.open_nursery() as flow:
+                    flow.start_soon(write)
+                    if parts.keep_ns is not None:
+                        flow.start_soon(retain, parts.disk, parts.keep_ns, parts.clock)
+                    flow.start_soon(send_orders, orders_out, desk)
+                    flow.start_soon(send_cancels, cancels_out, desk)
+                    reconciler = Reconciler(parts.rest, inbox, scope, parts.rules)
+                    flow.start_soon(reconcile, questions_out, reconciler)
+                    await inbox.send(records.started(parts.rules))
+                    flow.start_soon(keep_session, exchange, line, inbox)
+                    async with trio.open_nursery() as sources:
+                        sources.start_soon(ingest, broker, inbox, parts.clock)
+                        sources.start_soon(tick, inbox)
+                        sources.start_soon(_announce, gate, started)
+                        await stop.wait()
+                        sources.cancel_scope.cancel()
+                    gate.close("stop", "the service is stopping")
+                    with trio.move_on_after(DRAIN_S) as patience:
+                        await inbox.send(records.DRAIN)
+                        await written.wait()
+                    log.info("drained", in_time=not patience.cancelled_caught)
+                    flow.cancel_scope.cancel()
             links.cancel_scope.deadline = trio.current_time() + FLUSH_S
         beside.cancel_scope.cancel()
 
