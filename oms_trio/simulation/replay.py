@@ -29,7 +29,12 @@ class Closed:
 
 
 class NotingBook(Book):
-    """A book that remembers in which order it took fills; no field, so digests stay the same."""
+    """A book that remembers in which order it took fills.
+
+    It writes itself like any other book, because the digest is made of what states write.
+    """
+
+    __qualname__ = Book.__qualname__
 
     def __init__(self) -> None:
         super().__init__()
