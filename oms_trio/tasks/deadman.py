@@ -18,7 +18,10 @@ REFRESHES = 3
 LOOK_S = 1.0
 """How often it is looked whether the state is true again; the exchange allows one call a second."""
 
-DISARM_S = 2.0
+DISARM_S = 3.0
+"""A stop takes about as long at most; its first try may come too soon after the last refresh."""
+
+DISARM_AGAIN_S = 0.4
 
 
 @attrs.define
@@ -58,7 +61,8 @@ async def keep_armed(switch: DeadMan, countdown: Countdown, stop: trio.Event) ->
             await stop.wait()
     # The end of the service cancels this task; orders that were to stay must stay nevertheless.
     with trio.move_on_after(DISARM_S, shield=True):
-        await _tell(switch, countdown, 0)
+        while not await _tell(switch, countdown, 0):  # noqa: ASYNC110 - the exchange sends no event
+            await trio.sleep(DISARM_AGAIN_S)
 
 
 async def _tell(switch: DeadMan, countdown: Countdown, timeout_s: int) -> bool:

@@ -116,6 +116,31 @@ async def test_it_is_refreshed_about_every_third_of_its_time(
     assert autojump_clock.current_time() >= 100
 
 
+async def test_disarming_is_tried_again_since_a_refresh_may_just_have_been(
+    gate: Gate, autojump_clock: trio.testing.MockClock
+) -> None:
+    rest = ScriptedRest()
+    gate.open("state")
+    async with trio.open_nursery() as nursery:
+        stop = await tended(rest, gate, nursery)
+        rest.failures = 2
+        stop.set()
+        nursery.cancel_scope.cancel()
+    assert rest.told[-1][1:] == (0, "t")
+    assert autojump_clock.current_time() < 3
+
+
+async def test_an_exchange_that_cannot_be_told_does_not_hold_up_the_stop(
+    gate: Gate, autojump_clock: trio.testing.MockClock
+) -> None:
+    rest = ScriptedRest(failures=1000)
+    gate.open("state")
+    async with trio.open_nursery() as nursery:
+        stop = await tended(rest, gate, nursery)
+        stop.set()
+    assert autojump_clock.current_time() == pytest.approx(3)
+
+
 async def test_a_refresh_that_failed_is_tried_again_soon(
     gate: Gate, autojump_clock: trio.testing.MockClock
 ) -> None:
