@@ -243,7 +243,7 @@ def status(as_json: bool, state_dir: Path | None) -> None:  # noqa: FBT001 - an 
 @click.argument("verb", type=click.Choice([verb.value for verb in Verb]))
 @STATE_DIR
 def ctl(verb: str, state_dir: Path | None) -> None:
-    r"""Steer the running service; returns when the command is applied and on disk.
+    """Steer the running service; returns when the command is applied and on disk.
 
     \b
     pause       no new orders; what is open is followed
@@ -253,7 +253,7 @@ def ctl(verb: str, state_dir: Path | None) -> None:
     flatten     kill, and close the position with reduce-only orders
 
     A pause holds over restarts, until `resume`.
-    """
+    """  # noqa: D301 - click reads a backspace as "keep these lines"
     folder = state_dir or _config().state_dir
     _execute(partial(ask, folder, verb))
     click.echo(f"{verb}: done, and on disk")
