@@ -138,8 +138,8 @@ class Run:
 
     async def _restart_broker(self) -> None:
         """Kill the broker and start it again; not to be left half done."""
-        await trio.sleep(1.0)
         with trio.CancelScope(shield=True):
+            await trio.sleep(1.0)
             await trio.to_thread.run_sync(self.node.kill)
             self.strikes["broker_kill"] += 1
             await trio.to_thread.run_sync(self.node.start)
