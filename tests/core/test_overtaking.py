@@ -7,7 +7,14 @@ from decimal import Decimal
 import pytest
 
 from oms_trio.core.effects import LookUpOrder, PlaceOrder, RequestSnapshot
-from oms_trio.core.inputs import LookupAnswer, OrderAnswer, OrderUpdate, Verdict
+from oms_trio.core.inputs import (
+    LinkDown,
+    LinkUp,
+    LookupAnswer,
+    OrderAnswer,
+    OrderUpdate,
+    Verdict,
+)
 from oms_trio.core.model import OrdId, PositionReport, Side, TradeId
 from tests.core.desk import Desk, VenueOrder
 
@@ -107,3 +114,15 @@ def test_position_older_than_a_booked_fill_proves_nothing(desk: Desk) -> None:
     desk.snapshot(orders=(early,), fills=tuple(order.fills), position=flat())
     assert desk.state.book.position == 1
     assert desk.state.ready
+
+
+def test_push_that_came_while_reconciling_counts_when_the_snapshot_is_older(desk: Desk) -> None:
+    order = desk.place("A", Side.BUY, "2")
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(LinkUp(desk.now))
+    early = order.report()
+    desk.feed(OrderUpdate(desk.now, desk.match(order, "1", "67000")))
+    assert names(desk) == []
+    desk.snapshot(orders=(early,), position=flat())
+    assert names(desk) == ["A"]
+    assert desk.state.book.position == 1
