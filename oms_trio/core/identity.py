@@ -17,6 +17,7 @@ the exchange leads back to its action even when our disk does not know it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from hashlib import sha256
 
 import attrs
@@ -54,25 +55,38 @@ class Seen:
     bodies: dict[str, tuple[int, int]] = attrs.Factory(dict)
     """Body (hex) -> how many actions had it, and when the last of them was received."""
 
-    def identify(self, action: Action, max_age_ns: int) -> tuple[ClOrdId, bool]:
-        """Return the action's order name and whether the action is new; remember it."""
+    def identify(
+        self, action: Action, max_age_ns: int, has_order: Callable[[ClOrdId], bool]
+    ) -> tuple[ClOrdId, bool]:
+        """Return the action's order name and whether the action is new; remember it.
+
+        ``has_order`` says whether an order of a name is known: one may outlive the memory of its
+        action.
+        """
         if action.message_id is not None:
             name = order_name(action.state_id, b"id" + action.message_id.encode() + action.body)
         else:
-            name = self._by_body(action, max_age_ns)
-        if name in self.names:
+            name = self._by_body(action, max_age_ns, has_order)
+        if name in self.names or has_order(name):
             return name, False
         self.names[name] = None
         self.names = keep_newest(self.names, REMEMBERED)
         return name, True
 
-    def _by_body(self, action: Action, max_age_ns: int) -> ClOrdId:
+    def _by_body(
+        self, action: Action, max_age_ns: int, has_order: Callable[[ClOrdId], bool]
+    ) -> ClOrdId:
+        def name(count: int) -> ClOrdId:
+            return order_name(action.state_id, b"body%d:" % count + action.body)
+
         count, last_ns = self.bodies.pop(body := action.body.hex(), (0, 0))
         repeated = action.redelivered and action.received_ns <= last_ns + max_age_ns + GRACE_NS
         if count == 0 or not repeated:
             count, last_ns = count + 1, action.received_ns
+        while not action.redelivered and has_order(name(count)):
+            count += 1  # the count was forgotten, but the order of an earlier one is still known
         self.bodies[body] = (count, last_ns)
         # A body is counted for longer than its names are remembered: were it forgotten first, a
         # new action would get the name of an old one and be taken for it.
         self.bodies = keep_newest(self.bodies, 2 * REMEMBERED)
-        return order_name(action.state_id, b"body%d:" % count + action.body)
+        return name(count)

@@ -161,8 +161,10 @@ class TradeState:
 
     def _take_action(self, action: Action, do: Callable[[Effect], None]) -> None:
         expires_ns = action.received_ns + self.rules.max_action_age_ns
-        name, new = self.seen.identify(action, self.rules.max_action_age_ns)
-        if not new or self.orders.find(name) is not None:
+        name, new = self.seen.identify(
+            action, self.rules.max_action_age_ns, lambda name: self.orders.find(name) is not None
+        )
+        if not new:
             do(SettleDelivery(action.delivery))
             return
         if action.at_ns >= expires_ns:
