@@ -227,7 +227,9 @@ def _inputs(bench: Bench, number: int, *, buys: bool) -> tuple[Action, OrderAnsw
     now_ns = START_NS + number
     (action,) = records.action(delivery, decode_action(body), now_ns).inputs(now_ns)
     assert isinstance(action, Action)
-    name, _ = attrs.evolve(bench.writer.state.seen).identify(action, RULES.max_action_age_ns)
+    name, _ = attrs.evolve(bench.writer.state.seen).identify(
+        action, RULES.max_action_age_ns, lambda _: False
+    )
     del bench.writer.state.seen.names[name]
     fields = order_fields(number, name, buys=buys)
     (frame,) = bench.session.receive(ANSWER % fields, 0.0)

@@ -17,8 +17,8 @@ from decimal import Decimal
 
 import attrs
 
-from oms_trio.core.inputs import OrderUpdate, PositionUpdate
-from oms_trio.core.model import OrderReport, PositionReport
+from oms_trio.core.inputs import OrderUpdate, PositionUpdate, Snapshot
+from oms_trio.core.model import OrderReport, PositionReport, TradeId
 
 SECOND_NS = 1_000_000_000
 
@@ -32,6 +32,10 @@ PUSH_GRACE_NS = 3 * SECOND_NS
 CHECK_EVERY_NS = 60 * SECOND_NS
 CHECK_AGAIN_NS = 2 * SECOND_NS
 CHECK_TRIES = 5
+
+
+FLAT = PositionReport(Decimal(0), None, None, None, 0)
+"""What the exchange says by listing no position."""
 
 
 @attrs.frozen
@@ -61,6 +65,8 @@ class Sync:
     """When the last snapshot that was merged was asked for: what is older is known."""
     fills_at_ask: int = 0
     aside: list[Kept] = attrs.Factory(list)
+    lags: int = 0
+    """Snapshots in a row that were older than the pushes they were to be merged with."""
     why: str = "starting"
 
     @property
@@ -72,7 +78,7 @@ class Sync:
         """Begin to reconcile; a change-over between two sessions leaves no gap to wait for."""
         if not self.linked:
             self.linked, self.merged, self.why = True, False, "reconciling with the exchange"
-        self.tries = 0
+        self.tries = self.lags = 0
 
     def link_down(self, why: str) -> None:
         """Forget what was in the air; what was kept aside is in the next snapshot."""
@@ -111,12 +117,34 @@ class Sync:
 
     def check_due(self, now_ns: int) -> bool:
         """Say whether a check is due: by time, or because positions differ for too long."""
-        if not self.linked or not self.merged or self.asked:
+        if not self.linked or self.asked:
             return False
+        if not self.merged:
+            return self.lags > 0 and now_ns >= self.check_due_ns
         differs = self.differs_since_ns
         if differs is not None and self.tries == 0 and now_ns >= differs + PUSH_GRACE_NS:
             return True
         return now_ns >= self.check_due_ns
+
+    def lagging(self, snapshot: Snapshot, position: Decimal, last_trade_id: TradeId | None) -> bool:
+        """Say whether a snapshot is to be asked for again before anything is merged.
+
+        REST may lag behind the pushes. A fill that is too new for the one and too old for the
+        other is in neither, and to book what came after it would put trades in a wrong order. What
+        gives it away is the position's trade id: it is of a fill that nobody has told.
+        """
+        pushes = [kept.position for kept in self.aside if kept.position is not None]
+        told = max([*pushes, snapshot.position or FLAT], key=_version)
+        known = [fill.trade_id for fill in snapshot.fills]
+        known += [kept.order.fill.trade_id for kept in self.aside if kept.order and kept.order.fill]
+        newest = max((trade_id for trade_id in known if trade_id is not None), default=0)
+        explained = told.pos == position or (told.trade_id or 0) <= max(newest, last_trade_id or 0)
+        if self.merged or explained or self.lags == CHECK_TRIES:
+            return False
+        self.lags += 1
+        self.asked = False
+        self.check_due_ns = snapshot.at_ns + SECOND_NS
+        return True
 
     def verify(
         self,
@@ -134,7 +162,7 @@ class Sync:
         Returns True when the last try has failed and the position is unexplained.
         """
         self.asked, self.merged, self.known_ns = False, True, asked_at_ns
-        told = told or PositionReport(Decimal(0), None, None, None, 0)
+        told = told or FLAT
         pushed = self.exchange_pos
         if told.pos != position and pushed is not None and self.told_at_ns >= asked_at_ns:
             told = pushed

@@ -339,6 +339,8 @@ class TradeState:
     def _take_snapshot(self, snapshot: Snapshot, do: Callable[[Effect], None]) -> None:
         if snapshot.request != self.sync.request or not self.sync.linked:
             return
+        if self.sync.lagging(snapshot, self.book.position, self.book.last_trade_id):
+            return
         landed = self.book.fills != self.sync.fills_at_ask
         self._merge(snapshot, do)
         merged = self.book.fills

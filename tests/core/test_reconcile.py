@@ -164,6 +164,48 @@ def test_no_answer_is_never_flat(desk: Desk) -> None:
     assert not desk.state.ready
 
 
+def test_snapshot_that_lags_behind_the_pushes_is_asked_for_again(desk: Desk) -> None:
+    """A fill too new for REST and too old for the session: the position's trade id tells of it."""
+    a, b = desk.place("A", Side.BUY, "2"), desk.place("B", Side.SELL, "2")
+    desk.feed(LinkDown(desk.now, "cut"))
+    old = (a.report(), b.report())
+    desk.match(a, "2", "67000")
+    desk.feed(LinkUp(desk.now))
+    desk.position("2")
+    asked = len(desk.all(RequestSnapshot))
+    desk.snapshot(orders=old)
+    assert not desk.state.ready
+    desk.feed(OrderUpdate(desk.now, desk.match(b, "1", "67010")))
+    assert desk.told == []
+    desk.tick(1.1)
+    assert len(desk.all(RequestSnapshot)) == asked + 1
+    desk.snapshot(
+        orders=(a.report(), b.report()),
+        fills=tuple(a.fills + b.fills),
+        position=held(desk, "1"),
+    )
+    assert [name for _, name, _, _ in desk.told] == ["A", "B"]
+    assert desk.state.ready
+
+
+def test_position_that_nobody_explains_is_not_waited_for_for_ever(desk: Desk) -> None:
+    """Opened by hand while the link was down: a few tries, then it is judged as always."""
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.trade_id += 1
+    desk.feed(LinkUp(desk.now))
+    desk.position("5")
+    for _ in range(60):
+        asked = len(desk.all(RequestSnapshot))
+        desk.snapshot(position=held(desk, "5"))
+        while len(desk.all(RequestSnapshot)) == asked and not desk.all(Alert):
+            desk.tick(1)
+        if desk.all(Alert):
+            break
+    (alert,) = desk.all(Alert)
+    assert alert.event == "position_unexplained"
+    assert not desk.state.ready
+
+
 def test_answer_to_an_older_request_is_ignored(desk: Desk) -> None:
     stale = desk.last(RequestSnapshot)
     desk.feed(LinkDown(desk.now, "cut"))
