@@ -270,6 +270,7 @@ MENU: Final[dict[str, Strike]] = {
     "unknown, not executed": _doubt(executed=False),
     "order refused": _refusals,
     "REST fails": _count("rest_failures", 8),
+    "REST lags": _switch("rest_lag_ms", 2000, 5.0, 60.0),
     "REST answer lost": _count("lost_rest_answers", 2),
     "REST down": _switch("rest_status", 503, 1.0, 60.0),
     "traded by hand": _hand_trade,
