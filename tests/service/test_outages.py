@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from oms_trio.okx.errors import RetriesUsedUpError
 from oms_trio.records import Kind
 from oms_trio.sim.exchange import Mode
+from oms_trio.simulation.oracle import TrueFill, expected
 from tests.service.jumping import Service, serving, until
 from tests.tasks.venue import failure_of, open_venue
 
@@ -112,3 +116,43 @@ async def test_a_moving_market_under_repeated_cuts_ends_with_the_exchanges_posit
                 venue.exchange.faults.cut()
         await until(lambda: service.ready and service.position == service.exchange_position)
         assert len(venue.exchange.truth.fills()) > 30
+
+
+@pytest.mark.parametrize("days", [0.001, 1, 5, 40])
+async def test_fills_of_a_gap_of_any_length_are_told_in_order_once(
+    tmp_path: Path, autojump_clock: MockClock, days: float
+) -> None:
+    """The service was down for seconds or for weeks; the exchange's quick endpoints reach 3 days."""
+    async with open_venue() as venue:
+        fill = venue.exchange.fill
+        async with serving(tmp_path, venue) as service:
+            for state_id, price in ((1, -0.1), (2, 0.1), (3, -0.1)):
+                service.act(state_id, price, 1.0)
+                await until(lambda: len(service.orders) == state_id)  # noqa: B023 - awaited here
+            first, second, third = (order.ord_id for order in service.orders)
+            fill(first, Decimal("0.5"), Decimal(67_000))
+            await until(lambda: service.position == Decimal("0.5"))
+            await trio.sleep(1)
+            before = service.heard()
+        fill(second, Decimal("0.7"), Decimal(67_100))
+        fill(first, Decimal("0.4"), Decimal(67_010))
+        autojump_clock.jump(days * 86_400)
+        await trio.sleep(90)
+        fill(third, Decimal("0.3"), Decimal(66_990))
+        await trio.sleep(1)
+        async with serving(tmp_path, venue) as service:
+            await until(lambda: service.ready)
+            assert service.position == service.exchange_position == Decimal("0.5")
+            await trio.sleep(1)
+            told = [message.message_id for message in before + service.heard()]
+    oracle = expected(
+        TrueFill(one.ord_id, one.side.sign, Fraction(order.sz), Fraction(one.sz), Fraction(one.px))
+        for one in venue.exchange.truth.fills()
+        for order in venue.exchange.truth.orders()
+        if order.ord_id == one.ord_id
+    )
+    named = [
+        (name.split(".")[0], "closure" if name.endswith(".c") else "execution") for name in told
+    ]
+    assert named == [(name, kind) for kind, name, _, _ in oracle.messages]
+    assert len(set(told)) == len(told)
