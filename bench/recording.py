@@ -15,8 +15,9 @@ import msgspec
 from oms_trio import records
 from oms_trio.amqp.codec import decode_action, encode_action, encode_publication
 from oms_trio.amqp.model import Delivery
+from oms_trio.config import Config
 from oms_trio.core.effects import PlaceOrder, PublishClosure, PublishExecution, PublishRefusal
-from oms_trio.core.model import ClOrdId, OrderType, RewardUnit, Rules
+from oms_trio.core.model import ClOrdId, OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.journal.model import Entry, Message, Record
 from oms_trio.okx.codec import decode_frame
@@ -24,17 +25,9 @@ from oms_trio.okx.frames import AccountPush, OpResponse, OrdersPush, PositionsPu
 from oms_trio.okx.recorded import SnapshotBodies
 from oms_trio.records import Arrival, Scope, encode_effects
 
-SCOPE = Scope("BTC-USDT-SWAP", "omstrio")
-RULES = Rules(
-    leverage=Decimal(100),
-    step=Decimal("0.1"),
-    max_margin_fraction=Decimal("0.2"),
-    max_open_orders=300,
-    max_order_age_ns=None,
-    max_action_age_ns=5_000_000_000,
-    reward_unit=RewardUnit.USDT,
-    tag=SCOPE.tag,
-)
+DEFAULTS = Config.from_environ({"HOME": "/"})
+SCOPE = Scope(DEFAULTS.instrument, DEFAULTS.order_tag)
+RULES = DEFAULTS.rules()
 START_NS = 1_790_000_000_000_000_000
 STEP_NS = 10_000_000
 

@@ -25,9 +25,9 @@ from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush,
 from oms_trio.okx.recorded import FillsBodies, LookupBody, SnapshotBodies
 from oms_trio.records import Arrival, Kind, OwnAnswer
 from oms_trio.sim.exchange import Mode
+from tests.core.desk import RULES
 from tests.okx import samples
 from tests.service.jumping import serving
-from tests.service.rig import RULES
 from tests.tasks.venue import SCOPE, open_venue
 
 AT_NS = st.integers(1, 2**62)

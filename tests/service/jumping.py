@@ -24,7 +24,7 @@ from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.records import Arrival, Kind
 from oms_trio.sim.values import Order
-from tests.service.rig import RULES
+from tests.core.desk import RULES
 from tests.tasks.venue import SCOPE, Venue
 
 

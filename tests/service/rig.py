@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 import httpx
+import pytest
 import trio
 
 from oms_trio.amqp.codec import encode_action
@@ -20,7 +21,7 @@ from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.app import Parts, recover, run_service
 from oms_trio.clock import system_clock
-from oms_trio.core.model import OrderType, RewardUnit, Rules
+from oms_trio.core.model import OrderType, Rules
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.okx.rest import Rest
@@ -31,18 +32,20 @@ from oms_trio.records import Scope
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.server import serve
 from oms_trio.sim.values import Order
+from tests.core.desk import RULES
 
-SCOPE = Scope("BTC-USDT-SWAP", "omstrio")
-RULES = Rules(
-    leverage=Decimal(100),
-    step=Decimal("0.1"),
-    max_margin_fraction=Decimal("0.2"),
-    max_open_orders=300,
-    max_order_age_ns=None,
-    max_action_age_ns=5_000_000_000,
-    reward_unit=RewardUnit.USDT,
-    tag=SCOPE.tag,
+SCOPE = Scope("BTC-USDT-SWAP", RULES.tag)
+
+SIZED_ACTIONS = pytest.mark.parametrize(
+    ("balance", "price", "volume", "mid", "order_type", "side", "px", "sz"),
+    [
+        ("10000", -0.25, 3.0, "67000.00", OrderType.LIMIT, "buy", "66983.2", "4.5"),
+        ("2500", 0.5, 0.75, "67000.01", OrderType.MARKET, "sell", None, "0.3"),
+        ("10000", 0.0, 1.5, "64123.45", OrderType.LIMIT, "sell", "64123.5", "2.4"),
+        ("50", 0.125, 12.0625, "98765.40", OrderType.LIMIT, "sell", "98777.8", "0.1"),
+    ],
 )
+"""The examples of the contract: balance and action, and the order that they become."""
 
 
 @attrs.define

@@ -15,18 +15,11 @@ from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
 from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.exchange import Exchange, Mode
-from tests.service.rig import RULES, SCOPE, Rig, running
+from tests.core.desk import RULES
+from tests.service.rig import SCOPE, SIZED_ACTIONS, Rig, running
 
 
-@pytest.mark.parametrize(
-    ("balance", "price", "volume", "mid", "order_type", "side", "px", "sz"),
-    [
-        ("10000", -0.25, 3.0, "67000.00", OrderType.LIMIT, "buy", "66983.2", "4.5"),
-        ("2500", 0.5, 0.75, "67000.01", OrderType.MARKET, "sell", None, "0.3"),
-        ("10000", 0.0, 1.5, "64123.45", OrderType.LIMIT, "sell", "64123.5", "2.4"),
-        ("50", 0.125, 12.0625, "98765.40", OrderType.LIMIT, "sell", "98777.8", "0.1"),
-    ],
-)
+@SIZED_ACTIONS
 async def test_action_becomes_the_order_of_the_example(
     tmp_path: Path,
     balance: str,

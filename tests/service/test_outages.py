@@ -156,3 +156,17 @@ async def test_fills_of_a_gap_of_any_length_are_told_in_order_once(
     ]
     assert named == [(name, kind) for kind, name, _, _ in oracle.messages]
     assert len(set(told)) == len(told)
+
+
+async def test_an_action_that_grew_too_old_becomes_no_order(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Redelivered to a fresh process, it is looked up until nothing older can come alive."""
+    async with open_venue() as venue, serving(tmp_path, venue) as service:
+        service.act(7, -0.1, 1.0)
+        service.broker.restart()
+        await trio.sleep(30)
+        (told,) = service.heard()
+        assert told.routing_key == "execution.reject"
+        assert b'"reason":"stale"' in told.body
+        assert not service.orders

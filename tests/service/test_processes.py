@@ -29,6 +29,7 @@ from tests.service.programs import (
     running,
     simulated_exchange,
 )
+from tests.service.rig import SIZED_ACTIONS
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -130,15 +131,7 @@ async def trading(
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize(
-    ("balance", "price", "volume", "mid", "order_type", "side", "px", "sz"),
-    [
-        ("10000", -0.25, 3.0, "67000.00", OrderType.LIMIT, "buy", "66983.2", "4.5"),
-        ("2500", 0.5, 0.75, "67000.01", OrderType.MARKET, "sell", None, "0.3"),
-        ("10000", 0.0, 1.5, "64123.45", OrderType.LIMIT, "sell", "64123.5", "2.4"),
-        ("50", 0.125, 12.0625, "98765.40", OrderType.LIMIT, "sell", "98777.8", "0.1"),
-    ],
-)
+@SIZED_ACTIONS
 async def test_an_action_becomes_the_order_of_the_example(
     tmp_path: Path,
     rabbitmq_node: RabbitNode,
