@@ -65,8 +65,7 @@ def reject(orders: Orders, order: OrderInfo, reason: RefusalReason, detail: str,
 
     An order that closes the position for the operator has no action: no agent is waiting for it.
     """
-    order.in_doubt = order.unsent = order.asked = False
-    order.retry_due_ns = None
+    order.resolve()
     if orders.move(order, OrderState.REJECTED):
         if order.reduce_only:
             do(Alert("flatten_refused", detail))
@@ -121,8 +120,7 @@ def take_cancel_answer(orders: Orders, answer: CancelAnswer, *, do: Do) -> None:
 def note_existence(orders: Orders, order: OrderInfo, report: OrderReport) -> None:
     """Note that the exchange has an order, and nothing else of the report."""
     if orders.bind(order, report.ord_id):
-        order.in_doubt = order.unsent = order.asked = False
-        order.retry_due_ns = None
+        order.resolve()
 
 
 def take_absence(

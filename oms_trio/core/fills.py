@@ -38,8 +38,7 @@ def take_report(orders: Orders, order: OrderInfo, report: OrderReport) -> None:
     """Note what a report says: size, state, growth and the fill it is about."""
     orders.learn(order, report)
     orders.move(order, report.state)
-    order.in_doubt = order.unsent = order.asked = False
-    order.retry_due_ns = None
+    order.resolve()
     if report.fill is not None and report.acc_fill_sz > order.filled_size:
         orders.hold(order, report.fill)
 

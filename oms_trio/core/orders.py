@@ -116,6 +116,11 @@ class OrderInfo:
         """The part of the volume that is booked, in percent."""
         return float(self.filled_size / self.volume * 100)
 
+    def resolve(self) -> None:
+        """Wait for no answer any more: there is evidence of what became of the order."""
+        self.in_doubt = self.unsent = self.asked = False
+        self.retry_due_ns = None
+
     @property
     def ended(self) -> bool:
         """Whether the order is in a terminal state."""
