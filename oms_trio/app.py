@@ -45,7 +45,7 @@ from oms_trio.tasks.reconciler import Reconciler, reconcile
 from oms_trio.tasks.retention import retain
 from oms_trio.tasks.sender import Desk, send_cancels, send_orders
 from oms_trio.tasks.session import Exchange, keep_session
-from oms_trio.tasks.ticker import tick
+from oms_trio.tasks.ticker import QUIET_S, Ticker
 from oms_trio.tasks.trade_state import Observer, Outlets, Writer, decode_state, keep_state
 
 log = structlog.get_logger()
@@ -102,6 +102,8 @@ class Parts:
     beside: Callable[[Insides], Awaitable[None]] = alone
     """Runs as long as the service, until its last message is out; it is cancelled then."""
     limits: OrderLimits = OKX_LIMITS
+    quiet_s: float = QUIET_S
+    """How often time is told to the trading state while nothing is due."""
 
 
 @attrs.frozen
@@ -158,7 +160,10 @@ async def run_service(
     commits, commits_out = trio.open_memory_channel[Commit](float("inf"))
     durable, durable_out = trio.open_memory_channel[Batch](BATCHES)
     recall = Recall()
-    outlets = Outlets(orders, cancels, questions, commits, gate, parts.observe, recall)
+    ticker = Ticker(inbox, recovered.state, parts.clock, parts.quiet_s)
+    outlets = Outlets(
+        orders, cancels, questions, commits, gate, _stirring(ticker, parts.observe), recall
+    )
     writer = Writer(
         recovered.state, recovered.seq, parts.clock, parts.mono_clock, outlets, recovered.at_ns
     )
@@ -199,7 +204,7 @@ async def run_service(
                     flow.start_soon(keep_session, exchange, line, inbox)
                     async with trio.open_nursery() as sources:
                         sources.start_soon(ingest, broker, inbox, parts.clock)
-                        sources.start_soon(tick, inbox)
+                        sources.start_soon(ticker.run)
                         sources.start_soon(_announce, gate, started)
                         await stop.wait()
                         sources.cancel_scope.cancel()
@@ -211,6 +216,16 @@ async def run_service(
                     flow.cancel_scope.cancel()
             links.cancel_scope.deadline = trio.current_time() + FLUSH_S
         beside.cancel_scope.cancel()
+
+
+def _stirring(ticker: Ticker, observe: Observer) -> Observer:
+    """Let the ticker know of effects as well."""
+
+    def both(arrival: Arrival, effects: tuple[Effect, ...], state: TradeState) -> None:
+        ticker.stir(effects)
+        observe(arrival, effects, state)
+
+    return both
 
 
 async def _announce(gate: Gate, started: Callable[[], object]) -> None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from oms_trio.core.answers import CANCEL_PATIENCE_NS, Do, look_up
 from oms_trio.core.effects import CancelOrders
-from oms_trio.core.model import CancelState, ClOrdId, OrdId, Rules
-from oms_trio.core.orders import Orders
+from oms_trio.core.model import CancelState, ClOrdId, OrderState, OrdId, Rules
+from oms_trio.core.orders import OrderInfo, Orders
 
 
 def cancel_excess(
@@ -27,10 +27,7 @@ def cancel_excess(
     excess = len(orders) - rules.max_open_orders
     wanted: list[tuple[ClOrdId, OrdId]] = []
     for order in orders:
-        age_limit = rules.max_order_age_ns
-        called_off = order.created_ns <= cancel_before_ns and not order.reduce_only
-        too_old = called_off or (age_limit is not None and now_ns - order.created_ns > age_limit)
-        if excess <= 0 and not too_old:
+        if excess <= 0 and not _unwanted(order, rules, now_ns, cancel_before_ns):
             break
         if order.ended or order.okx_order_id is None:
             # Nothing to cancel, or not named yet: the next look comes with the next tick.
@@ -45,3 +42,22 @@ def cancel_excess(
         wanted.append((order.cl_ord_id, order.okx_order_id))
     if wanted:
         do(CancelOrders(tuple(wanted)))
+
+
+def may_act(order: OrderInfo, rules: Rules, at_ns: int, *, cancel_before_ns: int) -> bool:
+    """Whether a tick up to a time may ask, send or cancel anything about an order."""
+    rests = (
+        order.order_state is not OrderState.PENDING
+        and order.cancel_state is CancelState.NONE
+        and not order.in_doubt
+        and not order.unsent
+    )
+    return not rests or _unwanted(order, rules, at_ns, cancel_before_ns)
+
+
+def _unwanted(order: OrderInfo, rules: Rules, now_ns: int, cancel_before_ns: int) -> bool:
+    """Whether an order is older than the limit, or called off by the operator."""
+    if order.created_ns <= cancel_before_ns and not order.reduce_only:
+        return True
+    age_limit = rules.max_order_age_ns
+    return age_limit is not None and now_ns - order.created_ns > age_limit

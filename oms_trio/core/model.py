@@ -137,6 +137,8 @@ class Rules:
     tag: str
     """Marks our orders on the exchange; orders without it are not ours."""
     limits: Limits = Limits()
+    check_every_ns: int = 60_000_000_000
+    """How often everything is compared with the exchange while nothing gives cause to."""
 
 
 @attrs.frozen

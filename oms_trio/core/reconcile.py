@@ -29,7 +29,6 @@ come late, and the exchange's clock may differ from ours by up to 30 s."""
 PUSH_GRACE_NS = 3 * SECOND_NS
 """A position push and the fills that explain it come from different systems of the exchange."""
 
-CHECK_EVERY_NS = 60 * SECOND_NS
 CHECK_AGAIN_NS = 2 * SECOND_NS
 CHECK_TRIES = 5
 
@@ -87,12 +86,12 @@ class Sync:
         self.aside.clear()
         self.why = f"no session with the exchange: {why}"
 
-    def ask(self, now_ns: int, fills: int) -> int:
+    def ask(self, now_ns: int, fills: int, check_every_ns: int) -> int:
         """Number the next request; ``fills`` is how many are booked as it leaves."""
         self.request += 1
         self.asked = True
         self.fills_at_ask = fills
-        self.check_due_ns = now_ns + CHECK_EVERY_NS
+        self.check_due_ns = now_ns + check_every_ns
         return self.request
 
     def note_position(self, report: PositionReport, at_ns: int) -> None:
@@ -176,9 +175,8 @@ class Sync:
             return False
         self.explained = False
         self.tries += 1
-        self.check_due_ns = now_ns + (
-            CHECK_AGAIN_NS if self.tries < CHECK_TRIES else CHECK_EVERY_NS
-        )
+        if self.tries < CHECK_TRIES:
+            self.check_due_ns = now_ns + CHECK_AGAIN_NS
         return self.tries == CHECK_TRIES
 
     def keep_aside(self, update: OrderUpdate | PositionUpdate) -> bool:

@@ -102,6 +102,20 @@ class TradeState:
         """Whether actions may be taken: session up, state reconciled, position explained."""
         return self.sync.true
 
+    def quiet_until(self, at_ns: int) -> bool:
+        """Say whether a tick up to then changes nothing, if nothing else comes before it."""
+        rules, before = self.rules, self.risk.cancel_before_ns
+        return not (
+            self.orders.waiting
+            or self.risk.flattening
+            or self.sync.check_due(at_ns)
+            or len(self.orders) > rules.max_open_orders
+            or any(
+                ageing.may_act(order, rules, at_ns, cancel_before_ns=before)
+                for order in self.orders
+            )
+        )
+
     def digest(self) -> str:
         """Return a hash over the whole state; equal digests mean equal states."""
         return sha256(repr(self).encode()).hexdigest()
@@ -331,7 +345,7 @@ class TradeState:
 
     def _request_snapshot(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         known_ns = self.sync.known_ns or self.started_ns
-        number = self.sync.ask(now_ns, self.book.fills)
+        number = self.sync.ask(now_ns, self.book.fills, self.rules.check_every_ns)
         since_ms = max(known_ns // 1_000_000 - OVERLAP_MS, 0)
         anew = not self.sync.merged
         do(RequestSnapshot(number, since_ms, tuple(self.orders.open), anew))

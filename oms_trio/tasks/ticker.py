@@ -1,18 +1,50 @@
-"""Tells the trading state that time passes."""
+"""Tells the trading state that time passes: often while something is due soon, else now and then."""
 
 from __future__ import annotations
 
+import attrs
 import trio
 
 from oms_trio.channels import Inbox
+from oms_trio.clock import Clock
+from oms_trio.core.effects import Effect
+from oms_trio.core.state import TradeState
 from oms_trio.records import TICK
 
-EVERY_S = 0.25
+SOON_S = 0.25
 """Ages and retries are judged this often; the shortest of their times is half a second."""
 
+QUIET_S = 1.0
+"""Nothing is due: a tick only proves that inbox and writer live (the watchdog's beat is one)."""
 
-async def tick(inbox: Inbox) -> None:
-    """Tick for ever; ends only by cancellation."""
-    while True:
-        await inbox.send(TICK)
-        await trio.sleep(EVERY_S)
+NS = 1_000_000_000
+
+
+@attrs.define
+class Ticker:
+    """Ticks as often as the state needs it.
+
+    Most of the time nothing is due for long, and then a process that wakes up four times a second
+    does so for nothing. Whatever has an effect ends the quiet at once.
+    """
+
+    inbox: Inbox
+    state: TradeState
+    clock: Clock
+    quiet_s: float = QUIET_S
+    _stirred: trio.Event = attrs.Factory(trio.Event)
+
+    def stir(self, effects: tuple[Effect, ...]) -> None:
+        """Note what an input has caused."""
+        if effects:
+            self._stirred.set()
+
+    async def run(self) -> None:
+        """Tick for ever; ends only by cancellation."""
+        while True:
+            self._stirred = trio.Event()
+            await self.inbox.send(TICK)
+            await trio.sleep(min(SOON_S, self.quiet_s))
+            if self.state.quiet_until(self.clock() + round(self.quiet_s * NS)):
+                with trio.move_on_after(self.quiet_s - SOON_S):
+                    await self._stirred.wait()
