@@ -36,6 +36,7 @@ class Line:
     link: Link | None = None
     _requests: dict[str, Request] = attrs.Factory(dict)
     _count: int = 0
+    _asked: trio.Event = attrs.Factory(trio.Event)
 
     def expect(self, link: Link, names: Sequence[ClOrdId], *, cancel: bool) -> str:
         """Note a request before it is sent, since its answer may come at once; returns its id."""
@@ -43,6 +44,7 @@ class Line:
         request_id = f"r{self._count}"
         deadline = trio.current_time() + ANSWER_S
         self._requests[request_id] = Request(tuple(names), cancel, link, deadline)
+        self._asked.set()
         return request_id
 
     def answered(self, frame: OpResponse | ErrorEvent) -> Request | None:
@@ -58,6 +60,15 @@ class Line:
         if self.link is link:
             self.link = None
         return self._take(lambda request: request.link is link)
+
+    async def wait_overdue(self) -> None:
+        """Wait until a request may have waited for too long."""
+        while not self._requests:
+            if self._asked.is_set():
+                self._asked = trio.Event()
+            await self._asked.wait()
+        # All wait equally long, so the first is the next.
+        await trio.sleep_until(next(iter(self._requests.values())).deadline)
 
     def overdue(self) -> list[Request]:
         """Take out the requests whose answer did not come in time."""

@@ -71,6 +71,8 @@ class Exchange:
     """Close a WebSocket that has not subscribed within 30 s, as the exchange documents."""
     connections_per_s: int = 3
     """New WebSockets that are let in per second; more are answered by HTTP 429. 0 is no limit."""
+    push_every_s: float | None = None
+    """How often positions and accounts are told while nothing changes; None: as subscribed."""
     pos_mode: str = attrs.field(init=False)
     limits: Limits = attrs.field(factory=Limits, init=False)
     engine: Engine = attrs.field(init=False)

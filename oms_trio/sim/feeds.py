@@ -103,7 +103,10 @@ class Feeds:
 
         Beyond the limit that event is an error, and the subscription is dead. ``start`` follows.
         """
-        held = Subscription(told(arg), _period(arg))
+        period_s = _period(arg)
+        if period_s is not None and self.exchange.push_every_s is not None:
+            period_s = self.exchange.push_every_s
+        held = Subscription(told(arg), period_s)
         counts = self.exchange.channel_connections
         count = counts.get(held.channel, 0)
         if not self._holds(held.channel):

@@ -7,6 +7,7 @@ import secrets
 import sys
 from pathlib import Path
 
+import attrs
 import click
 import msgspec
 from rich.console import Console
@@ -17,13 +18,19 @@ from oms_trio.simulation.batch import fingerprint, hunt_all, run_many
 from oms_trio.simulation.coverage import COLUMNS, Coverage
 from oms_trio.simulation.determinism import check_scheduler
 from oms_trio.simulation.mutants import MUTANTS, SEEDS
+from oms_trio.simulation.pace import BUSY, PACES
 from oms_trio.simulation.run import Plan, Report, simulate
 from oms_trio.simulation.strikes import MENU
+
+PACE_HELP = "How much happens in an hour: much to find mistakes, little to last for days."
 
 
 @click.command()
 @click.option("--seeds", default=20, show_default=True, help="How many runs.")
 @click.option("--hours", default=1.0, show_default=True, help="Hours of market in each run.")
+@click.option(
+    "--pace", default=BUSY.name, show_default=True, type=click.Choice(list(PACES)), help=PACE_HELP
+)
 @click.option("--first", type=int, help="The first seed; drawn when it is not given.")
 @click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="Processes at once.")
 @click.option("--mutants", is_flag=True, help="Break the service on purpose; all must be caught.")
@@ -34,6 +41,7 @@ def main(
     *,
     seeds: int,
     hours: float,
+    pace: str,
     first: int | None,
     jobs: int,
     mutants: bool,
@@ -44,26 +52,31 @@ def main(
     """Simulate the whole service with faults, and check what must always hold."""
     check_scheduler()
     first = secrets.randbelow(1_000_000_000) if first is None else first
+    plan = Plan(first, hours, PACES[pace])
     console = Console()
     if print_only:
-        report = simulate(Plan(first, hours))
+        report = simulate(plan)
         sys.stdout.write(msgspec.json.encode((report.journal, report.wire)).decode())
     elif trace is not None:
         with trace.open("w", encoding="utf-8") as lines:
-            sys.exit(_tell([simulate(Plan(first, hours), lines)], console))
+            sys.exit(_tell([simulate(plan, lines)], console))
     elif mutants:
         sys.exit(_hunt(range(first, first + SEEDS), jobs, console))
     elif twice:
-        sys.exit(_compare(range(first, first + seeds), hours, console))
+        sys.exit(_compare(_plans(plan, seeds), console))
     else:
-        sys.exit(_run(range(first, first + seeds), hours, jobs, console))
+        sys.exit(_run(_plans(plan, seeds), jobs, console))
 
 
-def _run(seeds: range, hours: float, jobs: int, console: Console) -> int:
+def _plans(first: Plan, seeds: int) -> list[Plan]:
+    return [attrs.evolve(first, seed=first.seed + number) for number in range(seeds)]
+
+
+def _run(plans: list[Plan], jobs: int, console: Console) -> int:
     reports = []
     with _progress(console) as progress:
-        task = progress.add_task("", total=len(seeds))
-        for report in run_many((Plan(seed, hours) for seed in seeds), jobs):
+        task = progress.add_task("", total=len(plans))
+        for report in run_many(iter(plans), jobs):
             reports.append(report)
             virtual_s = sum(done.virtual_s for done in reports)
             rate = virtual_s / 3600 / max(progress.tasks[task].elapsed or 0, 1e-9)
@@ -94,7 +107,7 @@ def _tell(reports: list[Report], console: Console) -> int:
     for report in sorted(failed, key=lambda report: report.plan.seed):
         plan, violation = report.plan, report.violations[0]
         console.print(f"[red]seed {plan.seed}[/]: {violation.invariant}: {violation.what}")
-        again = f"--first {plan.seed} --seeds 1 --hours {plan.hours}"
+        again = f"--first {plan.seed} --seeds 1 --hours {plan.hours} --pace {plan.pace.name}"
         console.print(f"  again: ./scripts/simulate {again}", highlight=False)
     return 1 if failed else 0
 
@@ -116,15 +129,14 @@ def _hunt(seeds: range, jobs: int, console: Console) -> int:
     return 1 if escaped else 0
 
 
-def _compare(seeds: range, hours: float, console: Console) -> int:
+def _compare(plans: list[Plan], console: Console) -> int:
     differing = 0
-    for seed in seeds:
-        plan = Plan(seed, hours)
+    for plan in plans:
         one, other = fingerprint(plan, 1), fingerprint(plan, 2)
         same = one == other
         differing += not same
         journal, wire = one
-        console.print(f"seed {seed}: journal {journal[:16]} wire {wire[:16]} {same=}")
+        console.print(f"seed {plan.seed}: journal {journal[:16]} wire {wire[:16]} {same=}")
     return 1 if differing else 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from enum import Enum
 from random import Random
 from typing import Final
 
@@ -16,15 +15,6 @@ from oms_trio.simulation.world import World
 
 CLOSES: Final = 0.55
 """The chance that an action goes against the position, so that trades come to an end."""
-
-
-class Mood(Enum):
-    """How busy the agent is: the mean seconds between its actions, and how long that lasts."""
-
-    BURST = (0.3, 8.0)
-    BUSY = (4.0, 120.0)
-    CALM = (25.0, 600.0)
-    ASLEEP = (600.0, 1800.0)
 
 
 @attrs.frozen
@@ -50,7 +40,7 @@ class Agent:
         """Act for ever, mood after mood; ends by cancellation only."""
         random = self.random
         while True:
-            mean_s, lasting_s = random.choice(list(Mood)).value
+            mean_s, lasting_s = random.choice(self.world.pace.moods)
             end = trio.current_time() + random.expovariate(1 / lasting_s)
             while True:
                 pause = random.expovariate(1 / mean_s)

@@ -49,6 +49,7 @@ def fingerprint(plan: Plan, hash_seed: int) -> tuple[str, str]:
     """Run a plan in a new process with its own hash seed; returns journal's and wire's digests."""
     command = [sys.executable, "-m", "oms_trio.simulation", "--fingerprint"]
     command += ["--first", str(plan.seed), "--hours", str(plan.hours)]
+    command += ["--pace", plan.pace.name]
     environ = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
     told = subprocess.run(command, env=environ, capture_output=True, check=True).stdout  # noqa: S603 - our own module
     journal, wire = msgspec.json.decode(told, type=tuple[str, str])

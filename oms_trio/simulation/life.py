@@ -138,6 +138,7 @@ class Surroundings:
     random: Random
     clock: Clock
     rules: Rules
+    quiet_s: float
     scope: Scope
     credentials: Credentials
     dial: Dial
@@ -213,6 +214,7 @@ class Life:
                     clock=around.clock,
                     mono_clock=around.clock,
                     observe=around.observe,
+                    quiet_s=around.quiet_s,
                 )
                 await run_service(parts, recovered, stop=self.stop, started=self.started.set)
 

@@ -33,13 +33,11 @@ from oms_trio.journal.model import Message
 from oms_trio.okx import session
 from oms_trio.simulation.invariants import Violation
 from oms_trio.simulation.life import SlowBroker
+from oms_trio.simulation.pace import HARSH
 from oms_trio.simulation.run import Plan, Report, simulate
 from oms_trio.tasks import commit, sender
 
 HOURS: Final = 0.4
-STRIKE_EVERY_S: Final = 8.0
-"""More faults than usual: a mutant shows itself only when something strikes."""
-
 SEEDS: Final = 24
 """A mutant that this many runs let live is one that we do not catch."""
 
@@ -246,7 +244,7 @@ def hunt(mutant: Mutant, seeds: Sequence[int], hours: float = HOURS) -> Catch | 
     """Run seed after seed until an invariant breaks; None when the mutant outlives them."""
     with mutant.alive():
         for runs, seed in enumerate(seeds, start=1):
-            report = simulate(Plan(seed, hours, STRIKE_EVERY_S))
+            report = simulate(Plan(seed, hours, HARSH))
             if report.violations:
                 return Catch(runs, report.violations[0], report)
     return None

@@ -23,6 +23,7 @@ from oms_trio.simulation.coverage import Coverage
 from oms_trio.simulation.determinism import repeatable
 from oms_trio.simulation.invariants import Auditor, Violation
 from oms_trio.simulation.life import JOURNAL
+from oms_trio.simulation.pace import BUSY, Pace
 from oms_trio.simulation.replay import replay
 from oms_trio.simulation.strikes import strike_on
 from oms_trio.simulation.tape import Tape
@@ -44,8 +45,7 @@ class Plan:
 
     seed: int
     hours: float = 1.0
-    strike_every_s: float = 25.0
-    """Mean time between faults."""
+    pace: Pace = BUSY
 
 
 @attrs.frozen
@@ -144,7 +144,7 @@ class _Run:
         """Let everything happen, then audit it."""
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
-            world = open_world(self.plan.seed, self.folder, nursery, self.tape)
+            world = open_world(self.plan.seed, self.folder, nursery, self.tape, pace=self.plan.pace)
             agent = Agent(world, Random(f"agent {self.plan.seed}"))  # noqa: S311 - a seed repeats it
             nursery.start_soon(world.listen)
             nursery.start_soon(world.live)
@@ -165,9 +165,7 @@ class _Run:
         with trio.move_on_after(self.plan.hours * 3600):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(agent.run)
-                nursery.start_soon(
-                    strike_on, world, self.coverage, random, self.plan.strike_every_s
-                )
+                nursery.start_soon(strike_on, world, self.coverage, random)
 
     async def _settle(self, world: World) -> None:
         """Wait until the service holds what the exchange holds, and the agent was told."""

@@ -27,9 +27,6 @@ from oms_trio.sim.faults import Faults
 from oms_trio.simulation.coverage import CONDITIONS, Coverage, conditions
 from oms_trio.simulation.world import World
 
-PATIENCE_S: Final = 30.0
-"""How long a strike waits for its moment; then it comes anyway."""
-
 UNKNOWN_CODES: Final = ("50001", "50004", "50026", "51054", "51149", "64007")
 
 DECISIONS: Final[tuple[type[Effect], ...]] = (
@@ -190,7 +187,7 @@ async def _kill(world: World, random: Random) -> None:
 
 async def _kill_deciding(world: World, random: Random) -> None:
     """Kill between a decision and what makes it durable or known."""
-    with trio.move_on_after(PATIENCE_S):
+    with trio.move_on_after(world.pace.patience_s):
         await world.decision(random.choice(DECISIONS))
     trio.lowlevel.add_instrument(_Countdown(random.randint(1, 12), world.kill))
 
@@ -286,14 +283,14 @@ MENU: Final[dict[str, Strike]] = {
 }
 
 
-async def strike_on(world: World, coverage: Coverage, random: Random, mean_gap_s: float) -> None:
+async def strike_on(world: World, coverage: Coverage, random: Random) -> None:
     """Strike for ever; ends by cancellation only, and then every switch is put back."""
     try:
         async with trio.open_nursery() as nursery:
             while True:
-                await trio.sleep(random.expovariate(1 / mean_gap_s))
+                await trio.sleep(random.expovariate(1 / world.pace.strike_every_s))
                 name = random.choice(list(MENU))
-                with trio.move_on_after(PATIENCE_S):
+                with trio.move_on_after(world.pace.patience_s):
                     await _aim(world, random)
                 for condition in conditions(world.state):
                     coverage[name, condition] += 1

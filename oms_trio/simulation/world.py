@@ -30,6 +30,7 @@ from oms_trio.sim.server import handle_stream
 from oms_trio.simulation.determinism import WALL_CLOCK_START_NS
 from oms_trio.simulation.life import Life, Room, Surroundings
 from oms_trio.simulation.network import End, Network
+from oms_trio.simulation.pace import BUSY, Pace
 from oms_trio.simulation.tape import Tape
 
 SCOPE = Scope("BTC-USDT-SWAP", "omstrio")
@@ -49,10 +50,6 @@ SECRETS = ("Key-4f1c9a77", "Secret-8d02e6b1c3", "Passphrase-e77a90")
 ACCOUNT = SimAccount(
     api_key=SECRETS[0], secret=SECRETS[1], passphrase=SECRETS[2], balance=Decimal(100_000)
 )
-
-STEP_S = 1.0
-"""The market moves this often. A real one is busier, but what matters to the service is that an
-order's life has many moments, and those are far below a second."""
 
 BAND = Decimal("0.008")
 """The market keeps within this part of its first price: nobody can be liquidated."""
@@ -107,6 +104,7 @@ class World:
     tape: Tape
     room: Room
     rules: Rules
+    pace: Pace
     nursery: trio.Nursery
     life: Life | None = None
     lives: list[Life] = attrs.Factory(list)
@@ -117,7 +115,6 @@ class World:
     caps: dict[str, Fraction] = attrs.Factory(dict)
     """By order name: what the position might reach when the order was decided, in contracts."""
     arrivals: collections.Counter[str] = attrs.Factory(collections.Counter)
-    market_s: float = STEP_S
     _awaited: tuple[Callable[[TradeState], bool], trio.Event] | None = None
     _decided: tuple[type[Effect], trio.Event] | None = None
     _begun: trio.Event = attrs.Factory(trio.Event)
@@ -209,7 +206,7 @@ class World:
         """Let the market walk within its band; ends by cancellation only."""
         exchange, start = self.exchange, self.exchange.start_px
         while True:
-            await trio.sleep(self.market_s)
+            await trio.sleep(self.pace.market_s)
             exchange.tick()
             bid = exchange.engine.market.bid
             if abs(bid - start) > start * BAND:
@@ -249,6 +246,7 @@ class World:
             random=self.random,
             clock=self.clock,
             rules=self.rules,
+            quiet_s=self.pace.quiet_s,
             scope=SCOPE,
             credentials=account_key(),
             dial=self.dial,
@@ -264,6 +262,7 @@ def open_world(
     *,
     mode: Mode = Mode.AUTO,
     rules: Rules = RULES,
+    pace: Pace = BUSY,
 ) -> World:
     """Make a world in which nothing happens yet."""
     random = Random(f"world {seed}")  # noqa: S311 - a seed repeats it
@@ -278,7 +277,9 @@ def open_world(
         faults=faults,
     )
     nursery.start_soon(_note, exchange, faults)
-    exchange.engine.market.depth_lots = (100, 2000)
+    exchange.push_every_s = pace.push_s
+    market = exchange.engine.market
+    market.depth_lots, market.step_ticks = (100, 2000), pace.step_ticks
     return World(
         random=random,
         clock=clock,
@@ -288,7 +289,8 @@ def open_world(
         network=Network(random, tape),
         tape=tape,
         room=Room(folder),
-        rules=rules,
+        rules=attrs.evolve(rules, check_every_ns=round(pace.check_s * 1e9)),
+        pace=pace,
         nursery=nursery,
     )
 

@@ -45,8 +45,6 @@ LOGIN_TRIES = 5
 CHANGE_OVER_S = 2.0
 """How long the old session may finish its answers when the new one is ready."""
 
-SWEEP_S = 1.0
-
 
 @attrs.frozen
 class Exchange:
@@ -236,7 +234,7 @@ class _Relay:
     async def sweep(self) -> None:
         """Declare requests unknown whose answer does not come; runs until cancelled."""
         while True:
-            await trio.sleep(SWEEP_S)
+            await self.line.wait_overdue()
             await _tell_unknown(self.line.overdue(), "no answer in time", self.inbox)
 
 

@@ -44,7 +44,12 @@ class Ticker:
         while True:
             self._stirred = trio.Event()
             await self.inbox.send(TICK)
-            await trio.sleep(min(SOON_S, self.quiet_s))
-            if self.state.quiet_until(self.clock() + round(self.quiet_s * NS)):
-                with trio.move_on_after(self.quiet_s - SOON_S):
-                    await self._stirred.wait()
+            await trio.sleep(SOON_S)
+            with trio.move_on_after(self._quiet_for_s() - SOON_S):
+                await self._stirred.wait()
+
+    def _quiet_for_s(self) -> float:
+        quiet_s, now_ns = self.quiet_s, self.clock()
+        while quiet_s > SOON_S and not self.state.quiet_until(now_ns + round(quiet_s * NS)):
+            quiet_s /= 2
+        return max(quiet_s, SOON_S)
