@@ -24,6 +24,7 @@ Counter = Literal[
     "repeat_order_pushes",
     "echo_order_pushes",
     "late_order_pushes",
+    "late_position_pushes",
     "swap_order_pushes",
     "rest_failures",
     "lost_rest_answers",
@@ -105,7 +106,7 @@ class Faults:
     """A rate-limited operation is answered by ``sCode`` 50011 instead of the outer code."""
     ack_delay_s: float = 0.0
     push_delay_s: float = 0.2
-    """How late the pushes counted by ``late_order_pushes`` are."""
+    """How late the pushes counted by ``late_order_pushes`` and ``late_position_pushes`` are."""
     frame_delay_s: float = 0.0
     """A slow link: every frame leaves this much later, in order."""
     rest_delay_s: float = 0.0
@@ -129,6 +130,8 @@ class Faults:
     """Pushes told a second time, the same to the letter."""
     late_order_pushes: int = 0
     """Pushes that are overtaken by whatever comes within ``push_delay_s``."""
+    late_position_pushes: int = 0
+    """Positions pushes that come when the position may be another one."""
     swap_order_pushes: int = 0
     """Pushes that change places with the next orders push."""
     rest_status: int = 0

@@ -96,7 +96,7 @@ class Feeds:
                 held.next_s = now_s + held.period_s
                 data = self._snapshot(held)
                 if data:
-                    self.line.push(self._frame(held, data, "snapshot"))
+                    self._push(held, self._frame(held, data, "snapshot"))
 
     def subscribe(self, arg: Mapping[str, object]) -> JsonObject:
         """Subscribe, and return the event that counts the channel's connections.
@@ -211,7 +211,14 @@ class Feeds:
         if told and faults.use_up(missed):
             return
         for held in told:
-            self.line.push(self._frame(held, self._current(held), "event_update"))
+            self._push(held, self._frame(held, self._current(held), "event_update"))
+
+    def _push(self, held: Subscription, frame: JsonObject) -> None:
+        faults = self.exchange.faults
+        if held.channel == "positions" and faults.use_up("late_position_pushes"):
+            self.line.push_late(frame, faults.push_delay_s)
+        else:
+            self.line.push(frame)
 
     def _current(self, held: Subscription) -> list[JsonObject]:
         """Return what an event tells: a closed position is told once, with ``pos`` 0."""

@@ -88,9 +88,14 @@ def _say_garbage(exchange: Exchange, strike: Strike) -> None:
         exchange.faults.say(drawn.choice(GARBAGE))
 
 
-def _late_push(exchange: Exchange, strike: Strike) -> None:
-    exchange.faults.push_delay_s = strike.delay_s or exchange.faults.push_delay_s
-    exchange.faults.late_order_pushes += strike.times
+def _late(counter: Counter) -> Callable[[Exchange, Strike], object]:
+    count = _count(counter)
+
+    def do(exchange: Exchange, strike: Strike) -> None:
+        exchange.faults.push_delay_s = strike.delay_s or exchange.faults.push_delay_s
+        count(exchange, strike)
+
+    return do
 
 
 def _deleverage(exchange: Exchange, _strike: Strike) -> None:
@@ -196,9 +201,15 @@ MENU: Mapping[Kind, Dish] = {
     ),
     Kind.LATE_PUSH: Dish(
         "orders pushes are overtaken by what comes within delay_s",
-        _late_push,
+        _late("late_order_pushes"),
         (1, 3),
         delay_s=(0.05, 3.0),
+    ),
+    Kind.LATE_POSITION: Dish(
+        "positions pushes come delay_s late, when the position may be another one",
+        _late("late_position_pushes"),
+        (1, 3),
+        delay_s=(0.05, 6.0),
     ),
     Kind.SWAP_PUSHES: Dish(
         "an orders push changes places with the next one", _count("swap_order_pushes"), (1, 2)

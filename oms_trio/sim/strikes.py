@@ -34,6 +34,7 @@ class Kind(StrEnum):
     REPEAT_PUSH = "repeat_push"
     ECHO_PUSH = "echo_push"
     LATE_PUSH = "late_push"
+    LATE_POSITION = "late_position"
     SWAP_PUSHES = "swap_pushes"
     POSITIONS_FIRST = "positions_first"
     CLOCK = "clock"

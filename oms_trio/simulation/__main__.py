@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 import click
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -97,6 +98,8 @@ def _tell(reports: list[Report], console: Console) -> int:
         for name, number in report.counts.items():
             totals[name] = totals.get(name, 0) + number
     console.print(_coverage_table(coverage))
+    states = ", ".join(f"{number} {name}" for number, name in enumerate(COLUMNS, start=1))
+    console.print(f"\n{states}; k: thousands\n", highlight=False)
     console.print(", ".join(f"{number} {name}" for name, number in totals.items()))
     virtual_h = sum(report.virtual_s for report in reports) / 3600
     real_s = sum(report.real_s for report in reports)
@@ -141,11 +144,25 @@ def _compare(plans: list[Plan], console: Console) -> int:
 
 
 def _coverage_table(coverage: Coverage) -> Table:
-    """Show how often each fault met each state of the service."""
-    table = Table("fault", *COLUMNS)
+    """Show how often each fault met each state of the service; states are numbered, for width."""
+    table = Table(
+        title="How often each fault met each state of the service",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
+    table.add_column("fault", no_wrap=True)
+    for number, _ in enumerate(COLUMNS, start=1):
+        table.add_column(str(number), justify="right", no_wrap=True)
     for name in MENU:
-        table.add_row(name, *(str(coverage[name, column] or "·") for column in COLUMNS))
+        table.add_row(name, *(_short(coverage[name, column]) for column in COLUMNS))
     return table
+
+
+def _short(number: int) -> str:
+    if not number:
+        return "·"
+    return str(number) if number < 1000 else f"{round(number / 1000)}k"
 
 
 def _progress(console: Console) -> Progress:

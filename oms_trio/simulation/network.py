@@ -50,6 +50,13 @@ class Network:
         for client, _ in list(self._open.values()):
             client.close()
 
+    def strand(self, kind: str) -> None:
+        """Lose the clients' ends of a kind: what they have sent still arrives, nothing comes back."""
+        for client, server in list(self._open.values()):
+            if client.kind == kind:
+                client.lose()
+                server.arrive(b"")
+
     def reset(self) -> None:
         """Lose every connection at once, with what is on the way."""
         for client, server in list(self._open.values()):

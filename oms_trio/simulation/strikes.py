@@ -117,6 +117,39 @@ async def _upgrade(world: World, random: Random) -> None:
     world.exchange.faults.announce_upgrade(random.uniform(5.0, 60.0))
 
 
+async def _overtaken(world: World, random: Random) -> None:
+    """Lose the link while an order is on its way, so that questions about it overtake it."""
+    slow_s = world.network.slow_s
+    slow_s["ws"] = (0.5, 4.5)
+    try:
+        with trio.move_on_after(world.pace.patience_s):
+            await world.decision(PlaceOrder)
+        await trio.sleep(random.uniform(0.005, 0.3))
+        world.network.strand("ws")
+    finally:
+        slow_s.pop("ws", None)
+
+
+async def _late_positions(world: World, random: Random) -> None:
+    """Tell of positions late, after the next trade has begun perhaps."""
+    world.exchange.faults.late_position_pushes = random.randint(1, 5)
+    with switched(world, "push_delay_s", random.choice((0.5, 3.0, 10.0))):
+        await trio.sleep(random.uniform(1.0, 20.0))
+
+
+async def _filled_reconciling(world: World, random: Random) -> None:
+    """Lose the link, and let order after order fill before, while and after it is reconciled."""
+    with trio.move_on_after(world.pace.patience_s):
+        await world.moment(lambda state: len(state.orders) > 2)
+    world.exchange.faults.cut()
+    with switched(world, "rest_delay_s", random.choice((0.0, 0.2, 1.0))):
+        with trio.move_on_after(10.0):
+            await world.moment(lambda state: state.sync.asked and not state.sync.merged)
+        for _ in range(random.randint(5, 40)):
+            await trio.sleep(random.uniform(0.01, 0.5))
+            world.fill_any(random)
+
+
 def _doubt(*, executed: bool) -> Strike:
     async def strike(world: World, random: Random) -> None:
         await trio.lowlevel.checkpoint()
@@ -241,6 +274,8 @@ MENU: Final[dict[str, Strike]] = {
     "session cut": _cut,
     "network reset": _reset,
     "network slow": _slow("ws", "rest"),
+    "order overtaken": _overtaken,
+    "filled reconciling": _filled_reconciling,
     "session slow": _slow("ws"),
     "REST slow": _slow("rest"),
     "half open": _half_open,
@@ -257,6 +292,7 @@ MENU: Final[dict[str, Strike]] = {
     "ack delayed": _switch("ack_delay_s", 3.0, 1.0, 10.0),
     "push before ack": _switch("push_before_ack", True, 5.0, 60.0),
     "positions first": _switch("positions_first", True, 5.0, 60.0),
+    "position late": _late_positions,
     "position missed": _count("miss_position_pushes", 3),
     "push echoed": _count("echo_order_pushes", 5),
     "push late": _count("late_order_pushes", 2),
@@ -284,12 +320,17 @@ MENU: Final[dict[str, Strike]] = {
 
 
 async def strike_on(world: World, coverage: Coverage, random: Random) -> None:
-    """Strike for ever; ends by cancellation only, and then every switch is put back."""
+    """Strike for ever; ends by cancellation only, and then every switch is put back.
+
+    A run has all kinds of faults, or some, or very few: what takes several faults of a kind in a
+    row is hardly ever met when each is one of many.
+    """
+    menu = random.sample(list(MENU), random.choice((4, 12, len(MENU))))
     try:
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(random.expovariate(1 / world.pace.strike_every_s))
-                name = random.choice(list(MENU))
+                name = random.choice(menu)
                 with trio.move_on_after(world.pace.patience_s):
                     await _aim(world, random)
                 for condition in conditions(world.state):

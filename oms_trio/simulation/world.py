@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 import trio
@@ -32,6 +32,8 @@ from oms_trio.simulation.life import Life, Room, Surroundings
 from oms_trio.simulation.network import End, Network
 from oms_trio.simulation.pace import BUSY, Pace
 from oms_trio.simulation.tape import Tape
+
+What = TypeVar("What")
 
 SCOPE = Scope("BTC-USDT-SWAP", "omstrio")
 RULES = Rules(
@@ -115,8 +117,8 @@ class World:
     caps: dict[str, Fraction] = attrs.Factory(dict)
     """By order name: what the position might reach when the order was decided, in contracts."""
     arrivals: collections.Counter[str] = attrs.Factory(collections.Counter)
-    _awaited: tuple[Callable[[TradeState], bool], trio.Event] | None = None
-    _decided: tuple[type[Effect], trio.Event] | None = None
+    _awaited: list[tuple[Callable[[TradeState], bool], trio.Event]] = attrs.Factory(list)
+    _decided: list[tuple[type[Effect], trio.Event]] = attrs.Factory(list)
     _begun: trio.Event = attrs.Factory(trio.Event)
 
     # The service's lives.
@@ -170,17 +172,13 @@ class World:
         return None if life is None or life.dead or life.ended.is_set() else life.state
 
     async def moment(self, holds: Callable[[TradeState], bool]) -> None:
-        """Wait until something is true of the trading state; for one task at a time."""
+        """Wait until something is true of the trading state."""
         if self.state is None or not holds(self.state):
-            come = trio.Event()
-            self._awaited = (holds, come)
-            await come.wait()
+            await _wait(self._awaited, holds)
 
     async def decision(self, kind: type[Effect]) -> None:
-        """Wait until the service has decided to do something; for one task at a time."""
-        come = trio.Event()
-        self._decided = (kind, come)
-        await come.wait()
+        """Wait until the service has decided to do something."""
+        await _wait(self._decided, kind)
 
     # Around it.
 
@@ -202,6 +200,17 @@ class World:
         }
         return exchange.place(args, check_inst_id_code).code == "0"
 
+    def fill_any(self, random: Random) -> None:
+        """Fill a part of a resting order, or all of it, whatever the market does."""
+        resting = [order for order in self.exchange.engine.book.pending if order.px is not None]
+        if resting:
+            order = random.choice(resting)
+            assert order.px is not None
+            lot = self.exchange.instrument.lot_sz
+            parts = random.choice((1, 4, 10))
+            part = max(lot, order.remaining / parts // lot * lot)
+            self.exchange.fill(order.ord_id, part, order.px)
+
     async def move_market(self) -> None:
         """Let the market walk within its band; ends by cancellation only."""
         exchange, start = self.exchange, self.exchange.start_px
@@ -221,13 +230,13 @@ class World:
     def observe(self, arrival: Arrival, effects: tuple[Effect, ...], state: TradeState) -> None:
         """Note what the cap allowed when an order was decided, and count what came in."""
         self.arrivals[arrival.kind.value] += 1
-        if self._awaited is not None and self._awaited[0](state):
-            self._awaited[1].set()
-            self._awaited = None
+        for holds, come in self._awaited:
+            if holds(state):
+                come.set()
         for effect in effects:
-            if self._decided is not None and isinstance(effect, self._decided[0]):
-                self._decided[1].set()
-                self._decided = None
+            for kind, come in self._decided:
+                if isinstance(effect, kind):
+                    come.set()
             if isinstance(effect, PlaceOrder) and effect.cl_ord_id not in self.caps:
                 order = state.orders.find(effect.cl_ord_id)
                 assert order is not None
@@ -293,6 +302,15 @@ def open_world(
         pace=pace,
         nursery=nursery,
     )
+
+
+async def _wait(waiting: list[tuple[What, trio.Event]], what: What) -> None:
+    come = trio.Event()
+    waiting.append((what, come))
+    try:
+        await come.wait()
+    finally:
+        waiting.remove((what, come))
 
 
 async def _note(exchange: Exchange, faults: NotingFaults) -> None:
