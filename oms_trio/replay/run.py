@@ -93,9 +93,18 @@ async def _verify(recording: Recording, wanted: Wanted, console: Console) -> boo
         return False
     console.print(
         f"the same: {verifier.steps} records, {verifier.messages} messages, "
-        f"{verifier.digests_seen} digests of the state"
+        f"{_counted(verifier.digests_seen, 'digest')} of the state"
     )
+    if others := verifier.digests_of_others:
+        verb = "was" if others == 1 else "were"
+        console.print(
+            f"{_counted(others, 'digest')} of another release's state {verb} not compared"
+        )
     return True
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 async def _explain(recording: Recording, error: Different, console: Console) -> None:

@@ -184,12 +184,28 @@ def encode_state(state: TradeState) -> bytes:
 
 
 def decode_state(blob: bytes) -> TradeState:
-    """Read a state back.
+    """Read a state back, also of an earlier release: what it did not know yet has its default.
 
     Raises:
-        msgspec.ValidationError: it was written by a release with another state.
+        msgspec.DecodeError: something in it would be lost or read as something else, because a
+            release with another state wrote it.
     """
-    return msgspec.json.decode(blob, type=TradeState)
+    state = msgspec.json.decode(blob, type=TradeState)
+    again = encode_state(state)
+    if again != blob and not _holds(msgspec.json.decode(again), msgspec.json.decode(blob)):
+        raise msgspec.ValidationError("it tells of what this release's state has no place for")
+    return state
+
+
+def _holds(ours: object, theirs: object) -> bool:
+    """Whether all that ``theirs`` says is in ``ours`` as well; both are decoded JSON."""
+    match ours, theirs:
+        case dict(), dict():
+            return all(name in ours and _holds(ours[name], theirs[name]) for name in theirs)
+        case list(), list():
+            return len(ours) == len(theirs) and all(map(_holds, ours, theirs))
+        case _:
+            return ours == theirs
 
 
 async def keep_state(inbox: trio.MemoryReceiveChannel[Arrival], writer: Writer) -> None:
