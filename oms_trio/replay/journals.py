@@ -56,6 +56,11 @@ class JournalRecording:
         self._scope = self._find_scope()
 
     @property
+    def inst_id(self) -> str:
+        """See ``Recording.inst_id``."""
+        return self._scope.inst_id
+
+    @property
     def digests(self) -> Mapping[int, str]:
         """See ``Recording.digests``."""
         return {snapshot.seq: snapshot.digest for snapshot in self._snapshots}
