@@ -149,6 +149,7 @@ async def _connected(
             yield (relay,)
             if not broker.connected:
                 say("the broker is away: what is left goes out when it is back, Ctrl-C gives it up")
+        stage.broker = None  # left on purpose, so not shown as lost
         say(f"{relay.published} messages are published and confirmed")
 
 
