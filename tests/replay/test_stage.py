@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,10 @@ from oms_trio.replay.play import Before, play
 from oms_trio.replay.relay import relaying, replay_settings
 from oms_trio.replay.run import Wanted, replay
 from oms_trio.replay.stage import Doors, Stage, watch
+from oms_trio.replay.times import unix_ns
 from oms_trio.watch.monitor import Monitor
-from tests.core.desk import SECOND
-from tests.replay.journals import write_journal
+from tests.core.desk import SECOND, START_NS
+from tests.replay.journals import fill_push, position_push, write_journal
 from tests.replay.sample import SAMPLE, SAMPLES
 
 GOLDEN = (SAMPLES / "eventful.messages.jsonl").read_text().splitlines()
@@ -289,6 +292,38 @@ async def test_page_stays_behind_the_end() -> None:
         assert status["at_ns"] == audience.last[0].step.at_ns
 
     await looked_at(lambda _moment: True, look, Doors(http=ANYWHERE))
+
+
+async def test_frames_of_others_can_be_watched_as_well(tmp_path: Path) -> None:
+    """Without actions and answers there is less on the page, and nothing of today."""
+    file = tmp_path / "frames.jsonl"
+    push = fill_push("77", "x77", "buy", "2", "67000", 1001, tag="")
+    told = [{"link": "up"}, {"msg": push}, {"msg": position_push("2", "-0.1", 1001)}]
+    first = START_NS // 10**9
+    file.write_text(
+        "".join(json.dumps({"ts": first + n} | one) + "\n" for n, one in enumerate(told))
+    )
+    with open_recording(file) as recording:
+        stage = Stage(recording, pace := Pace(), Monitor(recording.inst_id, pace))
+        await play(recording, [stage], before=stage.before)
+    status = stage.status()
+    assert status is not None
+    assert (status.instrument, status.at_ns) == ("BTC-USDT-SWAP", (first + 2) * 10**9)
+    assert (status.position.ours, status.counts["executions"]) == (Decimal(2), 1)
+    assert (status.ready, status.links.push_age_s, status.uptime_s) == (False, 0.0, 2.0)
+
+
+async def test_what_comes_before_the_first_time_is_not_shown_nor_told() -> None:
+    """The state of before is there; nobody is told again how it came to be."""
+    broker = MemoryBroker()
+    told = broker.subscribe()
+    doors = Doors(broker=nullcontext(broker))
+    from_ns = unix_ns("2026-11-02T09:05:00Z")
+    wanted = Wanted(path=SAMPLE, from_ns=from_ns, doors=doors)
+    await replay(wanted, Console(file=io.StringIO()))
+    heard = [message.body.decode() for message in drained(told)]
+    assert 10 < len(heard) < len(GOLDEN)
+    assert heard == GOLDEN[-len(heard) :]
 
 
 async def test_a_port_that_is_taken_is_one_line() -> None:
