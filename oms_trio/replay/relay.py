@@ -137,8 +137,6 @@ async def relaying(broker: Broker, run_sync: RunSync) -> AsyncIterator[Relay]:
     with (
         TemporaryDirectory(prefix="oms-trio-replay-") as folder,
         Journal.open(Path(folder) / JOURNAL) as journal,
-        # Cancelled, the publisher may leave while a commit lasts that has messages for it.
-        durable_out.clone(),
     ):
         disk = Disk(journal, run_sync)
         async with trio.open_nursery() as nursery:

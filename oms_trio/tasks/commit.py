@@ -97,8 +97,9 @@ async def _commit(group: list[Commit], keeper: Keeper, nursery: trio.Nursery) ->
             tell()
     messages: tuple[Message, ...] = tuple(chain.from_iterable(entry.outbox for entry in entries))
     if messages:
-        # A publisher that is behind reads from the disk what it was not given.
-        with suppress(trio.WouldBlock):
+        # A publisher that is behind reads from the disk what it was not given; one that was
+        # cancelled while the disk was slow leaves that to the next start.
+        with suppress(trio.WouldBlock, trio.BrokenResourceError):
             keeper.durable.send_nowait(Batch(position, messages))
         # The publisher's turn: the broker's thread must not take the interpreter away for
         # acknowledgements, which nobody waits for, before it has the messages.
