@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from decimal import Decimal
@@ -136,6 +138,30 @@ async def test_what_a_broker_misses_it_gets_when_it_is_back_in_order() -> None:
             broker.set_available(True)
     assert stage.relay.waiting == 0
     assert [message.body.decode() for message in drained(told)] == GOLDEN
+
+
+async def test_ctrl_c_gives_up_what_a_broker_that_is_away_has_not_taken() -> None:
+    broker = MemoryBroker()
+    broker.set_available(False)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if "is away" in text:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with open_recording(SAMPLE) as recording, trio.fail_after(10):
+        stage = Stage(recording, pace := Pace(), Monitor("", pace))
+
+        async def perform(watchers: Sequence[Watcher], before: Before) -> None:
+            await play(recording, watchers, before=before)
+
+        await watch(stage, perform, Doors(broker=nullcontext(broker), where="memory"), say)
+    assert said == [
+        "messages go to memory",
+        "the broker is away: what is left goes out when it is back, Ctrl-C gives it up",
+        f"{len(GOLDEN)} messages were not published",
+    ]
 
 
 @attrs.define
