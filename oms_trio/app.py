@@ -118,17 +118,15 @@ class Recovered:
 def recover(journal: Journal, rules: Rules, scope: Scope) -> Recovered:
     """Read the last snapshot and apply what came after it.
 
-    The effects are dropped: they left before, or are in the outbox, or reconciliation finds what
-    became of them.
+    A snapshot that another release wrote and this one cannot read is passed over: the one before
+    it, or the beginning, and the records behind that say the same. The effects are dropped: they
+    left before, or are in the outbox, or reconciliation finds what became of them.
 
     Raises:
         StateError: the journal is damaged or was written by another release.
     """
-    snapshot = journal.latest_snapshot()
-    state, seq = TradeState(rules), 0
+    state, seq = _last_readable(journal) or (TradeState(rules), 0)
     try:
-        if snapshot is not None:
-            state, seq = decode_state(snapshot.blob), snapshot.seq
         for number, record in journal.tail(seq):
             seq = number
             arrival = records.read(record.kind, record.raw, record.context, scope)
@@ -140,6 +138,18 @@ def recover(journal: Journal, rules: Rules, scope: Scope) -> Recovered:
             "release or for another instrument; start that one, or choose another state folder"
         ) from error
     return Recovered(state, seq, journal.last_at_ns)
+
+
+def _last_readable(journal: Journal) -> tuple[TradeState, int] | None:
+    """Return the newest state that this release can read, with its sequence."""
+    snapshot = journal.latest_snapshot()
+    while snapshot is not None:
+        try:
+            return decode_state(snapshot.blob), snapshot.seq
+        except msgspec.DecodeError as error:
+            log.warning("snapshot_passed_over", seq=snapshot.seq, why=str(error))
+            snapshot = journal.latest_snapshot(snapshot.seq - 1)
+    return None
 
 
 async def run_service(

@@ -81,7 +81,7 @@ def main(context: click.Context) -> None:
 
     To see it work with nothing installed or configured: oms-trio demo
     """
-    context.obj = Hands(_execute, _logged_config)
+    context.obj = Hands(_execute, _logged_config, _config)
 
 
 for _command in (replay, export, record):

@@ -380,13 +380,15 @@ class _Loop:
         confirms = [
             asyncio.create_task(publication.send(publisher.channel)) for publication in publications
         ]
-        ends: list[asyncio.Future[Any]] = [asyncio.create_task(_finished(confirms)), publisher.over]
+        # One message, the rule, needs no task that waits for all.
+        last = confirms[0] if len(confirms) == 1 else asyncio.create_task(_finished(confirms))
+        ends: list[asyncio.Future[Any]] = [last, publisher.over]
         # Of a publish that waits for room in its write queue, aiormq forgets to say that the
         # link is lost: it would wait for its deadline.
         await asyncio.wait(ends, timeout=ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
         late = _LOST if publisher.over.done() else _LATE
         unconfirmed = [why for confirm in confirms if (why := _unconfirmed(confirm, late))]
-        for task in (ends[0], *confirms):
+        for task in (last, *confirms):
             task.cancel()
         if not unconfirmed:
             then()

@@ -69,6 +69,8 @@ class RabbitBroker:
     _ended: bool = attrs.field(default=False, init=False)
     _failure: BaseException | None = attrs.field(default=None, init=False)
     _changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
+    # A lot of its own: a confirm must not wake up who waits for actions, nor the other way round.
+    _arrived: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
 
     @property
     def connected(self) -> bool:
@@ -77,7 +79,7 @@ class RabbitBroker:
 
     async def receive(self) -> tuple[Delivery, ...]:
         """See ``Broker.receive``."""
-        await self._until(lambda: bool(self._ready))
+        await self._until(lambda: bool(self._ready), self._arrived)
         batch = tuple(self._ready)
         self._ready.clear()
         return batch
@@ -124,7 +126,7 @@ class RabbitBroker:
         """Take one delivery over, or send it back when nobody wants it any more."""
         if self._wanted:
             self._ready.append(delivery)
-            self._changed.unpark_all()
+            self._arrived.unpark_all()
         else:
             self._post(partial(self._loop.settle, (delivery.tag,), requeue=True))
 
@@ -152,6 +154,7 @@ class RabbitBroker:
         self._up.clear()
         self._ready.clear()
         self._changed.unpark_all()
+        self._arrived.unpark_all()
 
     def close(self) -> None:
         """Let every call fail, and the loop end its links."""
@@ -170,12 +173,15 @@ class RabbitBroker:
         await self._until(lambda: request.done)
         return request.failure
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
+    async def _until(
+        self, condition: Callable[[], bool], lot: trio.lowlevel.ParkingLot | None = None
+    ) -> None:
         """Wait for a condition on our state; no checkpoint lies between it and the return."""
-        await trio.lowlevel.checkpoint()
+        if condition():
+            await trio.lowlevel.checkpoint()
         while not condition():
             if self._failure is not None:
                 raise self._failure
             if self._ended:
                 raise trio.ClosedResourceError("the broker was closed")
-            await self._changed.park()
+            await (self._changed if lot is None else lot).park()

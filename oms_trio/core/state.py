@@ -58,6 +58,7 @@ from oms_trio.core.model import (
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import OVERLAP_MS, Sync
 from oms_trio.core.risk import Risk
+from oms_trio.core.shape import shape_of
 from oms_trio.core.sizing import Sized, Unsized, size_order
 
 ARITHMETIC = Context(prec=50, traps=[InvalidOperation, DivisionByZero, Overflow])
@@ -117,8 +118,12 @@ class TradeState:
         )
 
     def digest(self) -> str:
-        """Return a hash over the whole state; equal digests mean equal states."""
-        return sha256(repr(self).encode()).hexdigest()
+        """Return a hash over the whole state, behind the state's shape and a colon.
+
+        Equal digests mean equal states. Different ones mean different states where the shapes are
+        equal; another shape is that of another release.
+        """
+        return f"{shape_of(TradeState)}:{sha256(repr(self).encode()).hexdigest()}"
 
     def _dispatch(self, event: Input, do: Callable[[Effect], None]) -> None:  # noqa: C901, PLR0912 - the table of inputs
         match event:

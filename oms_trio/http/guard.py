@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Mapping
+from typing import Final
 
 import attrs
 
@@ -34,10 +35,18 @@ def refuse_host(host: str, listening: str) -> Refusal | None:
     return None
 
 
-def refuse_control(headers: Mapping[str, str], token: str | None) -> Refusal | None:
-    """Refuse a command that does not come from an operator with the token."""
+SHOWS_ONLY: Final = "this page only shows: set OMS_HTTP_TOKEN, or use oms-trio ctl"
+
+
+def refuse_control(
+    headers: Mapping[str, str], token: str | None, without: str = SHOWS_ONLY
+) -> Refusal | None:
+    """Refuse a command that does not come from an operator with the token.
+
+    ``without`` is what to tell where there is no token.
+    """
     if token is None:
-        return Refusal(403, "this page only shows: set OMS_HTTP_TOKEN, or use oms-trio ctl")
+        return Refusal(403, without)
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     same_origin = origin is None or origin == f"http://{headers.get('host', '')}"
     if site not in {None, "same-origin", "none"} or not same_origin:

@@ -14,11 +14,11 @@ from starlette.applications import Starlette
 log = structlog.get_logger()
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, setting: str = "OMS_HTTP") -> socket.socket:
     """Open the socket before the service begins, so that a port that is taken is told at once.
 
     Raises:
-        OSError: the address cannot be used; the text names the setting.
+        OSError: the address cannot be used; the text names the ``setting`` that it came from.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -29,7 +29,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        why = f"OMS_HTTP={host}:{port} cannot be used: {error.strerror}; choose another, or off"
+        why = f"{setting}={host}:{port} cannot be used: {error.strerror}; choose another, or off"
         raise OSError(error.errno, why) from error
     return listener
 

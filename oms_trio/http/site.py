@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oms_trio.core.inputs import Verb
-from oms_trio.http.guard import refuse_control, refuse_host
+from oms_trio.http.guard import SHOWS_ONLY, refuse_control, refuse_host
 from oms_trio.http.pages import HEADERS, PAGE
 from oms_trio.watch.metrics import CONTENT_TYPE, Metrics
 from oms_trio.watch.status import Status, encode_status
@@ -38,7 +38,10 @@ PAGES_MAX = 8
 
 @attrs.frozen
 class Site:
-    """What the pages show, and what they may do. ``command`` raises ``failure`` with one line."""
+    """What the pages show, and what they may do. ``command`` raises ``failure`` with one line.
+
+    Without a ``token`` there are no commands, and ``shows_only`` says why.
+    """
 
     status: Callable[[], Status | None]
     metrics: Metrics
@@ -46,6 +49,7 @@ class Site:
     failure: type[Exception]
     token: str | None
     host: str
+    shows_only: str = SHOWS_ONLY
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
@@ -146,7 +150,7 @@ class _Views:
             self.open_pages -= 1
 
     async def control(self, request: Request) -> Response:
-        refusal = refuse_control(request.headers, self.site.token)
+        refusal = refuse_control(request.headers, self.site.token, self.site.shows_only)
         client = request.client.host if request.client is not None else "unknown"
         if refusal is not None:
             log.warning("http_command_refused", why=refusal.why, client=client)

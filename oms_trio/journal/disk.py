@@ -40,7 +40,14 @@ class Disk:
 
     async def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a method of the journal; it is never left half done, so it cannot be cancelled."""
-        async with self._one:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self._one.acquire_nowait()  # free, it needs no round of the scheduler
+        except trio.WouldBlock:
+            await self._one.acquire()
+        try:
             with trio.CancelScope(shield=True):
                 result: T = await self.run_sync(partial(method, *args, **kwargs))
-            return result
+        finally:
+            self._one.release()
+        return result

@@ -21,6 +21,7 @@ import trio_websocket
 import wsproto
 
 from oms_trio.clock import Clock
+from oms_trio.okx import connection as wire
 from oms_trio.okx.errors import ProtocolError, SessionLostError
 from oms_trio.okx.session import Event, Send, Session
 
@@ -74,7 +75,7 @@ class Link:
 
     def __init__(
         self,
-        connection: trio_websocket.WebSocketConnection,
+        connection: wire.Connection,
         session: Session,
         clock: Clock,
         offset_ns: int,
@@ -85,6 +86,7 @@ class Link:
         self._offset_ns = offset_ns
         self._begun = False
         self._torn = False
+        self._messages: deque[wire.Message] = deque()  # of one burst
         self._told: deque[Heard] = deque()  # of one frame, so a handful at most
 
     def __repr__(self) -> str:
@@ -121,13 +123,14 @@ class Link:
 
     async def _listen(self) -> None:
         """Take one frame, or let the session look at the clock."""
-        message: str | bytes | None = None
-        deadline = max(self._session.deadline, trio.current_time() + _LISTEN_S)
-        with trio.move_on_at(deadline), _translated():
-            message = await self._connection.get_message()
+        if not self._messages:
+            deadline = max(self._session.deadline, trio.current_time() + _LISTEN_S)
+            with trio.move_on_at(deadline), _translated():
+                self._messages.extend(await self._connection.get_messages())
         if self._torn:
             raise SessionLostError("a send was cut off")
         now = trio.current_time()
+        message = self._messages.popleft() if self._messages else None
         outputs: tuple[Send | Event, ...]
         if message is None:
             outputs = self._session.timeout(now)
@@ -253,14 +256,14 @@ async def _open_transport(
 
 async def _shake_hands(
     nursery: trio.Nursery, stream: trio.abc.Stream, address: SplitResult
-) -> trio_websocket.WebSocketConnection:
+) -> wire.Connection:
     target = address.path or "/"
     if address.query:
         target += f"?{address.query}"
     try:
-        return await trio_websocket.wrap_client_stream(
+        return await wire.shake_hands(
             nursery,
-            stream,  # type: ignore[arg-type] # any Stream does, its signature names two of them
+            stream,
             address.netloc,
             target,
             message_queue_size=_MESSAGE_QUEUE,

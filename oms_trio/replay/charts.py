@@ -45,6 +45,7 @@ _STYLE: Final[dict[str, Any]] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": FAINT,
     "grid.linewidth": 0.4,
     "grid.alpha": 0.6,
@@ -209,6 +210,7 @@ def refusals(figure: Figure, gathered: Gathered) -> None:
     reasons = gathered.summary.refused.most_common()[::-1]
     bars = axes.barh([name for name, _ in reasons], [count for _, count in reasons], color=SELL)
     axes.bar_label(bars, padding=3)
+    axes.margins(x=0.1)
     axes.set_title("Refusals by reason")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 

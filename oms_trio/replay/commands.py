@@ -14,11 +14,15 @@ import click
 from rich.console import Console
 
 from oms_trio import logs
-from oms_trio.config import Config
+from oms_trio.amqp.broker import open_broker
+from oms_trio.config import Config, ConfigError, HttpAddress
+from oms_trio.live import broker_settings
 from oms_trio.replay.export import Format, export_rows
 from oms_trio.replay.record import record_frames
+from oms_trio.replay.relay import replay_settings
 from oms_trio.replay.run import Show, Wanted
 from oms_trio.replay.run import replay as run_replay
+from oms_trio.replay.stage import Doors
 from oms_trio.replay.tables import What
 from oms_trio.replay.times import unix_ns
 
@@ -32,18 +36,19 @@ PLAIN_WIDTH: Final = 160
 class Hands:
     """What the command line does for its commands.
 
-    ``execute`` runs a task and turns expected errors into one line and an exit code; ``config``
-    reads the settings with credentials, and sets up the log.
+    ``execute`` runs a task and turns expected errors into one line and an exit code; ``settings``
+    reads the environment, ``config`` with credentials, and sets up the log.
     """
 
     execute: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
     config: Callable[[], Config]
+    settings: Callable[[], Config]
 
 
-def _speed(_ctx: click.Context, _param: click.Parameter, value: str) -> float | None:
-    """Read a factor; None is as fast as it can."""
-    if value == "max":
-        return None
+def _speed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """Read a factor; infinity is as fast as it can, None is not said."""
+    if value is None or value == "max":
+        return None if value is None else math.inf
     try:
         factor = float(value)
     except ValueError:
@@ -51,6 +56,19 @@ def _speed(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
     if not 0 < factor < math.inf:
         raise click.BadParameter(f"{value} is neither max nor a factor above 0")
     return factor
+
+
+def _address(_ctx: click.Context, _param: click.Parameter, value: str | None) -> HttpAddress | None:
+    """Read an address as the service reads that of its page."""
+    if value is None:
+        return None
+    try:
+        address = Config.from_environ({"OMS_HTTP": value}).http
+    except ConfigError:
+        address = None
+    if address is None:
+        raise click.BadParameter(f"{value} is not host:port or [IPv6]:port")
+    return address
 
 
 def _time(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
@@ -75,10 +93,15 @@ _RECORDING = click.argument("file", type=click.Path(exists=True, path_type=Path)
     "--speed",
     metavar="FACTOR",
     callback=_speed,
-    default="max",
-    show_default=True,
-    help="1 is real time.",
+    help="1 is real time, max does not wait.  [default: 1 with --http or --rabbitmq, else max]",
 )
+@click.option(
+    "--http", metavar="HOST:PORT", callback=_address, help="Serve the status page of the replay."
+)
+@click.option(
+    "--rabbitmq", is_flag=True, help="Publish what the agent was told to the broker of RABBITMQ_*."
+)
+@click.option("--exchange", metavar="NAME", help="Where --rabbitmq publishes; must end in .replay.")
 @click.option(
     "--show",
     type=click.Choice([show.value for show in Show]),
@@ -102,6 +125,9 @@ def replay(
     from_ns: int | None,
     until_ns: int | None,
     speed: float | None,
+    http: HttpAddress | None,
+    rabbitmq: bool,  # noqa: FBT001 - an option
+    exchange: str | None,
     show: str | None,
     trade: str | None,
     messages: bool,  # noqa: FBT001 - an option
@@ -113,25 +139,57 @@ def replay(
     FILE is a journal or its state folder (also of a running service), or frames of the exchange
     as JSON lines; either also as .gz. Times are ISO 8601 (UTC) or Unix time. With --verify the
     exit code is 1 when anything differs from what was recorded.
+
+    To watch it as it was: --http shows it on the service's status page until Ctrl-C, --rabbitmq
+    publishes to an exchange and a queue of its own, called like the service's with .replay behind.
     """
     logs.configure("console", "critical")
+    doors = _doors(hands, http, exchange, rabbitmq=rabbitmq)
+    if doors is not None and (verify or show is not None):
+        raise click.UsageError("--verify and --show only look: they cannot be watched")
+    if speed is None:
+        speed = math.inf if doors is None else 1.0
     wanted = Wanted(
         path=file,
         verify=verify,
         from_ns=from_ns,
         until_ns=until_ns,
-        speed=speed,
+        speed=None if speed == math.inf else speed,
         trade=trade,
         show=None if show is None else Show(show),
         report=report,
         messages=messages,
         adopt={"auto": None, "ours": False, "all": True}[orders],
+        doors=doors,
     )
     console = Console()
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH)
     if not hands.execute(partial(run_replay, wanted, console)):
         sys.exit(DIFFERENT)
+
+
+def _doors(
+    hands: Hands, http: HttpAddress | None, exchange: str | None, *, rabbitmq: bool
+) -> Doors | None:
+    """Say where others watch, and let the log tell what they may run into."""
+    if not rabbitmq:
+        if exchange is not None:
+            raise click.UsageError("--exchange is for --rabbitmq")
+        if http is None:
+            return None
+        logs.configure("console", "warning")
+        return Doors(http=http)
+    config = hands.settings()
+    logs.configure("console", "warning", secrets=config.secrets())
+    try:
+        settings = replay_settings(broker_settings(config), exchange)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--exchange") from None
+    where = (
+        f"exchange {settings.execution_exchange} and the queue of that name on {settings.address}"
+    )
+    return Doors(http=http, broker=open_broker(settings), where=where)
 
 
 @click.command()

@@ -89,6 +89,11 @@ class FramesRecording:
         return f"frames in {self.path.name}"
 
     @property
+    def inst_id(self) -> str:
+        """See ``Recording.inst_id``."""
+        return self.instrument.inst_id
+
+    @property
     def digests(self) -> Mapping[int, str]:
         """See ``Recording.digests``."""
         return MappingProxyType({})

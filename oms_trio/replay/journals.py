@@ -56,21 +56,32 @@ class JournalRecording:
         self._scope = self._find_scope()
 
     @property
+    def inst_id(self) -> str:
+        """See ``Recording.inst_id``."""
+        return self._scope.inst_id
+
+    @property
     def digests(self) -> Mapping[int, str]:
         """See ``Recording.digests``."""
         return {snapshot.seq: snapshot.digest for snapshot in self._snapshots}
 
     def begin(self, near_ns: int | None = None) -> Beginning:
         """See ``Recording.begin``."""
-        start = next(
-            (one for one in self._snapshots if near_ns is not None and self._time(one) <= near_ns),
-            None,
-        )
-        if start is None and self._first > 1:
-            start = self._snapshots[-1]
-        if start is None:
+        if near_ns is not None:
+            for one in self._snapshots:
+                if self._time(one) <= near_ns and (state := _state(one)) is not None:
+                    return Beginning(state, self._steps(one.seq))
+        if self._first == 1:
             return Beginning(TradeState(self._rules()), self._steps(0))
-        return Beginning(_state(start), self._steps(start.seq))
+        for one in reversed(self._snapshots):
+            if (state := _state(one)) is not None:
+                return Beginning(state, self._steps(one.seq))
+        raise self._begins_otherwise()
+
+    def _begins_otherwise(self) -> RecordingError:
+        return RecordingError(
+            f"{self.title} begins with a state of another release; replay it with that one"
+        )
 
     def progress(self) -> float:
         """See ``Recording.progress``."""
@@ -105,11 +116,13 @@ class JournalRecording:
 
     def _find_scope(self) -> Scope:
         """Find the instrument and the tag, which do not change within a journal."""
-        if self._snapshots:
-            state = _state(self._snapshots[0])
+        states = [state for one in self._snapshots if (state := _state(one)) is not None]
+        for state in states:
             if state.instrument is not None:
                 return Scope(state.instrument.inst_id, state.rules.tag)
-        tag = self._rules().tag
+        if self._first > 1 and not states:
+            raise self._begins_otherwise()
+        tag = states[0].rules.tag if states else self._rules().tag
         for seq, record in self.journal.tail(self._first - 1):
             if record.kind == Kind.SNAPSHOT.value:
                 bodies = msgspec.json.decode(record.raw, type=SnapshotBodies)
@@ -120,11 +133,12 @@ class JournalRecording:
         return Scope("", tag)  # the exchange never answered, so there is nothing of any instrument
 
 
-def _state(snapshot: Snapshot) -> TradeState:
+def _state(snapshot: Snapshot) -> TradeState | None:
+    """Read a state back; None for one of another release that this one cannot read."""
     try:
         return decode_state(snapshot.blob)
-    except msgspec.MsgspecError as error:
-        raise _unreadable(snapshot.seq, error) from error
+    except msgspec.DecodeError:
+        return None
 
 
 def _unreadable(seq: int, error: Exception) -> RecordingError:

@@ -49,6 +49,10 @@ class Recording(Protocol):
         """What it is, in a few words."""
 
     @property
+    def inst_id(self) -> str:
+        """The instrument that was traded; empty where nothing tells of it."""
+
+    @property
     def digests(self) -> Mapping[int, str]:
         """Digests that the running service took of its state, by the step behind which it did."""
 

@@ -3,12 +3,12 @@
     reader  --batches of steps-->  player: state.apply  -->  watchers
 
 The reader reads ahead by a bounded number of steps, so memory does not depend on the length of a
-recording. Time comes with each step: without a pace the clock jumps from one to the next.
+recording. Time comes with each step: without a pace (``pace``) the clock jumps to the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from decimal import Decimal
 from itertools import islice, takewhile
 
@@ -32,13 +32,15 @@ from oms_trio.replay.model import (
     Step,
     Watcher,
 )
-from oms_trio.replay.times import NS
 
 BATCH = 256
 """Steps handed over at once: a channel's turn costs as much as some steps."""
 
 AHEAD = 8
 """Batches that wait between reader and player: some megabytes of records at most."""
+
+
+Before = Callable[[Step], Awaitable[None]]
 
 
 class WatchedBook(Book):
@@ -153,14 +155,14 @@ async def play(
     near_ns: int | None = None,
     from_ns: int | None = None,
     until: Until = END,
-    speed: float | None = None,
+    before: Before | None = None,
     on_batch: Callable[[], object] = lambda: None,
 ) -> TradeState:
     """Play a recording to its end or ``until`` and return the state behind it.
 
     It begins at the recording's last known state not past ``near_ns``, else at the beginning;
-    watchers see what comes from ``from_ns`` on. ``speed`` 1 takes as long as the recording did, 10
-    a tenth of it; None goes as fast as it can. ``on_batch`` is called now and then.
+    watchers see what comes from ``from_ns`` on. ``before`` is awaited before each step (see
+    ``Pace.wait``); without it all goes as fast as it can. ``on_batch`` is called now and then.
 
     Raises:
         RecordingError, StateError: the recording cannot be read, or a watcher refuses it.
@@ -170,38 +172,40 @@ async def play(
     send, receive = trio.open_memory_channel[list[Step]](AHEAD)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_read, takewhile(until.covers, beginning.steps), send)
-            await _play(receive, player, speed, on_batch)
+            # Who waits for each step needs no batches, and is not to be told of what was only read.
+            at_once = BATCH if before is None else 1
+            nursery.start_soon(_read, takewhile(until.covers, beginning.steps), send, at_once)
+            await _play(receive, player, before, on_batch)
     except* (RecordingError, StateError, OSError) as group:
         raise _first(group) from None
     return player.state
 
 
-async def _read(steps: Iterator[Step], batches: trio.MemorySendChannel[list[Step]]) -> None:
+async def _read(
+    steps: Iterator[Step], batches: trio.MemorySendChannel[list[Step]], at_once: int
+) -> None:
     """Read ahead until the steps end, then close the channel.
 
     A batch is read without a thread: it takes milliseconds, and the player has nothing to do
     meanwhile but to wait for it.
     """
     with batches:
-        while batch := list(islice(steps, BATCH)):
+        while batch := list(islice(steps, at_once)):
             await batches.send(batch)
 
 
 async def _play(
     batches: trio.MemoryReceiveChannel[list[Step]],
     player: Player,
-    speed: float | None,
+    before: Before | None,
     on_batch: Callable[[], object],
 ) -> None:
     """Take steps until the channel ends, each when it is due."""
-    began, first_ns = trio.current_time(), None
     with batches:
         async for batch in batches:
             for step in batch:
-                if speed is not None:
-                    first_ns = step.at_ns if first_ns is None else first_ns
-                    await trio.sleep_until(began + (step.at_ns - first_ns) / NS / speed)
+                if before is not None:
+                    await before(step)
                     on_batch()
                 player.take(step)
             on_batch()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -16,8 +17,9 @@ from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRefus
 from oms_trio.replay.files import open_recording
 from oms_trio.replay.gather import Gathered
 from oms_trio.replay.model import Moment, Recording, RecordingError, Watcher
+from oms_trio.replay.pace import Pace
 from oms_trio.replay.page import write_page
-from oms_trio.replay.play import Until, play
+from oms_trio.replay.play import Before, Until, play
 from oms_trio.replay.show import (
     OneTrade,
     show_open_trade,
@@ -25,9 +27,11 @@ from oms_trio.replay.show import (
     show_state,
     show_trade,
 )
+from oms_trio.replay.stage import Doors, Stage, watch
 from oms_trio.replay.summary import Summary
 from oms_trio.replay.times import iso
 from oms_trio.replay.verify import Different, Verifier, state_before
+from oms_trio.watch.monitor import Monitor
 
 
 class Show(StrEnum):
@@ -52,6 +56,8 @@ class Wanted:
     report: Path | None = None
     messages: bool = False
     adopt: bool | None = None
+    doors: Doors | None = None
+    """Where others watch; None: nobody does."""
 
 
 async def replay(wanted: Wanted, console: Console) -> bool:
@@ -93,9 +99,18 @@ async def _verify(recording: Recording, wanted: Wanted, console: Console) -> boo
         return False
     console.print(
         f"the same: {verifier.steps} records, {verifier.messages} messages, "
-        f"{verifier.digests_seen} digests of the state"
+        f"{_counted(verifier.digests_seen, 'digest')} of the state"
     )
+    if others := verifier.digests_of_others:
+        verb = "was" if others == 1 else "were"
+        console.print(
+            f"{_counted(others, 'digest')} of another release's state {verb} not compared"
+        )
     return True
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 async def _explain(recording: Recording, error: Different, console: Console) -> None:
@@ -114,40 +129,78 @@ async def _explain(recording: Recording, error: Different, console: Console) -> 
 
 
 async def _tell(recording: Recording, wanted: Wanted, console: Console) -> None:
-    """Print the summary, or one trade; messages as they were told; and write the report."""
-    summary = Summary()
-    watchers: list[Watcher] = [summary]
-    one = OneTrade(wanted.trade or "")
-    if wanted.trade is not None:
-        watchers.append(one)
-    if wanted.messages:
-        watchers.append(print_messages)
-    gathered = Gathered()
-    if wanted.report is not None:
-        watchers.append(gathered)
-    with _progress(recording, console) as on_batch:
-        await play(
-            recording,
-            watchers,
-            from_ns=wanted.from_ns,
-            near_ns=wanted.from_ns,
-            until=Until(wanted.until_ns),
-            speed=wanted.speed,
-            on_batch=on_batch,
-        )
-    if not summary.records:
-        raise RecordingError(f"{wanted.path}: nothing was recorded in that time")
-    if wanted.report is not None:
-        gathered.finish()
-        write_page(wanted.report, recording.title, gathered)
-    if wanted.trade is not None:
-        stories = one.stories()
-        if not stories:
-            raise RecordingError(f"no trade was opened or closed by {wanted.trade}")
-        for story in stories:
-            console.print(show_trade(story))
-    elif not wanted.messages:
-        console.print(summary.render(recording.title))
+    """Play it, at a pace and watched if that is wanted, and tell what happened."""
+    telling = _Telling(recording.title, wanted, console)
+
+    async def perform(more: Sequence[Watcher], before: Before | None) -> None:
+        with _progress(recording, console) as on_batch:
+            await play(
+                recording,
+                [*telling.watchers, *more],
+                from_ns=wanted.from_ns,
+                near_ns=wanted.from_ns,
+                until=Until(wanted.until_ns),
+                before=before,
+                on_batch=on_batch,
+            )
+        telling.conclude()
+
+    pace = Pace(wanted.speed, wanted.from_ns)
+    if wanted.doors is None:
+        await perform([], None if wanted.speed is None else pace.wait)
+        return
+    stage = Stage(recording, pace, Monitor(recording.inst_id, pace))
+    await watch(stage, perform, wanted.doors, partial(_say, console))
+    if not stage.ended and telling.summary.records:
+        telling.conclude()
+
+
+@attrs.define
+class _Telling:
+    """Gathers what is to be told: the summary, or one trade, or messages; and the report."""
+
+    title: str
+    wanted: Wanted
+    console: Console
+    summary: Summary = attrs.Factory(Summary)
+    gathered: Gathered = attrs.Factory(Gathered)
+    one: OneTrade = attrs.field()
+
+    @one.default
+    def _one(self) -> OneTrade:
+        return OneTrade(self.wanted.trade or "")
+
+    @property
+    def watchers(self) -> list[Watcher]:
+        """Who has to see the steps."""
+        chosen: list[tuple[object, Watcher]] = [
+            (True, self.summary),
+            (self.wanted.trade is not None, self.one),
+            (self.wanted.messages, print_messages),
+            (self.wanted.report is not None, self.gathered),
+        ]
+        return [watcher for wanted, watcher in chosen if wanted]
+
+    def conclude(self) -> None:
+        """Tell it."""
+        wanted = self.wanted
+        if not self.summary.records:
+            raise RecordingError(f"{wanted.path}: nothing was recorded in that time")
+        if wanted.report is not None:
+            self.gathered.finish()
+            write_page(wanted.report, self.title, self.gathered)
+        if wanted.trade is not None:
+            stories = self.one.stories()
+            if not stories:
+                raise RecordingError(f"no trade was opened or closed by {wanted.trade}")
+            for story in stories:
+                self.console.print(show_trade(story))
+        elif not wanted.messages:
+            self.console.print(self.summary.render(self.title))
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def print_messages(moment: Moment) -> None:

@@ -95,16 +95,21 @@ async def _commit(group: list[Commit], keeper: Keeper, nursery: trio.Nursery) ->
     for commit in group:
         for tell in commit.then:
             tell()
+    messages: tuple[Message, ...] = tuple(chain.from_iterable(entry.outbox for entry in entries))
+    if messages:
+        # A publisher that is behind reads from the disk what it was not given; one that was
+        # cancelled while the disk was slow leaves that to the next start.
+        with suppress(trio.WouldBlock, trio.BrokenResourceError):
+            keeper.durable.send_nowait(Batch(position, messages))
+        # The publisher's turn: the broker's thread must not take the interpreter away for
+        # acknowledgements, which nobody waits for, before it has the messages.
+        await trio.lowlevel.checkpoint()
     settle = [done for commit in group for done in commit.settle]
-    keeper.broker.ack([done.delivery for done in settle if done.dead_letter is None])
+    if tags := [done.delivery for done in settle if done.dead_letter is None]:
+        keeper.broker.ack(tags)
     for done in settle:
         if done.dead_letter is not None:
             nursery.start_soon(_bury, keeper.broker, done)
-    messages: tuple[Message, ...] = tuple(chain.from_iterable(entry.outbox for entry in entries))
-    if messages:
-        # A publisher that is behind reads from the disk what it was not given.
-        with suppress(trio.WouldBlock):
-            keeper.durable.send_nowait(Batch(position, messages))
     for commit in group:
         if commit.snapshot is not None:
             snapshot = commit.snapshot

@@ -92,6 +92,11 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], Number]], ...]] = (
         lambda now: now.controls.dead_man_s,
     ),
     ("uptime_seconds", "Since the service began.", lambda now: now.uptime_s),
+    (
+        "replay",
+        "1 where a recording is played: nothing is traded.",
+        lambda now: now.replay is not None,
+    ),
 )
 
 

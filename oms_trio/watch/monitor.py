@@ -35,6 +35,7 @@ from oms_trio.watch.metrics import Metrics
 from oms_trio.watch.status import (
     Event,
     Links,
+    Replay,
     Status,
     Store,
     controls_of,
@@ -48,8 +49,8 @@ QUEUE = 8192
 
 FOLD_EVERY_S = 0.1
 
-FOLD_AT_ONCE = 64
-"""Inputs counted before others get their turn: well below a millisecond."""
+FOLD_AT_ONCE = 8
+"""Inputs counted before others get their turn: some 40 us, which an order may have to wait."""
 
 AWAITED = 4096
 """Orders without an answer and fills without a confirm whose time is being taken."""
@@ -66,9 +67,10 @@ class Around:
 
     reasons: Callable[[], dict[str, str]]
     okx_up: Callable[[], bool]
-    broker_up: Callable[[], bool]
+    broker_up: Callable[[], bool | None]
     dead_man_s: Callable[[], float | None]
     store: Callable[[], Store]
+    replay: Callable[[], Replay | None] = lambda: None
 
 
 @attrs.define
@@ -79,9 +81,8 @@ class Monitor:
     clock: Clock
     can_control: bool = False
     metrics: Metrics = attrs.Factory(Metrics)
-    _began_ns: int = attrs.field(
-        init=False, default=attrs.Factory(lambda self: self.clock(), takes_self=True)
-    )
+    _began_ns: int = attrs.field(init=False, default=0)
+    """When the first input was taken in: for a clock of a recording there is no time before."""
     _state: TradeState | None = attrs.field(init=False, default=None)
     _queue: deque[Seen] = attrs.field(init=False, factory=lambda: deque(maxlen=QUEUE))
     _dropped: int = attrs.field(init=False, default=0)
@@ -110,6 +111,7 @@ class Monitor:
         """See ``tasks.trade_state.Observer``."""
         if state is not self._state:
             self._state, self._acted = state, dict(state.risk.acted)
+            self._began_ns = self._began_ns or self.clock()
         if effects or arrival.kind is not Kind.TICK:
             self._put((self.clock(), arrival, effects))
 
@@ -268,6 +270,7 @@ class Monitor:
             counts=dict(self._counts),
             latest=tuple(reversed(self._latest)),
             can_control=self.can_control,
+            replay=around.replay(),
         )
 
 

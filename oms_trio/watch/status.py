@@ -19,10 +19,13 @@ ORDERS_SHOWN = 40
 
 @attrs.frozen
 class Links:
-    """The connections. Ages in seconds, None when there was none yet."""
+    """The connections. Ages in seconds, None when there was none yet.
+
+    ``broker`` is None where there is none to be connected to.
+    """
 
     okx: bool
-    broker: bool
+    broker: bool | None
     sessions: int
     push_age_s: float | None
     reconciled_age_s: float | None
@@ -116,8 +119,25 @@ class Store:
 
 
 @attrs.frozen
+class Replay:
+    """What is shown is a recording that is played again; ``speed`` is None when it does not wait.
+
+    ``progress`` goes from 0 to 1.
+    """
+
+    title: str
+    speed: float | None
+    progress: float
+    ended: bool
+
+
+@attrs.frozen
 class Status:
-    """Everything. ``reasons`` says who keeps actions from being taken, and why."""
+    """Everything, at ``at_ns`` of the clock that is the service's, or a recording's.
+
+    ``reasons`` says who keeps actions from being taken, and why; ``replay`` is None while it is all
+    real.
+    """
 
     version: str
     instrument: str
@@ -136,6 +156,7 @@ class Status:
     counts: dict[str, int]
     latest: tuple[Event, ...]
     can_control: bool
+    replay: Replay | None = None
 
     @property
     def line(self) -> str:

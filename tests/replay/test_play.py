@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from oms_trio.journal.journal import Journal
 from oms_trio.replay.files import open_recording
 from oms_trio.replay.journals import JournalRecording
 from oms_trio.replay.model import Booked, Moment, RecordingError
+from oms_trio.replay.pace import Pace
 from oms_trio.replay.play import AHEAD, Until, play
 from tests.core.desk import SECOND
-from tests.replay.journals import Bench, write_journal
+from tests.replay.journals import Bench, position_push, write_journal
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ async def test_clock_jumps_unless_a_speed_is_asked_for(
     for speed, expected in ((None, 0.0), (1.0, lasted), (10.0, lasted / 10)):
         began = trio.current_time()
         with open_recording(path) as recording:
-            await play(recording, speed=speed)
+            await play(recording, before=Pace(speed).wait)
         assert trio.current_time() - began == pytest.approx(expected)
 
 
@@ -92,7 +94,7 @@ async def test_steps_come_when_they_came(path: Path, autojump_clock: MockClock) 
         offsets.append(moment.step.at_ns / SECOND - (trio.current_time() - began))
 
     with open_recording(path) as recording:
-        await play(recording, [watch], speed=1.0)
+        await play(recording, [watch], before=Pace(1.0).wait)
     assert max(offsets) - min(offsets) < 1e-3
 
 
@@ -194,3 +196,52 @@ async def test_record_of_another_release_is_told_with_its_number(path: Path) -> 
         pytest.raises(RecordingError, match=r"record 4 cannot be read.*another release"),
     ):
         await play(recording)
+
+
+async def test_what_comes_before_the_first_time_is_not_waited_for(
+    path: Path, autojump_clock: MockClock
+) -> None:
+    bench = write_journal(path)
+    from_ns = bench.now_ns - 2 * SECOND
+    began = trio.current_time()
+    with open_recording(path) as recording:
+        await play(recording, from_ns=from_ns, before=Pace(1.0, from_ns).wait)
+    assert trio.current_time() - began <= 2
+
+
+async def test_time_of_a_recording_goes_on_between_steps_and_stands_while_one_is_taken(
+    path: Path, autojump_clock: MockClock
+) -> None:
+    with Journal.open(path) as journal:
+        bench = Bench(journal)
+        bench.start()
+        bench.push(position_push("0", "", 1), 10.0)
+    pace = Pace(2.0)
+    seen: list[int] = []
+    with open_recording(path) as recording:
+        first, *_, before, last = [step.at_ns for step in recording.begin().steps]
+
+        def watch(moment: Moment) -> None:
+            seen.append(pace() - moment.step.at_ns)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(play, recording, [watch], before=pace.wait))
+            await trio.sleep((before - first) / SECOND / 2 + 2.5)
+            assert pace() == pytest.approx(before + 5 * SECOND, abs=1000)
+    assert set(seen) == {0}
+    await trio.sleep(60)
+    assert pace() == last
+
+
+async def test_watched_replay_is_read_no_further_than_it_is_played(path: Path) -> None:
+    """Progress on a page is that of the clock beside it."""
+    write_journal(path, [("buy", "67000"), ("sell", "67100")] * 20)
+    ahead: list[float] = []
+    with open_recording(path) as recording:
+        total = sum(1 for _ in recording.begin().steps)
+
+        def watch(moment: Moment) -> None:
+            ahead.append(recording.progress() * total - moment.step.seq)
+
+        await play(recording, [watch], before=Pace().wait)
+    assert max(ahead) <= AHEAD + 3

@@ -122,6 +122,26 @@ async def test_page_opens_in_a_browser(sample: tuple[Path, Gathered], tmp_path: 
         assert not tab.errors
 
 
+async def test_charts_on_paper_are_as_large_as_they_were_drawn(
+    sample: tuple[Path, Gathered], tmp_path: Path
+) -> None:
+    """On letter and A4 alike; what is drawn narrow would be twice as large over the whole width."""
+    page, _ = sample
+    async with browser(tmp_path / "chromium") as tab:
+        await tab.open(page.as_uri())
+        await tab.until("document.readyState === 'complete' && !!document.querySelector('svg')")
+        for width in (688, 710):
+            await tab.resize(width, 930)
+            await tab.call("Emulation.setEmulatedMedia", media="print")
+            await tab.until("getComputedStyle(document.body).paddingTop === '0px'")
+            for name, whole in (("over-time", 1.0), ("rewards", 0.5), ("latencies", 0.5)):
+                shown = f"[...document.querySelectorAll('#{name} svg')].map(svg => svg.getBoundingClientRect().width)"
+                assert await tab.value(f"Math.max(...{shown})") == pytest.approx(
+                    width * whole, rel=0.05
+                )
+            assert await tab.value(SMALLEST_TEXT) >= 7
+
+
 async def test_page_of_almost_nothing_is_drawn_as_well(tmp_path: Path) -> None:
     """No trade, no refusal, no latency: the pictures are empty and nothing fails."""
     journal, page = tmp_path / "journal.sqlite", tmp_path / "page.html"

@@ -10,6 +10,8 @@ import attrs
 import pytest
 from rich.console import Console
 
+from oms_trio.core.shape import shape_of
+from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry
@@ -96,12 +98,13 @@ async def test_wrong_digest_is_a_difference(path: Path) -> None:
         bench = Bench(journal)
         bench.start()
         bench.trade("buy", "67000")
-        journal.save_snapshot(journal.last_seq, b"{}", "0" * 64)
+        wrong = f"{shape_of(TradeState)}:{'0' * 64}"
+        journal.save_snapshot(journal.last_seq, b"{}", wrong)
         bench.trade("sell", "67001")
         bench.snapshot()
     with pytest.raises(Different, match="digest") as caught:
         await verify(path)
-    assert caught.value.then == "0" * 64
+    assert caught.value.then == wrong
 
 
 async def test_state_before_a_step_is_the_state_behind_the_one_before(path: Path) -> None:

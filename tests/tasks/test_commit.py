@@ -112,6 +112,18 @@ async def test_a_steady_trickle_does_not_put_the_commit_off(
         assert len(ledger.done) >= 6
 
 
+async def test_a_publisher_that_was_cancelled_first_is_no_failure(ledger: Ledger) -> None:
+    """At a stop with a slow disk: the messages are in the outbox, for the next start."""
+    ledger.held_up = trio.Event()
+    async with committing(ledger) as task:
+        task.commit(count=3)
+        await wait_all_tasks_blocked()
+        task.batches.close()
+        ledger.held_up.set()
+    assert ledger.done == ["append 1-3"]
+    assert ledger.journal.outbox_size() == 3
+
+
 async def test_a_transaction_has_a_bound(ledger: Ledger) -> None:
     async with committing(ledger) as task:
         for _ in range(6):

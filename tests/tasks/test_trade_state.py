@@ -10,6 +10,7 @@ from decimal import Decimal
 import attrs
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from oms_trio import records
 from oms_trio.amqp.codec import decode_action, encode_action
@@ -217,3 +218,26 @@ async def test_after_the_drain_every_channel_to_others_is_closed() -> None:
             await scribe.orders.receive()
         with pytest.raises(trio.BrokenResourceError):
             await inbox.send(action(2))
+
+
+async def test_the_sender_has_its_turn_before_the_record_is_made(scribe: Scribe) -> None:
+    scribe.make_ready()
+    inbox, arrivals = trio.open_memory_channel[Arrival](4)
+    seen: list[str] = []
+
+    async def send() -> None:
+        await scribe.orders.receive()
+        seen.append("order")
+
+    async def commit() -> None:
+        await scribe.commits.receive()
+        seen.append("record")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        nursery.start_soon(commit)
+        await wait_all_tasks_blocked()
+        with inbox:
+            await inbox.send(action())
+            nursery.start_soon(keep_state, arrivals, scribe.writer)
+    assert seen == ["order", "record"]

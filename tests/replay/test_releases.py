@@ -1,0 +1,186 @@
+"""Journals of other releases: what they hold is compared, or said not to be, and nothing is lost."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from oms_trio.app import recover
+from oms_trio.core.shape import shape_of
+from oms_trio.core.state import TradeState
+from oms_trio.journal.errors import StateError
+from oms_trio.journal.journal import Journal
+from oms_trio.live import JOURNAL
+from oms_trio.replay.files import open_recording
+from oms_trio.replay.model import RecordingError
+from oms_trio.replay.play import play
+from oms_trio.replay.run import Wanted, replay
+from tests.core.desk import RULES
+from tests.replay.journals import Bench
+from tests.service.rig import SCOPE
+from tests.service.station import serving
+
+FIRST_RELEASE = Path(__file__).parent / "first_release.sqlite.gz"
+"""A short session of the service when digests told of no shape yet, stopped cleanly and flat."""
+
+
+async def told(path: Path, **wanted: Any) -> tuple[bool, str]:
+    text = io.StringIO()
+    same = await replay(Wanted(path=path, verify=True, **wanted), Console(file=text, width=160))
+    return same, text.getvalue()
+
+
+async def test_journal_of_the_first_release_verifies_but_for_its_digest() -> None:
+    agrees, text = await told(FIRST_RELEASE)
+    assert agrees
+    assert text == (
+        "the same: 24 records, 19 messages, 0 digests of the state\n"
+        "1 digest of another release's state was not compared\n"
+    )
+
+
+async def test_journal_of_the_first_release_starts_the_service(tmp_path: Path) -> None:
+    """Its ids are not given out anew, and its last trade is over."""
+    state_dir = tmp_path / "state"
+    state_dir.mkdir(mode=0o700)
+    (state_dir / JOURNAL).write_bytes(gzip.decompress(FIRST_RELEASE.read_bytes()))
+    async with serving(tmp_path) as station:
+        status = await station.until(lambda status: status["ready"])
+        assert status["position"]["ours"] == "0"
+        station.act(5)
+        order = (await station.orders(1))[0]
+        station.exchange.fill(order.ord_id, Decimal(1), Decimal(67000))
+        assert (await station.heard())["state_id"] == 5
+    agrees, text = await told(state_dir)
+    assert agrees
+    assert "1 digest of the state\n1 digest of another release's state was not compared" in text
+
+
+def write(path: Path, *changes: Callable[[dict[str, Any]], object]) -> Bench:
+    """Write a journal with a snapshot behind each trade, changed as another release has them."""
+    with Journal.open(path) as journal:
+        bench = Bench(journal)
+        bench.start()
+        for number, change in enumerate(changes):
+            bench.trade(*(("buy", "67000"), ("sell", "67100"))[number % 2])
+            bench.snapshot()
+            kept = journal.latest_snapshot()
+            assert kept is not None
+            blob = msgspec.json.decode(kept.blob)
+            change(blob)
+            journal.save_snapshot(kept.seq, msgspec.json.encode(blob), kept.digest)
+        bench.trade("buy", "66000")
+    return bench
+
+
+def same(_blob: dict[str, Any]) -> None:
+    """What this release writes."""
+
+
+def renamed(blob: dict[str, Any]) -> None:
+    """An order book under another name: read leniently, all orders would be forgotten."""
+    blob["order_book"] = blob.pop("orders")
+
+
+def retyped(blob: dict[str, Any]) -> None:
+    blob["book"]["fills"] = ["one", "two"]
+
+
+def reckoned_otherwise(blob: dict[str, Any]) -> None:
+    blob["balance"] = float(blob["balance"])
+
+
+def without_a_field(blob: dict[str, Any]) -> None:
+    """As written before the field was added."""
+    del blob["foreign_reports"]
+    del blob["sync"]["lags"]
+
+
+OTHERS = pytest.mark.parametrize("other", [renamed, retyped, reckoned_otherwise])
+
+
+@OTHERS
+@pytest.mark.parametrize("before", [same, None])
+def test_snapshot_that_cannot_be_read_is_passed_over_and_nothing_is_lost(
+    other: Callable[[dict[str, Any]], object],
+    before: Callable[[dict[str, Any]], object] | None,
+    tmp_path: Path,
+) -> None:
+    """The one before it, or the beginning, and the records behind that give the same state."""
+    bench = write(tmp_path / "journal.sqlite", before or other, other)
+    with Journal.open(tmp_path / "journal.sqlite") as journal:
+        recovered = recover(journal, RULES, SCOPE)
+        assert recovered.state.digest() == bench.state.digest()
+        assert (recovered.seq, recovered.at_ns) == (journal.last_seq, bench.now_ns)
+
+
+def test_snapshot_from_before_a_field_was_added_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replaying a month at a start for one new counter would be slow, and is not needed."""
+    bench = write(tmp_path / "journal.sqlite", without_a_field)
+    monkeypatch.setattr("oms_trio.app.TradeState", None)  # nothing begins anew
+    with Journal.open(tmp_path / "journal.sqlite") as journal:
+        assert recover(journal, RULES, SCOPE).state.digest() == bench.state.digest()
+
+
+@OTHERS
+async def test_compacted_journal_with_only_unreadable_snapshots_says_so(
+    other: Callable[[dict[str, Any]], object], tmp_path: Path
+) -> None:
+    """Its beginning is gone, so only the release that wrote it knows the state."""
+    path = tmp_path / "journal.sqlite"
+    bench = write(path, other)
+    with Journal.open(path) as journal:
+        while journal.compact(bench.now_ns):
+            pass
+        with pytest.raises(StateError, match=r"written by another release.*start that one"):
+            recover(journal, RULES, SCOPE)
+    told = pytest.raises(RecordingError, match="begins with a state of another release")
+    with told, open_recording(path) as recording:
+        await play(recording)
+
+
+async def test_replay_passes_over_what_it_cannot_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    bench = write(path, same, renamed)
+    with open_recording(path) as recording:
+        near = await play(recording, near_ns=bench.now_ns)
+        whole = await play(recording)
+    assert near.digest() == whole.digest() == bench.state.digest()
+
+
+async def test_digests_of_another_shape_are_counted_and_messages_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    write(path, same, same, same)
+    agrees, text = await told(path)
+    assert (agrees, text.count("\n")) == (True, 1)
+    assert text.endswith("3 digests of the state\n")
+    monkeypatch.setattr("oms_trio.core.state.shape_of", lambda root: shape_of(root)[::-1])
+    agrees, text = await told(path)
+    assert agrees
+    assert text.endswith(
+        "0 digests of the state\n3 digests of another release's state were not compared\n"
+    )
+    monkeypatch.setattr("oms_trio.core.trade.Trade.reward", lambda _trade: 0.0)
+    agrees, text = await told(path)
+    assert not agrees
+    assert "PublishClosure" in text
+
+
+def test_the_shape_is_reckoned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer takes a digest while actions wait: it must not walk over classes each time."""
+    state = TradeState(RULES)
+    first = state.digest()
+    monkeypatch.setattr("oms_trio.core.shape.attrs", None)
+    assert state.digest() == first
