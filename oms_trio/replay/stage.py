@@ -179,7 +179,8 @@ async def _leave_on_signal(
         task_status.started()
         async for _ in signals:
             if not stage.ended:
-                say(f"stopped at {iso(stage.pace())}")
+                now_ns = stage.pace()
+                say(f"stopped at {iso(now_ns)}" if now_ns else "stopped before the first step")
             if stage.relay is not None and stage.relay.waiting:
                 say(f"{stage.relay.waiting} messages were not published")
             everything.cancel()
