@@ -122,6 +122,7 @@ class Exchange:
         now_ms = self.now_ms
         try:
             check_instrument(args, self.instrument)
+            self._check_open()
             request = read_order(args, self.instrument)
             order = self._admit(request)
         except Refused as refused:
@@ -148,11 +149,16 @@ class Exchange:
         with self.engine.deferred():
             try:
                 check_instrument(args, self.instrument)
+                self._check_open()
                 request = read_amendment(args, self.instrument)
                 order = amend(self.engine, args, request, matches=self.mode is Mode.AUTO)
             except Refused as refused:
                 return Outcome.of_refusal(refused, now_ms, args)
         return Outcome(now_ms, order.ord_id, order.cl_ord_id, req_id=request.req_id)
+
+    def _check_open(self) -> None:
+        if self.faults.suspended:
+            raise Refused("51022", "Contract suspended.")
 
     def close_position(self, *, auto_cancel: bool, cl_ord_id: str, tag: str) -> None:
         """Close the whole position at market.

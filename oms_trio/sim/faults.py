@@ -36,6 +36,7 @@ Switch = Literal[
     "held",
     "push_before_ack",
     "positions_first",
+    "suspended",
     "quiet_risk_orders",
     "ack_delay_s",
     "push_delay_s",
@@ -100,6 +101,8 @@ class Faults:
     push_before_ack: bool = False
     positions_first: bool = False
     """Orders pushes wait until the positions push of the same match is out."""
+    suspended: bool = False
+    """The instrument is suspended: no new order, no amendment; cancels are done."""
     quiet_risk_orders: bool = False
     """Liquidation and ADL change the position without an orders push."""
     rate_limit_in_data: bool = False

@@ -219,6 +219,11 @@ MENU: Mapping[Kind, Dish] = {
         _state("positions_first"),
         lasts_s=(1.0, 20.0),
     ),
+    Kind.SUSPEND: Dish(
+        "the instrument is suspended: orders get sCode 51022, REST tells its state",
+        _state("suspended"),
+        lasts_s=(1.0, 60.0),
+    ),
     Kind.CLOCK: Dish(
         "the exchange's clock is delay_s ahead (below 0: behind)",
         _state("clock_skew_ms", _delay_ms),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from oms_trio.core.model import Instrument
 from oms_trio.sim.admission import MAX_LMT_AMT, MAX_LMT_SZ, MAX_MKT_SZ
 from oms_trio.sim.exchange import FUNDING_PERIOD_MS, Exchange
 from oms_trio.sim.pushes import JsonObject
@@ -10,8 +9,9 @@ from oms_trio.sim.tiers import Tier
 from oms_trio.sim.values import text
 
 
-def instrument_object(instrument: Instrument) -> JsonObject:
+def instrument_object(exchange: Exchange) -> JsonObject:
     """Return the instrument's record with its full set of keys."""
+    instrument = exchange.instrument
     base, quote, _ = instrument.inst_id.split("-")
     blank = (
         "seriesId category baseCcy quoteCcy optType stk auctionEndTime contTdSwTime preMktSwTime "
@@ -35,7 +35,7 @@ def instrument_object(instrument: Instrument) -> JsonObject:
         "tickSz": text(instrument.tick_sz),
         "lotSz": text(instrument.lot_sz),
         "minSz": text(instrument.min_sz),
-        "state": "live",
+        "state": "suspend" if exchange.faults.suspended else "live",
         "ruleType": "normal",
         "maxLmtSz": text(MAX_LMT_SZ),
         "maxMktSz": text(MAX_MKT_SZ),

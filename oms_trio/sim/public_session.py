@@ -30,7 +30,7 @@ CHANNELS: Mapping[str, Callable[[Exchange], JsonObject]] = {
     "mark-price": _mark_price,
     "price-limit": price_limit,
     "funding-rate": funding_rate,
-    "instruments": lambda exchange: instrument_object(exchange.instrument),
+    "instruments": instrument_object,
 }
 
 

@@ -20,7 +20,7 @@ def instruments(call: Call) -> JsonObject:
     call.need("instType")
     if call.query.get("instId"):
         call.need_instrument()
-    found = objects.instrument_object(call.exchange.instrument)
+    found = objects.instrument_object(call.exchange)
     return ok(found) if call.covers_instrument() else ok()
 
 

@@ -37,6 +37,7 @@ class Kind(StrEnum):
     LATE_POSITION = "late_position"
     SWAP_PUSHES = "swap_pushes"
     POSITIONS_FIRST = "positions_first"
+    SUSPEND = "suspend"
     CLOCK = "clock"
     REST_LAG = "rest_lag"
     REST_SLOW = "rest_slow"

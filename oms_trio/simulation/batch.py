@@ -38,11 +38,16 @@ def hunt_all(
 ) -> Iterator[tuple[str, Catch | None]]:
     """Hunt mutants side by side and tell of each as it is caught, or was not."""
     with _pool(processes) as pool:
-        running = {pool.submit(hunt, MUTANTS[name], seeds, hours): name for name in names}
+        running = {pool.submit(_hunt, name, seeds, hours): name for name in names}
         while running:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield running.pop(future), future.result()
+
+
+def _hunt(name: str, seeds: Sequence[int], hours: float) -> Catch | None:
+    # By name: what a mutant breaks, a module or a class, cannot be sent to another process.
+    return hunt(MUTANTS[name], seeds, hours)
 
 
 def fingerprint(plan: Plan, hash_seed: int) -> tuple[str, str]:

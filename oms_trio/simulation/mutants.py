@@ -38,7 +38,7 @@ from oms_trio.simulation.run import Plan, Report, simulate
 from oms_trio.tasks import commit, sender
 
 HOURS: Final = 0.4
-SEEDS: Final = 24
+SEEDS: Final = 100
 """A mutant that this many runs let live is one that we do not catch."""
 
 log = structlog.get_logger()

@@ -29,6 +29,9 @@ from oms_trio.simulation.world import World
 
 UNKNOWN_CODES: Final = ("50001", "50004", "50026", "51054", "51149", "64007")
 
+QUIET: Final = 0.5
+"""How often an ADL is told by the position alone, which documentation and reports disagree about."""
+
 DECISIONS: Final[tuple[type[Effect], ...]] = (
     PlaceOrder,
     PublishRefusal,
@@ -256,6 +259,22 @@ async def _hand_trade(world: World, random: Random) -> None:
             pass  # refused by another strike, whose answers are few
 
 
+async def _deleveraged(world: World, random: Random) -> None:
+    """Lose a part of the position to the exchange's risk engine; a person trades it back."""
+    exchange = world.exchange
+    pos, lot = exchange.engine.ledger.pos, exchange.instrument.lot_sz
+    if not pos:
+        return
+    taken = min(abs(pos), lot * random.randint(1, 40))
+    with switched(world, "quiet_risk_orders", value=random.random() < QUIET):
+        exchange.deleverage(taken)
+    try:
+        await trio.sleep(random.uniform(0.5, 30.0))
+    finally:
+        while not world.trade_by_hand("buy" if pos > 0 else "sell", taken):
+            pass  # refused by another strike, whose answers are few
+
+
 @attrs.define(eq=False)
 class _Countdown(trio.abc.Instrument):
     """Acts before the n-th task step from now."""
@@ -306,7 +325,9 @@ MENU: Final[dict[str, Strike]] = {
     "REST lags": _switch("rest_lag_ms", 2000, 5.0, 60.0),
     "REST answer lost": _count("lost_rest_answers", 2),
     "REST down": _switch("rest_status", 503, 1.0, 60.0),
+    "instrument suspended": _switch("suspended", True, 1.0, 90.0),
     "traded by hand": _hand_trade,
+    "deleveraged": _deleveraged,
     "broker away": _broker_outage,
     "broker restarts": _broker_restart,
     "confirm lost": _lost_confirms,

@@ -188,15 +188,16 @@ class World:
         self.nursery.start_soon(handle_stream, self.exchange, server)
         return client
 
-    def trade_by_hand(self, side: str) -> bool:
-        """Trade one contract at market, as a person does; False when the exchange refuses."""
+    def trade_by_hand(self, side: str, sz: Decimal = Decimal(1)) -> bool:
+        """Trade at market, as a person does; False when the exchange refuses."""
         exchange = self.exchange
+        exchange.faults.suspended = False  # nobody can trade then, and it must come to an end
         args = {
             "instIdCode": exchange.instrument.inst_id_code,
             "tdMode": "cross",
             "side": side,
             "ordType": "market",
-            "sz": "1",
+            "sz": str(sz),
         }
         return exchange.place(args, check_inst_id_code).code == "0"
 

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock, memory_stream_pair
 
 from oms_trio.sim import rest
+from oms_trio.sim.admission import check_inst_id
 from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.faults import RestAnswer
 from oms_trio.sim.menu import HTML, strike
@@ -43,6 +44,19 @@ BODY = json.dumps(
 def place(exchange: Exchange) -> rest.Response:
     headers = headers_for(exchange.account, "POST", TARGET, BODY, exchange.now_ms)
     return rest.handle(exchange, "POST", TARGET, headers, BODY.encode())
+
+
+def test_a_suspended_instrument_takes_no_order_and_says_so() -> None:
+    exchange = net_exchange()
+    assert place(exchange).status == 200
+    strike(exchange, Strike(Kind.SUSPEND))
+    (answer,) = json.loads(place(exchange).body)["data"]
+    assert answer["sCode"] == "51022"
+    target = f"/api/v5/public/instruments?instType=SWAP&instId={INST_ID}"
+    (told,) = json.loads(rest.handle(exchange, "GET", target, {}, b"").body)["data"]
+    assert told["state"] == "suspend"
+    cancelled = exchange.cancel({"instId": INST_ID, "clOrdId": "a"}, check_inst_id)
+    assert (cancelled.code, exchange.engine.book.pending) == ("0", [])
 
 
 @pytest.mark.parametrize(
