@@ -32,6 +32,7 @@ from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
 from oms_trio.operations import Reach, open_operations
 from oms_trio.records import Scope
+from oms_trio.tasks.ticker import QUIET_S
 from oms_trio.tasks.trade_state import Observer
 from oms_trio.watch.timed import TimedBroker, timed_commits
 
@@ -184,6 +185,8 @@ async def serve(
                     observe=operations.observe,
                     beside=beside,
                     limits=limits,
+                    # The watchdog's beat is a tick.
+                    quiet_s=min(QUIET_S, operations.notifier.beat_s),
                 )
 
                 def ready() -> None:

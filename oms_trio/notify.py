@@ -38,6 +38,11 @@ class Notifier:
         watchdog_s = int(period) / 1e6 if ours and period.isdecimal() and int(period) else None
         return cls(environ.get("NOTIFY_SOCKET", ""), watchdog_s)
 
+    @property
+    def beat_s(self) -> float:
+        """The longest time between two beats; infinity when nobody waits for them."""
+        return float("inf") if self.watchdog_s is None else self.watchdog_s / BEATS_PER_WATCHDOG
+
     def tell(self, *assignments: str) -> None:
         """Send assignments such as ``READY=1`` in one message; never waits."""
         if self._socket is not None:

@@ -68,6 +68,7 @@ class OrderAnswer:
     """The exchange's answer to one order, or our knowledge that it was not (or may be) sent.
 
     ``reason`` is what the agent is told when the verdict is REFUSED or, too late, RETRY.
+    ``fatal`` says that orders will be refused until a person changes key, account or settings.
     """
 
     at_ns: int
@@ -77,6 +78,7 @@ class OrderAnswer:
     code: str = ""
     detail: str = ""
     reason: RefusalReason = RefusalReason.EXCHANGE
+    fatal: bool = False
 
 
 @attrs.frozen

@@ -48,6 +48,8 @@ class Control(Enum):
     DAILY_LOSS = "max_daily_loss"
     DRAWDOWN = "max_drawdown"
     REJECTS = "max_rejects"
+    EXCHANGE = "exchange"
+    """Not a limit of ours: the exchange refuses key, permission or account."""
 
 
 @attrs.frozen

@@ -57,7 +57,7 @@ from oms_trio.core.model import (
 )
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import OVERLAP_MS, Sync
-from oms_trio.core.risk import Risk
+from oms_trio.core.risk import Control, Risk, Trip
 from oms_trio.core.shape import shape_of
 from oms_trio.core.sizing import Sized, Unsized, size_order
 
@@ -296,6 +296,9 @@ class TradeState:
         refused = answer.verdict is Verdict.REFUSED and answer.reason is RefusalReason.EXCHANGE
         if refused or answer.verdict is Verdict.ACCEPTED:
             why = self.risk.note_answer(self.rules.limits, refused=refused)
+            if answer.fatal:
+                # Whoever sends more of them risks the account, and the agent learns from noise.
+                why = Trip(Control.EXCHANGE, f"{answer.code} {answer.detail}".strip())
             operator.trip(self.risk, why, do)
 
     def _take_balance(

@@ -13,7 +13,7 @@ from oms_trio.core.inputs import (
     PositionUpdate,
 )
 from oms_trio.core.model import ClOrdId
-from oms_trio.okx.codes import verdict_of_cancel, verdict_of_submit
+from oms_trio.okx.codes import is_fatal, verdict_of_cancel, verdict_of_submit
 from oms_trio.okx.frames import (
     AccountPush,
     ErrorEvent,
@@ -88,12 +88,13 @@ def _order_answer(
     result: OpResult | OpResponse | ErrorEvent, cl_ord_id: ClOrdId, at_ns: int
 ) -> OrderAnswer:
     code, detail = _code_and_detail(result)
+    fatal = is_fatal(code)
     if isinstance(result, OpResult):
         verdict, reason = verdict_of_submit(code)
-        return OrderAnswer(at_ns, cl_ord_id, verdict, result.ord_id, code, detail, reason)
+        return OrderAnswer(at_ns, cl_ord_id, verdict, result.ord_id, code, detail, reason, fatal)
     # "0" without an element: the gateway took something that it does not name, perhaps nothing.
     verdict, reason = verdict_of_submit("" if code == "0" else code, of_element=False)
-    return OrderAnswer(at_ns, cl_ord_id, verdict, None, code, detail, reason)
+    return OrderAnswer(at_ns, cl_ord_id, verdict, None, code, detail, reason, fatal)
 
 
 def _code_and_detail(result: OpResult | OpResponse | ErrorEvent) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import attrs
 
 from oms_trio.core.effects import Effect
 from oms_trio.core.state import TradeState
-from oms_trio.notify import BEATS_PER_WATCHDOG, Notifier
+from oms_trio.notify import Notifier
 from oms_trio.records import Arrival, Kind
 
 
@@ -26,10 +26,9 @@ class Pulse:
 
     def observe(self, arrival: Arrival, _effects: tuple[Effect, ...], _state: TradeState) -> None:
         """See ``tasks.trade_state.Observer``."""
-        period = self.notifier.watchdog_s
-        if period is None or arrival.kind is not Kind.TICK:
+        if self.notifier.watchdog_s is None or arrival.kind is not Kind.TICK:
             return
         now = self.monotonic()
         if now >= self._due:
-            self._due = now + period / BEATS_PER_WATCHDOG
+            self._due = now + self.notifier.beat_s
             self.notifier.tell("WATCHDOG=1")

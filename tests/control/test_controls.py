@@ -163,6 +163,18 @@ async def test_refusals_of_the_exchange_in_a_row_pause(tmp_path: Path) -> None:
         assert (await station.ask("status"))["controls"]["paused_by"] == "max_rejects"
 
 
+async def test_a_key_that_may_not_trade_any_more_pauses(tmp_path: Path) -> None:
+    async with serving(tmp_path) as station:
+        station.exchange.refuse_next("50030", times=1)
+        station.act(1)
+        assert await refusal(station) == "exchange"
+        station.act(2)
+        assert await refusal(station) == "paused"
+        controls = (await station.ask("status"))["controls"]
+        assert controls["paused_by"] == "exchange"
+        assert "50030" in controls["paused"]
+
+
 async def test_orders_that_wait_for_the_rate_limit_are_called_back(tmp_path: Path) -> None:
     """The exchange takes 60 in 2 s: what waits behind that must not go out after the kill."""
     async with serving(tmp_path) as station:

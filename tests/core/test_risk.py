@@ -334,6 +334,17 @@ def test_rejects_in_a_row_pause_and_an_accepted_order_breaks_the_row() -> None:
     assert RecallOrders() in desk.effects
 
 
+def test_a_refused_account_pauses_at_once_without_any_limit() -> None:
+    desk = desk_with()
+    desk.act(1)
+    name = desk.last(PlaceOrder).cl_ord_id
+    said = "50030 no permission to use this API key"
+    code, _, detail = said.partition(" ")
+    desk.feed(OrderAnswer(desk.now, name, Verdict.REFUSED, code=code, detail=detail, fatal=True))
+    assert (desk.state.risk.paused_by, desk.state.risk.paused) == (Control.EXCHANGE, said)
+    assert refusals(desk.act(2)) == [RefusalReason.PAUSED]
+
+
 @pytest.mark.parametrize("verb", [Verb.PAUSE, Verb.KILL, Verb.FLATTEN])
 def test_a_pause_survives_being_written_down_and_a_new_start(verb: Verb) -> None:
     desk = desk_with()
