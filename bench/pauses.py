@@ -1,7 +1,7 @@
 """What holds the loops of a service under load up: garbage collections, late wake-ups.
 
 The service runs as in ``wire``, with probes inside (``bench.service --pauses``): every
-collection is timed, and a task that sleeps for 2 ms notes how much longer it took.
+collection is timed, and in either loop a task that sleeps for 2 ms notes how much longer it took.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def run(*, quick: bool = False) -> Tables:
         _row(f"collections of generation {number}", pauses["collections"][number])
         for number in ("0", "1", "2")
     ]
-    return {"pauses, us": [*rows, _row("Trio wakes up late by", pauses["lags"])]}
+    rows.append(_row("Trio wakes up late by", pauses["lags"]))
+    rows.append(_row("the broker's loop wakes up late by", pauses["portal_lags"]))
+    return {"pauses, us": rows}
 
 
 def _row(what: str, samples: list[int]) -> Row:

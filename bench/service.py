@@ -7,6 +7,7 @@ measures what holds the loops up, and writes it as JSON at the end.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 import trio
 
 from oms_trio import live, logs
+from oms_trio.amqp import broker
 from oms_trio.config import Config
 from oms_trio.okx.limits import OrderLimits
 
@@ -26,11 +28,12 @@ PROBE_S = 0.002
 
 
 class Pauses:
-    """How long the garbage collector and the Trio loop hold everything up, in nanoseconds."""
+    """How long the collector, the Trio loop and the broker's loop hold up, in nanoseconds."""
 
     def __init__(self) -> None:
         self.collections: dict[int, list[int]] = {0: [], 1: [], 2: []}
         self.lags: list[int] = []
+        self.portal_lags: list[int] = []
         self._began = 0
 
     def collected(self, phase: str, info: dict[str, int]) -> None:
@@ -47,6 +50,26 @@ class Pauses:
             await trio.sleep(PROBE_S)
             self.lags.append(time.perf_counter_ns() - began - round(PROBE_S * 1e9))
 
+    async def probe_portal(self) -> None:
+        """Do the same in the thread of the broker's loop."""
+        while True:
+            began = time.perf_counter_ns()
+            await asyncio.sleep(PROBE_S)
+            self.portal_lags.append(time.perf_counter_ns() - began - round(PROBE_S * 1e9))
+
+    def attach_to_portal(self) -> None:
+        """Probe every loop of a broker that is opened from now on."""
+        main = broker._Loop.main  # noqa: SLF001 - the loop is nobody's but the broker's
+
+        async def probed(loop: broker._Loop) -> None:
+            probe = asyncio.create_task(self.probe_portal())
+            try:
+                await main(loop)
+            finally:
+                probe.cancel()
+
+        broker._Loop.main = probed  # type: ignore[assignment,method-assign]  # noqa: SLF001
+
 
 async def _serve(config: Config, pauses: Pauses | None) -> None:
     run = partial(live.serve, config, limits=ENDLESS)
@@ -54,6 +77,7 @@ async def _serve(config: Config, pauses: Pauses | None) -> None:
         await run()
         return
     gc.callbacks.append(pauses.collected)
+    pauses.attach_to_portal()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pauses.probe)
         await run()
@@ -71,7 +95,11 @@ def main() -> None:
     with suppress(KeyboardInterrupt):
         trio.run(_serve, config, pauses)
     if pauses is not None:
-        told = {"collections": pauses.collections, "lags": pauses.lags}
+        told = {
+            "collections": pauses.collections,
+            "lags": pauses.lags,
+            "portal_lags": pauses.portal_lags,
+        }
         arguments.pauses.write_text(json.dumps(told))
 
 

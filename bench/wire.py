@@ -1,7 +1,8 @@
 """From the broker to the exchange's socket and back, with everything between: real processes.
 
 action to order    from just before the agent's publish to the order frame at the exchange
-fill to execution  from just before the exchange's push to the message in the agent's hands
+fill to execution  from just before the exchange's push to the message in the agent's hands;
+                   beside it what an fsync costs on this disk, which ours waits for by promise
 throughput         actions at once, and order pushes at once: how fast they come through
 
 The exchange fills every order at once, so both directions are busy all the time: for every
@@ -10,6 +11,7 @@ action there come an answer and three pushes. The contenders get the same.
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +32,13 @@ WARM_UP = 50
 """Actions before those that count: connections, caches and the allocator settle."""
 
 RATE = 250.0
+
+FSYNC = "one fsync of this disk"
+FLOOR = "asyncio + websockets, and one fsync"
+"""The least that a pipe can take which has a fill on disk before it tells of it."""
+
+WRITTEN = 16_384
+"""Bytes of such a commit: a few pages of the journal's log."""
 
 Measured = dict[str, dict[str, float]]
 
@@ -58,10 +67,14 @@ def run(*, quick: bool = False) -> Tables:
                     there, back = latency(running, exchange, node.port, count)
                     orders[-1][name], executions[-1][name] = there, back
                     throughput[-1][name] = flood(running, exchange, node.port, 2 * count)
+            executions[-1][FSYNC] = fsync = fsync_cost(Path(folder))
+            if BARE in names:
+                bare = executions[-1][BARE]
+                executions[-1][FLOOR] = {key: bare[key] + fsync[key] for key in fsync}
     every = list(CONTENDERS)
     return {
         "action to order frame, us": compare(orders, every, BARE),
-        "fill push to execution message, us": compare(executions, every, BARE),
+        "fill push to execution message, us": compare(executions, [*every, FSYNC, FLOOR], BARE),
         "throughput": compare(throughput, every, BARE),
     }
 
@@ -83,6 +96,19 @@ def latency(
     heard = result["heard"]
     back = [(heard[one] - pushes[one]) / 1e3 for one in wanted if one in heard]
     return _summary(there, count), _summary(back, count)
+
+
+def fsync_cost(folder: Path, count: int = 300) -> dict[str, float]:
+    """Append and fsync at the pace of the actions, as a commit does."""
+    costs: list[float] = []
+    with (folder / "fsync").open("wb", buffering=0) as file:
+        for _ in range(count):
+            time.sleep(1 / RATE)
+            file.write(bytes(WRITTEN))
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            costs.append((time.perf_counter() - began) * 1e6)
+    return _summary(costs, count)
 
 
 def flood(running: Run, exchange: Venue, amqp_port: int, count: int) -> dict[str, float]:

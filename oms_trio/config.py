@@ -275,6 +275,11 @@ class Config:
             "OMS_JOURNAL_DAYS", "30", days(), "days of records kept for replay (0: all)"
         )
     )
+    one_cpu: bool = attrs.field(
+        metadata=_setting(
+            "OMS_ONE_CPU", "1", flag, "0: let the threads of the service use several processors"
+        )
+    )
     http: HttpAddress | None = attrs.field(
         metadata=_setting(
             "OMS_HTTP",

@@ -21,6 +21,7 @@ from oms_trio.amqp.settings import ACTION_KEY, BrokerSettings
 from oms_trio.app import Insides, Parts, recover, run_service, unobserved
 from oms_trio.clock import Clock, system_clock
 from oms_trio.config import Config
+from oms_trio.cpu import one_cpu
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.lock import StateLock
@@ -152,6 +153,8 @@ async def serve(
             Journal.open(config.state_dir / JOURNAL) as journal,
             ExitStack() as stack,
         ):
+            if config.one_cpu:
+                stack.enter_context(one_cpu())
             recovered = recover(journal, config.rules(), scope)
             log.info("state_recovered", seq=recovered.seq, position=recovered.state.book.position)
             operations = stack.enter_context(open_operations(config, observe))

@@ -8,6 +8,7 @@ come before the commit (acknowledging an action, telling the agent) goes with it
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import assert_never
 
 import attrs
@@ -51,6 +52,13 @@ BATCH = 256
 
 SNAPSHOT_EVERY = 20_000
 """Records between snapshots; replaying that many at a start takes about a second."""
+
+SNAPSHOT_PATIENCE = 3
+"""So many times as many records may pass before a snapshot is taken although inputs keep coming."""
+
+QUIET_S = 0.25
+"""Silence in which a snapshot is taken. Writing the whole state down holds the writer up for 20 ms
+and its digest for 65 when memory is full: not a moment for an order to come."""
 
 
 @attrs.frozen
@@ -136,10 +144,19 @@ class Writer:
             return
         entries = tuple(map(self._entry, decided))
         settle, self._settle = tuple(self._settle), []
-        due = self.seq - self._snapshot_seq >= SNAPSHOT_EVERY or self.drained
-        snapshot = self._snapshot() if due else None
+        overdue = self.seq - self._snapshot_seq >= SNAPSHOT_PATIENCE * SNAPSHOT_EVERY
+        snapshot = self._snapshot() if overdue or self.drained else None
         then, self._then = tuple(self._then), []
         self.outlets.commits.send_nowait(Commit(entries, settle, snapshot, then))
+
+    @property
+    def snapshot_due(self) -> bool:
+        """Whether the next silence is to be used for a snapshot."""
+        return self.seq - self._snapshot_seq >= SNAPSHOT_EVERY
+
+    def take_snapshot(self) -> None:
+        """Hand over the whole state as it is."""
+        self.outlets.commits.send_nowait(Commit((), (), self._snapshot()))
 
     def _entry(self, decided: _Decided) -> Entry:
         arrival, effects = decided.arrival, decided.effects
@@ -256,7 +273,15 @@ async def keep_state(inbox: trio.MemoryReceiveChannel[Arrival], writer: Writer) 
     """
     outlets = writer.outlets
     with inbox, outlets.orders, outlets.cancels, outlets.questions, outlets.commits:
-        async for first in inbox:
+        while True:
+            with trio.move_on_after(QUIET_S) if writer.snapshot_due else nullcontext() as silence:
+                try:
+                    first = await inbox.receive()
+                except trio.EndOfChannel:
+                    return
+            if silence is not None and silence.cancelled_caught:
+                writer.take_snapshot()
+                continue
             arrivals = [first]
             while len(arrivals) < BATCH:
                 try:

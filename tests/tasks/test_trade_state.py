@@ -10,18 +10,19 @@ from decimal import Decimal
 import attrs
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from oms_trio import records
 from oms_trio.amqp.codec import decode_action, encode_action
 from oms_trio.amqp.model import Delivery
 from oms_trio.channels import Cancel, Commit, Order, Question
+from oms_trio.core import inputs
 from oms_trio.core.effects import Effect, RequestSnapshot, SettleDelivery
-from oms_trio.core.inputs import Snapshot, Verdict
+from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.gate import Gate
-from oms_trio.journal.model import Entry
+from oms_trio.journal.model import Entry, Snapshot
 from oms_trio.records import Arrival, Kind
 from oms_trio.tasks import trade_state
 from oms_trio.tasks.trade_state import Outlets, Writer, decode_state, keep_state
@@ -66,10 +67,10 @@ def _waiting(channel: trio.MemoryReceiveChannel[Commit]) -> int:
 def snapshot(request: int, balance: str) -> Arrival:
     """An arrival that makes a snapshot of a flat account."""
 
-    def inputs(at_ns: int) -> tuple[Snapshot]:
-        return (Snapshot(at_ns, at_ns, request, BTC, Decimal(balance), 1, None, (), (), ()),)
+    def made(at_ns: int) -> tuple[inputs.Snapshot]:
+        return (inputs.Snapshot(at_ns, at_ns, request, BTC, Decimal(balance), 1, None, (), (), ()),)
 
-    return Arrival(Kind.SNAPSHOT, b"{}", "", inputs)
+    return Arrival(Kind.SNAPSHOT, b"{}", "", made)
 
 
 def action(state_id: int = 1, volume: float = 3.0, delivery: int = 5) -> Arrival:
@@ -178,16 +179,42 @@ def test_readiness_opens_and_closes_the_gate(scribe: Scribe) -> None:
     assert "cut" in scribe.gate.reasons["state"]
 
 
-def test_a_snapshot_is_due_after_so_many_records_and_gives_the_state_back(
-    scribe: Scribe, monkeypatch: pytest.MonkeyPatch
+async def test_a_snapshot_that_is_due_waits_for_silence(
+    scribe: Scribe, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     monkeypatch.setattr(trade_state, "SNAPSHOT_EVERY", 10)
     scribe.make_ready()
-    for state_id in range(1, 9):
+    inbox, arrivals = trio.open_memory_channel[Arrival](32)
+    kept: list[tuple[float, Snapshot]] = []
+
+    async def keep() -> None:
+        async for commit in scribe.commits:
+            if (snapshot := commit.snapshot) is not None:
+                now = trio.current_time()
+                kept.append((now, snapshot))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep)
+        nursery.start_soon(keep_state, arrivals, scribe.writer)
+        for state_id in range(1, 13):
+            await inbox.send(action(state_id, volume=0.1))
+            await trio.sleep(trade_state.QUIET_S / 2)
+        last = trio.current_time() - trade_state.QUIET_S / 2
+        await trio.sleep(10)
+        inbox.close()
+    ((at, snapshot),) = kept
+    assert at == pytest.approx(last + trade_state.QUIET_S)
+    assert snapshot.seq == 15
+    assert decode_state(snapshot.blob).digest() == snapshot.digest
+
+
+def test_a_snapshot_does_not_wait_for_ever(scribe: Scribe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trade_state, "SNAPSHOT_EVERY", 4)
+    scribe.make_ready()
+    for state_id in range(1, 12):
         scribe.writer.take([action(state_id, volume=0.5)])
     kept = [commit.snapshot for commit in scribe.commit() if commit.snapshot is not None]
-    assert [one.seq for one in kept] == [10]
-    assert decode_state(kept[0].blob).digest() == kept[0].digest
+    assert [one.seq for one in kept] == [4 * trade_state.SNAPSHOT_PATIENCE]
 
 
 def test_a_burst_is_one_commit(scribe: Scribe) -> None:

@@ -241,6 +241,7 @@ SABOTAGES: dict[str, Callable[[], None]] = {
 def run(point: str, nth: int, wrong: str = "") -> None:
     """Arrange the end, then run the service."""
     trade_state.SNAPSHOT_EVERY = SNAPSHOT_EVERY
+    trade_state.SNAPSHOT_PATIENCE = 1  # it is hardly ever silent
     if wrong:
         SABOTAGES[wrong]()
     arrange, _ = POINTS.get(point, (_never, 0))
