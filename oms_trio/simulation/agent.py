@@ -16,6 +16,9 @@ from oms_trio.simulation.world import World
 CLOSES: Final = 0.55
 """The chance that an action goes against the position, so that trades come to an end."""
 
+REFUSED: Final = 0.06
+"""The chance that an action asks for nothing: a refusal is all that ever tells of it."""
+
 
 @attrs.frozen
 class Act:
@@ -74,7 +77,7 @@ class Agent:
         if position and random.random() < CLOSES:
             side = -1 if position < 0 else 1
         market = random.random() < 0.3
-        volume = 0.0 if random.random() < 0.02 else random.uniform(0.05, 3.0)
+        volume = 0.0 if random.random() < REFUSED else random.uniform(0.05, 3.0)
         mid = (exchange.engine.market.bid + Decimal("0.05")).quantize(Decimal("0.01"))
         body = encode_action(
             self._count,
