@@ -361,6 +361,15 @@ async def strike_on(world: World, coverage: Coverage, random: Random) -> None:
         calm(world)
 
 
+_PROVOKED: Final[dict[str, Callable[[World, Random], object]]] = {
+    "fill missing": lambda world, random: world.open_gap(random),
+    "link down": lambda world, _: world.exchange.faults.cut(),
+    "reconciling": lambda world, _: world.exchange.faults.cut(),
+    "draining": lambda world, _: world.stop(),
+}
+"""How to bring about what lasts milliseconds and else hardly ever is there to be struck."""
+
+
 async def _aim(world: World, random: Random) -> None:
     """Wait for a moment: any, one in which something is under way, or one of a decision.
 
@@ -371,7 +380,10 @@ async def _aim(world: World, random: Random) -> None:
     if chance < 0.5:
         await world.decision(random.choice(DECISIONS))
     elif chance < 0.9:
-        await world.moment(random.choice(list(CONDITIONS.values())))
+        name = random.choice(list(CONDITIONS))
+        if name in _PROVOKED:
+            _PROVOKED[name](world, random)
+        await world.moment(CONDITIONS[name])
 
 
 def calm(world: World) -> None:

@@ -27,6 +27,7 @@ from oms_trio.sim.events import Event, OrderChanged
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.faults import Counter, Faults
 from oms_trio.sim.server import handle_stream
+from oms_trio.sim.values import Order
 from oms_trio.simulation.determinism import WALL_CLOCK_START_NS
 from oms_trio.simulation.life import Life, Room, Surroundings
 from oms_trio.simulation.network import End, Network
@@ -203,14 +204,24 @@ class World:
 
     def fill_any(self, random: Random) -> None:
         """Fill a part of a resting order, or all of it, whatever the market does."""
-        resting = [order for order in self.exchange.engine.book.pending if order.px is not None]
-        if resting:
-            order = random.choice(resting)
-            assert order.px is not None
+        if resting := self._resting():
+            order, px = random.choice(resting)
             lot = self.exchange.instrument.lot_sz
-            parts = random.choice((1, 4, 10))
-            part = max(lot, order.remaining / parts // lot * lot)
-            self.exchange.fill(order.ord_id, part, order.px)
+            part = order.remaining / random.choice((1, 4, 10)) // lot * lot
+            self.exchange.fill(order.ord_id, max(lot, part), px)
+
+    def open_gap(self, random: Random) -> None:
+        """Lose the push of one fill and tell the next one of the same order, if one rests."""
+        lot = self.exchange.instrument.lot_sz
+        if resting := [(order, px) for order, px in self._resting() if order.remaining >= 2 * lot]:
+            order, px = random.choice(resting)
+            self.exchange.faults.miss_order_pushes = 1
+            self.exchange.fill(order.ord_id, lot, px)
+            self.exchange.fill(order.ord_id, lot, px)
+
+    def _resting(self) -> list[tuple[Order, Decimal]]:
+        pending = self.exchange.engine.book.pending
+        return [(order, order.px) for order in pending if order.px is not None]
 
     async def move_market(self) -> None:
         """Let the market walk within its band; ends by cancellation only."""
