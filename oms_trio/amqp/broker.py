@@ -359,27 +359,26 @@ class _Loop:
         if self._publisher is None:
             self._finish(request, "there is no link to the broker")
             return
-        work = self._publish_all(self._publisher, publications, request, then)
-        task = asyncio.create_task(work)
+        channel = self._publisher.channel
+        # Begun here, they are on their way before the task that collects their confirms begins.
+        confirms = [asyncio.create_task(publication.send(channel)) for publication in publications]
+        task = asyncio.create_task(self._collect(self._publisher, confirms, request, then))
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
 
-    async def _publish_all(
+    async def _collect(
         self,
         publisher: _Publisher,
-        publications: Sequence[_Publication],
+        confirms: Sequence[asyncio.Task[object]],
         request: Request,
         then: Callable[[], None],
     ) -> None:
-        """Publish in order, collect the confirms, finish the request. Raises nothing.
+        """Collect the confirms of what is being published, finish the request. Raises nothing.
 
         Any failure ends the link: its back-off paces the caller's next try, a confirm that comes
         too late cannot be taken for another's, and what a blocked broker has not read yet
         does not pile up in our buffers.
         """
-        confirms = [
-            asyncio.create_task(publication.send(publisher.channel)) for publication in publications
-        ]
         # One message, the rule, needs no task that waits for all.
         last = confirms[0] if len(confirms) == 1 else asyncio.create_task(_finished(confirms))
         ends: list[asyncio.Future[Any]] = [last, publisher.over]

@@ -49,6 +49,7 @@ _HEADER_SIZE: Final = 100
 # start-up would no longer be bounded, and damage shows when a page is read.
 _QUICK_CHECK_LIMIT: Final = 64 * 2**20
 _PROBE_SIZE: Final = 65536
+_LOG_PAGES: Final = 8000
 
 _FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MAYBE_FULL: Final = frozenset(
@@ -250,6 +251,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     with contextlib.suppress(JournalFull), translated(path):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     connection.execute(f"PRAGMA journal_size_limit = {_QUICK_CHECK_LIMIT}")
+    # Far behind ``Journal.checkpoint``: for those who write without asking for one.
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

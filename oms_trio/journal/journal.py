@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, final
@@ -18,6 +19,14 @@ T = TypeVar("T")
 
 _KEPT_SNAPSHOTS: Final = 3
 _CHUNK: Final = 256  # rows of the tail in memory at once: records are some kilobytes at most
+
+_ROWS: Final = 32
+"""Rows of one INSERT. SQLite's module lets go of the interpreter for every row of ``executemany``
+and then waits to get it back; an action has six rows."""
+
+_CHECKPOINT_TRANSACTIONS: Final = 150
+_CHECKPOINT_ENTRIES: Final = 1000
+"""After about so much the log has the thousand pages at which SQLite itself would copy them."""
 
 
 @final
@@ -41,6 +50,8 @@ class Journal:
             self._number("max(seq)", "records"), self._number("max(seq)", "snapshots")
         )
         self._last_position = self._number("max(position)", "outbox")
+        self._durable: bool | None = None  # how the last transaction was
+        self._transactions = self._entries = 0  # since the last checkpoint
 
     @classmethod
     def open(cls, path: Path, *, create: bool = True, read_only: bool = False) -> Self:
@@ -113,18 +124,28 @@ class Journal:
         messages = [message for entry in entries for message in entry.outbox]
         positions = range(self._last_position + 1, self._last_position + 1 + len(messages))
         with self._transaction(durable=True) as connection:
-            connection.executemany(
-                "INSERT INTO records (seq, at_ns, mono_ns, kind, context, checksum, raw, outputs)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                map(_record_row, entries),
-            )
-            connection.executemany(
-                "INSERT INTO outbox (position, message_id, routing_key, checksum, body)"
-                " VALUES (?, ?, ?, ?, ?)",
-                map(_message_row, positions, messages),
-            )
+            _insert(connection, _RECORDS, list(map(_record_row, entries)))
+            _insert(connection, _OUTBOX, list(map(_message_row, positions, messages)))
         self._last_seq += len(entries)
         self._last_position += len(messages)
+        self._transactions += 1
+        self._entries += len(entries)
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether there is enough in the log to copy it into the file."""
+        return (
+            self._transactions >= _CHECKPOINT_TRANSACTIONS or self._entries >= _CHECKPOINT_ENTRIES
+        )
+
+    def checkpoint(self) -> None:
+        """Copy the log into the file, milliseconds of work; SQLite's own comes much later.
+
+        SQLite would do it inside a commit, and what that commit makes durable would wait for it.
+        """
+        self._transactions = self._entries = 0
+        with translated(self._path):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def confirm(self, message_ids: Sequence[str]) -> None:
         """Take messages that the broker has confirmed out of the outbox.
@@ -252,7 +273,9 @@ class Journal:
         connection = self._connection
         try:
             with translated(self._path):
-                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                if durable is not self._durable:
+                    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                    self._durable = durable
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection
@@ -281,6 +304,25 @@ class Journal:
         if value is None:
             raise JournalCorrupt(self._path, f"checksum of {table} {row[0]!r}")
         return value
+
+
+_RECORDS: Final = (
+    "INSERT INTO records (seq, at_ns, mono_ns, kind, context, checksum, raw, outputs) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?)",
+)
+_OUTBOX: Final = (
+    "INSERT INTO outbox (position, message_id, routing_key, checksum, body) VALUES ",
+    "(?, ?, ?, ?, ?)",
+)
+
+
+def _insert(
+    connection: sqlite3.Connection, into: tuple[str, str], rows: Sequence[tuple[object, ...]]
+) -> None:
+    head, row = into
+    for start in range(0, len(rows), _ROWS):
+        part = rows[start : start + _ROWS]
+        connection.execute(head + ", ".join([row] * len(part)), list(chain.from_iterable(part)))
 
 
 def _checksum(content: bytes, *fields: object) -> int:

@@ -110,15 +110,23 @@ async def _commit(group: list[Commit], keeper: Keeper, nursery: trio.Nursery) ->
     for done in settle:
         if done.dead_letter is not None:
             nursery.start_soon(_bury, keeper.broker, done)
+    await _tidy(group, keeper.disk)
+
+
+async def _tidy(group: list[Commit], disk: Disk) -> None:
+    """Save snapshots and keep the journal's log short: nobody waits for the last commit now."""
     for commit in group:
         if commit.snapshot is not None:
             snapshot = commit.snapshot
-            save = keeper.disk.journal.save_snapshot
+            save = disk.journal.save_snapshot
             try:
-                await keeper.disk.call(save, snapshot.seq, snapshot.blob, snapshot.digest)
+                await disk.call(save, snapshot.seq, snapshot.blob, snapshot.digest)
             except JournalFull as error:
                 # It only shortens the next start: the records say the same.
                 log.warning("snapshot_skipped", why=str(error))
+    if disk.journal.checkpoint_due:
+        with suppress(JournalFull):  # then the log just goes on
+            await disk.call(disk.journal.checkpoint)
 
 
 async def _append(entries: list[Entry], keeper: Keeper) -> None:

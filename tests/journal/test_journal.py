@@ -291,3 +291,20 @@ def test_a_message_of_the_outbox_is_checked_when_it_is_read(path: Path) -> None:
     raw.close()
     with Journal.open(path) as journal, pytest.raises(JournalCorrupt, match="checksum of outbox"):
         journal.outbox()
+
+
+def test_the_log_is_copied_into_the_file_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with Journal.open(path) as journal:
+        size = path.stat().st_size
+        journal.append(entries(1, 10))
+        before = journal.checkpoint_due
+        journal.append(entries(11, 1000))
+        assert (before, journal.checkpoint_due) == (False, True)
+        assert path.stat().st_size == size
+        journal.checkpoint()
+        assert path.stat().st_size > size
+    with Journal.open(path) as journal:
+        assert not journal.checkpoint_due
+        journal.append(entries(1001, 1001))
+        assert sequences(list(journal.tail(0))) == list(range(1, 1002))

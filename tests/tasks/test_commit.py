@@ -128,8 +128,27 @@ async def test_a_transaction_has_a_bound(ledger: Ledger) -> None:
     async with committing(ledger) as task:
         for _ in range(6):
             task.commit(count=1000)
-    assert ledger.done == ["append 1-5000", "append 5001-6000"]
+    appended = [done for done in ledger.done if done.startswith("append")]
+    assert appended == ["append 1-5000", "append 5001-6000"]
     assert GROUP <= 5000
+
+
+async def test_the_log_is_copied_between_commits_and_not_by_them(ledger: Ledger) -> None:
+    async with committing(ledger) as task:
+        task.commit(count=1000)
+        await wait_all_tasks_blocked()
+        task.commit()
+    assert ledger.done == ["append 1-1000", "checkpoint", "append 1001-1001"]
+    assert not ledger.journal.checkpoint_due
+
+
+async def test_a_full_disk_leaves_the_log_as_it_is(ledger: Ledger) -> None:
+    ledger.failing, ledger.failures = "checkpoint", [JournalFull(Path("journal"))]
+    async with committing(ledger) as task:
+        task.commit(count=1000)
+        await wait_all_tasks_blocked()
+        task.commit()
+    assert ledger.done == ["append 1-1000", "append 1001-1001", "checkpoint"]
 
 
 async def test_inputs_gather_while_a_commit_lasts(ledger: Ledger) -> None:
