@@ -325,7 +325,6 @@ class _Loop:
             body=message.body,
             message_id=was.message_id,
             redelivered=bool(message.redelivered),
-            published_at_s=int(was.timestamp.timestamp()) if was.timestamp else None,
         )
         self._to_trio.post(partial(self._broker.arrived, delivery))
 

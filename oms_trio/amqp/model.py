@@ -37,14 +37,13 @@ class Delivery:
     """One action as it came from the queue.
 
     ``tag`` is unique in this process for ever (it is not AMQP's delivery tag, which starts anew
-    with every channel). ``published_at_s`` is the producer's AMQP timestamp in Unix seconds.
+    with every channel).
     """
 
     tag: int
     body: bytes
     message_id: str | None
     redelivered: bool
-    published_at_s: int | None = None
 
 
 @attrs.frozen

@@ -104,18 +104,6 @@ async def test_an_action_comes_in_and_its_execution_goes_out_as_others_read_them
     assert properties.message_id == "m-1"
 
 
-async def test_the_producers_timestamp_is_told(world: World) -> None:
-    world.broker.consume(True)
-    world.agent.channel.basic_publish(
-        world.agent.settings.action_exchange,
-        "oms.action",
-        b"a",
-        pika.BasicProperties(timestamp=1_790_000_000),
-    )
-    (delivery,) = await take(world.broker, 1)
-    assert delivery.published_at_s == 1_790_000_000
-
-
 async def test_connections_closed_by_the_operator_are_restored(world: World) -> None:
     await works(world)
     node = world.agent.node
