@@ -33,3 +33,13 @@ def test_leaving_by_an_error_lets_go_too() -> None:
     with pytest.raises(LookupError), one_cpu():
         raise LookupError
     assert os.sched_getaffinity(0) == before
+
+
+def test_a_sandbox_that_forbids_it_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(_pid: int, _mask: object) -> None:
+        raise PermissionError("seccomp")
+
+    before = os.sched_getaffinity(0)
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    with one_cpu():
+        assert os.sched_getaffinity(0) == before

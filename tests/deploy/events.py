@@ -25,7 +25,9 @@ def events_of_the_source() -> dict[str, set[str]]:
 
 def _levels(call: ast.Call) -> Iterator[str]:
     match call.func:
-        case ast.Attribute(value=ast.Name(id="log"), attr=level) if level in LEVELS:
+        case ast.Attribute(value=ast.Name(id="log") | ast.Attribute(attr="_log"), attr=level) if (
+            level in LEVELS
+        ):
             yield "error" if level == "exception" else level
         case ast.Attribute(value=ast.Call(func=ast.Attribute(attr="get_logger")), attr=level):
             yield level
