@@ -255,8 +255,7 @@ async def _hand_trade(world: World, random: Random) -> None:
     try:
         await trio.sleep(random.uniform(0.5, 30.0))
     finally:
-        while not world.trade_by_hand(back):
-            pass  # refused by another strike, whose answers are few
+        world.trade_back(back)
 
 
 async def _deleveraged(world: World, random: Random) -> None:
@@ -271,8 +270,7 @@ async def _deleveraged(world: World, random: Random) -> None:
     try:
         await trio.sleep(random.uniform(0.5, 30.0))
     finally:
-        while not world.trade_by_hand("buy" if pos > 0 else "sell", taken):
-            pass  # refused by another strike, whose answers are few
+        world.trade_back("buy" if pos > 0 else "sell", taken)
 
 
 @attrs.define(eq=False)

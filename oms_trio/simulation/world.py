@@ -191,16 +191,20 @@ class World:
 
     def trade_by_hand(self, side: str, sz: Decimal = Decimal(1)) -> bool:
         """Trade at market, as a person does; False when the exchange refuses."""
-        exchange = self.exchange
-        exchange.faults.suspended = False  # nobody can trade then, and it must come to an end
         args = {
-            "instIdCode": exchange.instrument.inst_id_code,
+            "instIdCode": self.exchange.instrument.inst_id_code,
             "tdMode": "cross",
             "side": side,
             "ordType": "market",
             "sz": str(sz),
         }
-        return exchange.place(args, check_inst_id_code).code == "0"
+        return self.exchange.place(args, check_inst_id_code).code == "0"
+
+    def trade_back(self, side: str, sz: Decimal = Decimal(1)) -> None:
+        """Trade by hand until it is done: the answers that other strikes have forced are few."""
+        self.exchange.faults.suspended = False
+        while not self.trade_by_hand(side, sz):
+            pass
 
     def fill_any(self, random: Random) -> None:
         """Fill a part of a resting order, or all of it, whatever the market does."""
