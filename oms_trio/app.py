@@ -30,8 +30,9 @@ from oms_trio.core.model import Rules
 from oms_trio.core.state import TradeState
 from oms_trio.gate import Gate
 from oms_trio.journal.disk import Disk
-from oms_trio.journal.errors import StateError
+from oms_trio.journal.errors import JournalFull, StateError
 from oms_trio.journal.journal import Journal
+from oms_trio.journal.model import Snapshot
 from oms_trio.okx.errors import OkxError
 from oms_trio.okx.limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.line import Line
@@ -46,7 +47,14 @@ from oms_trio.tasks.retention import retain
 from oms_trio.tasks.sender import Desk, send_cancels, send_orders
 from oms_trio.tasks.session import Exchange, keep_session
 from oms_trio.tasks.ticker import QUIET_S, Ticker
-from oms_trio.tasks.trade_state import Observer, Outlets, Writer, decode_state, keep_state
+from oms_trio.tasks.trade_state import (
+    Observer,
+    Outlets,
+    Writer,
+    decode_state,
+    encode_state,
+    keep_state,
+)
 
 log = structlog.get_logger()
 
@@ -113,6 +121,8 @@ class Recovered:
     state: TradeState
     seq: int
     at_ns: int = 0
+    snapshot_seq: int = 0
+    """Up to which record a start needs to apply nothing."""
 
 
 def recover(journal: Journal, rules: Rules, scope: Scope) -> Recovered:
@@ -125,7 +135,9 @@ def recover(journal: Journal, rules: Rules, scope: Scope) -> Recovered:
     Raises:
         StateError: the journal is damaged or was written by another release.
     """
-    state, seq = _last_readable(journal) or (TradeState(rules), 0)
+    newest = journal.latest_snapshot()
+    state, snapshot_seq = _last_readable(journal, newest) or (TradeState(rules), 0)
+    seq = snapshot_seq
     try:
         for number, record in journal.tail(seq):
             seq = number
@@ -137,12 +149,26 @@ def recover(journal: Journal, rules: Rules, scope: Scope) -> Recovered:
             f"the journal cannot be read behind record {seq} ({error}): it was written by another "
             "release or for another instrument; start that one, or choose another state folder"
         ) from error
-    return Recovered(state, seq, journal.last_at_ns)
+    if newest is not None and newest.seq != snapshot_seq and _keep(journal, state, seq):
+        snapshot_seq = seq
+    return Recovered(state, seq, journal.last_at_ns, snapshot_seq)
 
 
-def _last_readable(journal: Journal) -> tuple[TradeState, int] | None:
+def _keep(journal: Journal, state: TradeState, seq: int) -> bool:
+    """Save what was recovered past snapshots that cannot be read; returns whether it is.
+
+    Whatever compacts the journal takes any snapshot for one that a start can begin with.
+    """
+    try:
+        journal.save_snapshot(seq, encode_state(state), state.digest())
+    except JournalFull as error:
+        log.warning("snapshot_skipped", why=str(error))
+        return False
+    return True
+
+
+def _last_readable(journal: Journal, snapshot: Snapshot | None) -> tuple[TradeState, int] | None:
     """Return the newest state that this release can read, with its sequence."""
-    snapshot = journal.latest_snapshot()
     while snapshot is not None:
         try:
             return decode_state(snapshot.blob), snapshot.seq
@@ -175,7 +201,13 @@ async def run_service(
         orders, cancels, questions, commits, gate, _stirring(ticker, parts.observe), recall
     )
     writer = Writer(
-        recovered.state, recovered.seq, parts.clock, parts.mono_clock, outlets, recovered.at_ns
+        recovered.state,
+        recovered.seq,
+        parts.clock,
+        parts.mono_clock,
+        outlets,
+        recovered.at_ns,
+        recovered.snapshot_seq,
     )
     desk = Desk(
         line,

@@ -156,7 +156,13 @@ async def serve(
             if config.one_cpu:
                 stack.enter_context(one_cpu())
             recovered = recover(journal, config.rules(), scope)
-            log.info("state_recovered", seq=recovered.seq, position=recovered.state.book.position)
+            state = recovered.state
+            log.info(
+                "state_recovered",
+                seq=recovered.seq,
+                position=state.book.position,
+                paused=state.risk.paused,
+            )
             operations = stack.enter_context(open_operations(config, observe))
             if operations.url is not None:
                 log.info("http_listening", url=operations.url)

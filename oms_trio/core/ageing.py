@@ -45,14 +45,17 @@ def cancel_excess(
 
 
 def may_act(order: OrderInfo, rules: Rules, at_ns: int, *, cancel_before_ns: int) -> bool:
-    """Whether a tick up to a time may ask, send or cancel anything about an order."""
-    rests = (
-        order.order_state is not OrderState.PENDING
-        and order.cancel_state is CancelState.NONE
-        and not order.in_doubt
-        and not order.unsent
+    """Whether a tick up to a time may ask, send or cancel anything about an order.
+
+    Whoever gives orders another reason to act with time has to name it here.
+    """
+    return (
+        order.order_state is OrderState.PENDING
+        or order.cancel_state is not CancelState.NONE
+        or order.in_doubt
+        or order.unsent
+        or _unwanted(order, rules, at_ns, cancel_before_ns)
     )
-    return not rests or _unwanted(order, rules, at_ns, cancel_before_ns)
 
 
 def _unwanted(order: OrderInfo, rules: Rules, now_ns: int, cancel_before_ns: int) -> bool:

@@ -11,6 +11,7 @@
     max daily loss   cash lost since the UTC day began            pause             (paused)
     max drawdown     uplRatio of the open trade                   pause             (paused)
     reject breaker   refusals by the exchange in a row            pause             (paused)
+    exchange         key, permission or account refused           pause             (paused)
 
 A pause holds until the operator resumes: over a restart, and over midnight. It stops new orders
 only, those included that wait to be sent (again); what is open is followed to its end. The daily

@@ -104,7 +104,10 @@ class TradeState:
         return self.sync.true
 
     def quiet_until(self, at_ns: int) -> bool:
-        """Say whether a tick up to then changes nothing, if nothing else comes before it."""
+        """Say whether a tick up to then changes nothing, if nothing else comes before it.
+
+        The counterpart of ``_tick``: what that does with time has to be known here.
+        """
         rules, before = self.rules, self.risk.cancel_before_ns
         return not (
             self.orders.waiting

@@ -30,7 +30,7 @@ class _Job:
 async def open_thread() -> AsyncIterator[RunSync]:
     """Start a thread; give what runs a function in it, in the order of the calls.
 
-    A call cannot be cancelled. Leaving waits, briefly, for nothing: what was called has returned.
+    A call cannot be cancelled, so none is under way when the block is left.
     """
     jobs: SimpleQueue[_Job | None] = SimpleQueue()  # one per task that waits: bounded by callers
     token = trio.lowlevel.current_trio_token()

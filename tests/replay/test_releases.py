@@ -149,6 +149,31 @@ async def test_compacted_journal_with_only_unreadable_snapshots_says_so(
         await play(recording)
 
 
+@OTHERS
+def test_what_was_recovered_past_unreadable_snapshots_survives_compaction(
+    other: Callable[[dict[str, Any]], object], tmp_path: Path
+) -> None:
+    """Compaction goes by snapshots, and must not go by those that a start cannot begin with."""
+    path = tmp_path / "journal.sqlite"
+    bench = write(path, other, other)
+    with Journal.open(path) as journal:
+        first = recover(journal, RULES, SCOPE)
+        assert first.snapshot_seq == first.seq
+        while journal.compact(bench.now_ns):
+            pass
+    with Journal.open(path) as journal:
+        assert recover(journal, RULES, SCOPE).state.digest() == bench.state.digest()
+
+
+def test_recovery_tells_behind_which_record_the_next_snapshot_is_due(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    write(path, same)
+    with Journal.open(path) as journal:
+        kept, recovered = journal.latest_snapshot(), recover(journal, RULES, SCOPE)
+    assert kept is not None
+    assert recovered.snapshot_seq == kept.seq < recovered.seq
+
+
 async def test_replay_passes_over_what_it_cannot_read(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     bench = write(path, same, renamed)

@@ -217,6 +217,21 @@ def test_a_snapshot_does_not_wait_for_ever(scribe: Scribe, monkeypatch: pytest.M
     assert [one.seq for one in kept] == [4 * trade_state.SNAPSHOT_PATIENCE]
 
 
+def test_a_snapshot_that_a_killed_process_owed_is_due_at_once(scribe: Scribe) -> None:
+    scribe.make_ready()
+    scribe.writer.seq, scribe.writer.snapshot_seq = 50_000, 30_001
+    assert not scribe.writer.snapshot_due
+    scribe.writer.snapshot_seq = 30_000
+    assert scribe.writer.snapshot_due
+
+
+def test_where_the_disk_has_failed_its_own_error_ends_the_service(scribe: Scribe) -> None:
+    scribe.make_ready()
+    scribe.commits.close()
+    scribe.writer.take([action()])
+    scribe.writer.take_snapshot()
+
+
 def test_a_burst_is_one_commit(scribe: Scribe) -> None:
     scribe.make_ready()
     scribe.writer.take([action(state_id, volume=0.01) for state_id in range(1, 101)])
