@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 from urllib.parse import urlencode
 
 import httpx
@@ -286,6 +286,7 @@ class Rest:
         request = self._client.build_request(
             endpoint.method, target, content=content or None, headers=self._marks
         )
+        request.stream = _Content(content.encode())
         if content:
             request.headers["Content-Type"] = "application/json"
         if endpoint.signed:
@@ -355,6 +356,25 @@ class Rest:
             if after == before:
                 break
         raise RestUnavailableError(f"{endpoint.path}: the pages do not end")
+
+
+class _Content(httpx.AsyncByteStream):
+    """A request's body, sent once.
+
+    httpx's own is an async generator, and one that a cancellation leaves half-way warns that
+    nobody has closed it.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._left = [content] if content else []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 def _body_of(response: httpx.Response, endpoint: Endpoint) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from decimal import Decimal
@@ -347,3 +348,22 @@ async def test_each_endpoint_keeps_its_own_limit(autojump_clock: MockClock) -> N
     assert trio.current_time() == BALANCE.period_s
     await client.position()
     assert autojump_clock.current_time() == BALANCE.period_s
+
+
+async def test_a_request_that_is_cut_off_leaves_nothing_behind(autojump_clock: MockClock) -> None:
+    """No generator that nobody closes: its warning, an error here, is all that tells of it."""
+
+    class Stuck(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            assert isinstance(request.stream, httpx.AsyncByteStream)
+            async for part in request.stream:
+                assert part == b'{"posMode":"net_mode"}'
+                await trio.sleep_forever()
+            raise AssertionError("nothing was sent")
+
+    client = httpx.AsyncClient(base_url="https://exchange.test", transport=Stuck())
+    stuck = Rest(client, CREDENTIALS, lambda: START_NS, inst_id=INST_ID)
+    with trio.move_on_after(1) as patience:
+        await stuck.set_position_mode()
+    assert patience.cancelled_caught
+    gc.collect()
