@@ -36,11 +36,12 @@ def compare(
         row: Row = {"who": name}
         for column in mine[0] if mine else ():
             row[column] = median(measured[column] for measured in mine)
-            if column in {"mean", "p50", "p99"}:
-                row[f"{column} ratio"] = median(
-                    measured[name][column] / measured[base][column]
-                    for measured in rounds
-                    if name in measured and base in measured
-                )
+            ratios = [
+                measured[name][column] / measured[base][column]
+                for measured in rounds
+                if name in measured and base in measured
+            ]
+            if column in {"mean", "p50", "p99"} and ratios:
+                row[f"{column} ratio"] = median(ratios)
         rows.append(row if mine else {"who": f"{name} (not installed, skipped)"})
     return rows
