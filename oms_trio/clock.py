@@ -10,6 +10,9 @@ import trio
 Clock = Callable[[], int]
 """Unix time in nanoseconds."""
 
+NS = 1_000_000_000
+"""Nanoseconds of a second."""
+
 system_clock: Clock = time.time_ns
 
 
@@ -20,4 +23,4 @@ def virtual_clock(start_ns: int) -> Clock:
     called, and the clock read, inside ``trio.run``.
     """
     began = trio.current_time()
-    return lambda: start_ns + round((trio.current_time() - began) * 1e9)
+    return lambda: start_ns + round((trio.current_time() - began) * NS)

@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-NS = 1_000_000_000
+from oms_trio.clock import NS
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -7,7 +7,8 @@ drawn from the seed here, so that acknowledgement, push and REST answer race as 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from random import Random
 
 import attrs
@@ -44,6 +45,16 @@ class Network:
         self._open[number] = (client, server)
         client.forget = server.forget = lambda: self._open.pop(number, None)
         return client, server
+
+    @contextmanager
+    def slowed(self, delay_s: tuple[float, float], *kinds: str) -> Iterator[None]:
+        """Let chunks on connections of these kinds take so long for the block."""
+        self.slow_s |= dict.fromkeys(kinds, delay_s)
+        try:
+            yield
+        finally:
+            for kind in kinds:
+                self.slow_s.pop(kind, None)
 
     def vanish(self) -> None:
         """End the clients' process: nothing more leaves it, what has left still arrives."""

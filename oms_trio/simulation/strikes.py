@@ -122,15 +122,11 @@ async def _upgrade(world: World, random: Random) -> None:
 
 async def _overtaken(world: World, random: Random) -> None:
     """Lose the link while an order is on its way, so that questions about it overtake it."""
-    slow_s = world.network.slow_s
-    slow_s["ws"] = (0.5, 4.5)
-    try:
+    with world.network.slowed((0.5, 4.5), "ws"):
         with trio.move_on_after(world.pace.patience_s):
             await world.decision(PlaceOrder)
         await trio.sleep(random.uniform(0.005, 0.3))
         world.network.strand("ws")
-    finally:
-        slow_s.pop("ws", None)
 
 
 async def _late_positions(world: World, random: Random) -> None:
@@ -178,12 +174,8 @@ def _slow(*kinds: str) -> Strike:
 
     async def strike(world: World, random: Random) -> None:
         delay_s = random.choice(((0.01, 0.2), (0.0, 2.0), (4.0, 15.0)))
-        world.network.slow_s |= dict.fromkeys(kinds, delay_s)
-        try:
+        with world.network.slowed(delay_s, *kinds):
             await trio.sleep(random.uniform(1.0, 30.0))
-        finally:
-            for kind in kinds:
-                world.network.slow_s.pop(kind, None)
 
     return strike
 

@@ -14,7 +14,7 @@ import trio
 
 from oms_trio import records
 from oms_trio.channels import Cancel, Inbox, Order, Recall
-from oms_trio.clock import Clock
+from oms_trio.clock import NS, Clock
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
 from oms_trio.okx.errors import SessionLostError
@@ -28,7 +28,6 @@ from oms_trio.okx.requests import (
 )
 from oms_trio.records import OwnAnswer
 
-NS = 1_000_000_000
 NS_PER_MS = 1_000_000
 
 

@@ -6,7 +6,7 @@ import attrs
 import trio
 
 from oms_trio.channels import Inbox
-from oms_trio.clock import Clock
+from oms_trio.clock import NS, Clock
 from oms_trio.core.effects import Effect
 from oms_trio.core.state import TradeState
 from oms_trio.records import TICK
@@ -16,8 +16,6 @@ SOON_S = 0.25
 
 QUIET_S = 1.0
 """Nothing is due: a tick only proves that inbox and writer live (the watchdog's beat is one)."""
-
-NS = 1_000_000_000
 
 
 @attrs.define

@@ -57,7 +57,7 @@ SNAPSHOT_EVERY = 20_000
 SNAPSHOT_PATIENCE = 3
 """So many times as many records may pass before a snapshot is taken although inputs keep coming."""
 
-QUIET_S = 0.25
+SILENCE_S = 0.25
 """Silence in which a snapshot is taken. Writing the whole state down holds the writer up for 20 ms
 and its digest for 65 when memory is full: not a moment for an order to come."""
 
@@ -283,7 +283,7 @@ async def keep_state(inbox: trio.MemoryReceiveChannel[Arrival], writer: Writer) 
     outlets = writer.outlets
     with inbox, outlets.orders, outlets.cancels, outlets.questions, outlets.commits:
         while True:
-            with trio.move_on_after(QUIET_S if writer.snapshot_due else math.inf) as silence:
+            with trio.move_on_after(SILENCE_S if writer.snapshot_due else math.inf) as silence:
                 try:
                     first = await inbox.receive()
                 except trio.EndOfChannel:

@@ -198,12 +198,12 @@ async def test_a_snapshot_that_is_due_waits_for_silence(
         nursery.start_soon(keep_state, arrivals, scribe.writer)
         for state_id in range(1, 13):
             await inbox.send(action(state_id, volume=0.1))
-            await trio.sleep(trade_state.QUIET_S / 2)
-        last = trio.current_time() - trade_state.QUIET_S / 2
+            await trio.sleep(trade_state.SILENCE_S / 2)
+        last = trio.current_time() - trade_state.SILENCE_S / 2
         await trio.sleep(10)
         inbox.close()
     ((at, snapshot),) = kept
-    assert at == pytest.approx(last + trade_state.QUIET_S)
+    assert at == pytest.approx(last + trade_state.SILENCE_S)
     assert snapshot.seq == 15
     assert decode_state(snapshot.blob).digest() == snapshot.digest
 
