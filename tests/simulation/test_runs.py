@@ -8,16 +8,17 @@ import pytest
 
 from oms_trio.simulation.mutants import MUTANTS, hunt
 from oms_trio.simulation.run import Plan, simulate
+from tests.simulation.fixed import HOURS, SEEDS
 
 FRESH = [secrets.randbelow(1_000_000_000) for _ in range(2)]
 """``./scripts/simulate --first SEED --seeds 1 --hours 0.25`` repeats one that fails."""
 
 
-@pytest.mark.parametrize("seed", [*range(10, 14), *FRESH])
+@pytest.mark.parametrize("seed", [*SEEDS, *FRESH])
 def test_nothing_breaks(seed: int) -> None:
-    report = simulate(Plan(seed, 0.25))
+    report = simulate(Plan(seed, HOURS))
     assert report.violations == (), (
-        f"again: ./scripts/simulate --first {seed} --seeds 1 --hours 0.25"
+        f"again: ./scripts/simulate --first {seed} --seeds 1 --hours {HOURS}"
     )
     assert report.counts["strikes"] > 5
 
