@@ -12,6 +12,7 @@ from oms_trio.core.effects import (
     LookUpOrder,
     PlaceOrder,
     RequestFills,
+    RequestListing,
     RequestSnapshot,
     SettleDelivery,
 )
@@ -50,7 +51,7 @@ class Cancel:
     inst_id_code: int
 
 
-Question = RequestSnapshot | RequestFills | LookUpOrder
+Question = RequestSnapshot | RequestListing | RequestFills | LookUpOrder
 
 
 @attrs.frozen

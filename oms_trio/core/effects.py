@@ -6,7 +6,16 @@ from decimal import Decimal
 
 import attrs
 
-from oms_trio.core.model import ClOrdId, OrderType, OrdId, RefusalReason, Side, StateId
+from oms_trio.core.model import (
+    Cause,
+    ClOrdId,
+    ExchangeMs,
+    OrderType,
+    OrdId,
+    RefusalReason,
+    Side,
+    StateId,
+)
 
 
 @attrs.frozen
@@ -44,6 +53,7 @@ class PublishExecution:
     message_id: str
     state_id: StateId
     ord_id: OrdId
+    cause: Cause = Cause.AGENT
 
 
 @attrs.frozen
@@ -55,6 +65,7 @@ class PublishClosure:
     ord_id: OrdId
     portions: tuple[tuple[OrdId, float], ...]
     reward: float
+    cause: Cause = Cause.AGENT
 
 
 @attrs.frozen
@@ -82,15 +93,21 @@ class SettleDelivery:
 class RequestSnapshot:
     """Ask the exchange for its state (answer: ``Snapshot`` with the same ``request``).
 
-    Fills are wanted from ``fills_since_ms`` (the exchange's clock) on; ``look_up`` names the
-    orders whose end is wanted when they are no longer pending. ``anew`` says that the link was
-    down before: then the account's set-up is to be checked first.
+    Fills, ended orders and bills are wanted from ``since_ms`` (the exchange's clock) on. ``anew``
+    says that the link was down before: then the account's set-up is to be checked first. Orders
+    that are in no answer are looked up one by one afterwards (``LookUpOrder``).
     """
 
     request: int
-    fills_since_ms: int
-    look_up: tuple[ClOrdId, ...]
+    since_ms: ExchangeMs
     anew: bool = False
+
+
+@attrs.frozen
+class RequestListing:
+    """Ask what the exchange lists (answer: ``Listing``), with or without a session."""
+
+    request: int
 
 
 @attrs.frozen
@@ -140,6 +157,7 @@ Effect = (
     | PublishRefusal
     | SettleDelivery
     | RequestSnapshot
+    | RequestListing
     | RequestFills
     | LookUpOrder
     | Readiness

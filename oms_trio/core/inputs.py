@@ -14,6 +14,7 @@ import attrs
 from oms_trio.core.model import (
     ClOrdId,
     Fill,
+    Funding,
     Instrument,
     OrderReport,
     OrderType,
@@ -134,9 +135,11 @@ class LinkUp:
     """A session has logged in and subscribed: pushes may flow; the state is not yet reconciled.
 
     While another session was up this is a change-over without a gap (notice 64008).
+    ``offset_ns`` is the exchange's clock minus the service's, as measured for this session.
     """
 
     at_ns: int
+    offset_ns: int = 0
 
 
 @attrs.frozen
@@ -152,9 +155,10 @@ class Snapshot:
     """The exchange's state by REST, asked as a whole after ``RequestSnapshot``.
 
     ``request`` repeats the number of the request, ``asked_at_ns`` is when its first question
-    left. ``fills`` are ours since the request's watermark; ``orders`` ours that are pending, that
-    were created since the watermark, or that were looked up; ``missing`` those looked up that
-    the exchange does not know (51603).
+    left and ``offset_ns`` the exchange's clock minus ours then. ``fills`` are ours since the
+    request's watermark, ``orders`` ours that are pending or were created since the watermark. The
+    exchange's own orders on our position (liquidation, ADL) are among both, told by their
+    ``category``; where the exchange lists only fills or bills of them, the order is made of those.
     """
 
     at_ns: int
@@ -165,9 +169,25 @@ class Snapshot:
     cash_u_time_ms: int
     position: PositionReport | None
     orders: tuple[OrderReport, ...]
-    missing: tuple[ClOrdId, ...]
     fills: tuple[Fill, ...]
     mark_px: Decimal | None = None
+    offset_ns: int = 0
+    funding: tuple[Funding, ...] = ()
+
+
+@attrs.frozen
+class Listing:
+    """What the exchange lists right now, for an operator's command (answer to ``RequestListing``).
+
+    ``orders`` are the pending ones with our tag, whether we know them or not; ``position`` is None
+    when the exchange lists none.
+    """
+
+    at_ns: int
+    asked_at_ns: int
+    request: int
+    orders: tuple[OrderReport, ...]
+    position: PositionReport | None
 
 
 @attrs.frozen
@@ -203,6 +223,8 @@ class Verb(Enum):
     """Pause, and cancel everything that is open."""
     FLATTEN = "flatten"
     """Kill, and close the position with reduce-only orders."""
+    ADOPT = "adopt"
+    """Make the exchange's position ours: book the difference as a fill by hand, and pause."""
 
 
 @attrs.frozen
@@ -239,6 +261,7 @@ Input = (
     | LinkUp
     | LinkDown
     | Snapshot
+    | Listing
     | FillsAnswer
     | LookupAnswer
     | Command

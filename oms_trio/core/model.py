@@ -24,7 +24,16 @@ OrdId = NewType("OrdId", str)
 """The exchange's name for an order (``okx_id`` in what is published); opaque text."""
 
 TradeId = NewType("TradeId", int)
-"""The exchange's number of a match; only grows within one instrument, so it orders fills."""
+"""The exchange's number of a match; only grows within one instrument, so it orders fills.
+
+Matches made by the exchange's risk engine (ADL) have negative numbers, which order nothing.
+"""
+
+ServiceNs = NewType("ServiceNs", int)
+"""Unix time in nanoseconds by the service's own clock, which never steps back."""
+
+ExchangeMs = NewType("ExchangeMs", int)
+"""Unix time in milliseconds by the exchange's clock."""
 
 
 class Side(Enum):
@@ -75,6 +84,7 @@ class RefusalReason(Enum):
 
     BELOW_MIN = "below_min"
     MARGIN_CAP = "margin_cap"
+    PRICE_COLLAR = "price_collar"
     NOT_READY = "not_ready"
     STALE = "stale"
     PAUSED = "paused"
@@ -82,11 +92,39 @@ class RefusalReason(Enum):
     EXCHANGE = "exchange"
 
 
+class Cause(Enum):
+    """Who or what stands behind an order: the value of the header ``x-oms-cause``."""
+
+    AGENT = "agent"
+    OPERATOR = "operator"
+    """``flatten``: an order of ours that no action stands behind."""
+    LIQUIDATION = "liquidation"
+    ADL = "adl"
+    """Auto-deleveraging: the exchange closed our position to cover somebody else's loss."""
+    MANUAL = "manual"
+    """Somebody traded by hand, and the operator adopted the position."""
+
+    __hash__ = object.__hash__  # see Side
+
+
+CAUSE_OF_CATEGORY: dict[str, Cause] = {
+    "full_liquidation": Cause.LIQUIDATION,
+    "partial_liquidation": Cause.LIQUIDATION,
+    "adl": Cause.ADL,
+}
+"""The exchange's own orders, by their ``category``: their fills belong to our trade."""
+
+
 class RewardUnit(Enum):
-    """What a reward counts: money, or money over the entry notional that was reduced."""
+    """What a reward counts.
+
+    ``usdt`` is money, ``return`` money over the entry notional of all that was reduced, and
+    ``roe`` that times leverage in percent: a return on the margin.
+    """
 
     USDT = "usdt"
     RETURN = "return"
+    ROE = "roe"
 
 
 @attrs.frozen
@@ -137,6 +175,8 @@ class Rules:
     tag: str
     """Marks our orders on the exchange; orders without it are not ours."""
     limits: Limits = Limits()
+    reward_net: bool = False
+    """Whether a reward is net of the trade's fees and of the funding paid while it was open."""
     check_every_ns: int = 60_000_000_000
     """How often everything is compared with the exchange while nothing gives cause to."""
 
@@ -147,7 +187,8 @@ class Fill:
 
     ``trade_id`` is None only for a fill that we derived from an order's growth because the
     exchange could not name its matches. ``pnl`` is the exchange's ``fillPnl`` (fees excluded,
-    closing part only), None when it was not told for exactly this fill.
+    closing part only), None when it was not told for exactly this fill. ``fee`` is the exchange's
+    ``fillFee`` in the settlement currency: negative when charged, positive for a rebate.
     """
 
     ord_id: OrdId
@@ -156,6 +197,7 @@ class Fill:
     sz: Decimal
     time_ms: int
     pnl: Decimal | None = None
+    fee: Decimal = Decimal(0)
 
 
 @attrs.frozen
@@ -164,7 +206,8 @@ class OrderReport:
 
     ``fill`` is the match that this report is about; None in a query's answer, whose fills are
     asked for separately. ``avg_px`` is None before the first fill. ``tag`` and ``cl_ord_id``
-    are empty for orders that are not ours.
+    are empty for orders that are not ours. ``category`` is the exchange's word for who made the
+    order (see ``CAUSE_OF_CATEGORY``).
     """
 
     ord_id: OrdId
@@ -181,6 +224,7 @@ class OrderReport:
     u_time_ms: int
     fill: Fill | None = None
     cancel_source: str = ""
+    category: str = "normal"
 
 
 @attrs.frozen
@@ -188,7 +232,8 @@ class PositionReport:
     """The exchange's net position: signed contracts, 0 when flat.
 
     ``upl_ratio`` is a fraction (-1.0 at 100x is an adverse move of 1 %), None when not told.
-    ``trade_id`` is the last match that changed the position.
+    ``trade_id`` is the last match that changed the position. ``funding_fee`` is what funding has
+    paid (above 0) or cost since the position was opened, None when it was not reported.
     """
 
     pos: Decimal
@@ -197,3 +242,13 @@ class PositionReport:
     trade_id: TradeId | None
     u_time_ms: int
     mark_px: Decimal | None = None
+    funding_fee: Decimal | None = None
+
+
+@attrs.frozen
+class Funding:
+    """One funding payment (``GET /account/bills``, type 8): ``amount`` in USDT, negative: paid."""
+
+    bill_id: int
+    time_ms: int
+    amount: Decimal

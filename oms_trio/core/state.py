@@ -37,6 +37,7 @@ from oms_trio.core.inputs import (
     Input,
     LinkDown,
     LinkUp,
+    Listing,
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
@@ -48,6 +49,7 @@ from oms_trio.core.inputs import (
 )
 from oms_trio.core.model import (
     ClOrdId,
+    ExchangeMs,
     Instrument,
     OrderReport,
     OrderType,
@@ -158,6 +160,8 @@ class TradeState:
                     self._book(event.at_ns, do)
             case Snapshot():
                 self._take_snapshot(event, do)
+            case Listing():
+                pass
             case LinkUp():
                 self.sync.link_up()
                 self._request_snapshot(event.at_ns, do)
@@ -357,9 +361,8 @@ class TradeState:
     def _request_snapshot(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         known_ns = self.sync.known_ns or self.started_ns
         number = self.sync.ask(now_ns, self.book.fills, self.rules.check_every_ns)
-        since_ms = max(known_ns // 1_000_000 - OVERLAP_MS, 0)
-        anew = not self.sync.merged
-        do(RequestSnapshot(number, since_ms, tuple(self.orders.open), anew))
+        since_ms = ExchangeMs(max(known_ns // 1_000_000 - OVERLAP_MS, 0))
+        do(RequestSnapshot(number, since_ms, anew=not self.sync.merged))
 
     def _take_snapshot(self, snapshot: Snapshot, do: Callable[[Effect], None]) -> None:
         if snapshot.request != self.sync.request or not self.sync.linked:
@@ -402,9 +405,11 @@ class TradeState:
         for report in snapshot.orders:
             self._take_report(report)
         fills.take_all_fills(self.orders, snapshot.fills)
-        for name in snapshot.missing:
-            self._take_lookup(LookupAnswer(snapshot.at_ns, snapshot.asked_at_ns, name, None), do)
         self._book(snapshot.at_ns, do)
+        listed = {report.ord_id for report in snapshot.orders}
+        for order in self.orders:
+            if order.okx_order_id is not None and order.okx_order_id not in listed:
+                answers.look_up(order, snapshot.at_ns, do)
 
     def _enforce(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         """Send, look up, cancel and close what is due; all of it needs a session in sync."""

@@ -25,10 +25,10 @@ class SnapshotBodies(msgspec.Struct, frozen=True):
     pending: tuple[str, ...]
     history: tuple[str, ...]
     """Orders that were created since the watermark and have ended."""
-    looked_up: dict[str, str]
-    """``GET /trade/order`` by clOrdId, for the orders that were not pending."""
     position: str
     fills: tuple[str, ...]
+    looked_up: dict[str, str] = {}
+    """``GET /trade/order`` by clOrdId: only in records of the first release."""
     mark_price: str = ""
     """Empty in records of releases that did not ask for it."""
 
@@ -79,7 +79,6 @@ def decode_snapshot(record: SnapshotBodies, *, at_ns: int, inst_id: str, tag: st
         cash_u_time_ms=0 if balance is None else balance.u_time_ms,
         position=bodies.position(record.position, inst_id),
         orders=tuple(orders.values()),
-        missing=tuple(cl_ord_id for cl_ord_id, report in looked_up.items() if report is None),
         fills=_in_order([row for row in _records(record.fills, inst_id) if row.tag == tag]),
         mark_px=bodies.mark_price(record.mark_price, inst_id) if record.mark_price else None,
     )

@@ -204,19 +204,9 @@ class Rest:
         mark_price = await self.call(MARK_PRICE, self._query())
         balance = await self._balance_body()
         pending = await self._pending_pages()
-        found = {
-            report.cl_ord_id
-            for page in pending
-            for report in _decoded(lambda text: bodies.orders(text, self._inst_id), page)
-        }
-        history = await self._history_pages(wanted.fills_since_ms)
-        looked_up = {
-            str(cl_ord_id): await self._order_body(cl_ord_id)
-            for cl_ord_id in wanted.look_up
-            if cl_ord_id not in found
-        }
+        history = await self._history_pages(wanted.since_ms)
         position = await self._position_body()
-        fills = await self._fills_pages(wanted.fills_since_ms)
+        fills = await self._fills_pages(wanted.since_ms)
         record = SnapshotBodies(
             request=wanted.request,
             asked_at_ns=asked_at_ns,
@@ -224,7 +214,6 @@ class Rest:
             balance=balance,
             pending=pending,
             history=history,
-            looked_up=looked_up,
             position=position,
             fills=fills,
             mark_price=mark_price,

@@ -124,7 +124,7 @@ class FramesRecording:
 
     def _snapshot(self, request: int, state: TradeState, at_ns: int) -> tuple[Snapshot]:
         position = state.sync.exchange_pos
-        return (Snapshot(at_ns, at_ns, request, self.instrument, None, 0, position, (), (), ()),)
+        return (Snapshot(at_ns, at_ns, request, self.instrument, None, 0, position, (), ()),)
 
     def _steps(self) -> Iterator[Step]:
         begun = False

@@ -10,7 +10,7 @@ import trio
 
 from oms_trio import records
 from oms_trio.channels import Inbox, Question
-from oms_trio.core.effects import LookUpOrder, RequestFills, RequestSnapshot
+from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
 from oms_trio.core.model import Rules
 from oms_trio.okx.errors import (
     AccountUnfitError,
@@ -60,6 +60,8 @@ class Reconciler:
             match question:
                 case RequestSnapshot():
                     await self._until_answered(lambda: self.snapshot(question), "snapshot")
+                case RequestListing():
+                    pass
                 case RequestFills():
                     await self._until_answered(lambda: self.fills(question), "fills")
                 case LookUpOrder():

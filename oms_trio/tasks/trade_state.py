@@ -34,6 +34,7 @@ from oms_trio.core.effects import (
     Readiness,
     RecallOrders,
     RequestFills,
+    RequestListing,
     RequestSnapshot,
     SettleDelivery,
 )
@@ -206,7 +207,7 @@ class Writer:
         match effect:
             case PlaceOrder() | RecallOrders() | CancelOrders():
                 pass  # on its way since the decision
-            case RequestSnapshot() | RequestFills() | LookUpOrder():
+            case RequestSnapshot() | RequestListing() | RequestFills() | LookUpOrder():
                 outlets.questions.send_nowait(effect)
             case PublishExecution() | PublishClosure() | PublishRefusal():
                 self._tell(effect)
