@@ -87,6 +87,8 @@ class Origin:
     redelivered: bool
     received_ns: int
     delivery: int
+    known: bool = False
+    expired: bool = False
 
 
 @attrs.frozen
@@ -257,6 +259,8 @@ def _action(body: bytes, decoded: DecodedAction, origin: Origin, at_ns: int) -> 
             message_id=origin.message_id,
             redelivered=origin.redelivered,
             delivery=origin.delivery,
+            known=origin.known,
+            expired=origin.expired,
         ),
     )
 

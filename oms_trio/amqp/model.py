@@ -37,22 +37,28 @@ class Delivery:
     """One action as it came from the queue.
 
     ``tag`` is unique in this process for ever (it is not AMQP's delivery tag, which starts anew
-    with every channel).
+    with every channel). ``expired`` says that it did not come from the action queue but from the
+    dead letters, because it had waited there for longer than an action lives.
     """
 
     tag: int
     body: bytes
     message_id: str | None
     redelivered: bool
+    expired: bool = False
 
 
 @attrs.frozen
 class Outgoing:
-    """One message for the agent: JSON in ``body``, the same ``message_id`` whenever it is sent."""
+    """One message for the agent: JSON in ``body``, the same ``message_id`` whenever it is sent.
+
+    ``cause`` is the value of the header ``x-oms-cause``; empty: no header.
+    """
 
     message_id: str
     routing_key: str
     body: bytes
+    cause: str = ""
 
 
 class Broker(Protocol):

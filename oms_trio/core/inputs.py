@@ -33,7 +33,9 @@ class Action:
     ``price`` is the signed offset from mid in thousandths (-1 < price < 1, below 0 buys),
     ``volume`` the margin in thousandths of the balance, ``mid`` in USDT. ``received_ns`` is when
     the broker handed it over: its age counts from there. ``delivery`` names the broker's
-    delivery, so that it can be settled when the action is durable.
+    delivery, so that it can be settled when the action is durable. ``known`` says that the journal
+    has an action of this ``message_id`` already, ``expired`` that the broker has moved the message
+    to the dead letters because it was too old: it becomes no order, whatever its age looks like.
     """
 
     at_ns: int
@@ -47,6 +49,8 @@ class Action:
     message_id: str | None
     redelivered: bool
     delivery: int
+    known: bool = False
+    expired: bool = False
 
 
 class Verdict(Enum):

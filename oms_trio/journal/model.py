@@ -24,11 +24,15 @@ class Record:
 
 @attrs.frozen
 class Message:
-    """One message for the broker; ``message_id`` is the same whenever it is sent."""
+    """One message for the broker; ``message_id`` is the same whenever it is sent.
+
+    ``cause`` is the value of its header ``x-oms-cause``; empty: no header.
+    """
 
     message_id: str
     routing_key: str
     body: bytes
+    cause: str = ""
 
 
 @attrs.frozen
