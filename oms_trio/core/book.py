@@ -36,6 +36,7 @@ class Book:
     last_trade_id: TradeId | None = None
     last_fill_ms: int = 0
     fills: int = 0
+    recent: list[tuple[TradeId, Decimal]] = attrs.Factory(list)
     ahead: dict[TradeId, PositionReport] = attrs.Factory(dict)
 
     @property
@@ -43,12 +44,25 @@ class Book:
         """The signed net position, in contracts, that our fills explain."""
         return ZERO if self.trade is None else self.trade.position
 
+    def position_at(self, trade_id: TradeId | None) -> Decimal | None:
+        """Our position up to a match (provisional)."""
+        if trade_id is None or self.last_trade_id is None or trade_id >= self.last_trade_id:
+            return self.position
+        recent = self.recent
+        if recent and trade_id < recent[0][0]:
+            return None
+        return self.position - sum((sz for number, sz in recent if number > trade_id), ZERO)
+
     def take(
         self, order: OrderInfo, fill: Fill, multiplier: Decimal, unit: RewardUnit
     ) -> list[Publication]:
         """Count a fill of ``order``, which must have booked it already."""
         self._catch_up(fill.trade_id, passed=True)
         self.fills += 1
+        if fill.trade_id is not None and fill.trade_id > 0:
+            self.recent.append((fill.trade_id, order.side.sign * fill.sz))
+            self.recent.sort()
+            del self.recent[:-1024]
         silent = order.filled_size > fill.sz and order.is_filled
         cause = fill.trade_id if fill.trade_id is not None else f"acc{order.filled_size}"
         told: list[Publication] = []

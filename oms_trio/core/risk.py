@@ -12,6 +12,8 @@
     max drawdown     uplRatio of the open trade                   pause             (paused)
     reject breaker   refusals by the exchange in a row            pause             (paused)
     exchange         key, permission or account refused           pause             (paused)
+    liquidation      the exchange closed (a part of) our position pause             (paused)
+    adopt            the operator, after a position mismatch      pause             (paused)
 
 A pause holds until the operator resumes: over a restart, and over midnight. It stops new orders
 only, those included that wait to be sent (again); what is open is followed to its end. The daily
@@ -51,6 +53,8 @@ class Control(Enum):
     REJECTS = "max_rejects"
     EXCHANGE = "exchange"
     """Not a limit of ours: the exchange refuses key, permission or account."""
+    LIQUIDATION = "liquidation"
+    """Not a limit of ours: the exchange has liquidated or deleveraged our position."""
 
 
 @attrs.frozen
@@ -76,7 +80,16 @@ class Risk:
     cancel_before_ns: int = 0
     """Orders created up to here are to be cancelled, whatever their age."""
     flattening: bool = False
-    flatten_due_ns: int = 0
+    adopting: bool = False
+    """Whether a difference to the exchange's position is to be booked."""
+    command: str = ""
+    """The operator's command that is being carried out on what the exchange lists; empty: none."""
+    command_ns: int = 0
+    cancelling: bool = False
+    closing_orders: int = 0
+    """How many orders the command has sent to close the position."""
+    listing: int = 0
+    listing_due_ns: int = 0
     drawdown_reached: bool = False
     drawdown_forgiven: bool = False
     rejects: int = 0

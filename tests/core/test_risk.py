@@ -24,11 +24,11 @@ from oms_trio.core.inputs import (
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
-    Started,
     Verb,
     Verdict,
 )
 from oms_trio.core.model import (
+    NEVER,
     Limits,
     OrderState,
     OrderType,
@@ -55,6 +55,10 @@ def say(desk: Desk, verb: Verb) -> list[Effect]:
     """The operator says something a moment later."""
     desk.now += 1
     return desk.feed(Command(desk.now, verb, "test"))
+
+
+def alerts(effects: list[Effect]) -> list[str]:
+    return [effect.event for effect in effects if isinstance(effect, Alert)]
 
 
 def refusals(effects: list[Effect]) -> list[RefusalReason]:
@@ -129,6 +133,7 @@ def test_what_was_never_sent_is_not_sent_again_after_the_word(verb: Verb) -> Non
 def test_a_redelivered_action_that_is_looked_up_is_not_sent_after_a_pause() -> None:
     desk = desk_with()
     desk.now += 20 * SECOND
+    desk.show_that_reads_are_not_behind()
     desk.act(1, redelivered=True)
     asked = desk.last(LookUpOrder)
     say(desk, Verb.PAUSE)
@@ -145,29 +150,35 @@ def test_flatten_closes_what_is_open_once_nothing_can_change_it_any_more() -> No
     say(desk, Verb.FLATTEN)
     assert len(desk.all(PlaceOrder)) == 1
     desk.fill(order, "1", "67000")
+    desk.answer_listing()
     desk.tick()
     assert len(desk.all(PlaceOrder)) == 1
     cancelled(desk, order)
     desk.tick()
+    desk.answer_listing()
     closing = desk.last(PlaceOrder)
     assert (closing.side, closing.ord_type) == (Side.SELL, OrderType.MARKET)
     assert (closing.sz, closing.px, closing.reduce_only) == (Decimal(3), None, True)
     close = accept(desk, "b")
     desk.fill(close, "3", "66990")
     assert desk.state.book.position == 0
-    assert Alert("position_flat", "nothing is open", urgent=False) in desk.tick(2)
+    desk.tick(2)
+    assert alerts(desk.answer_listing()) == ["position_flat", "command_done"]
     assert desk.tick() == []
     assert refusals(desk.act(9)) == [RefusalReason.PAUSED]
 
 
 def test_flatten_of_nothing_says_so_at_once() -> None:
-    assert Alert("position_flat", "nothing is open", urgent=False) in say(desk_with(), Verb.FLATTEN)
+    desk = desk_with()
+    say(desk, Verb.FLATTEN)
+    assert alerts(desk.answer_listing()) == ["position_flat", "command_done"]
 
 
 def flattening() -> Desk:
     desk = desk_with()
     desk.fill(desk.place("a", Side.SELL, "2"), "2", "67000")
     say(desk, Verb.FLATTEN)
+    desk.answer_listing()
     assert desk.last(PlaceOrder).reduce_only
     return desk
 
@@ -176,6 +187,7 @@ def test_a_closing_order_is_neither_called_off_nor_placed_twice() -> None:
     desk = flattening()
     accept(desk, "b")
     desk.tick(3)
+    desk.answer_listing()
     assert not desk.all(CancelOrders)
     assert len(desk.all(PlaceOrder)) == 2
 
@@ -189,6 +201,7 @@ def test_a_refused_closing_order_is_repeated_calmly_and_no_agent_hears_of_it() -
     desk.tick(0.5)
     assert desk.last(PlaceOrder) == sent
     desk.tick(0.5)
+    desk.answer_listing()
     again = desk.last(PlaceOrder)
     assert again.cl_ord_id != sent.cl_ord_id
     assert (again.sz, again.reduce_only) == (sent.sz, True)
@@ -208,17 +221,8 @@ def test_resuming_ends_flattening() -> None:
     say(desk, Verb.RESUME)
     cancelled(desk, order)
     desk.tick(2)
+    desk.answer_listing()
     assert len(desk.all(PlaceOrder)) == 2
-
-
-def test_nothing_is_closed_while_there_is_no_session() -> None:
-    desk = Desk()
-    desk.start()
-    desk.fill(desk.place("a", Side.BUY, "2"), "2", "67000")
-    desk.feed(Started(desk.now, RULES))
-    say(desk, Verb.FLATTEN)
-    desk.tick(2)
-    assert not desk.last(PlaceOrder).reduce_only
 
 
 def test_an_order_above_the_size_limit_is_refused() -> None:
@@ -352,14 +356,14 @@ def test_a_pause_survives_being_written_down_and_a_new_start(verb: Verb) -> None
     blob = msgspec.json.encode(desk.state)
     after = Desk(msgspec.json.decode(blob, type=TradeState), now=START_NS + 60 * SECOND)
     assert after.state.digest() == desk.state.digest()
-    after.effects = [RequestSnapshot(0, 0, ())]
+    after.effects = [RequestSnapshot(0, NEVER)]
     after.start("10000")
     assert refusals(after.act(1)) == [RefusalReason.PAUSED]
 
 
 def test_a_state_of_an_earlier_release_has_tripped_nothing() -> None:
     old = msgspec.json.decode(msgspec.json.encode(TradeState(RULES)))
-    for name in ("paused_by", "acted", "drawdown_reached", "drawdown_forgiven", "flatten_due_ns"):
+    for name in ("paused_by", "acted", "drawdown_reached", "drawdown_forgiven", "command"):
         del old["risk"][name]
     state = msgspec.json.decode(msgspec.json.encode(old), type=TradeState)
     assert state.digest() == TradeState(RULES).digest()
