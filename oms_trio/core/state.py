@@ -212,9 +212,10 @@ class TradeState:
             rules=self.rules,
             position=self.book.position,
             open_same_side=self.orders.exposure,
+            mark_px=self.risk.mark_px,
         )
         if isinstance(sized, Sized):
-            refusal = self.risk.refuse(self.rules.limits, sized, action.at_ns)
+            refusal = self.risk.refuse(self.rules, sized, action.at_ns)
             sized = sized if refusal is None else refusal
         do(SettleDelivery(action.delivery))
         if isinstance(sized, Unsized):
@@ -313,7 +314,8 @@ class TradeState:
     ) -> None:
         if u_time_ms >= self.balance_ms:
             self.balance, self.balance_ms = cash_bal, u_time_ms
-            why = self.risk.note_balance(self.rules.limits, cash_bal, now_ns)
+            exchange_ms = ExchangeMs(now_ns // 1_000_000)
+            why = self.risk.note_balance(self.rules.limits, cash_bal, exchange_ms)
             operator.trip(self.risk, why, do)
 
     def _book(self, now_ns: int, do: Callable[[Effect], None]) -> None:
