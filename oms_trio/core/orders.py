@@ -28,6 +28,7 @@ import attrs
 from oms_trio.core.bounded import keep_newest
 from oms_trio.core.model import (
     CancelState,
+    Cause,
     ClOrdId,
     Fill,
     OrderReport,
@@ -95,6 +96,7 @@ class OrderInfo:
     retry_due_ns: int | None = None
     cancel_state: CancelState = CancelState.NONE
     cancel_due_ns: int = 0
+    cause: Cause = Cause.AGENT
 
     @property
     def has_okx_id(self) -> bool:

@@ -325,9 +325,7 @@ class TradeState:
                 order = self.orders.find(None, fill.ord_id)
                 assert order is not None
                 self.orders.book(order, fill)
-                told = self.book.take(
-                    order, fill, self.instrument.multiplier, self.rules.reward_unit
-                )
+                told = self.book.take(order, fill, self.instrument.multiplier, self.rules)
                 for publication in told:
                     do(publication)
             for order in fills.gaps(self.orders, now_ns):
@@ -380,6 +378,7 @@ class TradeState:
                 self._book(snapshot.at_ns, do)
             elif kept.position is not None:
                 self._take_position(kept.position, kept.at_ns, do)
+        self.book.settle_funding(complete=not self.orders.waiting)
         unexplained = self.sync.verify(
             snapshot.position,
             self.book.position,
@@ -404,6 +403,8 @@ class TradeState:
         if snapshot.cash_bal is not None:
             self._take_balance(snapshot.cash_bal, snapshot.cash_u_time_ms, snapshot.at_ns, do)
         self.risk.note_mark(snapshot.mark_px, snapshot.at_ns)
+        for funding in sorted(snapshot.funding, key=lambda funding: funding.bill_id):
+            self.book.note_funding(funding)
         for report in snapshot.orders:
             self._take_report(report)
         fills.take_all_fills(self.orders, snapshot.fills)

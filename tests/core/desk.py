@@ -31,6 +31,7 @@ from oms_trio.core.inputs import (
 from oms_trio.core.model import (
     ClOrdId,
     Fill,
+    Funding,
     Instrument,
     OrderReport,
     OrderState,
@@ -134,8 +135,8 @@ class Desk:
         balance: str = "10000",
         position: PositionReport | None = None,
         orders: tuple[OrderReport, ...] = (),
-        missing: tuple[ClOrdId, ...] = (),
         fills: tuple[Fill, ...] = (),
+        funding: tuple[Funding, ...] = (),
         asked_at_ns: int | None = None,
     ) -> list[Effect]:
         """Answer the last request for a snapshot."""
@@ -149,8 +150,8 @@ class Desk:
                 cash_u_time_ms=1,
                 position=position,
                 orders=orders,
-                missing=missing,
                 fills=fills,
+                funding=funding,
             )
         )
 
