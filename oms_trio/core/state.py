@@ -226,9 +226,10 @@ class TradeState:
             rules=self.rules,
             position=self.book.position,
             open_same_side=self.orders.exposure,
+            mark_px=self.risk.mark_px,
         )
         if isinstance(sized, Sized):
-            refusal = self.risk.refuse(self.rules.limits, sized, action.at_ns)
+            refusal = self.risk.refuse(self.rules, sized, action.at_ns)
             sized = sized if refusal is None else refusal
         do(SettleDelivery(action.delivery))
         if isinstance(sized, Unsized):
@@ -337,9 +338,8 @@ class TradeState:
     ) -> None:
         if u_time_ms >= self.balance_ms:
             self.balance, self.balance_ms = cash_bal, u_time_ms
-            # The day is the exchange's, whatever our clock says.
-            today_ns = now_ns + self.sync.offset_ns
-            why = self.risk.note_balance(self.rules.limits, cash_bal, today_ns)
+            exchange_ms = self.sync.exchange_ms(now_ns)
+            why = self.risk.note_balance(self.rules.limits, cash_bal, exchange_ms)
             operator.trip(self.risk, why, do)
 
     def _book(self, now_ns: int, do: Callable[[Effect], None]) -> None:
@@ -349,9 +349,7 @@ class TradeState:
                 order = self.orders.find(None, fill.ord_id)
                 assert order is not None
                 self.orders.book(order, fill)
-                told = self.book.take(
-                    order, fill, self.instrument.multiplier, self.rules.reward_unit
-                )
+                told = self.book.take(order, fill, self.instrument.multiplier, self.rules)
                 for publication in told:
                     do(publication)
                 if order.cause in {Cause.LIQUIDATION, Cause.ADL}:
@@ -424,6 +422,7 @@ class TradeState:
                 self._book(snapshot.at_ns, do)
             elif kept.position is not None:
                 self._take_position(kept.position, kept.at_ns, do)
+        self.book.settle_funding(complete=not self.orders.waiting)
         self.sync.conclude(snapshot, self.book)
         if self.sync.explained and snapshot.position is not None:
             self.book.note_position(snapshot.position)
@@ -444,6 +443,8 @@ class TradeState:
             self._take_balance(snapshot.cash_bal, snapshot.cash_u_time_ms, snapshot.at_ns, do)
         self.risk.note_mark(snapshot.mark_px, snapshot.at_ns)
         asked_ms = self.sync.exchange_ms(snapshot.asked_at_ns)
+        for funding in sorted(snapshot.funding, key=lambda funding: funding.bill_id):
+            self.book.note_funding(funding)
         for report in snapshot.orders:
             order = self._take_report(report)
             if order is not None and not order.ended:
@@ -497,7 +498,9 @@ class TradeState:
             okx_order_id=OrdId(f"manual{time_ms}"),
             acc_fill_sz=abs(difference),
             u_time_ms=time_ms,
-            derived=Fill(OrdId(f"manual{time_ms}"), None, px, abs(difference), time_ms),
+            derived=Fill(
+                OrdId(f"manual{time_ms}"), position.trade_id, px, abs(difference), time_ms
+            ),
             cause=Cause.MANUAL,
         )
         self.orders.add(order)

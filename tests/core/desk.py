@@ -35,6 +35,7 @@ from oms_trio.core.model import (
     ClOrdId,
     ExchangeMs,
     Fill,
+    Funding,
     Instrument,
     OrderReport,
     OrderState,
@@ -141,6 +142,7 @@ class Desk:
         position: PositionReport | None = None,
         orders: tuple[OrderReport, ...] = (),
         fills: tuple[Fill, ...] = (),
+        funding: tuple[Funding, ...] = (),
         asked_at_ns: int | None = None,
         newest_trade_id: TradeId | None = None,
         seen_ms: int = 0,
@@ -161,6 +163,7 @@ class Desk:
                 seen_ms=ExchangeMs(seen_ms),
                 offset_ns=self.state.sync.offset_ns,
                 fills=fills,
+                funding=funding,
             )
         )
 

@@ -7,9 +7,16 @@ from decimal import Decimal
 import attrs
 import pytest
 
-from oms_trio.core.effects import Alert, PlaceOrder, PublishRefusal, RequestListing, RequestSnapshot
+from oms_trio.core.effects import (
+    Alert,
+    PlaceOrder,
+    PublishRefusal,
+    Readiness,
+    RequestListing,
+    RequestSnapshot,
+)
 from oms_trio.core.inputs import Command, LinkDown, LinkUp, Listing, OrderUpdate, Verb
-from oms_trio.core.model import Fill, OrderReport, OrderState, OrdId, Side, TradeId
+from oms_trio.core.model import ClOrdId, Fill, OrderReport, OrderState, OrdId, Side, TradeId
 from tests.core.desk import RULES, START_NS, Desk
 
 HAND = Decimal(200)
@@ -114,7 +121,7 @@ def test_reads_that_lag_for_a_minute_put_no_fill_out_of_order(desk: Desk) -> Non
         position=desk.held,
         newest_trade_id=later.fill.trade_id,
     )
-    assert desk.state.ready
+    assert desk.last(Readiness).ready
     assert desk.state.book.position == 2
     assert desk.state.book.last_trade_id == later.fill.trade_id
 
@@ -231,7 +238,7 @@ def test_orders_that_only_the_exchange_knows_are_cancelled_before_reconciliation
     say(desk, verb)
     unknown = OrderReport(
         ord_id=OrdId("X"),
-        cl_ord_id="oms00000007deadbeefdeadbeef0001",  # type: ignore[arg-type] # a NewType
+        cl_ord_id=ClOrdId("oms00000007deadbeefdeadbeef0001"),
         tag=RULES.tag,
         side=Side.BUY,
         ord_type="limit",
@@ -299,7 +306,7 @@ def test_fills_of_the_exchange_s_own_orders_are_fills_of_our_trade(desk: Desk) -
     push = attrs.evolve(
         order.report(fill),
         ord_id=OrdId("L"),
-        cl_ord_id="",
+        cl_ord_id=ClOrdId(""),
         tag="",
         side=Side.SELL,
         state=OrderState.FILLED,

@@ -29,6 +29,7 @@ from oms_trio.core.inputs import (
 )
 from oms_trio.core.model import (
     NEVER,
+    ExchangeMs,
     Limits,
     OrderState,
     OrderType,
@@ -37,7 +38,7 @@ from oms_trio.core.model import (
     Side,
     TradeId,
 )
-from oms_trio.core.risk import Control
+from oms_trio.core.risk import Control, Risk
 from oms_trio.core.state import TradeState
 from tests.core.desk import RULES, SECOND, START_NS, Desk, VenueOrder
 
@@ -249,19 +250,60 @@ def mark(desk: Desk, px: str) -> None:
 def test_a_price_far_from_the_mark_price_is_refused() -> None:
     desk = desk_with(Limits(price_collar=Decimal("0.01")))
     mark(desk, "67000")
-    assert refusals(desk.act(1, mid="67700")) == [RefusalReason.STALE]
-    assert refusals(desk.act(2, mid="66300", order_type=OrderType.MARKET)) == [RefusalReason.STALE]
+    collar = [RefusalReason.PRICE_COLLAR]
+    assert refusals(desk.act(1, mid="67700")) == collar
+    assert refusals(desk.act(2, mid="66300", order_type=OrderType.MARKET)) == collar
     assert refusals(desk.act(3, mid="67600")) == []
     assert desk.state.risk.acted == {Control.PRICE_COLLAR: 2}
 
 
-def test_a_collar_without_a_recent_mark_price_refuses() -> None:
-    desk = desk_with(Limits(price_collar=Decimal("0.01")))
-    assert refusals(desk.act(1)) == [RefusalReason.STALE]
+@pytest.mark.parametrize(("balance", "mid"), [("2500", "14500"), ("10000", "20200")])
+@pytest.mark.parametrize("order_type", OrderType)
+def test_a_wrong_mid_is_refused_by_the_collar(
+    balance: str, mid: str, order_type: OrderType
+) -> None:
+    desk = Desk(TradeState(attrs.evolve(RULES, limits=Limits(price_collar=Decimal("0.02")))))
+    desk.start(balance)
+    mark(desk, "67000")
+    effects = desk.act(1, volume="1000", mid=mid, order_type=order_type)
+    assert refusals(effects) == [RefusalReason.PRICE_COLLAR]
+
+
+@pytest.mark.parametrize(("balance", "mid"), [("2500", "14500"), ("10000", "20200")])
+def test_without_a_collar_a_wrong_mid_is_capped_by_the_mark_price(balance: str, mid: str) -> None:
+    desk = Desk()
+    desk.start(balance)
+    mark(desk, "67000")
+    for number in range(3):
+        desk.act(number, volume="1000", mid=mid, order_type=OrderType.MARKET)
+    sent = sum(order.sz for order in desk.all(PlaceOrder))
+    most = 100 * Decimal(balance) * Decimal("0.2")
+    assert most - 67 < sent * 670 <= most
+
+
+def test_without_a_collar_an_order_needs_no_mark_price() -> None:
+    desk = desk_with()
+    assert desk.state.risk.mark_px is None
+    assert refusals(desk.act(1)) == []
+
+
+@pytest.mark.parametrize("check_s", [15, 60])
+def test_a_collar_without_a_recent_mark_price_is_not_ready(check_s: int) -> None:
+    """The mark price comes with every check; one of them may fail and take its time."""
+    limits = Limits(price_collar=Decimal("0.01"))
+    rules = attrs.evolve(RULES, limits=limits, check_every_ns=check_s * SECOND)
+    desk = Desk(TradeState(rules))
+    desk.start("10000")
+    not_ready = [RefusalReason.NOT_READY]
+    assert refusals(desk.act(1)) == not_ready
+    assert "no mark price" in desk.last(PublishRefusal).detail
     mark(desk, "67000")
     assert refusals(desk.act(2)) == []
-    desk.now += 121 * SECOND
-    assert refusals(desk.act(3)) == [RefusalReason.STALE]
+    desk.now += (2 * check_s + 10) * SECOND
+    assert refusals(desk.act(3)) == []
+    desk.now += 1
+    assert refusals(desk.act(4)) == not_ready
+    assert desk.state.risk.acted == {Control.PRICE_COLLAR: 2}
 
 
 def balance(desk: Desk, cash: str) -> list[Effect]:
@@ -293,6 +335,24 @@ def test_a_loss_counts_by_the_utc_day_and_midnight_does_not_resume() -> None:
     desk.now += DAY
     balance(desk, "9750")
     assert refusals(desk.act(2)) == [RefusalReason.PAUSED]
+
+
+def test_the_day_of_a_loss_is_that_of_the_time_that_is_passed() -> None:
+    risk, limits = Risk(), Limits(max_daily_loss=Decimal(100))
+    midnight = 20_000 * 86_400_000
+    risk.note_balance(limits, Decimal(10_000), ExchangeMs(midnight - 1))
+    assert risk.note_balance(limits, Decimal(9_900), ExchangeMs(midnight - 1)) is not None
+    assert risk.note_balance(limits, Decimal(9_900), ExchangeMs(midnight)) is None
+
+
+@pytest.mark.parametrize("cash", ["0", "-0.01", "-100000"])
+def test_without_money_no_position_can_be_opened(cash: str) -> None:
+    desk = desk_with()
+    balance(desk, cash)
+    for order_type in OrderType:
+        effects = desk.act(1, volume="1000", order_type=order_type)
+        assert refusals(effects) == [RefusalReason.BELOW_MIN]
+    assert not desk.all(PlaceOrder)
 
 
 def test_a_drawdown_pauses_and_a_resumed_one_trips_again_only_when_it_was_below() -> None:
