@@ -64,10 +64,10 @@ def test_a_liquidated_and_a_deleveraged_position_say_so() -> None:
     assert rows(client, "/account/positions-history")[0]["type"] == "5"
     adl = rows(client, "/trade/fills")[0]
     assert int(adl["tradeId"]) < 0
-    assert (adl["subType"], adl["execType"], adl["clOrdId"], adl["fee"]) == ("125", "", "", "0")
+    assert (adl["subType"], adl["execType"], adl["clOrdId"], adl["fee"]) == ("128", "", "", "0")
     exchange.liquidate()
     assert rows(client, "/account/positions-history")[0]["type"] == "3"
-    assert rows(client, "/trade/fills")[0]["subType"] == "104"
+    assert rows(client, "/trade/fills")[0]["subType"] == "107"
 
 
 def test_bills_add_up_to_the_cash() -> None:
