@@ -112,7 +112,7 @@ class Exchange:
     _funded_ms: int = attrs.field(default=0, init=False)
     """The latest funding time that has passed."""
     _returns: list[tuple[int, Decimal]] = attrs.field(factory=list, init=False)
-    """When (true ns) the market moves by which factor: the ends of moves that do not last."""
+    """When (true ns) which move ends that does not last; a move is a part of 100."""
     _drift: _Drift = attrs.field(init=False)
     _switch: DeadMansSwitch = attrs.field(factory=DeadMansSwitch, init=False)
 
@@ -290,14 +290,14 @@ class Exchange:
         Raises:
             ValueError: the price would not stay above 0.
         """
-        factor = 1 + percent / 100
-        if factor <= 0:
+        part = 100 + percent
+        if part <= 0:
             raise ValueError(f"a price cannot fall by {-percent} %")
         if back_after_s:
             due_ns = self.clock() + round(back_after_s * 1e9)
-            self._returns.append((due_ns, 1 / factor))
+            self._returns.append((due_ns, part))
         with self.engine.deferred():
-            self.engine.market.move(factor)
+            self.engine.market.move(part, Decimal(100))
             self._follow_market()
 
     def change_instrument(self, instrument: Instrument) -> None:
@@ -392,9 +392,9 @@ class Exchange:
 
     def _move_back(self) -> None:
         now_ns = self.clock()
-        for due_ns, factor in self._returns:
+        for due_ns, part in self._returns:
             if now_ns >= due_ns:
-                self.engine.market.move(factor)
+                self.engine.market.move(Decimal(100), part)
         self._returns = [each for each in self._returns if now_ns < each[0]]
 
     def _fund_if_due(self) -> None:

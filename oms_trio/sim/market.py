@@ -83,10 +83,10 @@ class Market:
         self.bid = max(self.on_grid(px, ROUND_FLOOR), self.instrument.tick_sz)
         self.mark_px = self.bid
 
-    def move(self, factor: Decimal) -> None:
-        """Move everything at once to ``factor`` times where it is; a path goes on from there."""
-        self._scale *= factor
-        self.set_price(self.bid * factor)
+    def move(self, to: Decimal, of: Decimal) -> None:
+        """Move everything at once to ``to / of`` of where it is; a path goes on from there."""
+        self._scale = self._scale * to / of
+        self.set_price(self.bid * to / of)
 
     def set_mark(self, px: Decimal) -> None:
         """Put the mark price alone, off the grid if need be, until the price moves again."""
