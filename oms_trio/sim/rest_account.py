@@ -141,17 +141,21 @@ def bills_archive(call: Call) -> JsonObject:
 
 def _bills(call: Call, since_ms: int) -> JsonObject:
     query = call.query
-    rows = [
-        row
-        for row in (call.seen.bills.rows if call.covers_instrument() else [])
-        if row.ts_ms >= since_ms
+    bill_type, sub_type = query.get("type"), query.get("subType")
+    is_ours = (
+        call.covers_instrument()
         and query.get("ccy") in {None, "", "USDT"}
         and query.get("mgnMode") in {None, "", "cross"}
-        and query.get("type") in {None, "", row.bill_type}
-        and query.get("subType") in {None, "", row.sub_type}
-    ]
+    )
     page = Page.of(query).rows(
-        rows, cursor=lambda row: int(row.bill_id), time_ms=lambda row: row.ts_ms
+        call.seen.bills.rows if is_ours else [],
+        cursor=lambda row: int(row.bill_id),
+        time_ms=lambda row: row.ts_ms,
+        wanted=lambda row: (
+            row.ts_ms >= since_ms
+            and bill_type in {None, "", row.bill_type}
+            and sub_type in {None, "", row.sub_type}
+        ),
     )
     return ok(*(bill_object(row, call.exchange.instrument) for row in page))
 

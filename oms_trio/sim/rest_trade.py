@@ -184,18 +184,18 @@ def _orders(call: Call, orders: list[Order]) -> JsonObject:
 
 def _fills(call: Call, since_ms: int) -> JsonObject:
     query, engine = call.query, call.seen
-    rows = [
-        row
-        for row in foreign.fill(engine, call.exchange.faults) + engine.book.fills
-        if call.covers_instrument()
-        and row.reported is not Reported.BILLED
-        and row.ts_ms >= since_ms
-        and query.get("ordId") in {None, "", row.ord_id}
-    ]
+    ord_id, sub_type = query.get("ordId"), query.get("subType")
+    rows = foreign.fill(engine, call.exchange.faults) + engine.book.fills
     page = Page.of(query).rows(
-        rows,
+        rows if call.covers_instrument() else [],
         cursor=lambda row: int(row.bill_id),
         time_ms=lambda row: row.ts_ms,
+        wanted=lambda row: (
+            row.reported is not Reported.BILLED
+            and row.ts_ms >= since_ms
+            and ord_id in {None, "", row.ord_id}
+            and sub_type in {None, "", row.sub_type}
+        ),
         begin_keeps_newest=True,
     )
     return _told(call, [fill_object(row, call.exchange.instrument) for row in page])

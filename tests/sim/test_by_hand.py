@@ -187,7 +187,7 @@ def test_market_instrument_and_funding_can_be_called_for() -> None:
     assert call(exchange, "POST", "move", {"percent": "10", "backS": "5"})[0] == 200
     assert call(exchange, "GET", "state")[1]["bid"] == "73700"
     assert call(exchange, "POST", "instrument", {"tickSz": "1", "instIdCode": 8})[0] == 200
-    assert (exchange.instrument.tick_sz, exchange.instrument.inst_id_code) == (1, 8)
+    assert (exchange.instrument.tick_sz, exchange.instrument.inst_id_code) == (D(1), 8)
     schedule = {"rate": "0.0002", "everyS": "60"}
     assert call(exchange, "POST", "funding-schedule", schedule)[0] == 200
     assert (exchange.funding_rate, exchange.funding_every_ms) == (D("0.0002"), 60_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -165,7 +166,7 @@ def test_every_list_lags_by_the_same_time() -> None:
         args = order_args(side=side, sz=sz, clOrdId=name, px="67000")
         assert exchange.place(args, lambda *_: None).code == "0"
 
-    steps = [
+    steps: list[Callable[[], object]] = [
         lambda: place("buy", "3", "a"),
         lambda: exchange.fill("a", Decimal(2), Decimal(67_000)),
         lambda: exchange.fund(Decimal("0.0001")),
@@ -176,7 +177,7 @@ def test_every_list_lags_by_the_same_time() -> None:
         lambda: exchange.fill("a", Decimal(2), Decimal(67_100)),
         lambda: exchange.deleverage(Decimal(1)),
         lambda: place("buy", "1", "c"),
-        lambda: exchange.liquidate(),
+        exchange.liquidate,
     ]
     present = []
     for step in steps:
