@@ -78,7 +78,7 @@ async def test_something_that_is_no_amqp_broker_is_unreachable() -> None:
 
 
 async def test_a_broker_that_never_answers_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oms_trio.amqp.broker.ANSWER_S", 0.2)
+    monkeypatch.setattr("oms_trio.amqp.connection.ANSWER_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = fresh_settings(silent.getsockname()[1], password=SECRET)
         assert "no answer in" in await refusal(settings, BrokerUnreachable)

@@ -11,7 +11,7 @@ import pika
 import pytest
 import trio
 
-from oms_trio.amqp import broker as broker_module
+from oms_trio.amqp import connection as wire
 from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.codec import decode_action, encode_action, encode_publication
 from oms_trio.amqp.memory import DeadLetter
@@ -50,8 +50,8 @@ async def world(rabbitmq_node: RabbitNode) -> AsyncIterator[World]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines and heartbeats that a test can wait for."""
-    monkeypatch.setattr(broker_module, "ANSWER_S", 0.5)
-    monkeypatch.setattr(broker_module, "HEARTBEAT_S", 1)
+    monkeypatch.setattr(wire, "ANSWER_S", 0.5)
+    monkeypatch.setattr(wire, "HEARTBEAT_S", 1)
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ async def test_a_cut_fails_a_large_publish_at_once_and_not_at_its_deadline(world
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cut)
-        with trio.fail_after(broker_module.ANSWER_S / 2), pytest.raises(BrokerUnavailable):
+        with trio.fail_after(wire.ANSWER_S / 2), pytest.raises(BrokerUnavailable):
             await world.broker.publish(messages)
 
 
