@@ -183,7 +183,7 @@ def _death(headers: bytes) -> dict[str, bytes]:
                     if what == ord("S")
                 }
                 reason, queue = told.get(b"reason", b""), told.get(b"queue", b"")
-                if _is_text(reason) and _is_text(queue):
+                if reason and queue and _is_text(reason) and _is_text(queue):
                     return {DEATH_REASON: reason, DEATH_QUEUE: queue}
     except (IndexError, ValueError):
         pass  # written by somebody who is not RabbitMQ

@@ -167,8 +167,11 @@ class PikaAgent:
     async def dead_letters(self, count: int) -> list[DeadLetter]:
         return [
             DeadLetter(body, properties.message_id, _reason(properties.headers))
-            for _, properties, body in await self._get(self.settings.dead_letter_queue, count)
+            for _, properties, body in await self.raw_dead_letters(count)
         ]
+
+    async def raw_dead_letters(self, count: int) -> list[Any]:
+        return await self._get(self.settings.dead_letter_queue, count)
 
     async def leave(self) -> None:
         heard = f"heard-{self.settings.execution_exchange}"
