@@ -11,13 +11,13 @@ Between the threads go calls in two mailboxes, one each way, and nothing else is
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import Final
 
 import aiormq
@@ -163,7 +163,7 @@ async def open_broker(settings: BrokerSettings) -> AsyncIterator[RabbitBroker]:
         BrokerMisconfigured: a queue or exchange exists with other properties, another service
             takes the same actions, or the CA file cannot be read.
     """
-    uvloop = importlib.util.find_spec("uvloop") is not None
+    uvloop = find_spec("uvloop") is not None
     # libuv would start a kernel thread per loop that polls for its submissions (io_uring's
     # SQPOLL): under load it takes a whole core (measured: 6.7 s of 7 s), for nothing we need.
     os.environ.setdefault("UV_USE_IO_URING", "0")

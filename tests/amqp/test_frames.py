@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pamqp.frame
 import pytest
@@ -14,7 +14,7 @@ from pamqp.header import ContentHeader
 
 from oms_trio.amqp.frames import DEATH_QUEUE, DEATH_REASON, FLAW, FrameFilter, reduced
 
-NOON = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+NOON = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 FIXED = bytes.fromhex("003c0000000000000000000019")[:12]
 """Class, weight and a body of 25 bytes."""
 
