@@ -47,6 +47,7 @@ class MemoryBroker:
     message_ttl_s: float = math.inf
     _available: bool = attrs.field(default=True, init=False)
     _wanted: bool = attrs.field(default=False, init=False)
+    _unroutable: int = attrs.field(default=0, init=False)
     _lost_confirms: int = attrs.field(default=0, init=False)
     # As RabbitMQ's own queues these have no bound; the agent's pace and the TTL bound them.
     _queue: deque[_Queued] = attrs.field(factory=deque, init=False)
@@ -62,6 +63,11 @@ class MemoryBroker:
     def connected(self) -> bool:
         """See ``Broker.connected``."""
         return self._available
+
+    @property
+    def unroutable(self) -> int:
+        """See ``Broker.unroutable``."""
+        return self._unroutable
 
     async def receive(self) -> tuple[Delivery, ...]:
         """See ``Broker.receive``."""
@@ -104,6 +110,8 @@ class MemoryBroker:
                     subscriber.send_nowait(message)
                 except trio.BrokenResourceError:
                     self._subscribers.remove(subscriber)
+            if not self._subscribers:
+                self._unroutable += 1
         if self._lost_confirms:
             self._lost_confirms -= 1
             raise BrokerUnavailable("confirm lost")

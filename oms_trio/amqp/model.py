@@ -73,6 +73,10 @@ class Broker(Protocol):
     def connected(self) -> bool:
         """Whether actions can come and executions can leave."""
 
+    @property
+    def unroutable(self) -> int:
+        """How many published messages no queue has taken; they are not kept."""
+
     async def receive(self) -> tuple[Delivery, ...]:
         """Wait for actions and take all that are there, in the queue's order.
 

@@ -65,6 +65,7 @@ class RabbitBroker:
     _to_loop: Mailbox
     _ready: deque[Delivery] = attrs.field(factory=deque, init=False)
     _wanted: bool = attrs.field(default=False, init=False)
+    _unroutable: int = attrs.field(default=0, init=False)
     _up: set[Link] = attrs.field(factory=set, init=False)
     _ended: bool = attrs.field(default=False, init=False)
     _failure: BaseException | None = attrs.field(default=None, init=False)
@@ -76,6 +77,11 @@ class RabbitBroker:
     def connected(self) -> bool:
         """See ``Broker.connected``."""
         return len(self._up) == len(Link)
+
+    @property
+    def unroutable(self) -> int:
+        """See ``Broker.unroutable``."""
+        return self._unroutable
 
     async def receive(self) -> tuple[Delivery, ...]:
         """See ``Broker.receive``."""
