@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 from random import SystemRandom
+from urllib.parse import urlsplit
 
 import httpx
 import structlog
@@ -25,6 +26,7 @@ from oms_trio.cpu import one_cpu
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.lock import StateLock
+from oms_trio.journal.model import Account
 from oms_trio.journal.thread import open_thread
 from oms_trio.okx.limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.rest import Rest
@@ -67,6 +69,11 @@ def broker_settings(config: Config) -> BrokerSettings:
         message_ttl_ms=config.max_action_age_ns // 1_000_000,
         prefetch=config.prefetch,
     )
+
+
+def account_of(config: Config, uid: str) -> Account:
+    """Return the account that a state folder belongs to, given its number at the exchange."""
+    return Account(uid, urlsplit(config.okx_rest_url).hostname or "", config.okx_demo)
 
 
 def credentials(config: Config) -> Credentials:
@@ -193,6 +200,7 @@ async def serve(
                     max_retries=config.max_retries,
                     random=SystemRandom(),
                     keep_ns=config.journal_keep_ns,
+                    account_seen=lambda uid: journal.stamp(account_of(config, uid)),
                     observe=operations.observe,
                     beside=beside,
                     limits=limits,
