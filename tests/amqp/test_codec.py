@@ -200,7 +200,8 @@ def test_positions_are_those_of_the_layout(at: int, part: bytes, why: str) -> No
 
 def test_a_state_id_of_more_than_16_bits_has_no_room_in_23_bytes() -> None:
     layout = ActionLayout.BYTES_23
-    assert decode_action(encode_action(2**16 - 1, LIMIT, 0.5, 1.0, Decimal(1), layout), layout)
+    body = encode_action(2**16 - 1, LIMIT, 0.5, 1.0, Decimal(1), layout)
+    assert decode_action(body, layout).state_id == 2**16 - 1
     with pytest.raises(ValueError, match="state_id 65536 is no uint16"):
         encode_action(2**16, LIMIT, 0.5, 1.0, Decimal(1), layout)
 
