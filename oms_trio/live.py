@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from oms_trio.amqp.broker import open_broker
+from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker, Outgoing
 from oms_trio.amqp.settings import ACTION_KEY, BrokerSettings
 from oms_trio.app import Insides, Parts, recover, run_service, unobserved
@@ -204,6 +205,7 @@ async def serve(
                     observe=operations.observe,
                     beside=beside,
                     limits=limits,
+                    layout=ActionLayout(config.action_layout),
                     # The watchdog's beat is a tick.
                     quiet_s=min(QUIET_S, operations.notifier.beat_s),
                 )

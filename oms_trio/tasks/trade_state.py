@@ -38,6 +38,8 @@ from oms_trio.core.effects import (
     RequestSnapshot,
     SettleDelivery,
 )
+from oms_trio.core.identity import name_by_message_id
+from oms_trio.core.inputs import Action, Input
 from oms_trio.core.state import TradeState
 from oms_trio.gate import Gate
 from oms_trio.journal.model import Entry, Message, Record, Snapshot
@@ -89,6 +91,8 @@ class _Decided:
     effects: tuple[Effect, ...]
     at_ns: int
     mono_ns: int
+    action_name: str
+    """By which the journal knows this action again; empty where there is no action or no id."""
 
 
 @attrs.define
@@ -126,11 +130,8 @@ class Writer:
         for arrival in arrivals:
             self.now_ns = self.clock()
             gap = bool(self.state.orders.waiting)
-            effects = tuple(
-                effect
-                for event in arrival.inputs(self.now_ns)
-                for effect in self.state.apply(event)
-            )
+            events = arrival.inputs(self.now_ns)
+            effects = tuple(effect for event in events for effect in self.state.apply(event))
             for effect in effects:
                 orders = self._request(effect) or orders
             self.outlets.observe(arrival, effects, self.state)
@@ -138,7 +139,9 @@ class Writer:
                 # Nothing has changed, so there is nothing to remember. While a fill is missing a
                 # tick may note since when positions differ, and a later decision hangs on that.
                 continue
-            self._decided.append(_Decided(arrival, effects, self.now_ns, self.mono_clock()))
+            self._decided.append(
+                _Decided(arrival, effects, self.now_ns, self.mono_clock(), _name_of(arrival, events))
+            )
         return orders
 
     def record(self) -> None:
@@ -183,7 +186,7 @@ class Writer:
             arrival.context,
             encode_effects(effects),
         )
-        return Entry(self.seq, record, outbox)
+        return Entry(self.seq, record, outbox, decided.action_name)
 
     def _request(self, effect: Effect) -> bool:
         """Let go what is for the exchange; returns whether it is an order."""
@@ -230,7 +233,9 @@ class Writer:
 
     def _tell(self, effect: Publication) -> None:
         message = encode_publication(effect)
-        self._outbox.append(Message(message.message_id, message.routing_key, message.body))
+        self._outbox.append(
+            Message(message.message_id, message.routing_key, message.body, message.cause)
+        )
         match effect:
             case PublishClosure(ord_id=ord_id, reward=reward):
                 self._log.info("trade_closed", ord_id=ord_id, reward=reward)
@@ -242,6 +247,15 @@ class Writer:
     def _snapshot(self) -> Snapshot:
         self.snapshot_seq = self.seq
         return Snapshot(self.seq, encode_state(self.state), self.state.digest())
+
+
+def _name_of(arrival: Arrival, events: tuple[Input, ...]) -> str:
+    if arrival.kind is not Kind.ACTION:
+        return ""
+    (action,) = events
+    if not isinstance(action, Action) or action.message_id is None or action.known:
+        return ""
+    return name_by_message_id(action.state_id, action.message_id, action.body)
 
 
 def encode_state(state: TradeState) -> bytes:
