@@ -40,6 +40,7 @@ from oms_trio.core.effects import (
 )
 from oms_trio.core.identity import name_by_message_id
 from oms_trio.core.inputs import Action, Input
+from oms_trio.core.model import RewardUnit
 from oms_trio.core.state import TradeState
 from oms_trio.gate import Gate
 from oms_trio.journal.model import Entry, Message, Record, Snapshot
@@ -140,7 +141,9 @@ class Writer:
                 # tick may note since when positions differ, and a later decision hangs on that.
                 continue
             self._decided.append(
-                _Decided(arrival, effects, self.now_ns, self.mono_clock(), _name_of(arrival, events))
+                _Decided(
+                    arrival, effects, self.now_ns, self.mono_clock(), _name_of(arrival, events)
+                )
             )
         return orders
 
@@ -271,9 +274,21 @@ def decode_state(blob: bytes) -> TradeState:
             release with another state wrote it.
     """
     state = msgspec.json.decode(blob, type=TradeState)
-    again = encode_state(state)
-    if again != blob and not _holds(msgspec.json.decode(again), msgspec.json.decode(blob)):
-        raise msgspec.ValidationError("it tells of what this release's state has no place for")
+    if encode_state(state) == blob:
+        return state
+    theirs = _upgraded(msgspec.json.decode(blob))
+    state = msgspec.json.decode(msgspec.json.encode(theirs), type=TradeState)
+    if not _holds(msgspec.json.decode(encode_state(state)), theirs):
+        raise msgspec.ValidationError("it holds what this release's state has no place for")
+    return state
+
+
+def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
+    """Rename what the first release called otherwise."""
+    trade = state.get("book", {}).get("trade")
+    if trade and "cumulative" in trade and state["rules"]["reward_unit"] == RewardUnit.USDT.value:
+        # With ``return`` it was a sum of quotients, from which nothing can be made.
+        trade["pnl"] = trade.pop("cumulative")
     return state
 
 
