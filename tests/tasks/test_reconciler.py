@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from oms_trio.channels import Question
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestSnapshot
 from oms_trio.core.inputs import LookupAnswer, Snapshot
-from oms_trio.core.model import ClOrdId, OrdId
+from oms_trio.core.model import ClOrdId, ExchangeMs, OrdId
 from oms_trio.okx.errors import AccountUnfitError, RestRefusedError
 from oms_trio.okx.signing import Credentials
 from oms_trio.records import Arrival, Kind
@@ -32,7 +32,7 @@ from tests.tasks.venue import (
     waiting_in,
 )
 
-SNAPSHOT = RequestSnapshot(1, START_NS // 1_000_000 - 60_000, ())
+SNAPSHOT = RequestSnapshot(1, ExchangeMs(START_NS // 1_000_000 - 60_000))
 
 
 @attrs.define
