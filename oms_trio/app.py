@@ -43,7 +43,7 @@ from oms_trio.records import Arrival, Scope
 from oms_trio.tasks.commit import Keeper, keep_journal
 from oms_trio.tasks.ingest import ingest
 from oms_trio.tasks.publisher import publish
-from oms_trio.tasks.reconciler import Reconciler, reconcile, unchecked
+from oms_trio.tasks.reconciler import Reconciler, anybody, reconcile
 from oms_trio.tasks.retention import retain
 from oms_trio.tasks.sender import Desk, send_cancels, send_orders
 from oms_trio.tasks.session import Exchange, keep_session
@@ -110,7 +110,7 @@ class Parts:
     observe: Observer = unobserved
     beside: Callable[[Insides], Awaitable[None]] = alone
     """Runs as long as the service, until its last message is out; it is cancelled then."""
-    account_seen: Callable[[str], None] = unchecked
+    account_seen: Callable[[str], object] = anybody
     """See ``tasks.reconciler.Reconciler``."""
     limits: OrderLimits = OKX_LIMITS
     layout: ActionLayout = ActionLayout.BYTES_25

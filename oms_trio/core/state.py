@@ -20,7 +20,6 @@ from oms_trio.core.effects import (
     Alert,
     Drained,
     Effect,
-    LookUpOrder,
     PublishRefusal,
     Readiness,
     RequestFills,
@@ -52,7 +51,6 @@ from oms_trio.core.model import (
     CAUSE_OF_CATEGORY,
     Cause,
     ClOrdId,
-    ExchangeMs,
     Fill,
     Instrument,
     OrderReport,
@@ -65,7 +63,7 @@ from oms_trio.core.model import (
     Side,
 )
 from oms_trio.core.orders import OrderInfo, Orders
-from oms_trio.core.reconcile import Sync
+from oms_trio.core.reconcile import READER_LAG_MOST_MS, Sync
 from oms_trio.core.risk import Control, Risk, Trip
 from oms_trio.core.shape import shape_of
 from oms_trio.core.sizing import Sized, Unsized, size_order
@@ -391,13 +389,8 @@ class TradeState:
         order = self.orders.find(None, answer.ord_id)
         if order is None:
             return
-        up_to_date = self.sync.has_shown(
-            ExchangeMs(order.u_time_ms), self.sync.exchange_ms(answer.at_ns)
-        )
-        if not fills.take_fills_answer(
-            self.orders, order, answer.fills, answer.at_ns, up_to_date=up_to_date
-        ):
-            do(LookUpOrder(order.cl_ord_id))
+        overdue = self.sync.exchange_ms(answer.at_ns) >= order.u_time_ms + READER_LAG_MOST_MS
+        fills.take_fills_answer(self.orders, order, answer.fills, answer.at_ns, overdue=overdue)
         self._book(answer.at_ns, do)
 
     # Reconciliation and time

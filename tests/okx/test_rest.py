@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from oms_trio.clock import virtual_clock
 from oms_trio.core.effects import RequestSnapshot
-from oms_trio.core.model import ClOrdId, OrdId
+from oms_trio.core.model import ClOrdId, ExchangeMs, OrdId
 from oms_trio.okx.bodies import PAGE
 from oms_trio.okx.endpoints import BALANCE
 from oms_trio.okx.errors import (
@@ -191,7 +191,7 @@ async def test_a_refused_timestamp_is_answered_by_measuring_the_clock_once(code:
         (401, '{"code":"50113","msg":"Invalid Sign"}', RestRefusedError),
         (400, '{"code":"51000","msg":"Parameter ccy error","data":[]}', RestError),
         (200, '{"code":"51603","msg":"Order does not exist","data":[]}', RestError),
-        (200, '{"code":"77777","msg":"new","data":[]}', RestError),
+        (200, '{"code":"77777","msg":"new","data":[]}', RestUnavailableError),
     ],
 )
 async def test_every_answer_that_is_not_good_is_an_error_of_its_class(
@@ -263,39 +263,35 @@ def whole_exchange(**changes: str | Answer) -> Exchange:
         "order": NO_SUCH_ORDER,
         "fills": FILLS,
         "fills_history": FILLS,
+        "bills": rest_body(),
+        "time": TIME_BODY,
     }
     return Exchange(**{**answers, **changes})
 
 
-def wanted(age_ms: int = 60_000, look_up: tuple[ClOrdId, ...] = ()) -> RequestSnapshot:
-    return RequestSnapshot(3, START_NS // 1_000_000 - age_ms, look_up)
+def wanted(age_ms: int = 60_000) -> RequestSnapshot:
+    return RequestSnapshot(3, ExchangeMs(START_NS // 1_000_000 - age_ms))
 
 
-async def test_a_snapshot_asks_for_fills_last_and_looks_up_what_is_not_pending() -> None:
+async def test_a_snapshot_asks_in_an_order_in_which_nothing_can_fall_in_between() -> None:
     exchange = whole_exchange()
-    look_up = (ClOrdId("oms7f3a01"), ClOrdId("lost"))
-    record = await rest(exchange).snapshot_bodies(wanted(look_up=look_up))
-    assert exchange.paths() == [
-        "instruments",
-        "mark-price",
-        "balance",
-        "orders-pending",
-        "orders-history",
-        "order",
-        "positions",
-        "fills",
-    ]
-    begin = str(START_NS // 1_000_000 - 60_000)
-    assert exchange.asked[-1].url.params["begin"] == begin
-    assert exchange.asked[4].url.params["begin"] == begin
-    assert "end" in exchange.asked[4].url.params
+    record = await rest(exchange).snapshot_bodies(wanted())
+    paths = exchange.paths()
+    assert set(paths[:4]) == {"instruments", "mark-price", "balance", "time"}
+    assert paths[4:7] == ["orders-pending", "orders-history", "positions"]
+    assert sorted(paths[7:]) == ["bills", "bills", "bills", "fills"]
+    (fills,) = [request for request in exchange.asked if request.url.path.endswith("/fills")]
+    assert fills.url.params["begin"] == str(START_NS // 1_000_000 - 60_000)
+    bills = [request.url.params for request in exchange.asked if request.url.path.endswith("bills")]
+    assert {params["type"] for params in bills} == {"5", "8", "9"}
+    assert all("end" in params for params in bills), "else pages would start at the oldest"
     snapshot = decode_snapshot(record, at_ns=START_NS, inst_id=INST_ID, tag="rl")
     assert (snapshot.request, snapshot.asked_at_ns) == (3, START_NS)
-    assert snapshot.missing == (ClOrdId("lost"),)
     assert [report.cl_ord_id for report in snapshot.orders] == ["oms7f3a01"]
     assert len(snapshot.fills) == 1
     assert snapshot.position is None
     assert snapshot.mark_px == Decimal("84003.2")
+    assert snapshot.offset_ns == 0
 
 
 @pytest.mark.parametrize(
@@ -312,7 +308,7 @@ async def test_an_old_watermark_is_asked_of_the_archives(
     exchange = whole_exchange()
     await rest(exchange).snapshot_bodies(wanted(age_days * DAY_MS))
     assert orders in exchange.paths()
-    assert exchange.paths()[-1] == fills
+    assert fills in exchange.paths()
 
 
 @pytest.mark.parametrize(
@@ -325,6 +321,8 @@ async def test_an_old_watermark_is_asked_of_the_archives(
         "orders_pending",
         "orders_history",
         "fills",
+        "bills",
+        "time",
     ],
 )
 async def test_a_snapshot_is_whole_or_none(path: str) -> None:
