@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from hashlib import sha256
 from itertools import chain
+from typing import Any
 
 import attrs
 
@@ -12,7 +13,7 @@ from oms_trio import records
 from oms_trio.core.book import Book
 from oms_trio.core.effects import Publication, PublishClosure
 from oms_trio.core.inputs import Input, PositionUpdate, Snapshot
-from oms_trio.core.model import Fill, PositionReport, RewardUnit, Rules
+from oms_trio.core.model import Cause, Fill, PositionReport, Rules
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
@@ -28,6 +29,18 @@ class Closed:
     asked: int
 
 
+@attrs.frozen
+class Booked:
+    """A fill as it was booked."""
+
+    ord_id: str
+    trade_id: int | None
+    sign: int
+    sz: Decimal
+    px: Decimal
+    cause: Cause
+
+
 class NotingBook(Book):
     """A book that remembers in which order it took fills.
 
@@ -38,14 +51,14 @@ class NotingBook(Book):
 
     def __init__(self) -> None:
         super().__init__()
-        self.taken: list[Fill] = []
+        self.taken: list[Booked] = []
 
-    def take(
-        self, order: OrderInfo, fill: Fill, multiplier: Decimal, unit: RewardUnit
-    ) -> list[Publication]:
+    def take(self, order: OrderInfo, fill: Fill, *more: Any) -> list[Publication]:  # noqa: ANN401 - as the book's
         """See ``Book.take``."""
-        self.taken.append(fill)
-        return super().take(order, fill, multiplier, unit)
+        cause = getattr(order, "cause", Cause.AGENT)
+        sign = order.side.sign
+        self.taken.append(Booked(fill.ord_id, fill.trade_id, sign, fill.sz, fill.px, cause))
+        return super().take(order, fill, *more)
 
 
 @attrs.define
@@ -53,7 +66,7 @@ class Replay:
     """What a journal says."""
 
     state: TradeState
-    booked: list[Fill]
+    booked: list[Booked]
     """Fills in the order in which they were booked."""
     digests: dict[int, str] = attrs.Factory(dict)
     """The state's digest behind the records that were asked for."""
