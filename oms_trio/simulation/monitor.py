@@ -193,7 +193,7 @@ class Monitor:
         if cap is None:
             self._break(5, f"order {order.cl_ord_id} was never decided")
         elif ours > cap and quiet:
-            self._break_cap(order, ours, cap)
+            self._break_cap(order, ours, cap, "as decided")
         calm = self.troubles.calm_for(_REPORTS) > TROUBLED_S
         horizon = trio.current_time() - (KNOWN_S if calm else TROUBLED_S)
         lately = [sample for sample in self._samples if sample.at >= horizon]
@@ -204,15 +204,16 @@ class Monitor:
         allowed /= px * Fraction(self.exchange.instrument.multiplier)
         reached = min(sign * Fraction(sample.pos) for sample in lately) + resting
         if reached > allowed:
-            self._break_cap(order, reached, allowed)
+            self._break_cap(order, reached, allowed, "by the exchange's figures")
 
     def _ours(self) -> Iterator[Order]:
         return (order for order in self.exchange.engine.book.pending if order.tag == SCOPE.tag)
 
-    def _break_cap(self, order: Order, reached: Fraction, cap: Fraction) -> None:
+    def _break_cap(self, order: Order, reached: Fraction, cap: Fraction, how: str) -> None:
         side = "long" if order.side is Side.BUY else "short"
         self._break(
-            5, f"{float(reached)} contracts {side} with {order.cl_ord_id}, cap {float(cap)}"
+            5,
+            f"{float(reached)} contracts {side} with {order.cl_ord_id}, cap {float(cap)} {how}",
         )
 
     # What happens in the service.
@@ -281,4 +282,4 @@ class Monitor:
             self._break(10, f"the position is {pos} after flatten, and nobody said that it failed")
 
     def _break(self, invariant: int, what: str) -> None:
-        self.found.append(Violation(str(invariant), what))
+        self.found.append(Violation(str(invariant), f"{what} (at {trio.current_time():.3f} s)"))
