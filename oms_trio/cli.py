@@ -27,7 +27,7 @@ from rich.console import Console
 
 from oms_trio import logs
 from oms_trio.amqp.codec import encode_action
-from oms_trio.amqp.model import BrokerError
+from oms_trio.amqp.model import BrokerError, BrokerMisconfigured
 from oms_trio.check import check as run_check
 from oms_trio.config import Config, ConfigError
 from oms_trio.control.client import ControlError, ask
@@ -324,7 +324,7 @@ def _execute(main_task: Callable[[], Coroutine[Any, Any, T]]) -> T:
         expected = _first_expected(error)
         if expected is None:
             raise
-        code = BAD_CONFIG if isinstance(expected, ConfigError) else FAILED
+        code = BAD_CONFIG if isinstance(expected, ConfigError | BrokerMisconfigured) else FAILED
         _fail(code, _line(expected))
 
 

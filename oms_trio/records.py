@@ -14,7 +14,7 @@ from functools import partial
 import attrs
 import msgspec
 
-from oms_trio.amqp.codec import DecodedAction, decode_action
+from oms_trio.amqp.codec import ActionLayout, DecodedAction, decode_action
 from oms_trio.amqp.model import Delivery
 from oms_trio.core.effects import Effect
 from oms_trio.core.inputs import (
@@ -120,7 +120,13 @@ def encode_effects(effects: tuple[Effect, ...]) -> bytes:
 
 def action(delivery: Delivery, decoded: DecodedAction, received_ns: int) -> Arrival:
     """An action from the broker."""
-    origin = Origin(delivery.message_id, delivery.redelivered, received_ns, delivery.tag)
+    origin = Origin(
+        delivery.message_id,
+        delivery.redelivered,
+        received_ns,
+        delivery.tag,
+        expired=delivery.expired,
+    )
     make = partial(_action, delivery.body, decoded, origin)
     return Arrival(Kind.ACTION, delivery.body, _json(origin).decode(), make)
 
@@ -212,7 +218,8 @@ def read(kind: str, raw: bytes, context: str, scope: Scope) -> Arrival:  # noqa:
     match Kind(kind):
         case Kind.ACTION:
             origin = msgspec.json.decode(context, type=Origin)
-            make = partial(_action, raw, decode_action(raw), origin)
+            # It was accepted then, whatever is accepted today.
+            make = partial(_action, raw, decode_action(raw, ActionLayout.BOTH), origin)
             return Arrival(Kind.ACTION, raw, context, make)
         case Kind.PUSH:
             event = decode_frame(raw, scope.inst_id)

@@ -53,6 +53,11 @@ class SlowBroker:
         """See ``Broker.connected``."""
         return self.broker.connected
 
+    @property
+    def unroutable(self) -> int:
+        """See ``Broker.unroutable``."""
+        return self.broker.unroutable
+
     async def receive(self) -> tuple[Delivery, ...]:
         """See ``Broker.receive``."""
         deliveries = await self.broker.receive()

@@ -26,6 +26,11 @@ class TimedBroker:
         """See ``Broker.connected``."""
         return self.broker.connected
 
+    @property
+    def unroutable(self) -> int:
+        """See ``Broker.unroutable``."""
+        return self.broker.unroutable
+
     async def receive(self) -> tuple[Delivery, ...]:
         """See ``Broker.receive``."""
         return await self.broker.receive()
