@@ -9,6 +9,7 @@ STRIKES: Final = frozenset(
         "traded by hand, kept",
         "deleveraged",
         "liquidated",
+        "liquidated in part",
         "operator adopts",
     }
 )

@@ -5,6 +5,7 @@
 8  no new order once nothing explains the exchange's position any more
 9  reconciled soon after the exchange can be asked again
 10 an operator's command does on the exchange what it says
+11 the exchange never has to refuse a request for coming too fast
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from oms_trio.core.inputs import Verb
 from oms_trio.core.model import Rules, Side
 from oms_trio.core.state import TradeState
 from oms_trio.sim.exchange import Exchange
+from oms_trio.sim.limits import Limits, Quota
 from oms_trio.sim.truth import Truth
 from oms_trio.sim.values import Category, Fill, Order
 from oms_trio.simulation.setting import SCOPE
@@ -47,6 +49,12 @@ was none, then requests."""
 
 SENT_S: Final = 7.0
 """What was sent before has arrived or expired by then: an action's age, and some delay."""
+
+ARRIVED_S: Final = 0.1
+"""What was sent before has arrived by then over a network that is not slow."""
+
+RATE_S: Final = 30.0
+"""So long after a trouble of the link or a start nothing bunches up, and all limits are full."""
 
 OLDEST_S: Final = 12.5
 """An action waits in the queue for its age at most, and becomes an order within its age; the pause of
@@ -77,6 +85,20 @@ class WatchedTruth(Truth):
         super().record(order, fill)
         if self.watch is not None:
             self.watch(order, fill)
+
+
+@attrs.define
+class WatchedLimits(Limits):
+    """The exchange's rate limits, which tell when a request came too fast."""
+
+    refused: Callable[[str], object] | None = None
+
+    def admit(self, key: str, quota: Quota, now_ms: int, weight: int = 1) -> bool:
+        """See ``Limits.admit``."""
+        admitted = super().admit(key, quota, now_ms, weight)
+        if not admitted and self.refused is not None:
+            self.refused(key)
+        return admitted
 
 
 @attrs.frozen
@@ -110,6 +132,8 @@ class Monitor:
     """When each match was made, in virtual time."""
     adopting: bool = False
     failed_flatten: int = 0
+    _called_off: dict[str, float] = attrs.Factory(dict)
+    """Orders that were waiting to be sent when the operator cancelled everything, and when."""
     _known: set[str] = attrs.Factory(set)
     _unexplained_at: float = NEVER
     _paused_at: float = NEVER
@@ -168,9 +192,22 @@ class Monitor:
                 f"{name} came {now - self._unexplained_at:.0f} s after {self.by_hand} contracts "
                 "by hand, which nothing explains",
             )
-        hampered = self.troubles.calm_since({Trouble.LINK, Trouble.PROCESS, Trouble.CLOCK})
-        if now - max(self._paused_at, hampered) > SENT_S:
-            self._break(10, f"{name} came {now - self._paused_at:.0f} s after the pause")
+        if self._is_late(self._paused_at):
+            self._break(10, f"{name} came {now - self._paused_at:.1f} s after the pause")
+        if self._is_late(off := self._called_off.get(name, NEVER)):
+            self._break(10, f"{name} came {now - off:.1f} s after all orders were cancelled")
+
+    def _is_late(self, stopped_at: float) -> bool:
+        """Whether an order that comes now cannot have been sent before orders were stopped."""
+        kinds = {Trouble.LINK, Trouble.PROCESS, Trouble.CLOCK}
+        if self.troubles.calm_for(kinds) > RATE_S:
+            return trio.current_time() - stopped_at > ARRIVED_S
+        return self.troubles.calm_for(kinds, stopped_at) > SENT_S
+
+    def refused(self, key: str) -> None:
+        """See a request that came faster than the exchange allows."""
+        if self.troubles.calm_for({Trouble.LINK, Trouble.REST, Trouble.PROCESS}) > RATE_S:
+            self._break(11, f"above the rate limit of {key}")
 
     def _judge_age(self, order: Order) -> None:
         published = self.published_at.get(int(order.cl_ord_id[3:11], 16))
@@ -259,8 +296,12 @@ class Monitor:
         elif verb in {Verb.ADOPT, Verb.FLATTEN}:
             self.adopting = True
 
-    def obeyed(self, verb: Verb) -> None:
+    def obeyed(self, verb: Verb, state: TradeState | None) -> None:
         """Note a command that cannot be lost any more."""
+        if verb in {Verb.CANCEL_ALL, Verb.KILL, Verb.FLATTEN} and state is not None:
+            unsent = [order for order in state.orders if order.unsent or order.retry_due_ns]
+            now = trio.current_time()
+            self._called_off |= {order.cl_ord_id: now for order in unsent}
         if verb not in {Verb.RESUME, Verb.CANCEL_ALL} and self._paused_at == NEVER:
             self._paused_at = trio.current_time()
 

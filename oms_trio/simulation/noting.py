@@ -8,7 +8,7 @@ import attrs
 
 from oms_trio.sim.events import Event, OrderChanged
 from oms_trio.sim.faults import Counter, Faults
-from oms_trio.sim.values import Category, Fill
+from oms_trio.sim.values import Category, Fill, Reported
 from oms_trio.simulation.troubles import Trouble, Troubles
 
 _DISPLACING: Final = frozenset({"miss_order_pushes", "late_order_pushes", "swap_order_pushes"})
@@ -52,7 +52,7 @@ class NotingFaults(Faults):
 
     def _is_quiet(self, fill: Fill) -> bool:
         """Whether a match of the risk engine is told by no orders push."""
-        return bool(self.quiet_risk_orders) or bool(getattr(fill, "reported", 0))
+        return fill.reported is not Reported.PUSHED
 
     def use_up(self, switch: Counter) -> bool:
         """See ``Faults.use_up``."""

@@ -33,7 +33,7 @@ from oms_trio.simulation.clocks import WallClock
 from oms_trio.simulation.determinism import WALL_CLOCK_START_NS
 from oms_trio.simulation.disk import Room
 from oms_trio.simulation.life import Life, Surroundings
-from oms_trio.simulation.monitor import Monitor, WatchedTruth
+from oms_trio.simulation.monitor import Monitor, WatchedLimits, WatchedTruth
 from oms_trio.simulation.network import End, Network
 from oms_trio.simulation.noting import NotingFaults
 from oms_trio.simulation.pace import BUSY, Pace
@@ -217,7 +217,7 @@ class World:
                 except NotObeyedError:
                     pass
             if taken:
-                self.monitor.obeyed(verb)
+                self.monitor.obeyed(verb, life.state)
                 if verb in {Verb.KILL, Verb.CANCEL_ALL, Verb.FLATTEN}:
                     self.nursery.start_soon(self.monitor.follow, verb, existed)
             return taken
@@ -281,12 +281,8 @@ class World:
 
     def set_instrument(self, instrument: Instrument) -> None:
         """Let the exchange go on with another instrument of the same name."""
-        exchange = self.exchange
-        engine = exchange.engine
-        exchange.instrument = engine.instrument = instrument
-        engine.market.instrument = engine.ledger.instrument = instrument
-        exchange.set_price(engine.market.bid)
-        self.multipliers.append((len(exchange.truth.fills()), instrument.multiplier))
+        self.exchange.change_instrument(instrument)
+        self.multipliers.append((len(self.exchange.truth.fills()), instrument.multiplier))
 
     def delete_queue(self) -> None:
         """Delete the action queue with all that is in it."""
@@ -436,6 +432,7 @@ def open_world(
         center=exchange.start_px,
     )
     truth.watch = world.monitor.watch
+    exchange.limits = WatchedLimits(refused=world.monitor.refused)
     world.multipliers.append((0, exchange.instrument.multiplier))
     world.monitor.sample()
     nursery.start_soon(world.monitor.watch_liveness)

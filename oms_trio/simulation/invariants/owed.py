@@ -22,6 +22,7 @@ FUNDING_KNOWN_S = 120.0
 CAUSES = {
     Category.NORMAL: Cause.AGENT,
     Category.FULL_LIQUIDATION: Cause.LIQUIDATION,
+    Category.PARTIAL_LIQUIDATION: Cause.LIQUIDATION,
     Category.ADL: Cause.ADL,
 }
 
@@ -187,7 +188,7 @@ class _Steps:
     def of(self, place: int, fill: Fill, *, touched: bool) -> Step:
         """Take a match of the exchange."""
         order = self.orders[fill.ord_id]
-        cause = CAUSES.get(fill.category, Cause.LIQUIDATION)
+        cause = CAUSES[fill.category]
         if cause is Cause.AGENT and order.reduce_only:
             cause = Cause.OPERATOR
         since = bisect_right(self.multipliers, place, key=itemgetter(0)) - 1
@@ -200,7 +201,7 @@ class _Steps:
             state_id=state_id_of(order) if cause is Cause.AGENT else None,
             cause=cause.value,
             fee=Fraction(fill.fee),
-            penalty=Fraction(getattr(fill, "penalty", 0)),
+            penalty=Fraction(fill.penalty),
             multiplier=Fraction(self.multipliers[since][1]),
             at=self.times[place],
         )

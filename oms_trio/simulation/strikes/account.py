@@ -12,8 +12,9 @@ from oms_trio.core.inputs import Verb
 from oms_trio.simulation.strikes.making import Act, Strike, at_once, switched
 from oms_trio.simulation.world import World
 
-QUIET: Final = 0.5
-"""How often an ADL is told by the position alone, which documentation and reports disagree about."""
+REPORTED: Final = (0, 1, 2)
+"""How the risk engine's orders are told: by pushes, by REST's lists, or by bills alone; documentation
+and reports disagree."""
 
 SIZES: Final = (Decimal(1), Decimal(20), Decimal(200))
 """Contracts traded by hand: lost among ours, as many as ours, and far above the cap."""
@@ -44,7 +45,7 @@ async def _deleveraged(world: World, random: Random) -> None:
     await trio.lowlevel.checkpoint()
     lot = world.exchange.instrument.lot_sz
     if (held := abs(world.exchange.engine.ledger.pos)) and not world.monitor.by_hand:
-        with switched(world, "quiet_risk_orders", value=random.random() < QUIET):
+        with switched(world, "quiet_risk_orders", value=random.choice(REPORTED)):
             world.exchange.deleverage(min(held, lot * random.randint(1, 400)))
 
 
@@ -52,8 +53,18 @@ async def _liquidated(world: World, random: Random) -> None:
     """Lose the whole position to the exchange's risk engine."""
     await trio.lowlevel.checkpoint()
     if world.exchange.engine.ledger.pos and not world.monitor.by_hand:
-        with switched(world, "quiet_risk_orders", value=random.random() < QUIET):
+        with switched(world, "quiet_risk_orders", value=random.choice(REPORTED)):
             world.exchange.liquidate()
+
+
+async def _liquidated_partly(world: World, random: Random) -> None:
+    """Lose a part of the position, as a large one does first."""
+    await trio.lowlevel.checkpoint()
+    if (held := abs(world.exchange.engine.ledger.pos)) and not world.monitor.by_hand:
+        lot = world.exchange.instrument.lot_sz
+        part = max(lot, held / random.choice((2, 3, 7)) // lot * lot)
+        with switched(world, "quiet_risk_orders", value=random.choice(REPORTED)):
+            world.exchange.liquidate(part)
 
 
 def _fund(world: World, random: Random) -> None:
@@ -98,6 +109,7 @@ STRIKES: Final[dict[str, Strike]] = {
     "traded by hand, kept": Strike(at_once(_kept_trade)),
     "deleveraged": Strike(_deleveraged),
     "liquidated": Strike(_liquidated),
+    "liquidated in part": Strike(_liquidated_partly),
     "funded": Strike(at_once(_fund)),
     "market jumps": Strike(at_once(_jump)),
     "operator pauses": Strike(_pause),

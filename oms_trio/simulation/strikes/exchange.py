@@ -7,7 +7,6 @@ from typing import Final
 
 import trio
 
-from oms_trio.sim.faults import Faults
 from oms_trio.simulation.strikes.making import Act, Strike, at_once, count, switch, switched
 from oms_trio.simulation.troubles import Trouble
 from oms_trio.simulation.world import World
@@ -16,6 +15,15 @@ UNKNOWN_CODES: Final = ("50001", "50004", "50026", "51054", "51149", "64007")
 
 LAGS_MS: Final = (1000, 2000, 4500, 6000, 30_000, 90_000)
 """How far REST may be behind: below, at and far above every grace that the service grants."""
+
+FOREIGN: Final = (
+    ("foreign_order", "state=mystery"),
+    ("foreign_order", "side=both,ordType=novelty"),
+    ("foreign_order", "category=novelty,sz=0"),
+    ("foreign_position", "posSide=novelty,mgnMode=isolated"),
+    ("foreign_fill", "execType=novelty,subType=999"),
+)
+"""Rows that are not ours, by the switch that shows them."""
 
 _LINK: Final = (Trouble.LINK, Trouble.PUSHES)
 _REST: Final = (Trouble.REST,)
@@ -70,15 +78,32 @@ async def _instrument(world: World, random: Random) -> None:
         world.change_instrument(random)
 
 
-def _gateway() -> dict[str, Strike]:
-    """Return the faults of the order gateway that this simulated exchange can show."""
-    if not hasattr(Faults(), "gateway_hangs"):
-        return {}
-    return {
-        "gateway hangs": Strike(
-            switch("gateway_hangs", True, 5.0, 90.0), (*_LINK, *_ORDERS), after_s=35.0
-        )
-    }
+async def _gateway(world: World, random: Random) -> None:
+    """Let the order gateway hang for a while: requests get no answer, with or without effect."""
+    name = random.choice(("ops_hang", "ops_hang_executed"))
+    with switched(world, name, value=True):
+        await trio.sleep(random.uniform(5.0, 90.0))
+        world.exchange.faults.cut()
+
+
+async def _dead_subscriptions(world: World, random: Random) -> None:
+    """Let sessions begin whose subscriptions are dead: another 30 of the account are open."""
+    with switched(world, "dead_subscriptions", value=True):
+        world.exchange.faults.cut()
+        await trio.sleep(random.uniform(1.0, 60.0))
+
+
+async def _foreign(world: World, random: Random) -> None:
+    """Show rows of somebody else, in states, sides and types that nobody knows."""
+    name, fields = random.choice(FOREIGN)
+    with switched(world, name, fields):
+        await trio.sleep(random.uniform(10.0, 120.0))
+
+
+async def _torn(world: World, random: Random) -> None:
+    """Let some of REST's answers be behind, and others not."""
+    with switched(world, "rest_lag_only", random.choice(("orders", "fills", "positions", "bills"))):
+        await _lag(world, random)
 
 
 STRIKES: Final[dict[str, Strike]] = {
@@ -108,5 +133,8 @@ STRIKES: Final[dict[str, Strike]] = {
     "instrument changed": Strike(
         _instrument, (Trouble.LINK, Trouble.REST, Trouble.ORDERS), rare=True
     ),
-    **_gateway(),
+    "gateway hangs": Strike(_gateway, (*_LINK, *_ORDERS), after_s=35.0),
+    "subscriptions dead": Strike(_dead_subscriptions, _LINK, after_s=30.0),
+    "foreign rows": Strike(_foreign),
+    "REST torn": Strike(_torn, _REST),
 }
