@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 import trio
 
 from oms_trio.journal.errors import JournalBroken, JournalFull
+from oms_trio.journal.journal import Journal
+from oms_trio.journal.model import Record
+from oms_trio.tasks import retention
 
 JOURNAL: Final = "journal.sqlite"
 DISK_S: Final = (0.0002, 0.004)
@@ -42,6 +47,8 @@ class Room:
     """Writes fail, before or after they have reached the disk: nobody can say."""
     stall_s: tuple[float, float] | None = None
     """How long every call takes now, instead of milliseconds."""
+    archive: dict[int, Record] = attrs.Factory(dict)
+    """What compaction has removed: an audit reads a run from its beginning."""
     cut: Callable[[], object] | None = None
     """The power fails during the next commit; this ends the process."""
     power_cuts: int = 0
@@ -62,6 +69,11 @@ class Room:
     def log(self) -> Path:
         """The journal's log, which commits are written to."""
         return self.folder / f"{JOURNAL}-wal"
+
+    def keep(self, journal: Journal) -> None:
+        """Copy what the next compaction may remove."""
+        since = journal.first_seq - 1
+        self.archive |= dict(islice(journal.tail(since), retention.STEP))
 
     def note_confirmed(self) -> None:
         """Remember what is certainly on the disk."""
@@ -121,6 +133,8 @@ class SimDisk:
             raise JournalBroken(room.journal, "Input/output error")
         if room.cut is not None and room.confirmed is None:
             room.note_confirmed()
+        if method == "compact":
+            room.keep(cast("partial[int]", function).func.__self__)  # type: ignore[attr-defined]
         result = function()
         if (cut := room.cut) is not None:
             if method == "append":

@@ -105,6 +105,7 @@ class Surroundings:
     wall: Clock
     """What a process that starts reads off the wall."""
     rules: Rules
+    keep_ns: int | None
     quiet_s: float
     scope: Scope
     credentials: Credentials
@@ -204,6 +205,7 @@ class Life:
                 scope=around.scope,
                 max_retries=50,
                 random=random,
+                keep_ns=around.keep_ns,
                 clock=clock,
                 mono_clock=around.clock,
                 observe=around.observe,

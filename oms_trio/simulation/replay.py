@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from hashlib import sha256
 from itertools import chain
@@ -17,6 +18,7 @@ from oms_trio.core.model import Cause, Fill, PositionReport, Rules
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
+from oms_trio.journal.model import Record
 from oms_trio.records import Scope, encode_effects
 
 
@@ -91,14 +93,25 @@ class Replay:
                 pass
 
 
-def replay(journal: Journal, rules: Rules, scope: Scope, wanted: set[int]) -> Replay:
-    """Feed every record to a new state; ``wanted`` names records whose digest is to be kept."""
+def replay(
+    journal: Journal,
+    rules: Rules,
+    scope: Scope,
+    wanted: set[int],
+    archive: Mapping[int, Record] | None = None,
+) -> Replay:
+    """Feed every record to a new state; ``wanted`` names records whose digest is to be kept.
+
+    ``archive`` has the records that the journal has forgotten.
+    """
     book = NotingBook()
     found = Replay(TradeState(rules, book=book), book.taken)
     whole = sha256()
     if 0 in wanted:
         found.digests[0] = found.state.digest()
-    for seq, record in journal.tail(0):
+    first = journal.first_seq
+    forgotten = ((seq, record) for seq, record in sorted((archive or {}).items()) if seq < first)
+    for seq, record in chain(forgotten, journal.tail(first - 1)):
         whole.update(repr(record).encode())
         arrival = records.read(record.kind, record.raw, record.context, scope)
         events = arrival.inputs(record.at_ns)

@@ -30,12 +30,16 @@ from oms_trio.simulation.strikes.catalog import strike_on
 from oms_trio.simulation.tape import Tape
 from oms_trio.simulation.violation import Violation
 from oms_trio.simulation.world import SECRETS, World, open_world
+from oms_trio.tasks import retention, trade_state
 
 CONVERGENCE_S: Final = 240.0
 """Within this time after the last fault the service must be at rest: back-off of sessions (30 s),
 a restart, look-ups past an order's expiry, and a check of the position each minute."""
 
 STOP_S: Final = 5.0
+
+SNAPSHOT_EVERY: Final = 400
+COMPACT_EVERY_S: Final = 600.0
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
 """Thousands of commits a second are not for a disk."""
@@ -103,6 +107,20 @@ def listening() -> Iterator[Logs]:
         structlog.configure(**kept)
 
 
+@contextmanager
+def scaled() -> Iterator[None]:
+    """Let snapshots and compaction come often enough for runs of an hour.
+
+    A real journal has twenty thousand records between snapshots, which is days of a calm run.
+    """
+    kept = trade_state.SNAPSHOT_EVERY, retention.EVERY_S
+    trade_state.SNAPSHOT_EVERY, retention.EVERY_S = SNAPSHOT_EVERY, COMPACT_EVERY_S
+    try:
+        yield
+    finally:
+        trade_state.SNAPSHOT_EVERY, retention.EVERY_S = kept
+
+
 def simulate(plan: Plan, trace: TextIO | None = None) -> Report:
     """Run a plan and say what came of it; nothing that the service does escapes."""
     began = time.perf_counter()
@@ -110,6 +128,7 @@ def simulate(plan: Plan, trace: TextIO | None = None) -> Report:
     with (
         TemporaryDirectory(prefix="oms-trio-simulation-", dir=where) as folder,
         listening() as logs,
+        scaled(),
         repeatable(plan.seed),
     ):
         run = _Run(plan, Path(folder), Tape(trace))
@@ -205,7 +224,7 @@ class _Run:
         with Journal.open(world.room.journal) as journal:
             journal.verify()
             wanted = {life.recovered[0] for life in world.lives}
-            read = replay(journal, world.rules, SCOPE, wanted)
+            read = replay(journal, world.rules, SCOPE, wanted, world.room.archive)
         self.journal = read.digest
         self.violations += world.monitor.found
         self.violations += Auditor(world, agent.acts, read).audit()

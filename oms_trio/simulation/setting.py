@@ -40,6 +40,8 @@ class Setting:
     """The agent fills the book with small orders now and then, up to the limit of open ones."""
     forgetful: bool = False
     """The agent restarts and counts its states from the beginning again."""
+    keep_s: float | None = None
+    """How long the journal keeps what it does not need for a start; None: for ever."""
     drift_ppm: tuple[int, int] = (0, 0)
     """How many microseconds a second the exchange's and the machine's wall clock gain."""
 
@@ -60,5 +62,6 @@ def draw(random: Random) -> Setting:
         rules=rules,
         crowds=crowds,
         forgetful=random.random() < 0.3,
+        keep_s=random.choice((None, 60.0, 900.0)),
         drift_ppm=(random.choice(drifts), random.choice(drifts)),
     )

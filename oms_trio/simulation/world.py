@@ -364,6 +364,7 @@ class World:
             clock=self.clock,
             wall=self.wall,
             rules=self.rules,
+            keep_ns=None if (keep_s := self.setting.keep_s) is None else round(keep_s * 1e9),
             quiet_s=self.pace.quiet_s,
             scope=SCOPE,
             credentials=account_key(),
