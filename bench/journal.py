@@ -2,6 +2,7 @@
 
 commit     one append of 1 to 500 inputs, and what an order would wait if it waited for it:
 with the disk's word (fsync), or with a commit that survives the process only
+names      asking whether an action is on record, among so many, while others are committed
 recovery   opening a journal, reading the snapshot, applying what came after it
 """
 
@@ -16,12 +17,15 @@ from tempfile import TemporaryDirectory
 from bench.recording import RULES, SCOPE, recording
 from bench.stats import Row, Tables
 from oms_trio.app import recover
+from oms_trio.core.identity import order_name
+from oms_trio.core.model import StateId
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
-from oms_trio.journal.model import Entry
+from oms_trio.journal.model import Entry, Record
 from oms_trio.tasks.trade_state import SNAPSHOT_EVERY, encode_state
 
 ROUNDS = 200
+TICK = Record("tick", b"", 1, 1)
 
 
 def commit_costs(folder: Path) -> list[Row]:
@@ -40,6 +44,37 @@ def commit_costs(folder: Path) -> list[Row]:
             row[f"{name} us/input"] = statistics.median(costs) / size
         rows.append(row)
     return rows
+
+
+def name_costs(folder: Path, names: tuple[int, ...]) -> list[Row]:
+    """Time looking actions up that are there or are not, as a repeated or a new one is."""
+    rows: list[Row] = []
+    for total in names:
+        with Journal.open(folder / f"{total}-names.sqlite") as journal:
+            for start in range(0, total, 10_000):
+                seqs = range(start + 1, start + 10_001)
+                journal.append([Entry(seq, TICK, (), _name(seq)) for seq in seqs])
+            journal.checkpoint()
+            journal.knows_action("")
+            costs: dict[str, list[float]] = {"known": [], "new": []}
+            for number in range(ROUNDS * 10):
+                journal.append([Entry(total + number + 1, TICK, (), _name(total + number + 1))])
+                for kind, seq in (("known", number * 37 % total + 1), ("new", -number)):
+                    name = _name(seq)
+                    began = time.perf_counter()
+                    found = journal.knows_action(name)
+                    costs[kind].append((time.perf_counter() - began) * 1e6)
+                    assert found is (kind == "known")
+        row: Row = {"names": total}
+        for kind, times in costs.items():
+            row[f"{kind} p50 us"] = statistics.median(times)
+            row[f"{kind} p99 us"] = statistics.quantiles(times, n=100)[98]
+        rows.append(row)
+    return rows
+
+
+def _name(seq: int) -> str:
+    return order_name(StateId(seq % 2**32), b"id%d" % seq)
 
 
 def _spare_the_disk(journal: Journal) -> None:
@@ -104,5 +139,6 @@ def run(*, quick: bool = False) -> Tables:
     with TemporaryDirectory() as folder:
         return {
             "commit": commit_costs(Path(folder)),
+            "names": name_costs(Path(folder), (10_000, 100_000 if quick else 1_000_000)),
             "recovery": recovery_times(Path(folder), events, SNAPSHOT_EVERY),
         }

@@ -23,7 +23,7 @@ from oms_trio.journal.model import Entry, Message, Record
 from oms_trio.okx.codec import decode_frame
 from oms_trio.okx.frames import AccountPush, OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.recorded import SnapshotBodies
-from oms_trio.records import Arrival, Scope, encode_effects
+from oms_trio.records import Arrival, Kind, Scope, encode_effects
 
 DEFAULTS = Config.from_environ({"HOME": "/"})
 SCOPE = Scope(DEFAULTS.instrument, DEFAULTS.order_tag)
@@ -62,6 +62,7 @@ SNAPSHOT = SnapshotBodies(
     looked_up={},
     position=_rest(),
     fills=(_rest(),),
+    mark_price=_rest({"instId": "BTC-USDT-SWAP", "instType": "SWAP", "markPx": "67000"}),
 )
 
 # The exchange sends some sixty fields; those that nobody reads cost their share of decoding too.
@@ -128,7 +129,8 @@ class Recorder:
             arrival.context,
             encode_effects(effects),
         )
-        return Entry(self.seq, record, tuple(outbox))
+        name = self.last_name if arrival.kind is Kind.ACTION else ""
+        return Entry(self.seq, record, tuple(outbox), name)
 
 
 def recording(cycles: int) -> Iterator[Entry]:

@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from enum import Enum
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from oms_trio.amqp.broker import open_broker
-from oms_trio.amqp.model import BrokerError
+from oms_trio.amqp.model import BrokerError, BrokerMisconfigured
 from oms_trio.config import Config
 from oms_trio.core.model import Rules
-from oms_trio.live import broker_settings, connector, open_rest
+from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
+from oms_trio.journal.journal import Journal
+from oms_trio.journal.model import Account
+from oms_trio.live import JOURNAL, account_of, broker_settings, connector, open_rest
 from oms_trio.okx.errors import OkxError
 from oms_trio.okx.requests import PING
 from oms_trio.okx.rest import Rest
@@ -44,6 +48,14 @@ FSYNCS = 60
 BLOCK = bytes(4096)
 
 
+class Verdict(Enum):
+    """Whether the service could run; ``MISCONFIGURED`` when it is for a person to change something."""
+
+    USABLE = "usable"
+    FAILED = "failed"
+    MISCONFIGURED = "misconfigured"
+
+
 @attrs.frozen
 class Finding:
     """What was tried, and what came of it: ok, warn or fail."""
@@ -51,13 +63,15 @@ class Finding:
     what: str
     result: str
     detail: str
+    configuration: bool = False
+    """Whether it fails because of settings, and would again."""
 
 
 Test = Callable[[], Awaitable[Finding]]
 
 
-async def check(config: Config) -> bool:
-    """Print the settings and what was tried; returns whether the service could run."""
+async def check(config: Config) -> Verdict:
+    """Print the settings and what was tried."""
     console = Console()
     _print_settings(config, console)
     findings: list[Finding] = []
@@ -68,6 +82,7 @@ async def check(config: Config) -> bool:
             "rest": partial(_round_trips, rest),
             "instrument": partial(_instrument, rest, config.rules()),
             "account": partial(_account, rest),
+            "state": partial(_state, config, rest),
             "leverage": partial(_leverage, rest, config.rules()),
             "balance": partial(_balance, rest, config.rules()),
             "session": partial(_session, config, rest),
@@ -76,24 +91,28 @@ async def check(config: Config) -> bool:
         for what, test in tests.items():
             findings.append(await _tried(what, test))
     _print_findings(findings, console)
-    return all(finding.result != "fail" for finding in findings)
+    failed = [finding for finding in findings if finding.result == "fail"]
+    if any(finding.configuration for finding in failed):
+        return Verdict.MISCONFIGURED
+    return Verdict.FAILED if failed else Verdict.USABLE
 
 
 async def _tried(what: str, test: Test) -> Finding:
     try:
         with trio.fail_after(PATIENCE_S):
             finding = await test()
-    except* (OkxError, BrokerError) as group:
-        why = _first(group)
+    except* (OkxError, BrokerError, StateError) as group:
+        why = str(first := _first(group))
+        configuration = isinstance(first, BrokerMisconfigured | JournalOfAnotherAccount)
     except* trio.TooSlowError:
-        why = f"no answer in {PATIENCE_S:.0f} s"
+        why, configuration = f"no answer in {PATIENCE_S:.0f} s", False
     else:
         return finding
-    return Finding(what, "fail", why)
+    return Finding(what, "fail", why, configuration)
 
 
-def _first(error: BaseException) -> str:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else str(error)
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _clock(rest: Rest) -> Finding:
@@ -112,7 +131,7 @@ async def _instrument(rest: Rest, rules: Rules) -> Finding:
     )
     if rules.step % instrument.lot_sz or rules.step < instrument.min_sz:
         advice = f"OMS_MIN_CONTRACTS={rules.step} must be a multiple of the lot"
-        return Finding("instrument", "fail", f"{detail}; {advice}")
+        return Finding("instrument", "fail", f"{detail}; {advice}", configuration=True)
     return Finding("instrument", "ok", detail)
 
 
@@ -133,6 +152,25 @@ async def _account(rest: Rest) -> Finding:
     return Finding("account", "ok", detail)
 
 
+async def _state(config: Config, rest: Rest) -> Finding:
+    """Compare the account that the state folder belongs to with that of the key."""
+    account = account_of(config, (await rest.account_config()).uid)
+    path = config.state_dir / JOURNAL
+    if not path.exists():
+        return Finding("state", "ok", f"{config.state_dir} is new, and will belong to {account}")
+    recorded = await trio.to_thread.run_sync(_recorded_account, path)
+    if recorded is None:
+        return Finding("state", "ok", f"{config.state_dir} will belong to {account}")
+    if not recorded.is_same(account):
+        raise JournalOfAnotherAccount(path, recorded, account)
+    return Finding("state", "ok", f"{config.state_dir} belongs to {account}")
+
+
+def _recorded_account(path: Path) -> Account | None:
+    with Journal.open(path, create=False, read_only=True) as journal:
+        return journal.account
+
+
 async def _leverage(rest: Rest, rules: Rules) -> Finding:
     lever = await rest.leverage()
     if lever == rules.leverage:
@@ -150,6 +188,10 @@ async def _balance(rest: Rest, rules: Rules) -> Finding:
     detail = f"{balance.cash_bal} USDT; the smallest order needs {least:.2f} of margin"
     if reach < least:
         return Finding("balance", "warn", f"{detail}, only {reach:.2f} may be used")
+    loss = rules.limits.max_daily_loss
+    if loss is not None and loss >= balance.cash_bal:
+        detail = f"{detail}; OMS_MAX_DAILY_LOSS={loss} is never reached, all would be gone before"
+        return Finding("balance", "warn", detail)
     return Finding("balance", "ok", detail)
 
 

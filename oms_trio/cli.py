@@ -2,7 +2,8 @@
 
     0    clean stop
     1    failed at run time: broker or exchange refused, retries used up, state unusable
-    78   bad configuration; a supervisor must not restart on it (EX_CONFIG of sysexits.h)
+    78   bad configuration: a setting, a queue that exists with other properties, the state folder of
+         another account; a supervisor must not restart on it (EX_CONFIG of sysexits.h)
 
 What a user can cause prints one line saying what to change, never a traceback.
 """
@@ -28,6 +29,7 @@ from rich.console import Console
 from oms_trio import logs
 from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.model import BrokerError, BrokerMisconfigured
+from oms_trio.check import Verdict
 from oms_trio.check import check as run_check
 from oms_trio.config import Config, ConfigError
 from oms_trio.control.client import ControlError, ask
@@ -35,7 +37,7 @@ from oms_trio.control.terminal import draw
 from oms_trio.core.inputs import Verb
 from oms_trio.core.model import OrderType
 from oms_trio.demo.run import demo as run_demo
-from oms_trio.journal.errors import StateError
+from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
 from oms_trio.live import send_action, serve
 from oms_trio.okx.errors import OkxError
 from oms_trio.replay.commands import Hands, export, record, replay
@@ -67,6 +69,10 @@ Expected = (
     RecordingError,
     SimSettingsError,
 )
+
+
+# Of those, what no restart can mend: a person has to change settings, broker or folder.
+Misconfigured = (ConfigError, BrokerMisconfigured, JournalOfAnotherAccount)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -267,21 +273,20 @@ def check() -> None:
     """Test configuration, credentials, account and broker without trading.
 
     Prints every setting and where it came from, then what was tried and what came of it. Exits
-    with 1 when something would keep the service from running.
+    with 1 when something would keep the service from running, with 78 when it is configuration.
     """
     config = _config(require_credentials=True)
     _log(config, level="error")
-    if not _execute(partial(run_check, config)):
-        sys.exit(FAILED)
+    verdict = _execute(partial(run_check, config))
+    if verdict is not Verdict.USABLE:
+        sys.exit(BAD_CONFIG if verdict is Verdict.MISCONFIGURED else FAILED)
 
 
 def _config(*, require_credentials: bool = False) -> Config:
     try:
         return Config.from_environ(os.environ, require_credentials=require_credentials)
     except ConfigError as error:
-        for problem in error.problems:
-            click.echo(f"oms-trio: {problem}", err=True)
-        sys.exit(BAD_CONFIG)
+        _fail(BAD_CONFIG, *error.problems)
 
 
 def _logged_config() -> Config:
@@ -313,7 +318,7 @@ def _positive(name: str, text: str) -> Decimal:
 
 
 def _execute(main_task: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a task; expected errors become one line and exit code 1, others keep their traceback."""
+    """Run a task; expected errors become a line and an exit code, others keep their traceback."""
     try:
         return trio.run(main_task)
     except KeyboardInterrupt:
@@ -321,25 +326,28 @@ def _execute(main_task: Callable[[], Coroutine[Any, Any, T]]) -> T:
     except BaseException as error:
         if isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt):
             sys.exit(128 + signal.SIGINT)
-        expected = _first_expected(error)
+        expected = _expected(error)
         if expected is None:
             raise
-        code = BAD_CONFIG if isinstance(expected, ConfigError | BrokerMisconfigured) else FAILED
-        _fail(code, _line(expected))
+        # What a person must change is to be said, even if something else went wrong beside it.
+        told = next((one for one in expected if isinstance(one, Misconfigured)), expected[0])
+        _fail(BAD_CONFIG if isinstance(told, Misconfigured) else FAILED, *_lines(told))
 
 
-def _first_expected(error: BaseException) -> Exception | None:
-    """Find what the user can do something about, unless something unexpected is there as well."""
+def _expected(error: BaseException) -> list[Exception] | None:
+    """Find what the user can do something about; None when there is anything else."""
     if isinstance(error, BaseExceptionGroup):
-        found = [_first_expected(part) for part in error.exceptions]
-        return None if None in found else found[0]
-    if isinstance(error, Expected):
-        return error
-    if isinstance(error, socket.gaierror):
-        return error
+        found = [_expected(part) for part in error.exceptions]
+        return None if None in found else [one for part in found if part for one in part]
+    if isinstance(error, (*Expected, socket.gaierror)):
+        return [error]
     if isinstance(error, OSError) and error.errno in UNUSABLE_ADDRESS:
-        return error
+        return [error]
     return None
+
+
+def _lines(expected: Exception) -> tuple[str, ...]:
+    return expected.problems if isinstance(expected, ConfigError) else (_line(expected),)
 
 
 def _line(expected: Exception) -> str:
@@ -350,6 +358,7 @@ def _line(expected: Exception) -> str:
     return str(expected)
 
 
-def _fail(code: int, line: str) -> NoReturn:
-    click.echo(f"oms-trio: {line}", err=True)
+def _fail(code: int, *lines: str) -> NoReturn:
+    for line in lines:
+        click.echo(f"oms-trio: {line}", err=True)
     sys.exit(code)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -24,14 +25,15 @@ from oms_trio.environ import (
     Source,
     choice,
     days,
-    dead_man,
     flag,
     folder,
     http_address,
     limit,
     number,
+    or_off,
     pattern,
     pem_file,
+    private_websocket,
     seconds,
     url,
     whole,
@@ -55,9 +57,10 @@ def _setting(
     *,
     secret: bool = False,
     optional: bool = False,
+    other_name: str | None = None,
 ) -> dict[str, Setting]:
     """Return the metadata of a field."""
-    return {"setting": Setting(name, default, reader, meaning, secret, optional)}
+    return {"setting": Setting(name, default, reader, meaning, secret, optional, other_name)}
 
 
 @attrs.frozen(kw_only=True)
@@ -80,7 +83,7 @@ class Config:
         metadata=_setting(
             "OKX_WS_URL",
             "wss://ws.okx.com/ws/v5/private",
-            url("wss", "ws", path=True),
+            private_websocket(),
             "private WebSocket; with OKX_DEMO=1 the default is wss://wspap.okx.com/ws/v5/private",
         )
     )
@@ -110,12 +113,21 @@ class Config:
     )
     rabbitmq_user: str = attrs.field(
         metadata=_setting(
-            "RABBITMQ_USER", "guest", pattern(r".{1,255}", "1 to 255 characters"), "user"
+            "RABBITMQ_USER",
+            "guest",
+            pattern(r".{1,255}", "1 to 255 characters"),
+            "user; RABBITMQ_USERNAME is the same",
+            other_name="RABBITMQ_USERNAME",
         )
     )
     rabbitmq_pass: Secret = attrs.field(
         metadata=_setting(
-            "RABBITMQ_PASS", "guest", pattern(r".+", "printable text"), "password", secret=True
+            "RABBITMQ_PASS",
+            "guest",
+            pattern(r".+", "printable text"),
+            "password; RABBITMQ_PASSWORD is the same",
+            secret=True,
+            other_name="RABBITMQ_PASSWORD",
         )
     )
     rabbitmq_vhost: str = attrs.field(
@@ -169,7 +181,7 @@ class Config:
         metadata=_setting(
             "OMS_MIN_CONTRACTS",
             "0.1",
-            number("0", above_low=True),
+            number("0", "1000000", above_low=True),
             "smallest order, and the step of sizes: a multiple of the instrument's lot",
         )
     )
@@ -190,8 +202,8 @@ class Config:
         metadata=_setting(
             "OMS_MAX_ORDER_AGE",
             "0",
-            seconds("0", zero_is_off=True),
-            "older open orders are cancelled",
+            or_off(seconds("0.1", "2592000")),
+            "seconds; older open orders are cancelled (0: none is)",
         )
     )
     max_action_age_ns: int = attrs.field(
@@ -199,12 +211,15 @@ class Config:
             "OMS_MAX_ACTION_AGE",
             "5",
             seconds("0.1", "3600"),
-            "older actions become no order; also the queue's message TTL",
+            "seconds; older actions become no order; also the queue's message TTL",
         )
     )
     max_retries: int = attrs.field(
         metadata=_setting(
-            "OMS_MAX_RETRIES", "50", whole(1), "connection attempts in a row before exit 1"
+            "OMS_MAX_RETRIES",
+            "50",
+            whole(1, 1_000_000),
+            "connection attempts in a row before exit 1",
         )
     )
     reward_unit: RewardUnit = attrs.field(
@@ -212,7 +227,20 @@ class Config:
             "OMS_REWARD_UNIT",
             RewardUnit.USDT.value,
             choice({unit.value: unit for unit in RewardUnit}),
-            "rewards as money, or as money over the entry value",
+            "rewards in USDT, as return on the entry value, or as return on the margin in percent",
+        )
+    )
+    reward_net: bool = attrs.field(
+        metadata=_setting(
+            "OMS_REWARD_NET", "0", flag, "1: rewards are net of the trade's fees and funding"
+        )
+    )
+    action_layout: str = attrs.field(
+        metadata=_setting(
+            "OMS_ACTION_LAYOUT",
+            "25",
+            choice({layout: layout for layout in ("25", "23", "both")}),
+            "bytes of an action: ours, the other one, or told apart by their length",
         )
     )
     order_tag: str = attrs.field(
@@ -225,40 +253,49 @@ class Config:
     )
     max_order_contracts: Decimal | None = attrs.field(
         metadata=_setting(
-            "OMS_MAX_ORDER_CONTRACTS", "0", limit(), "a larger order is refused (margin_cap)"
+            "OMS_MAX_ORDER_CONTRACTS",
+            "0",
+            limit("1000000000"),
+            "a larger order is refused (margin_cap)",
         )
     )
     max_orders_per_second: int | None = attrs.field(
         metadata=_setting(
             "OMS_MAX_ORDERS_PER_SECOND",
             "0",
-            limit(whole_only=True),
-            "more are refused (rate_limited)",
+            or_off(whole(1, 60), "no limit"),
+            "more are refused (rate_limited); the exchange takes 60 in two seconds",
         )
     )
     price_collar: Decimal | None = attrs.field(
         metadata=_setting(
             "OMS_PRICE_COLLAR",
-            "0",
-            limit("1"),
-            "part of the mark price that an order's may differ from it (else refused: stale)",
+            "0.02",
+            limit("1", below_high=True, unit=", a part of the mark price"),
+            "part of the mark price that an order's may differ from it (else price_collar); 0: off",
         )
     )
     max_daily_loss: Decimal | None = attrs.field(
         metadata=_setting(
-            "OMS_MAX_DAILY_LOSS", "0", limit(), "USDT lost in a UTC day that pause trading"
+            "OMS_MAX_DAILY_LOSS",
+            "0",
+            limit("1000000000", unit=" USDT"),
+            "USDT lost in a UTC day that pause trading",
         )
     )
     max_drawdown: Decimal | None = attrs.field(
         metadata=_setting(
-            "OMS_MAX_DRAWDOWN", "0", limit(), "loss as part of the margin that pauses trading"
+            "OMS_MAX_DRAWDOWN",
+            "0",
+            limit("10", unit=", a part of the margin"),
+            "loss as part of the margin that pauses trading",
         )
     )
     max_rejects: int | None = attrs.field(
         metadata=_setting(
             "OMS_MAX_REJECTS",
             "0",
-            limit(whole_only=True),
+            or_off(whole(1, 1000), "no limit"),
             "refusals by the exchange in a row that pause trading",
         )
     )
@@ -272,7 +309,10 @@ class Config:
     )
     journal_keep_ns: int | None = attrs.field(
         metadata=_setting(
-            "OMS_JOURNAL_DAYS", "30", days(), "days of records kept for replay (0: all)"
+            "OMS_JOURNAL_DAYS",
+            "30",
+            or_off(days("1", "36500"), "all are kept"),
+            "days of records kept: for replay, and to know a repeated action (0: all)",
         )
     )
     one_cpu: bool = attrs.field(
@@ -302,7 +342,7 @@ class Config:
         metadata=_setting(
             "OMS_DEAD_MAN",
             "0",
-            dead_man(),
+            or_off(whole(10, 120)),  # the exchange takes no less and no more
             "seconds without us after which the exchange cancels our orders",
         )
     )
@@ -350,12 +390,10 @@ class Config:
             field: source.value(attrs.evolve(setting, default=defaults.get(field, setting.default)))
             for field, setting in _SETTINGS.items()
         }
-        source.refuse_unknown("OMS_", _known_names())
+        source.refuse_unknown(("OMS_", "OKX_", "RABBITMQ_"), _known_names())
         if require_credentials:
             source.problems += map(_not_set, source.absent_secrets)
-        if values["dead_letter_exchange"] == values["action_exchange"] is not None:
-            # Dead letters would come back as actions, and die again.
-            source.problems.append("OMS_DEAD_LETTER_EXCHANGE must differ from OMS_ACTION_EXCHANGE")
+        source.problems += _contradictions(values)
         if source.problems:
             raise ConfigError(tuple(source.problems))
         return cls(**values, rows=tuple(source.rows))
@@ -376,6 +414,7 @@ class Config:
             max_action_age_ns=self.max_action_age_ns,
             reward_unit=self.reward_unit,
             tag=self.order_tag,
+            reward_net=self.reward_net,
             limits=Limits(
                 max_order_contracts=self.max_order_contracts,
                 max_orders_per_second=self.max_orders_per_second,
@@ -426,13 +465,40 @@ _SETTINGS: Final[Mapping[str, Setting]] = {
 
 def _known_names() -> Iterator[str]:
     for setting in _SETTINGS.values():
-        yield setting.name
-        if setting.secret:
-            yield f"{setting.name}_FILE"
+        yield from setting.names
 
 
 def _not_set(name: str) -> str:
     return f"{name} is not set: set it, or {name}_FILE"
+
+
+def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """Give what is wrong between settings that are right by themselves; absent ones are None."""
+    dead_letters = values["dead_letter_exchange"]
+    for field in ("action_exchange", "execution_exchange"):
+        # Dead letters would come back as actions, or executions end among the dead letters.
+        if dead_letters is not None and dead_letters == values[field]:
+            yield f"OMS_DEAD_LETTER_EXCHANGE must differ from {_SETTINGS[field].name}"
+    most, least = values["max_order_contracts"], values["min_contracts"]
+    if most is not None and least is not None and most < least:
+        yield (
+            f"OMS_MAX_ORDER_CONTRACTS={most} is below OMS_MIN_CONTRACTS={least}: "
+            "every order would be refused"
+        )
+    drawdown, fraction = values["max_drawdown"], values["max_margin_fraction"]
+    if drawdown is not None and fraction is not None and drawdown * fraction >= 1:
+        yield (
+            f"OMS_MAX_DRAWDOWN={drawdown} is never reached: with OMS_MAX_MARGIN_FRACTION={fraction}"
+            f" the balance is gone before; set it below {1 / fraction:.4g} (0.5 is half the margin)"
+        )
+    if values["okx_ws_url"] is not None and values["okx_demo"] is not None:
+        host = urlsplit(values["okx_ws_url"]).hostname or ""
+        of_demo = host.partition(".")[0].endswith("pap")
+        if host.endswith(".okx.com") and of_demo is not values["okx_demo"]:
+            yield (
+                f"OKX_WS_URL leads to {host}, which is for {'demo' if of_demo else 'live'} trading:"
+                f" set OKX_DEMO={int(of_demo)}, or another host"
+            )
 
 
 def _derived_defaults(environ: Mapping[str, str]) -> dict[str, str]:

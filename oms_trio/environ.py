@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from oms_trio.foreign_names import is_foreign
+
 T = TypeVar("T")
 
 _NS: Final = 1_000_000_000
@@ -78,7 +80,7 @@ class Setting:
     """What a setting is called outside, and how it is read.
 
     A default of None means that the setting may be absent. A secret may also come from a file
-    or from a systemd credential.
+    or from a systemd credential. ``other_name`` is what other programs call the same setting.
     """
 
     name: str
@@ -88,6 +90,18 @@ class Setting:
     secret: bool = False
     optional: bool = False
     """A secret that nobody needs in order to trade."""
+    other_name: str | None = None
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The names that it may be given by, without those of secrets' files."""
+        return (self.name,) if self.other_name is None else (self.name, self.other_name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that it may be given by."""
+        files = tuple(f"{name}_FILE" for name in self.spellings) if self.secret else ()
+        return self.spellings + files
 
 
 @attrs.frozen
@@ -105,24 +119,25 @@ def _require(condition: object) -> None:
         raise ValueError
 
 
-def number(low: str, high: str | None = None, *, above_low: bool = False) -> Reader:
+def number(low: str, high: str, *, above_low: bool = False, below_high: bool = False) -> Reader:
     """Read exact decimals in plain notation: no sign, exponent, underscore, NaN or infinity."""
-    lowest, highest = Decimal(low), None if high is None else Decimal(high)
+    lowest, highest = Decimal(low), Decimal(high)
 
     def read(text: str) -> Decimal:
         _require(re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", text))
         value = Decimal(text)
         _require(value > lowest if above_low else value >= lowest)
-        _require(highest is None or value <= highest)
+        _require(value < highest if below_high else value <= highest)
         return value
 
     lower = f"above {low}" if above_low else f"at least {low}"
-    return Reader(read, f"a number {lower}" + ("" if high is None else f", at most {high}"))
+    upper = f"below {high}" if below_high else f"at most {high}"
+    return Reader(read, f"a number {lower}, {upper}")
 
 
-def whole(low: int, high: int | None = None) -> Reader:
+def whole(low: int, high: int) -> Reader:
     """Read whole numbers."""
-    decimals = number(str(low), None if high is None else str(high))
+    decimals = number(str(low), str(high))
 
     def read(text: str) -> int:
         _require("." not in text)
@@ -131,49 +146,38 @@ def whole(low: int, high: int | None = None) -> Reader:
     return Reader(read, decimals.accepts.replace("a number", "a whole number"))
 
 
-def limit(high: str | None = None, *, whole_only: bool = False) -> Reader:
+def or_off(reader: Reader, meaning: str = "off") -> Reader:
+    """Read what ``reader`` reads, or None where 0 means that there is none."""
+
+    def read(text: str) -> Any:  # noqa: ANN401 - each reader has its own type
+        return None if re.fullmatch(r"0(\.0{1,18})?", text) else reader.read(text)
+
+    return Reader(read, f"{reader.accepts} (0: {meaning})")
+
+
+def limit(high: str, *, below_high: bool = False, unit: str = "") -> Reader:
     """Read a limit: an exact number above 0, or None where 0 means that there is none."""
-    decimals = whole(0) if whole_only else number("0", high)
-
-    def read(text: str) -> Decimal | int | None:
-        value = decimals.read(text)
-        return None if value == 0 else value
-
-    return Reader(read, f"{decimals.accepts} (0: no limit)")
+    decimals = number("0", high, above_low=True, below_high=below_high)
+    return or_off(Reader(decimals.read, decimals.accepts + unit), "no limit")
 
 
-def seconds(low: str, high: str | None = None, *, zero_is_off: bool = False) -> Reader:
-    """Read seconds as whole nanoseconds, or as None where 0 switches something off."""
+def seconds(low: str, high: str) -> Reader:
+    """Read seconds as whole nanoseconds."""
+    return _duration("seconds", _NS, low, high)
+
+
+def days(low: str, high: str) -> Reader:
+    """Read days as whole nanoseconds."""
+    return _duration("days", 86_400 * _NS, low, high)
+
+
+def _duration(unit: str, unit_ns: int, low: str, high: str) -> Reader:
     decimals = number(low, high)
 
-    def read(text: str) -> int | None:
-        value = int(decimals.read(text) * _NS)
-        return None if zero_is_off and value == 0 else value
+    def read(text: str) -> int:
+        return int(decimals.read(text) * unit_ns)
 
-    accepts = decimals.accepts.replace("a number", "seconds,")
-    return Reader(read, accepts + (" (0: off)" if zero_is_off else ""))
-
-
-def dead_man() -> Reader:
-    """Read whole seconds for the exchange's cancel-all-after, or None where 0 leaves it off."""
-    whole_seconds = whole(0, 120)
-
-    def read(text: str) -> int | None:
-        value: int = whole_seconds.read(text)
-        _require(value == 0 or value >= 10)  # the exchange takes no less
-        return value or None
-
-    return Reader(read, "whole seconds, 10 to 120 (0: off)")
-
-
-def days() -> Reader:
-    """Read days as whole nanoseconds, or None where 0 means for ever."""
-    decimals = number("0")
-
-    def read(text: str) -> int | None:
-        return int(decimals.read(text) * 86_400 * _NS) or None
-
-    return Reader(read, decimals.accepts.replace("a number", "days,"))
+    return Reader(read, decimals.accepts.replace("a number", f"{unit},"))
 
 
 def choice(options: Mapping[str, T]) -> Reader:
@@ -194,6 +198,18 @@ def pattern(regex: str, accepts: str) -> Reader:
         return text
 
     return Reader(read, accepts)
+
+
+def private_websocket() -> Reader:
+    """Read the URL of a private WebSocket: on the public ones nobody can log in."""
+    any_websocket = url("wss", "ws", path=True)
+
+    def read(text: str) -> str:
+        address: str = any_websocket.read(text)
+        _require(not urlsplit(address).path.rstrip("/").endswith(("/public", "/business")))
+        return address
+
+    return Reader(read, f"{any_websocket.accepts}, of the private WebSocket (.../ws/v5/private)")
 
 
 def _is_loopback(host: str) -> bool:
@@ -265,7 +281,7 @@ class Source:
     def value(self, setting: Setting) -> Any:  # noqa: ANN401 - each setting has its own type
         """Read one setting; None when it is absent, or wrong and noted as a problem."""
         try:
-            text, source = self._find(setting)
+            name, text, source = self._find(setting)
         except ConfigError as error:
             self.problems += error.problems
             return None
@@ -280,33 +296,53 @@ class Source:
             value = setting.reader.read(text)
         except ValueError:
             shown = repr(shown[:_LONGEST_SHOWN])
-            self.problems.append(f"{setting.name} is {shown}: accepted is {setting.reader.accepts}")
+            self.problems.append(f"{name} is {shown}: accepted is {setting.reader.accepts}")
             return None
         self.rows.append(Row(setting.name, shown, source, setting.meaning))
         return Secret(value) if setting.secret else value
 
-    def refuse_unknown(self, prefix: str, names: Iterable[str]) -> None:
-        """Note names with the prefix that are no settings: a typing error must not go unseen."""
+    def refuse_unknown(self, prefixes: tuple[str, ...], names: Iterable[str]) -> None:
+        """Note names with the prefixes that are no settings, but those that others set.
+
+        A name in small letters is one too: ``okx_demo=1`` would trade live.
+        """
         known = tuple(names)
-        for name in sorted(self.environ):
-            if name.startswith(prefix) and name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+        for name, value in sorted(self.environ.items()):
+            spelt = name.upper()
+            if spelt.startswith(prefixes) and name not in known and not is_foreign(name, value):
+                near = difflib.get_close_matches(spelt, known, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 self.problems.append(f"{name} is not a setting{hint}")
 
-    def _find(self, setting: Setting) -> tuple[str | None, str]:
-        """Return a setting's text (None when absent) and where it came from."""
-        if setting.secret and (path := self.environ.get(f"{setting.name}_FILE")) is not None:
-            if setting.name in self.environ:
-                raise ConfigError((f"{setting.name} and {setting.name}_FILE are both set",))
-            return _secret_in(Path(path), f"{setting.name}_FILE"), f"file {path}"
-        if (text := self.environ.get(setting.name)) is not None:
-            return text, "environment"
+    def _find(self, setting: Setting) -> tuple[str, str | None, str]:
+        """Return by which name a setting is given, its text (None: absent) and where it is from."""
+        given = [
+            (name, *found)
+            for name in setting.spellings
+            if (found := self._given(name, secret=setting.secret)) is not None
+        ]
+        if len({text for _, text, _ in given}) > 1:
+            both = " and ".join(setting.spellings)
+            raise ConfigError((f"{both} are both set, and differ: set {setting.name} only",))
+        if given:
+            return given[0]
         if setting.secret and self.credentials_dir is not None:
-            for name in (setting.name, setting.name.lower()):
-                if (file := self.credentials_dir / name).exists():
-                    return _secret_in(file, setting.name), f"systemd credential {name}"
-        return setting.default, "not set" if setting.default is None else "default"
+            for spelling in setting.spellings:
+                for name in (spelling, spelling.lower()):
+                    if (file := self.credentials_dir / name).exists():
+                        text = _secret_in(file, setting.name)
+                        return spelling, text, f"systemd credential {name}"
+        source = "not set" if setting.default is None else "default"
+        return setting.name, setting.default, source
+
+    def _given(self, name: str, *, secret: bool) -> tuple[str, str] | None:
+        """Return what the environment says under this name, or in the file that it names."""
+        text = self.environ.get(name)
+        if secret and (path := self.environ.get(f"{name}_FILE")) is not None:
+            if text is not None:
+                raise ConfigError((f"{name} and {name}_FILE are both set",))
+            return _secret_in(Path(path), f"{name}_FILE"), f"file {path}"
+        return None if text is None else (text, "environment")
 
 
 def _secret_in(file: Path, name: str) -> str:

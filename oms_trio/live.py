@@ -10,21 +10,24 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 from random import SystemRandom
+from urllib.parse import urlsplit
 
 import httpx
 import structlog
 import trio
 
 from oms_trio.amqp.broker import open_broker
+from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker, Outgoing
 from oms_trio.amqp.settings import ACTION_KEY, BrokerSettings
 from oms_trio.app import Insides, Parts, recover, run_service, unobserved
-from oms_trio.clock import Clock, system_clock
+from oms_trio.clock import Clock, service_clock, system_clock
 from oms_trio.config import Config
 from oms_trio.cpu import one_cpu
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.lock import StateLock
+from oms_trio.journal.model import Account
 from oms_trio.journal.thread import open_thread
 from oms_trio.okx.limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.rest import Rest
@@ -67,6 +70,11 @@ def broker_settings(config: Config) -> BrokerSettings:
         message_ttl_ms=config.max_action_age_ns // 1_000_000,
         prefetch=config.prefetch,
     )
+
+
+def account_of(config: Config, uid: str) -> Account:
+    """Return the account that a state folder belongs to, given its number at the exchange."""
+    return Account(uid, urlsplit(config.okx_rest_url).hostname or "", config.okx_demo)
 
 
 def credentials(config: Config) -> Credentials:
@@ -157,20 +165,21 @@ async def serve(
                 stack.enter_context(one_cpu())
             recovered = recover(journal, config.rules(), scope)
             state = recovered.state
+            clock = service_clock(recovered.at_ns)
             log.info(
                 "state_recovered",
                 seq=recovered.seq,
                 position=state.book.position,
                 paused=state.risk.paused,
             )
-            operations = stack.enter_context(open_operations(config, observe))
+            operations = stack.enter_context(open_operations(config, observe, clock))
             if operations.url is not None:
                 log.info("http_listening", url=operations.url)
                 if listening is not None:
                     listening(operations.url)
             async with (
                 broker or open_broker(broker_settings(config)) as open_side,
-                open_rest(config) as rest,
+                open_rest(config, clock) as rest,
                 open_thread() as run_sync,
             ):
                 begun.set()
@@ -184,16 +193,19 @@ async def serve(
                 parts = Parts(
                     broker=timed,
                     rest=rest,
-                    connect=connector(config, rest),
+                    connect=connector(config, rest, clock),
                     disk=disk,
                     rules=config.rules(),
+                    clock=clock,
                     scope=scope,
                     max_retries=config.max_retries,
                     random=SystemRandom(),
                     keep_ns=config.journal_keep_ns,
+                    account_seen=lambda uid: journal.stamp(account_of(config, uid)),
                     observe=operations.observe,
                     beside=beside,
                     limits=limits,
+                    layout=ActionLayout(config.action_layout),
                     # The watchdog's beat is a tick.
                     quiet_s=min(QUIET_S, operations.notifier.beat_s),
                 )

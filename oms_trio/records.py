@@ -118,13 +118,16 @@ def encode_effects(effects: tuple[Effect, ...]) -> bytes:
     return _json([(type(effect).__name__, effect) for effect in effects]) if effects else b""
 
 
-def action(delivery: Delivery, decoded: DecodedAction, received_ns: int) -> Arrival:
-    """An action from the broker."""
+def action(
+    delivery: Delivery, decoded: DecodedAction, received_ns: int, *, known: bool = False
+) -> Arrival:
+    """An action from the broker; ``known`` says that the journal has it already."""
     origin = Origin(
         delivery.message_id,
         delivery.redelivered,
         received_ns,
         delivery.tag,
+        known=known,
         expired=delivery.expired,
     )
     make = partial(_action, delivery.body, decoded, origin)

@@ -16,6 +16,8 @@ import trio
 from click.testing import CliRunner
 
 from oms_trio.cli import main
+from oms_trio.journal.journal import Journal
+from oms_trio.journal.model import Account
 from tests.amqp.proxy import Proxy, open_proxy
 from tests.rabbitmq import RabbitNode
 from tests.service.programs import (
@@ -72,6 +74,23 @@ def test_an_unknown_variable_is_named_with_what_was_meant(tmp_path: Path) -> Non
     assert "did you mean OMS_LEVERAGE?" in one_line(ended)
 
 
+def test_demo_needs_no_configuration_and_is_hindered_by_none(tmp_path: Path) -> None:
+    """It has a broker of its own, so it does not matter what is said of another one."""
+    env = environment(tmp_path, RABBITMQ_HOSTS="nowhere", OKX_DEM0="1")
+    ended = run("demo", "--seconds", "1", "--seed", "1", env=env)
+    assert ended.code == 0, ended.text
+    ended = run("demo", "--seconds", "1", "--rabbitmq", env=env)
+    assert ended.code == 78
+    assert "RABBITMQ_HOSTS is not a setting; did you mean RABBITMQ_HOST?" in ended.err
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_name_that_would_trade_live_by_mistake_is_refused(tmp_path: Path, command: str) -> None:
+    ended = run(command, env=environment(tmp_path, **exchange_at(NOBODY), OKX_DEM0="1"))
+    assert ended.code == 78
+    assert "OKX_DEM0 is not a setting; did you mean OKX_DEMO?" in one_line(ended)
+
+
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_a_value_out_of_range_is_named_with_what_is_accepted(tmp_path: Path, command: str) -> None:
     ended = run(command, env=environment(tmp_path, **exchange_at(NOBODY), OMS_LEVERAGE="500"))
@@ -110,19 +129,22 @@ def test_a_wrong_password_is_refused_and_not_shown(
 
 @pytest.mark.rabbitmq
 def test_a_queue_with_other_arguments_is_named_with_the_difference(
-    tmp_path: Path, rabbitmq_node: RabbitNode
+    tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str]
 ) -> None:
+    """It will be so until a person deletes it or changes a setting, so nobody is to restart."""
     queue = f"other-{tmp_path.name}"
     connection = rabbitmq_node.connect()
     connection.channel().queue_declare(queue, durable=True, arguments={"x-message-ttl": 60_000})
     connection.close()
     broker = {**broker_at(rabbitmq_node.port), "OMS_ACTION_QUEUE": queue}
     ended = run("run", env=environment(tmp_path, **exchange_at(NOBODY), **broker))
-    assert ended.code == 1
+    assert ended.code == 78
     line = one_line(ended)
     assert queue in line
     assert "'5000' but current is '60000'" in line
     assert "OMS_MAX_ACTION_AGE" in line
+    checked = run("check", env=environment(tmp_path, **exchange, **broker))
+    assert checked.code == 78
 
 
 # The exchange
@@ -207,6 +229,41 @@ def test_a_second_service_is_told_who_holds_the_state_folder(
         assert ended.code == 1
         assert f"in use by process {service.process.pid}" in one_line(ended)
         assert service.stop().code == 0
+
+
+@pytest.mark.rabbitmq
+def test_a_state_folder_of_another_account_is_left_alone(
+    tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str]
+) -> None:
+    broker = broker_at(rabbitmq_node.port)
+    env = environment(tmp_path, **exchange, **broker, OMS_STATE_DIR=str(tmp_path), COLUMNS="300")
+    checked = run("check", env=env)
+    assert checked.code == 0
+    assert re.search(r"^ *state +ok .*will belong to", checked.out, re.MULTILINE)
+    with Journal.open(tmp_path / "journal.sqlite") as journal:
+        journal.stamp(Account("77", "127.0.0.1", demo=False))
+    for command in ("run", "check"):
+        ended = run(command, env=env)
+        assert ended.code == 78
+        said = one_line(ended) if command == "run" else ended.out
+        assert f"{tmp_path} belongs to account 77 (live trading at 127.0.0.1), the API key" in said
+        assert "or another OMS_STATE_DIR" in said
+    with Journal.open(tmp_path / "journal.sqlite", read_only=True) as journal:
+        assert not [record for _, record in journal.tail(0) if record.kind == "snapshot"]
+
+
+@pytest.mark.rabbitmq
+def test_a_state_folder_belongs_to_the_first_account_that_is_seen(
+    tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str]
+) -> None:
+    env = environment(tmp_path, **exchange, **broker_at(rabbitmq_node.port), COLUMNS="300")
+    with running("run", env=env, output=tmp_path / "log") as service:
+        service.wait_for(r"\bready\b")
+        assert run("check", env=env).code == 0, "it can be checked beside the service"
+        assert service.stop().code == 0
+    ended = run("run", env={**env, "OKX_DEMO": "1"})
+    assert ended.code == 78
+    assert "(demo trading at 127.0.0.1)" in one_line(ended)
 
 
 # Signals
@@ -402,8 +459,8 @@ def test_check_tries_everything_and_trades_nothing(
     settings = {**exchange, **broker_at(rabbitmq_node.port), "COLUMNS": "200"}
     ended = run("check", env=environment(tmp_path, **settings))
     assert ended.code == 0
-    tried = ("clock", "rest", "instrument", "account", "leverage", "balance", "session", "broker")
-    for what in tried:
+    tried = "clock rest instrument account state leverage balance session broker"
+    for what in tried.split():
         assert re.search(rf"^ *{what} +ok ", ended.out, re.MULTILINE), ended.out
     # How fast the disk of a test machine is, is not ours to say.
     assert re.search(

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from oms_trio.config import Config, ConfigError, HttpAddress, Secret
-from oms_trio.core.model import RewardUnit, Rules
+from oms_trio.core.model import Limits, RewardUnit, Rules
 
 HOME = {"HOME": "/home/agent"}
 OKX = {"OKX_API_KEY": "key-1", "OKX_SECRET_KEY": "secret-2", "OKX_PASSPHRASE": "pass-3!"}
@@ -58,10 +58,12 @@ def test_defaults_are_those_of_the_contract() -> None:
         "OMS_MAX_ACTION_AGE": "5",
         "OMS_MAX_RETRIES": "50",
         "OMS_REWARD_UNIT": "usdt",
+        "OMS_REWARD_NET": "0",
+        "OMS_ACTION_LAYOUT": "25",
         "OMS_ORDER_TAG": "omstrio",
         "OMS_MAX_ORDER_CONTRACTS": "0",
         "OMS_MAX_ORDERS_PER_SECOND": "0",
-        "OMS_PRICE_COLLAR": "0",
+        "OMS_PRICE_COLLAR": "0.02",
         "OMS_MAX_DAILY_LOSS": "0",
         "OMS_MAX_DRAWDOWN": "0",
         "OMS_MAX_REJECTS": "0",
@@ -110,33 +112,48 @@ def test_values_become_types() -> None:
         max_action_age_ns=250_000_000,
         reward_unit=RewardUnit.RETURN,
         tag="omstrio",
+        limits=Limits(price_collar=Decimal("0.02")),
     )
 
 
 def test_off_is_none() -> None:
-    config = read({"OMS_HTTP": "off", "OMS_MAX_ORDER_AGE": "0.0"})
+    config = read({"OMS_HTTP": "off", "OMS_MAX_ORDER_AGE": "0.0", "OMS_PRICE_COLLAR": "0"})
     assert config.http is None
     assert config.max_order_age_ns is None
+    assert config.rules().limits == Limits()
+
+
+def test_how_rewards_and_actions_are_read_is_chosen_by_name() -> None:
+    assert not read().rules().reward_net
+    assert read().action_layout == "25"
+    config = read({"OMS_REWARD_UNIT": "roe", "OMS_REWARD_NET": "1", "OMS_ACTION_LAYOUT": "both"})
+    assert config.rules().reward_unit is RewardUnit.ROE
+    assert config.rules().reward_net
+    assert config.action_layout == "both"
 
 
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
         ("OMS_LEVERAGE", ["1", "125", "99.5"], ["0", "0.99", "125.1", "-1", "1e2", "NaN", "१"]),
-        ("OMS_MIN_CONTRACTS", ["0.01", "1"], ["0", "0.0", "-0.1", "Infinity", "1_0", ".1"]),
+        ("OMS_MIN_CONTRACTS", ["0.01", "1"], ["0", "0.0", "-0.1", "Infinity", "1_0", "1000001"]),
         ("OMS_MAX_MARGIN_FRACTION", ["0.001", "1", "1.0"], ["0", "1.01", "20%", "+0.1"]),
         ("OMS_MAX_OPEN_ORDERS", ["1", "500"], ["0", "501", "1.5", "ten"]),
-        ("OMS_MAX_ORDER_AGE", ["0", "0.5", "86400"], ["-1", "1h", "inf"]),
+        ("OMS_MAX_ORDER_AGE", ["0", "0.5", "86400"], ["-1", "1h", "inf", "0.01", "86400000"]),
         ("OMS_MAX_ACTION_AGE", ["0.1", "3600"], ["0", "0.09", "3600.1"]),
         ("OMS_MAX_RETRIES", ["1", "100000"], ["0", "2.0"]),
         ("OMS_MAX_ORDER_CONTRACTS", ["0", "12.5"], ["-1", "many"]),
-        ("OMS_MAX_ORDERS_PER_SECOND", ["0", "10"], ["-1", "1.5"]),
-        ("OMS_PRICE_COLLAR", ["0", "0.02", "1"], ["1.1", "2%"]),
-        ("OMS_MAX_DAILY_LOSS", ["0", "250.50"], ["-250"]),
-        ("OMS_MAX_DRAWDOWN", ["0", "0.5", "3"], ["-0.5"]),
-        ("OMS_MAX_REJECTS", ["0", "5"], ["0.5"]),
+        ("OMS_MAX_ORDERS_PER_SECOND", ["0", "10", "60"], ["-1", "1.5", "61"]),
+        ("OMS_PRICE_COLLAR", ["0", "0.02", "0.999"], ["1", "2", "2%", "-0.02"]),
+        ("OMS_MAX_DAILY_LOSS", ["0", "250.50"], ["-250", "25%"]),
+        ("OMS_MAX_DRAWDOWN", ["0", "0.5", "3"], ["-0.5", "50", "10.1"]),
+        ("OMS_MAX_REJECTS", ["0", "5"], ["0.5", "1001"]),
+        ("OMS_JOURNAL_DAYS", ["0", "1", "365"], ["0.001", "-1", "36501"]),
+        ("OMS_DEAD_MAN", ["0", "10", "120"], ["9", "121", "30.5", "-1"]),
+        ("OMS_REWARD_NET", ["0", "1"], ["yes", "net"]),
+        ("OMS_ACTION_LAYOUT", ["25", "23", "both"], ["24", "25,23", "BOTH"]),
         ("OMS_PREFETCH", ["1", "65535"], ["0", "65536"]),
-        ("OMS_REWARD_UNIT", ["usdt", "return"], ["USDT", "btc"]),
+        ("OMS_REWARD_UNIT", ["usdt", "return", "roe"], ["USDT", "btc"]),
         ("OMS_ORDER_TAG", ["a", "A1b2c3d4e5f6g7h8"], ["", "a-b", "a" * 17, "ä"]),
         ("OMS_INSTRUMENT", ["ETH-USDT-SWAP"], ["BTC-USD-SWAP", "btc-usdt-swap", "BTC-USDT"]),
         ("OMS_ACTION_QUEUE", ["q.1"], ["", "amq.q", "a b", "q" * 251]),
@@ -180,6 +197,8 @@ def test_bounds_are_kept_and_an_error_names_the_variable_its_value_and_the_range
         ("OKX_WS_URL", "wss://ws.okx.com/w s", False),
         ("OKX_WS_URL", "wss://ws.okx\n.com/ws", False),
         ("OKX_WS_URL", "wss://[::1/ws", False),
+        ("OKX_WS_URL", "wss://ws.okx.com/ws/v5/public", False),
+        ("OKX_WS_URL", "wss://ws.okx.com/ws/v5/business", False),
         ("OKX_REST_URL", "https://eea.okx.com", True),
         ("OKX_REST_URL", "https://eea.okx.com/api", False),
         ("OKX_REST_URL", "http://eea.okx.com", False),
@@ -228,12 +247,111 @@ def test_the_state_folder_is_ours_else_the_units_else_the_users(
     assert read(environ).state_dir == Path(folder)
 
 
-def test_an_unknown_name_is_an_error_with_the_nearest_known_one() -> None:
-    assert problems({"OMS_LEVERAG": "5"}) == (
-        "OMS_LEVERAG is not a setting; did you mean OMS_LEVERAGE?",
-    )
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("OMS_LEVERAG", "OMS_LEVERAGE"),
+        ("OKX_DEM0", "OKX_DEMO"),
+        ("okx_demo", "OKX_DEMO"),
+        ("Oms_Max_Daily_Loss", "OMS_MAX_DAILY_LOSS"),
+        ("OKX_SECRET", "OKX_SECRET_KEY"),
+        ("OKX_URL_REST", "OKX_REST_URL"),
+        ("RABBITMQ_HOSTS", "RABBITMQ_HOST"),
+        ("RABBITMQ_USER_FILE", "RABBITMQ_USER"),
+    ],
+)
+def test_an_unknown_name_is_an_error_with_the_nearest_known_one(name: str, meant: str) -> None:
+    assert problems({name: "5"}) == (f"{name} is not a setting; did you mean {meant}?",)
+
+
+def test_an_unknown_name_that_is_near_to_none_is_an_error_too() -> None:
     assert problems({"OMS_ZZZZZZZZZZ": "5"}) == ("OMS_ZZZZZZZZZZ is not a setting",)
-    read({"RABBITMQ_NODENAME": "the broker's own names are left to it"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RABBITMQ_NODENAME", "rabbit@here"),
+        ("RABBITMQ_HOME", "/usr/lib/rabbitmq"),
+        ("RABBITMQ_CONFIG_FILE", "/etc/rabbitmq/rabbitmq.conf"),
+        ("RABBITMQ_DEFAULT_PASS", "of-the-image"),
+        ("RABBITMQ_SERVICE_HOST", "10.0.0.5"),
+        ("RABBITMQ_SERVICE_PORT_AMQP", "5672"),
+        ("OMS_TRIO_SERVICE_HOST", "10.0.0.6"),
+        ("OMS_TRIO_PORT", "tcp://10.0.0.6:9464"),
+        ("OMS_TRIO_PORT_9464_TCP_ADDR", "10.0.0.6"),
+    ],
+)
+def test_what_the_brokers_server_and_containers_set_is_left_to_them(name: str, value: str) -> None:
+    assert read({name: value}) == read()
+
+
+def test_a_container_that_sets_the_brokers_port_itself_is_told_what_is_accepted() -> None:
+    """Kubernetes does it where a service is called ``rabbitmq``."""
+    (problem,) = problems({"RABBITMQ_PORT": "tcp://10.0.0.5:5672"})
+    assert problem.startswith("RABBITMQ_PORT is 'tcp://10.0.0.5:5672': accepted is a whole number")
+
+
+def test_the_brokers_user_and_password_have_two_names() -> None:
+    config = read({"RABBITMQ_USERNAME": "agent", "RABBITMQ_PASSWORD": "hunter2"})
+    assert (config.rabbitmq_user, config.rabbitmq_pass.reveal()) == ("agent", "hunter2")
+    assert config.secrets() == ("hunter2",)
+    same = {"RABBITMQ_USER": "agent", "RABBITMQ_USERNAME": "agent"}
+    assert read(same).rabbitmq_user == "agent"
+
+
+def test_a_password_by_its_other_name_can_come_from_a_file_or_a_credential(tmp_path: Path) -> None:
+    (tmp_path / "rabbitmq_password").write_text("hunter2\n")
+    assert Config.from_environ(HOME, tmp_path).rabbitmq_pass.reveal() == "hunter2"
+    by_file = read({"RABBITMQ_PASSWORD_FILE": str(tmp_path / "rabbitmq_password")})
+    assert by_file.rabbitmq_pass.reveal() == "hunter2"
+
+
+def test_two_names_that_differ_are_an_error_that_repeats_no_password() -> None:
+    found = problems(
+        {
+            "RABBITMQ_USER": "agent",
+            "RABBITMQ_USERNAME": "guest",
+            "RABBITMQ_PASS": "hunter2",
+            "RABBITMQ_PASSWORD": "hunter3",
+        }
+    )
+    assert found == (
+        "RABBITMQ_USER and RABBITMQ_USERNAME are both set, and differ: set RABBITMQ_USER only",
+        "RABBITMQ_PASS and RABBITMQ_PASSWORD are both set, and differ: set RABBITMQ_PASS only",
+    )
+
+
+def test_a_wrong_value_is_named_as_it_was_given() -> None:
+    (problem,) = problems({"RABBITMQ_USERNAME": ""})
+    assert problem.startswith("RABBITMQ_USERNAME is ''")
+
+
+def test_a_drawdown_that_comes_after_the_balance_is_gone_is_no_limit() -> None:
+    (problem,) = problems({"OMS_MAX_DRAWDOWN": "5"})
+    assert problem == (
+        "OMS_MAX_DRAWDOWN=5 is never reached: with OMS_MAX_MARGIN_FRACTION=0.2 the balance is gone "
+        "before; set it below 5 (0.5 is half the margin)"
+    )
+    read({"OMS_MAX_DRAWDOWN": "5", "OMS_MAX_MARGIN_FRACTION": "0.1"})
+
+
+def test_a_largest_order_below_the_smallest_is_refused() -> None:
+    (problem,) = problems({"OMS_MAX_ORDER_CONTRACTS": "0.5", "OMS_MIN_CONTRACTS": "1"})
+    assert problem.startswith("OMS_MAX_ORDER_CONTRACTS=0.5 is below OMS_MIN_CONTRACTS=1")
+
+
+@pytest.mark.parametrize(
+    ("demo", "host", "said"),
+    [
+        ("0", "wspap.okx.com", "demo trading: set OKX_DEMO=1"),
+        ("0", "wseeapap.okx.com", "demo trading: set OKX_DEMO=1"),
+        ("1", "ws.okx.com", "live trading: set OKX_DEMO=0"),
+    ],
+)
+def test_a_host_of_the_other_kind_of_trading_is_refused(demo: str, host: str, said: str) -> None:
+    (problem,) = problems({"OKX_DEMO": demo, "OKX_WS_URL": f"wss://{host}/ws/v5/private"})
+    assert said in problem
 
 
 def test_all_problems_are_told_together() -> None:
@@ -243,9 +361,12 @@ def test_all_problems_are_told_together() -> None:
     assert len(found) == 6
 
 
-def test_dead_letters_must_not_come_back_as_actions() -> None:
+def test_dead_letters_must_not_mix_with_actions_or_executions() -> None:
     assert problems({"OMS_DEAD_LETTER_EXCHANGE": "oms"}) == (
         "OMS_DEAD_LETTER_EXCHANGE must differ from OMS_ACTION_EXCHANGE",
+    )
+    assert problems({"OMS_DEAD_LETTER_EXCHANGE": "execution-exchange"}) == (
+        "OMS_DEAD_LETTER_EXCHANGE must differ from OMS_EXECUTION_EXCHANGE",
     )
 
 
@@ -337,13 +458,6 @@ def test_a_secret_compares_by_value_and_cannot_be_pickled() -> None:
     assert len({Secret("a"), Secret("a")}) == 1
     with pytest.raises(TypeError):
         pickle.dumps(Secret("a"))
-
-
-def test_the_dead_mans_switch_takes_what_the_exchange_takes() -> None:
-    assert read().dead_man_s is None
-    assert read({"OMS_DEAD_MAN": "30"}).dead_man_s == 30
-    for wrong in ("9", "121", "30.5", "-1"):
-        assert problems({"OMS_DEAD_MAN": wrong})[0].startswith(f"OMS_DEAD_MAN is '{wrong}'")
 
 
 def test_the_token_of_the_page_is_a_secret_that_trading_does_not_need(tmp_path: Path) -> None:

@@ -174,14 +174,17 @@ def encode_action(
 
 def encode_publication(effect: Publication) -> Outgoing:
     """Encode what the agent is told; key order and types are the contract with it."""
+    cause = ""
     match effect:
         case PublishExecution():
+            cause = effect.cause.value
             told: dict[str, object] = {
                 "state_id": effect.state_id,
                 "okx_id": effect.ord_id,
                 "is_trade_closed": False,
             }
         case PublishClosure():
+            cause = effect.cause.value
             told = {
                 "state_id": effect.state_id,
                 "okx_id": effect.ord_id,
@@ -198,7 +201,7 @@ def encode_publication(effect: Publication) -> Outgoing:
         case _:
             assert_never(effect)
     key = REJECT_KEY if isinstance(effect, PublishRefusal) else UPDATE_KEY
-    return Outgoing(message_id=effect.message_id, routing_key=key, body=_encode_json(told))
+    return Outgoing(effect.message_id, key, _encode_json(told), cause)
 
 
 def _wire_of(body: bytes, layout: ActionLayout) -> _Wire:

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 import trio
 
+from oms_trio.bounded_server import Connection, serve_bounded
 from oms_trio.control.protocol import LINE_MAX, STATUS, Answer, Request
 from oms_trio.core.inputs import Verb
 
@@ -19,8 +20,11 @@ log = structlog.get_logger()
 PATIENCE_S = 15.0
 """For one question and its answer; longer than a command waits for the disk."""
 
+ASK_S = 2.0
+"""For the question, which is one line of a program on this machine."""
+
 AT_ONCE = 16
-"""Connections answered side by side; more wait in the socket's backlog."""
+"""Connections open at once; more wait in the socket's backlog."""
 
 
 @attrs.frozen
@@ -34,27 +38,27 @@ class Desk:
 
 async def serve_control(listener: socket.socket, desk: Desk) -> None:
     """Answer for ever; ends only by cancellation. What a client does wrong ends its connection."""
-    limit = trio.CapacityLimiter(AT_ONCE)
 
-    async def handle(stream: trio.SocketStream) -> None:
-        async with limit, stream:
-            with trio.move_on_after(PATIENCE_S):
-                try:
-                    await _serve(stream, desk)
-                except trio.BrokenResourceError:
-                    log.debug("control_client_left")
+    async def handle(stream: Connection) -> None:
+        with trio.move_on_after(PATIENCE_S):
+            try:
+                await _serve(stream, desk)
+            except trio.BrokenResourceError:
+                log.debug("control_client_left")
 
-    with trio.socket.from_stdlib_socket(listener.dup()) as accepting:
-        await trio.serve_listeners(handle, [trio.SocketListener(accepting)])
+    await serve_bounded(listener, handle, AT_ONCE)
 
 
-async def _serve(stream: trio.SocketStream, desk: Desk) -> None:
+async def _serve(stream: Connection, desk: Desk) -> None:
     line = bytearray()
-    while not line.endswith(b"\n") and len(line) <= LINE_MAX:
-        part = await stream.receive_some(LINE_MAX)
-        if not part:
-            break
-        line += part
+    with trio.move_on_after(ASK_S) as patience:
+        while not line.endswith(b"\n") and len(line) <= LINE_MAX:
+            part = await stream.receive_some(LINE_MAX)
+            if not part:
+                break
+            line += part
+    if patience.cancelled_caught:
+        return
     answer = await _answer(bytes(line), _who(stream), desk)
     await stream.send_all(msgspec.json.encode(answer) + b"\n")
 
@@ -77,7 +81,7 @@ async def _answer(line: bytes, who: str, desk: Desk) -> Answer:
     return Answer(ok=True)
 
 
-def _who(stream: trio.SocketStream) -> str:
+def _who(stream: Connection) -> str:
     """Name the other side by what the kernel knows of it."""
     raw = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, uid, _ = struct.unpack("3i", raw)

@@ -78,7 +78,8 @@ async def demo(
         async with trio.open_nursery() as nursery:
             port = await nursery.start(partial(serve_exchange, exchange, tick_s=math.inf))
             address = "127.0.0.1:0" if http else "off"
-            config = _config(environ, exchange, port, Path(folder), http=address)
+            broker = environ if rabbitmq else {}
+            config = _config(broker, exchange, port, Path(folder), http=address)
             async with _wire(config, rabbitmq=rabbitmq) as wire:
                 stage = Stage(exchange, tally, wire, Agent(Random(seed)), seconds)  # noqa: S311 - to be repeated
                 async with trio.open_nursery() as showing:

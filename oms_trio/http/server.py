@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import socket
+from functools import partial
+from typing import Final
 
-import structlog
-import trio
 from hypercorn.config import Config as HypercornConfig
-from hypercorn.trio import serve
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
 from starlette.applications import Starlette
 
-log = structlog.get_logger()
+from oms_trio.bounded_server import serve_bounded
+
+AT_ONCE: Final = 32
+"""Connections open at once: a few browsers with their open pages, Prometheus, health checks."""
+
+IDLE_S: Final = 5.0
+"""How long a connection may take for the head of a request, and stay open after an answer."""
 
 
 def listen(host: str, port: int, setting: str = "OMS_HTTP") -> socket.socket:
@@ -43,13 +51,12 @@ def url_of(listener: socket.socket) -> str:
 async def serve_http(listener: socket.socket, app: Starlette) -> None:
     """Serve for ever; ends only by cancellation or a crash of the server itself."""
     config = HypercornConfig()
-    # It closes what it is given, and may have to be started again.
-    config.bind = [f"fd://{os.dup(listener.fileno())}"]
     config.accesslog = None
     config.errorlog = None
     config.include_server_header = False
     config.h11_max_incomplete_size = 16 * 1024
-    # Whoever says nothing is let go soon: connections cost descriptors that trading needs as well.
-    config.keep_alive_timeout = 10
-    # Signals are the service's: without a trigger hypercorn would take them itself.
-    await serve(app, config, shutdown_trigger=trio.sleep_forever, mode="asgi")  # type: ignore[arg-type] # Starlette is ASGI
+    config.keep_alive_timeout = IDLE_S
+    # What ``hypercorn.trio.serve`` does, but that it would accept any number of connections.
+    asgi = wrap_app(app, config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type] # Starlette is ASGI
+    handle = partial(TCPServer, asgi, config, WorkerContext(None), ConnectionState({}))
+    await serve_bounded(listener, handle, AT_ONCE)

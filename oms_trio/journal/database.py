@@ -1,9 +1,13 @@
-"""The journal's file: made whole or not at all, checked before it is touched, migrated forward."""
+"""The journal's file: made whole or not at all, checked before it is touched, migrated forward.
+
+A journal of an older schema can be read as it is; only what opens it for writing migrates it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import sqlite3
 import tempfile
@@ -12,13 +16,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from oms_trio.core.identity import order_name
+from oms_trio.core.model import StateId
 from oms_trio.journal.errors import (
     JournalBroken,
     JournalCorrupt,
     JournalForeign,
     JournalFull,
     JournalMissing,
-    JournalOutdated,
     JournalTooNew,
     StateError,
 )
@@ -40,8 +45,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             seq INTEGER PRIMARY KEY, digest TEXT NOT NULL, checksum INTEGER NOT NULL,
             blob BLOB NOT NULL)""",
     ),
+    (
+        "ALTER TABLE outbox ADD COLUMN cause TEXT NOT NULL DEFAULT ''",
+        # By the record's sequence, so that retention removes both alike; a name may come again.
+        "CREATE TABLE action_names (seq INTEGER PRIMARY KEY, name TEXT NOT NULL)",
+        """INSERT INTO action_names SELECT seq, recorded_name(raw, context) FROM records
+            WHERE kind = 'action' AND recorded_name(raw, context) IS NOT NULL""",
+        "CREATE INDEX action_names_by_name ON action_names (name)",
+        """CREATE TABLE account (
+            uid TEXT NOT NULL, host TEXT NOT NULL, demo INTEGER NOT NULL,
+            checksum INTEGER NOT NULL)""",
+    ),
 )
 """Step n leads from schema n (``user_version``) to n + 1. Steps are added, never changed."""
+
+NAMES_SCHEMA: Final = 2
+"""The schema with the names of actions, the causes of messages and the account."""
 
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER_SIZE: Final = 100
@@ -124,9 +143,9 @@ def open_database(path: Path, *, create: bool, read_only: bool) -> sqlite3.Conne
                 raise JournalMissing(path)
             _create(path)
         _check_header(path)
-        with contextlib.closing(_connect(path, "ro")) as reading:
-            _check_content(path, reading, read_only=read_only)
-        connection = _connect(path, "ro" if read_only else "rw")
+        with contextlib.closing(connect(path, "ro")) as reading:
+            _check_content(path, reading)
+        connection = connect(path, "ro" if read_only else "rw")
         try:
             if not read_only:
                 _prepare(connection, path)
@@ -136,7 +155,8 @@ def open_database(path: Path, *, create: bool, read_only: bool) -> sqlite3.Conne
         return connection
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open one more connection to a file that was checked; ``mode`` is ``ro`` or ``rw``."""
     # Worker threads take turns; the caller lets only one at a time in.
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
@@ -158,7 +178,7 @@ def _create(path: Path) -> None:
     os.close(handle)
     new = Path(name)
     try:
-        with contextlib.closing(_connect(new, "rw")) as connection:
+        with contextlib.closing(connect(new, "rw")) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             migrate(connection)
@@ -173,21 +193,36 @@ def _create(path: Path) -> None:
         os.close(folder)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema to the current version, all steps in one transaction."""
-    version = _number(connection, "user_version")
-    if version == len(MIGRATIONS):
+def migrate(connection: sqlite3.Connection, to: int | None = None) -> None:
+    """Bring the schema to version ``to``, by default the current; all steps in one transaction."""
+    version, wanted = schema_version(connection), len(MIGRATIONS) if to is None else to
+    if version == wanted:
         return
+    connection.create_function("recorded_name", 2, _recorded_name, deterministic=True)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for step in MIGRATIONS[version:]:
+        for step in MIGRATIONS[version:wanted]:
             for statement in step:
                 connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute(f"PRAGMA user_version = {wanted}")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _recorded_name(raw: bytes, context: str) -> str | None:
+    """Return the order name of an action that the first release recorded, if it had an id.
+
+    Its state id are the first four bytes. A record that is damaged has none: reading it says so.
+    """
+    try:
+        message_id = json.loads(context)["message_id"]
+        identity = None if message_id is None else b"id" + message_id.encode() + raw
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    state_id = StateId(int.from_bytes(raw[:4], "little"))
+    return None if identity is None else order_name(state_id, identity)
 
 
 def _check_header(path: Path) -> None:
@@ -217,15 +252,13 @@ def _log_size(path: Path) -> int:
         return 0
 
 
-def _check_content(path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
-    version, known = _number(connection, "user_version"), len(MIGRATIONS)
+def _check_content(path: Path, connection: sqlite3.Connection) -> None:
+    version, known = schema_version(connection), len(MIGRATIONS)
     if version > known:
         raise JournalTooNew(path, version, known)
     if version < 1:
         raise JournalCorrupt(path, "it has no schema")
-    if read_only and version < known:
-        raise JournalOutdated(path, version, known)
-    if version == known and _schema(connection) != _expected_schema():
+    if _schema(connection) != _expected_schema(version):
         raise JournalCorrupt(path, "its tables are not those of its schema")
     size = _number(connection, "page_count") * _number(connection, "page_size")
     if size <= _QUICK_CHECK_LIMIT:
@@ -255,6 +288,11 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
 
 
+def schema_version(connection: sqlite3.Connection) -> int:
+    """Return the schema of the file, which may be older than this release's."""
+    return _number(connection, "user_version")
+
+
 def _number(connection: sqlite3.Connection, pragma: str) -> int:
     value: int = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
     return value
@@ -264,7 +302,7 @@ def _schema(connection: sqlite3.Connection) -> list[tuple[str, str, str | None]]
     return connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name").fetchall()
 
 
-def _expected_schema() -> list[tuple[str, str, str | None]]:
+def _expected_schema(version: int) -> list[tuple[str, str, str | None]]:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        migrate(connection)
+        migrate(connection, version)
         return _schema(connection)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from oms_trio.journal.model import Account
+
 _ANEW: Final = "restore a backup, or move the file and its -wal away to start with a new journal"
 
 
@@ -47,15 +49,6 @@ class JournalTooNew(StateError):  # noqa: N818
         )
 
 
-class JournalOutdated(StateError):  # noqa: N818
-    """An older release wrote the journal, and it is open for reading only."""
-
-    def __init__(self, path: Path, version: int, known: int) -> None:
-        super().__init__(
-            f"{path} has schema {version}, this release reads {known}: run the service once"
-        )
-
-
 class JournalFull(StateError):  # noqa: N818
     """There is no room: nothing was written, and the same call can be made again later."""
 
@@ -72,6 +65,16 @@ class JournalBroken(StateError):  # noqa: N818
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}; check the disk and the permissions")
+
+
+class JournalOfAnotherAccount(StateError):  # noqa: N818
+    """The journal records another account's trading: a mistake of the configuration."""
+
+    def __init__(self, path: Path, recorded: Account, used: Account) -> None:
+        super().__init__(
+            f"{path.parent} belongs to account {recorded}, the API key to account {used}: "
+            "set the key of that account, or another OMS_STATE_DIR"
+        )
 
 
 class LockHeld(StateError):  # noqa: N818

@@ -69,6 +69,7 @@ class _InstrumentRow(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _ConfigRow(msgspec.Struct, frozen=True, rename="camel"):
+    uid: str
     acct_lv: str
     pos_mode: str
     perm: str = ""
@@ -108,6 +109,8 @@ class AccountConfig:
     """1 spot, 2 futures, 3 multi-currency, 4 portfolio; swaps need 2 or 3."""
     pos_mode: str
     perm: frozenset[str]
+    uid: str
+    """The account's number at the exchange."""
 
     @property
     def net_mode(self) -> bool:
@@ -163,7 +166,7 @@ def _instrument(row: _InstrumentRow, where: str) -> Instrument:
 def account_config(body: str) -> AccountConfig:
     """``GET /account/config``."""
     row = _one(_configs, body)
-    return AccountConfig(row.acct_lv, row.pos_mode, frozenset(row.perm.split(",")))
+    return AccountConfig(row.acct_lv, row.pos_mode, frozenset(row.perm.split(",")), row.uid)
 
 
 def leverage(body: str) -> Decimal:

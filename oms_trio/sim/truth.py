@@ -110,11 +110,8 @@ class Truth:
         This is what an oracle replays: matches of ours, of a hand and of the risk engine
         (``Fill.category``), and funding between them.
         """
-        return [
-            entry if isinstance(entry, Funded) else entry.fill
-            for entry in self._log
-            if isinstance(entry, Funded) or entry.fill is not None
-        ]
+        moved = (entry if isinstance(entry, Funded) else entry.fill for entry in self._log)
+        return [movement for movement in moved if movement is not None]
 
     def orders(self) -> list[Order]:
         """Return the latest value of every order, in the order of creation."""

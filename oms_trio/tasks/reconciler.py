@@ -31,19 +31,28 @@ PAUSE_FIRST_S = 0.25
 PAUSE_MOST_S = 5.0
 
 
+def unchecked(_uid: str) -> None:
+    """Take any account."""
+
+
 @attrs.frozen
 class Reconciler:
-    """Carries out questions; the newest request for a snapshot replaces an older one."""
+    """Carries out questions; the newest request for a snapshot replaces an older one.
+
+    ``account_seen`` is called with the account's ``uid`` before anything of the account is used,
+    and raises what ends the service when it is the wrong one.
+    """
 
     rest: Rest
     inbox: Inbox
     scope: Scope
     rules: Rules
+    account_seen: Callable[[str], None] = unchecked
 
     async def snapshot(self, request: RequestSnapshot) -> Arrival:
         """Ask for the exchange's whole state, and set the account up when the link is new."""
         if request.anew:
-            await ensure_account(self.rest, self.rules)
+            await ensure_account(self.rest, self.rules, self.account_seen)
         return records.snapshot(await self.rest.snapshot_bodies(request), self.scope)
 
     async def fills(self, request: RequestFills) -> Arrival:
@@ -123,13 +132,16 @@ async def reconcile(questions: trio.MemoryReceiveChannel[Question], reconciler: 
                 nursery.start_soon(ask, question, scope)
 
 
-async def ensure_account(rest: Rest, rules: Rules) -> None:
+async def ensure_account(rest: Rest, rules: Rules, account_seen: Callable[[str], None]) -> None:
     """Check that the account can trade as we do; set net mode and leverage where they differ.
+
+    What ``account_seen`` raises for its ``uid`` comes before any change.
 
     Raises:
         AccountUnfitError: saying what a person must change.
     """
     config = await rest.account_config()
+    account_seen(config.uid)
     if not config.may_trade:
         raise AccountUnfitError(
             f"the API key or account cannot trade swaps (permissions {sorted(config.perm)}, "

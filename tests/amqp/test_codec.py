@@ -17,7 +17,7 @@ from oms_trio.amqp.codec import (
     encode_publication,
 )
 from oms_trio.core.effects import Publication, PublishClosure, PublishExecution, PublishRefusal
-from oms_trio.core.model import OrderType, OrdId, RefusalReason, StateId
+from oms_trio.core.model import Cause, OrderType, OrdId, RefusalReason, StateId
 
 LIMIT, MARKET = OrderType.LIMIT, OrderType.MARKET
 
@@ -200,7 +200,8 @@ def test_positions_are_those_of_the_layout(at: int, part: bytes, why: str) -> No
 
 def test_a_state_id_of_more_than_16_bits_has_no_room_in_23_bytes() -> None:
     layout = ActionLayout.BYTES_23
-    assert decode_action(encode_action(2**16 - 1, LIMIT, 0.5, 1.0, Decimal(1), layout), layout)
+    body = encode_action(2**16 - 1, LIMIT, 0.5, 1.0, Decimal(1), layout)
+    assert decode_action(body, layout).state_id == 2**16 - 1
     with pytest.raises(ValueError, match="state_id 65536 is no uint16"):
         encode_action(2**16, LIMIT, 0.5, 1.0, Decimal(1), layout)
 
@@ -311,12 +312,13 @@ def test_a_producer_cannot_encode_what_would_be_malformed(
 
 
 @pytest.mark.parametrize(
-    ("effect", "routing_key", "body"),
+    ("effect", "routing_key", "body", "cause"),
     [
         (
             PublishExecution("m-1", StateId(7), OrdId("397")),
             "execution.update",
             b'{"state_id":7,"okx_id":"397","is_trade_closed":false}',
+            "agent",
         ),
         (
             PublishClosure(
@@ -325,27 +327,31 @@ def test_a_producer_cannot_encode_what_would_be_malformed(
                 OrdId("C"),
                 ((OrdId("A"), 1.0), (OrdId("B"), 1 / 3), (OrdId("C"), 0.6)),
                 3.68,
+                Cause.LIQUIDATION,
             ),
             "execution.update",
             (
                 b'{"state_id":9,"okx_id":"C","is_trade_closed":true,'
                 b'"filled_portions":[{"A":1.0},{"B":0.3333333333333333},{"C":0.6}],"reward":3.68}'
             ),
+            "liquidation",
         ),
         (
             PublishRefusal("m-3", StateId(4294967295), RefusalReason.MARGIN_CAP, 'cap "298.5"'),
             "execution.reject",
             rb'{"state_id":4294967295,"reason":"margin_cap","detail":"cap \"298.5\""}',
+            "",
         ),
     ],
 )
 def test_publications_have_the_contracts_keys_in_its_order(
-    effect: Publication, routing_key: str, body: bytes
+    effect: Publication, routing_key: str, body: bytes, cause: str
 ) -> None:
     message = encode_publication(effect)
     assert message.message_id == effect.message_id
     assert message.routing_key == routing_key
     assert message.body == body
+    assert message.cause == cause
 
 
 def _patched(at: int, part: bytes) -> bytes:

@@ -8,22 +8,25 @@ import os
 import random
 import sqlite3
 import stat
+import zlib
 from pathlib import Path
 
 import pytest
 
+from oms_trio.core.identity import order_name
+from oms_trio.core.model import StateId
 from oms_trio.journal import database
 from oms_trio.journal.errors import (
     JournalBroken,
     JournalCorrupt,
     JournalForeign,
     JournalMissing,
-    JournalOutdated,
     JournalTooNew,
     StateError,
 )
 from oms_trio.journal.journal import Journal
-from tests.journal.helpers import entries, message, record, sequences
+from oms_trio.journal.model import Entry, Message
+from tests.journal.helpers import START_NS, entries, message, record, sequences
 
 
 @pytest.fixture
@@ -233,14 +236,14 @@ def test_an_older_schema_is_migrated_and_keeps_everything(
 ) -> None:
     written(path, 5)
     request.getfixturevalue("next_schema")
-    with pytest.raises(JournalOutdated, match="run the service once"):
-        Journal.open(path, read_only=True)
+    with Journal.open(path, read_only=True) as journal:
+        assert sequences(list(journal.tail(0))) == [1, 2, 3, 4, 5]
     with Journal.open(path) as journal:
         assert sequences(list(journal.tail(0))) == [1, 2, 3, 4, 5]
         journal.append(entries(6, 6))
         journal.verify()
     with sqlite3.connect(path) as raw:
-        assert raw.execute("PRAGMA user_version").fetchone() == (2,)
+        assert raw.execute("PRAGMA user_version").fetchone() == (3,)
         assert raw.execute("SELECT source FROM records WHERE seq = 5").fetchone() == ("orders",)
     raw.close()
 
@@ -268,12 +271,73 @@ def test_a_migration_that_fails_changes_nothing(
         assert sequences(list(journal.tail(0))) == [1, 2, 3, 4, 5]
 
 
+ID = "5f2c"
+BODY = bytes.fromhex("2a0000000000047dc125020000801e85eb51b81e1500e03b6600")
+ORDER_NAME = order_name(StateId(42), b"id" + ID.encode() + BODY)
+
+
+@pytest.fixture
+def first_schema(path: Path) -> Path:
+    """A journal as the first release wrote it: two actions, of which one has an id, a message."""
+    contexts = [
+        f'{{"message_id":{text},"redelivered":false,"received_ns":1,"delivery":1}}'
+        for text in ("null", f'"{ID}"')
+    ]
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute(f"PRAGMA application_id = {database.APPLICATION_ID}")
+        database.migrate(raw, 1)
+        for seq, context in enumerate(contexts, 1):
+            fields = (seq, START_NS, 0, "action", context)
+            checksum = zlib.crc32(BODY, zlib.crc32(repr((*fields, b"")).encode()))
+            row = (*fields, checksum, BODY, b"")
+            raw.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        told = (1, "m-1", "execution.update")
+        checksum = zlib.crc32(b"{}", zlib.crc32(repr(told).encode()))
+        raw.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", (*told, checksum, b"{}"))
+        raw.execute("PRAGMA journal_mode = WAL")
+    return path
+
+
+def test_a_journal_of_the_first_schema_is_migrated_in_place(first_schema: Path) -> None:
+    with Journal.open(first_schema) as journal:
+        assert journal.knows_action(ORDER_NAME)
+        assert not journal.knows_action(order_name(StateId(42), b"id" + BODY))
+        assert journal.account is None
+        assert journal.outbox() == [(1, Message("m-1", "execution.update", b"{}", ""))]
+        assert [record.raw for _, record in journal.tail(0)] == [BODY, BODY]
+        journal.append([Entry(3, record(3), (Message("m-2", "k", b"", "adl"),), "another")])
+        journal.verify()
+    with Journal.open(first_schema) as journal:
+        assert journal.knows_action("another")
+        assert [sent.cause for _, sent in journal.outbox()] == ["", "adl"]
+
+
+def test_a_journal_of_the_first_schema_can_be_read_and_stays_as_it_is(first_schema: Path) -> None:
+    before = first_schema.read_bytes()
+    with Journal.open(first_schema, read_only=True) as journal:
+        assert [record.raw for _, record in journal.tail(0)] == [BODY, BODY]
+        assert journal.outbox() == [(1, Message("m-1", "execution.update", b"{}", ""))]
+        assert journal.account is None
+        journal.verify()
+    assert first_schema.read_bytes() == before
+
+
+def test_an_action_that_is_damaged_does_not_stop_the_migration(first_schema: Path) -> None:
+    """Whoever reads its record is told; those that are never read again stop nobody."""
+    with contextlib.closing(sqlite3.connect(first_schema)) as raw, raw:
+        raw.execute("UPDATE records SET context = '[' WHERE seq = 1")
+    with Journal.open(first_schema) as journal:
+        assert journal.knows_action(ORDER_NAME)
+        with pytest.raises(JournalCorrupt, match="checksum of records 1"):
+            list(journal.tail(0))
+
+
 def test_a_newer_schema_is_refused(path: Path) -> None:
     written(path, 1)
     with sqlite3.connect(path) as raw:
         raw.execute("PRAGMA user_version = 99")
     raw.close()
-    refused(path, JournalTooNew, "schema 99, this release knows 1")
+    refused(path, JournalTooNew, "schema 99, this release knows 2")
 
 
 def test_a_half_made_journal_is_never_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

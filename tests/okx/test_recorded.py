@@ -97,7 +97,9 @@ def test_a_bad_body_is_named_by_its_path(body: str, path: str) -> None:
 
 def test_the_account_config() -> None:
     config = bodies.account_config(CONFIG)
-    assert config == AccountConfig("2", "net_mode", frozenset({"read_only", "trade"}))
+    assert config == AccountConfig(
+        "2", "net_mode", frozenset({"read_only", "trade"}), "55001122334455667"
+    )
     assert config.net_mode
     assert config.may_trade
     assert not bodies.account_config(CONFIG.replace("net_mode", "long_short_mode")).net_mode

@@ -99,6 +99,19 @@ def test_funding_can_be_the_last_straw() -> None:
     assert exchange.engine.ledger.pos == 0
 
 
+@pytest.mark.parametrize("quiet", [0, 1, 2])
+async def test_balance_and_position_always_names_the_cause(
+    quiet: int, autojump_clock: MockClock
+) -> None:
+    exchange = live_exchange(autojump_clock, Mode.MANUAL)
+    buy(exchange, "4")
+    exchange.faults.quiet_risk_orders = quiet
+    async with logged_in(exchange, "balance_and_position") as client:
+        exchange.liquidate()
+        told = (await client.next())["data"][0]
+    assert (told["eventType"], told["posData"][0]["pos"]) == ("liquidation", "0")
+
+
 @pytest.mark.parametrize("kind", [Kind.ADL, Kind.LIQUIDATION, Kind.PARTIAL_LIQUIDATION])
 @pytest.mark.parametrize("quiet", [0, 1, 2])
 async def test_how_much_is_told_of_it_is_a_switch(
