@@ -14,8 +14,8 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.clock import virtual_clock
-from oms_trio.core.effects import RequestSnapshot
-from oms_trio.core.model import ClOrdId, ExchangeMs, OrdId
+from oms_trio.core.effects import PlaceOrder, RequestSnapshot
+from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, Side
 from oms_trio.okx.bodies import PAGE
 from oms_trio.okx.endpoints import BALANCE
 from oms_trio.okx.errors import (
@@ -155,6 +155,91 @@ async def test_the_clock_offset_is_taken_at_the_middle_of_the_round_trip(
     assert await rest.measure_offset() == 7_000_000_000
     assert rest.offset_ns == 7_000_000_000
     assert autojump_clock.current_time() == 0.4
+
+
+async def test_a_slow_answer_replaces_the_estimate_only_where_it_proves_it_wrong(
+    autojump_clock: MockClock,
+) -> None:
+    """After 8 s the exchange's time is uncertain by 8 s, an expiry of 5 s would be worth nothing."""
+    ahead_ms = 500
+
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        now_ms = START_NS // 1_000_000 + round(trio.current_time() * 1000)
+        await trio.sleep(delay_s)
+        return httpx.Response(200, text=rest_body({"ts": str(now_ms + ahead_ms)}))
+
+    delay_s = 0.0
+    transport = httpx.MockTransport(answer)
+    client = httpx.AsyncClient(base_url="https://exchange.test", transport=transport)
+    rest = Rest(client, CREDENTIALS, virtual_clock(START_NS), inst_id=INST_ID)
+    assert await rest.measure_offset() == 500_000_000
+    delay_s = 8.0
+    assert await rest.measure_offset() == 500_000_000
+    ahead_ms = 20_000
+    assert await rest.measure_offset() == 16_000_000_000
+    delay_s = 0.0
+    assert await rest.measure_offset() == 20_000_000_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"code":"58999","msg":"new","data":[]}',
+        '{"code":"51000","msg":"Parameter error","data":[]}',
+        *(rest_body({"ts": ts}) for ts in ("0", "9999999999999999999", "1790000000", "")),
+        rest_body(),
+    ],
+)
+async def test_a_time_that_cannot_be_is_no_answer(text: str) -> None:
+    client = rest(Exchange(time=text))
+    with pytest.raises(RestUnavailableError):
+        await client.measure_offset()
+    assert client.offset_ns == 0
+
+
+async def test_a_snapshot_measures_the_clock_anew() -> None:
+    exchange = whole_exchange(time=rest_body({"ts": "1790000060123"}))
+    client = rest(exchange)
+    record = await client.snapshot_bodies(wanted())
+    assert record.offset_ns == client.offset_ns == 60_000_000_000
+    assert decode_snapshot(record, at_ns=0, inst_id=INST_ID, tag="rl").offset_ns == 60_000_000_000
+
+
+async def test_a_row_of_ours_that_cannot_be_read_is_no_answer_and_one_of_others_is() -> None:
+    ours, other = order_row(state="frozen"), order_row(state="frozen", tag="", ordId="66")
+    client = rest(whole_exchange(orders_pending=rest_body(ours)))
+    with pytest.raises(RestUnavailableError, match=r"frozen.*3967288020668928111"):
+        await client.snapshot_bodies(wanted(), tag="rl")
+    client = rest(whole_exchange(orders_pending=rest_body(other)))
+    await client.snapshot_bodies(wanted(), tag="rl")
+    assert client.passed_over.count == 1
+
+
+async def test_an_operation_is_not_judged_and_its_expiry_goes_into_the_header() -> None:
+    refused = '{"code":"1","msg":"","data":[{"clOrdId":"flat","sCode":"51169","sMsg":"none"}]}'
+    exchange = Exchange(order=refused, cancel_batch_orders=refused)
+    client = rest(exchange)
+    order = PlaceOrder(
+        ClOrdId("flat"), Side.SELL, OrderType.MARKET, None, Decimal("0.50"), 0, reduce_only=True
+    )
+    assert await client.place_order(order, tag="rl", exp_time_ms=1790000005000) == refused
+    assert await client.cancel_orders([OrdId("7"), OrdId("8")]) == refused
+    placed, canceled = exchange.asked
+    assert placed.headers["expTime"] == "1790000005000"
+    assert json.loads(placed.content) == {
+        "instId": INST_ID,
+        "tdMode": "cross",
+        "side": "sell",
+        "ordType": "market",
+        "sz": "0.5",
+        "clOrdId": "flat",
+        "tag": "rl",
+        "reduceOnly": True,
+    }
+    assert json.loads(canceled.content) == [
+        {"instId": INST_ID, "ordId": "7"},
+        {"instId": INST_ID, "ordId": "8"},
+    ]
 
 
 @pytest.mark.parametrize("code", ["50102", "50112"])

@@ -332,7 +332,7 @@ async def test_three_hundred_open_orders_are_reconciled_within_fifteen_seconds(
         await trio.sleep(3600)
         venue.exchange.faults.rest_delay_s = 0.3
         began = trio.current_time()
-        asked.ask(attrs.evolve(SNAPSHOT, since_ms=ExchangeMs(now_ms(venue) - 60_000), anew=True))
+        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue), anew=True))
         snapshot = await snapshot_of(asked)
         assert trio.current_time() - began < 8
         assert len(snapshot.orders) == 300
@@ -349,7 +349,7 @@ async def test_old_orders_that_ended_while_we_were_away_are_in_the_history(
             venue.exchange.cancel({"ordId": order.ord_id}, lambda *_: None)
         venue.exchange.faults.rest_delay_s = 0.3
         began = trio.current_time()
-        asked.ask(attrs.evolve(SNAPSHOT, since_ms=ExchangeMs(now_ms(venue) - 60_000), anew=True))
+        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue), anew=True))
         snapshot = await snapshot_of(asked)
         assert trio.current_time() - began < 8
         assert {report.state for report in snapshot.orders} == {OrderState.CANCELED}
@@ -366,7 +366,7 @@ async def test_the_history_is_read_only_as_far_as_something_happened(
                 venue.exchange.cancel({"ordId": order.ord_id}, lambda *_: None)
             await trio.sleep(3)
         await trio.sleep(600)
-        asked.ask(attrs.evolve(SNAPSHOT, since_ms=ExchangeMs(now_ms(venue) - 60_000)))
+        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue)))
         await snapshot_of(asked)
         assert venue.rest_calls.count("GET /api/v5/trade/orders-history") == 1
 
@@ -397,7 +397,7 @@ async def test_a_liquidation_is_told_with_its_fills_and_funding_with_its_amount(
         exchange.fill(bought, Decimal(1), Decimal(66_900))
         exchange.fund(Decimal("0.0001"))
         exchange.liquidate()
-        asked.ask(attrs.evolve(SNAPSHOT, since_ms=ExchangeMs(now_ms(venue) - 60_000)))
+        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue)))
         snapshot = await snapshot_of(asked)
         ours, forced = snapshot.fills
         assert ours.ord_id == bought
@@ -409,8 +409,8 @@ async def test_a_liquidation_is_told_with_its_fills_and_funding_with_its_amount(
         assert funding.amount < 0
 
 
-def now_ms(venue: Venue) -> ExchangeMs:
-    return ExchangeMs(venue.clock() // 1_000_000)
+def a_minute_ago(venue: Venue) -> ExchangeMs:
+    return ExchangeMs(venue.clock() // 1_000_000 - 60_000)
 
 
 async def snapshot_of(asked: Asked) -> Snapshot:
