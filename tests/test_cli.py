@@ -141,7 +141,7 @@ def test_a_queue_with_other_arguments_is_named_with_the_difference(
     assert ended.code == 78
     line = one_line(ended)
     assert queue in line
-    assert "'5000' but current is '60000'" in line
+    assert "its x-message-ttl is 60000, and must be 5000" in line
     assert "OMS_MAX_ACTION_AGE" in line
     checked = run("check", env=environment(tmp_path, **exchange, **broker))
     assert checked.code == 78
