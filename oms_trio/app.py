@@ -22,6 +22,7 @@ import structlog
 import trio
 
 from oms_trio import records
+from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker
 from oms_trio.channels import Batch, Cancel, Commit, Inbox, Order, Question, Recall
 from oms_trio.clock import Clock, system_clock
@@ -112,6 +113,8 @@ class Parts:
     account_seen: Callable[[str], None] = unchecked
     """See ``tasks.reconciler.Reconciler``."""
     limits: OrderLimits = OKX_LIMITS
+    layout: ActionLayout = ActionLayout.BYTES_25
+    """Which actions are accepted."""
     quiet_s: float = QUIET_S
     """How often time is told to the trading state while nothing is due."""
 
@@ -249,7 +252,14 @@ async def run_service(
                     await inbox.send(records.started(parts.rules))
                     flow.start_soon(keep_session, exchange, line, inbox)
                     async with trio.open_nursery() as sources:
-                        sources.start_soon(ingest, broker, inbox, parts.clock)
+                        sources.start_soon(
+                            ingest,
+                            broker,
+                            inbox,
+                            parts.clock,
+                            parts.layout,
+                            parts.disk.journal.knows_action,
+                        )
                         sources.start_soon(ticker.run)
                         sources.start_soon(_announce, gate, started)
                         await stop.wait()

@@ -284,7 +284,7 @@ async def _ping(link: Link, session: _PingedSession) -> float:
 
 
 async def _broker(config: Config) -> Finding:
-    settings = broker_settings(config)
+    settings = attrs.evolve(broker_settings(config), exclusive=False)  # a service may run
     async with open_broker(settings):
         pass
     detail = (

@@ -136,6 +136,7 @@ def demo(
 @click.option("--balance", default="10000", show_default=True, help="USDT the account starts with.")
 @click.option("--price", default="67000", show_default=True, help="Where the market starts.")
 @click.option("--seed", default=0, show_default=True, help="Repeats the same market.")
+@click.option("--uid", default="", help="The account; without it every start is another one.")
 @click.option("--manual", is_flag=True, help="Nothing moves or fills but by calls under /sim/.")
 @click.option("--truth", type=WRITABLE, help="Append every change of every order, as JSON lines.")
 @click.option("--prices", type=READABLE, help="Follow these prices, one a line, four a second.")
@@ -149,6 +150,7 @@ def sim(
     balance: str,
     price: str,
     seed: int,
+    uid: str,
     manual: bool,  # noqa: FBT001 - an option
     truth: Path | None,
     prices: Path | None,
@@ -173,6 +175,7 @@ def sim(
             balance=_positive("--balance", balance),
             price=_positive("--price", price),
             seed=seed,
+            uid=uid,
             manual=manual,
             truth_file=truth,
             prices_file=prices,

@@ -17,10 +17,11 @@ import structlog
 import trio
 
 from oms_trio.amqp.broker import open_broker
+from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker, Outgoing
 from oms_trio.amqp.settings import ACTION_KEY, BrokerSettings
 from oms_trio.app import Insides, Parts, recover, run_service, unobserved
-from oms_trio.clock import Clock, system_clock
+from oms_trio.clock import Clock, service_clock, system_clock
 from oms_trio.config import Config
 from oms_trio.cpu import one_cpu
 from oms_trio.journal.disk import Disk
@@ -164,20 +165,21 @@ async def serve(
                 stack.enter_context(one_cpu())
             recovered = recover(journal, config.rules(), scope)
             state = recovered.state
+            clock = service_clock(recovered.at_ns)
             log.info(
                 "state_recovered",
                 seq=recovered.seq,
                 position=state.book.position,
                 paused=state.risk.paused,
             )
-            operations = stack.enter_context(open_operations(config, observe))
+            operations = stack.enter_context(open_operations(config, observe, clock))
             if operations.url is not None:
                 log.info("http_listening", url=operations.url)
                 if listening is not None:
                     listening(operations.url)
             async with (
                 broker or open_broker(broker_settings(config)) as open_side,
-                open_rest(config) as rest,
+                open_rest(config, clock) as rest,
                 open_thread() as run_sync,
             ):
                 begun.set()
@@ -191,9 +193,10 @@ async def serve(
                 parts = Parts(
                     broker=timed,
                     rest=rest,
-                    connect=connector(config, rest),
+                    connect=connector(config, rest, clock),
                     disk=disk,
                     rules=config.rules(),
+                    clock=clock,
                     scope=scope,
                     max_retries=config.max_retries,
                     random=SystemRandom(),
@@ -202,6 +205,7 @@ async def serve(
                     observe=operations.observe,
                     beside=beside,
                     limits=limits,
+                    layout=ActionLayout(config.action_layout),
                     # The watchdog's beat is a tick.
                     quiet_s=min(QUIET_S, operations.notifier.beat_s),
                 )

@@ -14,7 +14,7 @@ from functools import partial
 import attrs
 import msgspec
 
-from oms_trio.amqp.codec import DecodedAction, decode_action
+from oms_trio.amqp.codec import ActionLayout, DecodedAction, decode_action
 from oms_trio.amqp.model import Delivery
 from oms_trio.core.effects import Effect
 from oms_trio.core.inputs import (
@@ -118,9 +118,18 @@ def encode_effects(effects: tuple[Effect, ...]) -> bytes:
     return _json([(type(effect).__name__, effect) for effect in effects]) if effects else b""
 
 
-def action(delivery: Delivery, decoded: DecodedAction, received_ns: int) -> Arrival:
-    """An action from the broker."""
-    origin = Origin(delivery.message_id, delivery.redelivered, received_ns, delivery.tag)
+def action(
+    delivery: Delivery, decoded: DecodedAction, received_ns: int, *, known: bool = False
+) -> Arrival:
+    """An action from the broker; ``known`` says that the journal has it already."""
+    origin = Origin(
+        delivery.message_id,
+        delivery.redelivered,
+        received_ns,
+        delivery.tag,
+        known=known,
+        expired=delivery.expired,
+    )
     make = partial(_action, delivery.body, decoded, origin)
     return Arrival(Kind.ACTION, delivery.body, _json(origin).decode(), make)
 
@@ -212,7 +221,8 @@ def read(kind: str, raw: bytes, context: str, scope: Scope) -> Arrival:  # noqa:
     match Kind(kind):
         case Kind.ACTION:
             origin = msgspec.json.decode(context, type=Origin)
-            make = partial(_action, raw, decode_action(raw), origin)
+            # It was accepted then, whatever is accepted today.
+            make = partial(_action, raw, decode_action(raw, ActionLayout.BOTH), origin)
             return Arrival(Kind.ACTION, raw, context, make)
         case Kind.PUSH:
             event = decode_frame(raw, scope.inst_id)

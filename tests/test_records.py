@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from oms_trio import records
-from oms_trio.amqp.codec import decode_action, encode_action, encode_publication
+from oms_trio.amqp.codec import (
+    ActionLayout,
+    decode_action,
+    encode_action,
+    encode_publication,
+)
 from oms_trio.amqp.model import Delivery
 from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRefusal
 from oms_trio.core.inputs import Verdict
@@ -54,6 +59,8 @@ def assert_same(arrival: Arrival, at_ns: int) -> None:
     message_id=st.none() | TEXT,
     redelivered=st.booleans(),
     tag=st.integers(1, 2**40),
+    expired=st.booleans(),
+    layout=st.sampled_from([ActionLayout.BYTES_25, ActionLayout.BYTES_23]),
 )
 def test_an_action_is_read_back(
     at_ns: int,
@@ -66,11 +73,16 @@ def test_an_action_is_read_back(
     message_id: str | None,
     redelivered: bool,  # noqa: FBT001 - drawn by hypothesis
     tag: int,
+    expired: bool,  # noqa: FBT001 - drawn by hypothesis
+    layout: ActionLayout,
 ) -> None:
+    """Whatever layout is accepted today."""
+    assume(not -1e-18 < price < 0)
+    state_id %= 2**32 if layout is ActionLayout.BYTES_25 else 2**16
     kind = OrderType.MARKET if market else OrderType.LIMIT
-    body = encode_action(state_id, kind, price, volume, Decimal(cents) / 100)
-    delivery = Delivery(tag, body, message_id, redelivered)
-    assert_same(records.action(delivery, decode_action(body), received_ns), at_ns)
+    body = encode_action(state_id, kind, price, volume, Decimal(cents) / 100, layout)
+    delivery = Delivery(tag, body, message_id, redelivered, expired)
+    assert_same(records.action(delivery, decode_action(body, layout), received_ns), at_ns)
 
 
 @given(

@@ -1,4 +1,4 @@
-"""The two wire formats that we share with the agent: 25-byte actions in, JSON out.
+"""The wire formats that we share with the agent: actions of 25 or 23 bytes in, JSON out.
 
 Pure: bytes to values and values to bytes, nothing else.
 """
@@ -6,6 +6,7 @@ Pure: bytes to values and values to bytes, nothing else.
 from __future__ import annotations
 
 from decimal import Context, Decimal
+from enum import Enum
 from struct import Struct
 from typing import Final, assert_never
 
@@ -22,7 +23,6 @@ UPDATE_KEY: Final = "execution.update"
 REJECT_KEY: Final = "execution.reject"
 """Routing key of refusals."""
 
-_LAYOUT: Final = Struct("<IBQQI")
 _SIGN: Final = 1 << 63
 _PRICE_ONE: Final = (1 << 63) - 1
 """The price numerator that would mean exactly 1."""
@@ -46,6 +46,37 @@ _EXACT: Final = Context(prec=40)
 _encode_json: Final = msgspec.json.Encoder().encode
 
 
+class ActionLayout(Enum):
+    """Which layouts are accepted; the values are those of ``OMS_ACTION_LAYOUT``."""
+
+    BYTES_25 = "25"
+    """``state_id`` as uint32, then the 21 bytes of data."""
+    BYTES_23 = "23"
+    """The same 21 bytes first, then ``state_id`` as uint16: that of the public agent."""
+    BOTH = "both"
+    """The length tells them apart."""
+
+
+@attrs.frozen
+class _Wire:
+    """Where things are in one layout: ``data`` is the first of the 21 bytes that both have."""
+
+    fields: Struct
+    data: int
+    state_first: bool
+    state_end: int
+
+    def at(self, first: int, last: int) -> str:
+        """Name bytes of the data by their positions in the message."""
+        return f"bytes {self.data + first}-{self.data + last}"
+
+
+_WIRES: Final = {
+    ActionLayout.BYTES_25: _Wire(Struct("<IBQQI"), 4, state_first=True, state_end=1 << 32),
+    ActionLayout.BYTES_23: _Wire(Struct("<BQQIH"), 0, state_first=False, state_end=1 << 16),
+}
+
+
 class MalformedAction(ValueError):  # noqa: N818  # it names what the message is
     """The bytes are no action; the text names the positions and what is wrong there."""
 
@@ -61,8 +92,8 @@ class DecodedAction:
     mid: Decimal
 
 
-def decode_action(body: bytes) -> DecodedAction:
-    """Decode the 25 bytes of an action.
+def decode_action(body: bytes, layout: ActionLayout = ActionLayout.BYTES_25) -> DecodedAction:
+    """Decode an action of one of the accepted layouts.
 
     Ranges are judged on the integers of the wire, before any rounding. Then price is rounded to
     15 and volume to 12 decimal places: producers compute the wire's integers with doubles and
@@ -72,67 +103,88 @@ def decode_action(body: bytes) -> DecodedAction:
     occur, because both denominators are odd. A value so near its open bound that rounding would
     reach it (1, 1024) stays one unit below.
 
-    The action type is the low 3 bits of byte 4; its high 5 bits are reserved and ignored.
+    The action type is the low 3 bits of its byte; the high 5 bits are reserved and ignored.
 
     Raises:
-        MalformedAction: wrong length, type, mid, a negative volume, or a price of exactly
-            +-1 or a volume of exactly 1024.
+        MalformedAction: wrong length, type, mid, a negative volume, a price of exactly +-1 or
+            a volume of exactly 1024, or a price of minus zero: what producers that compute in
+            doubles make of +1 and of -1 alike.
     """
-    if len(body) != _LAYOUT.size:
-        raise MalformedAction(f"{len(body)} bytes instead of {_LAYOUT.size}")
-    state_id, kind, price_bits, volume_bits, cents = _LAYOUT.unpack(body)
+    wire = _wire_of(body, layout)
+    if wire.state_first:
+        state_id, kind, price_bits, volume_bits, cents = wire.fields.unpack(body)
+    else:
+        kind, price_bits, volume_bits, cents, state_id = wire.fields.unpack(body)
     kind &= _TYPE_BITS
     if kind >= len(_TYPES):
-        raise MalformedAction(f"byte 4: action type {kind} is neither 0 (limit) nor 1 (market)")
+        raise MalformedAction(
+            f"byte {wire.data}: action type {kind} is neither 0 (limit) nor 1 (market)"
+        )
     return DecodedAction(
         state_id=StateId(state_id),
         order_type=_TYPES[kind],
-        price=_decode_price(price_bits),
-        volume=_decode_volume(volume_bits),
-        mid=_decode_mid(cents),
+        price=_decode_price(price_bits, wire),
+        volume=_decode_volume(volume_bits, wire),
+        mid=_decode_mid(cents, wire),
     )
 
 
 def encode_action(
-    state_id: int, order_type: OrderType, price: float, volume: float, mid: Decimal
+    state_id: int,
+    order_type: OrderType,
+    price: float,
+    volume: float,
+    mid: Decimal,
+    layout: ActionLayout = ActionLayout.BYTES_25,
 ) -> bytes:
     """Encode an action as its producers do: in double arithmetic, truncating.
 
     Args:
-        state_id: uint32.
+        state_id: uint32; uint16 in the layout of 23 bytes.
         order_type: limit or market.
-        price: -1 < price < 1.
+        price: -1 < price < 1. Below 0 it buys, so a negative price of less than a unit of the
+            wire (1.1e-19) cannot be said: as 0 it would sell.
         volume: 0 <= volume < 1024.
         mid: whole cents, 0 < mid <= 1000000.00.
+        layout: 25 bytes, unless only 23 are accepted.
 
     Raises:
         ValueError: a value is out of its range.
     """
+    wire = _WIRES.get(layout, _WIRES[ActionLayout.BYTES_25])
     cents = mid * 100
-    if not 0 <= state_id < 1 << 32:
-        raise ValueError(f"state_id {state_id} is no uint32")
+    if not 0 <= state_id < wire.state_end:
+        raise ValueError(f"state_id {state_id} is no uint{wire.state_end.bit_length() - 1}")
     if not -1 < price < 1:
         raise ValueError(f"price {price} is not between -1 and 1")
     if not 0 <= volume < _VOLUME_END:
         raise ValueError(f"volume {volume} is not between 0 and 1024")
     if not 0 < cents <= _MID_MAX_CENTS or cents % 1:
         raise ValueError(f"mid {mid} is not a number of cents up to 1000000.00")
-    price_bits = int(abs(price) * _PRICE_ONE) | (_SIGN if price < 0 else 0)
+    fraction = int(abs(price) * _PRICE_ONE)
+    if price < 0 and not fraction:
+        raise ValueError(f"price {price} is too small to be told from 0, which sells")
+    price_bits = fraction | (_SIGN if price < 0 else 0)
     whole = int(volume)
     volume_bits = whole << _VOLUME_BITS | int((volume - whole) * _VOLUME_ONE)
-    return _LAYOUT.pack(state_id, _TYPES.index(order_type), price_bits, volume_bits, int(cents))
+    data = _TYPES.index(order_type), price_bits, volume_bits, int(cents)
+    fields = (state_id, *data) if wire.state_first else (*data, state_id)
+    return wire.fields.pack(*fields)
 
 
 def encode_publication(effect: Publication) -> Outgoing:
     """Encode what the agent is told; key order and types are the contract with it."""
+    cause = ""
     match effect:
         case PublishExecution():
+            cause = effect.cause.value
             told: dict[str, object] = {
                 "state_id": effect.state_id,
                 "okx_id": effect.ord_id,
                 "is_trade_closed": False,
             }
         case PublishClosure():
+            cause = effect.cause.value
             told = {
                 "state_id": effect.state_id,
                 "okx_id": effect.ord_id,
@@ -149,31 +201,49 @@ def encode_publication(effect: Publication) -> Outgoing:
         case _:
             assert_never(effect)
     key = REJECT_KEY if isinstance(effect, PublishRefusal) else UPDATE_KEY
-    return Outgoing(message_id=effect.message_id, routing_key=key, body=_encode_json(told))
+    return Outgoing(effect.message_id, key, _encode_json(told), cause)
 
 
-def _decode_price(bits: int) -> Decimal:
+def _wire_of(body: bytes, layout: ActionLayout) -> _Wire:
+    accepted = list(_WIRES) if layout is ActionLayout.BOTH else [layout]
+    for one in accepted:
+        if len(body) == _WIRES[one].fields.size:
+            return _WIRES[one]
+    sizes = " or ".join(one.value for one in accepted)
+    raise MalformedAction(f"{len(body)} bytes instead of {sizes}")
+
+
+def _decode_price(bits: int, wire: _Wire) -> Decimal:
     numerator = bits & _PRICE_ONE
     if numerator == _PRICE_ONE:
-        raise MalformedAction("bytes 5-12: price is exactly 1 or -1, it must lie between them")
+        raise MalformedAction(
+            f"{wire.at(1, 8)}: price is exactly 1 or -1, it must lie between them"
+        )
+    if bits == _SIGN:
+        raise MalformedAction(
+            f"{wire.at(1, 8)}: price is minus zero, which encoders make of exactly 1 and -1; "
+            "it must lie between them"
+        )
     units = min(_rounded(numerator * _PRICE_UNITS, _PRICE_ONE), _PRICE_UNITS - 1)
     return Decimal(-units if bits & _SIGN else units).scaleb(-_PRICE_PLACES, _EXACT)
 
 
-def _decode_volume(bits: int) -> Decimal:
+def _decode_volume(bits: int, wire: _Wire) -> Decimal:
     whole = (bits & ~_SIGN) >> _VOLUME_BITS
     numerator = bits & _VOLUME_ONE
     if bits & _SIGN and (whole or numerator):
-        raise MalformedAction("bytes 13-20: volume is negative")
+        raise MalformedAction(f"{wire.at(9, 16)}: volume is negative")
     if whole == _VOLUME_END - 1 and numerator == _VOLUME_ONE:
-        raise MalformedAction("bytes 13-20: volume is 1024, it must lie below")
+        raise MalformedAction(f"{wire.at(9, 16)}: volume is 1024, it must lie below")
     units = whole * _VOLUME_UNITS + _rounded(numerator * _VOLUME_UNITS, _VOLUME_ONE)
     return Decimal(min(units, _VOLUME_END * _VOLUME_UNITS - 1)).scaleb(-_VOLUME_PLACES, _EXACT)
 
 
-def _decode_mid(cents: int) -> Decimal:
+def _decode_mid(cents: int, wire: _Wire) -> Decimal:
     if not 0 < cents <= _MID_MAX_CENTS:
-        raise MalformedAction(f"bytes 21-24: mid of {cents} cents is not in 1..{_MID_MAX_CENTS}")
+        raise MalformedAction(
+            f"{wire.at(17, 20)}: mid of {cents} cents is not in 1..{_MID_MAX_CENTS}"
+        )
     return Decimal(cents).scaleb(-_CENTS_PLACES, _EXACT)
 
 

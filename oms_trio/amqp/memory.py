@@ -15,7 +15,13 @@ from collections.abc import Iterator, Sequence
 import attrs
 import trio
 
-from oms_trio.amqp.model import BrokerUnavailable, Delivery, Outgoing
+from oms_trio.amqp.model import (
+    EXPIRED_PREFETCH,
+    HELD_S,
+    BrokerUnavailable,
+    Delivery,
+    Outgoing,
+)
 
 
 @attrs.frozen
@@ -33,6 +39,7 @@ class _Queued:
     message_id: str | None
     expires_at: float
     redelivered: bool = False
+    expired: bool = False
 
 
 @attrs.define
@@ -51,11 +58,14 @@ class MemoryBroker:
     _lost_confirms: int = attrs.field(default=0, init=False)
     # As RabbitMQ's own queues these have no bound; the agent's pace and the TTL bound them.
     _queue: deque[_Queued] = attrs.field(factory=deque, init=False)
+    _expired: deque[_Queued] = attrs.field(factory=deque, init=False)
     _dead_letters: list[DeadLetter] = attrs.field(factory=list, init=False)
     _subscribers: list[trio.MemorySendChannel[Outgoing]] = attrs.field(factory=list, init=False)
-    # Both hold at most ``prefetch`` messages.
+    # These hold at most ``prefetch`` live messages and ``EXPIRED_PREFETCH`` expired ones.
     _unsettled: dict[int, _Queued] = attrs.field(factory=dict, init=False)
-    _ready: deque[Delivery] = attrs.field(factory=deque, init=False)
+    _ready: deque[tuple[float, Delivery]] = attrs.field(factory=deque, init=False)
+    """Deliveries with the time at which they were fetched."""
+    _expired_ready: deque[Delivery] = attrs.field(factory=deque, init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
     _tags: Iterator[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
 
@@ -72,17 +82,28 @@ class MemoryBroker:
     async def receive(self) -> tuple[Delivery, ...]:
         """See ``Broker.receive``."""
         await trio.lowlevel.checkpoint()
-        while not self._ready:
-            await self._changed.wait()
-        batch = tuple(self._ready)
+        while True:
+            oldest = trio.current_time() - HELD_S
+            if stale := [delivery.tag for since, delivery in self._ready if since < oldest]:
+                self._requeue(stale)
+                self._pump()
+            if self._ready or self._expired_ready:
+                break
+            changed = self._changed
+            with trio.move_on_at(self._queue[0].expires_at if self._queue else math.inf):
+                await changed.wait()
+            if not changed.is_set():
+                self._pump()
+        batch = (*(delivery for _, delivery in self._ready), *self._expired_ready)
         self._ready.clear()
+        self._expired_ready.clear()
         return batch
 
     def consume(self, wanted: bool) -> None:  # noqa: FBT001  # as in the protocol
         """See ``Broker.consume``."""
         self._wanted = wanted
         if not wanted:
-            self._requeue([delivery.tag for delivery in self._ready])
+            self._requeue([delivery.tag for _, delivery in self._ready])
         self._pump()
 
     def ack(self, tags: Sequence[int]) -> None:
@@ -164,8 +185,11 @@ class MemoryBroker:
     def _requeue(self, tags: list[int]) -> None:
         """Put held messages back where they were: at the head, in their order."""
         back = [attrs.evolve(self._unsettled.pop(tag), redelivered=True) for tag in tags]
-        self._queue.extendleft(reversed(back))
-        self._ready = deque(delivery for delivery in self._ready if delivery.tag in self._unsettled)
+        self._queue.extendleft(message for message in reversed(back) if not message.expired)
+        self._expired.extendleft(message for message in reversed(back) if message.expired)
+        held = self._unsettled
+        self._ready = deque(one for one in self._ready if one[1].tag in held)
+        self._expired_ready = deque(one for one in self._expired_ready if one.tag in held)
 
     def _pump(self) -> None:
         """Expire what is too old, then hand over as much as prefetch allows.
@@ -174,13 +198,21 @@ class MemoryBroker:
         """
         now = trio.current_time()
         while self._queue and self._queue[0].expires_at <= now:
-            expired = self._queue.popleft()
-            self._dead_letters.append(DeadLetter(expired.body, expired.message_id, "expired"))
-        open_to_us = self._available and self._wanted
-        while open_to_us and self._queue and len(self._unsettled) < self.prefetch:
             message = self._queue.popleft()
-            tag = next(self._tags)
-            self._unsettled[tag] = message
-            self._ready.append(Delivery(tag, message.body, message.message_id, message.redelivered))
+            self._dead_letters.append(DeadLetter(message.body, message.message_id, "expired"))
+            self._expired.append(attrs.evolve(message, redelivered=False, expired=True))
+        held_expired = sum(message.expired for message in self._unsettled.values())
+        held = len(self._unsettled) - held_expired
+        while self._available and self._expired and held_expired < EXPIRED_PREFETCH:
+            self._expired_ready.append(self._hold(self._expired.popleft()))
+            held_expired += 1
+        while self._available and self._wanted and self._queue and held < self.prefetch:
+            self._ready.append((now, self._hold(self._queue.popleft())))
+            held += 1
         self._changed.set()
         self._changed = trio.Event()
+
+    def _hold(self, message: _Queued) -> Delivery:
+        tag = next(self._tags)
+        self._unsettled[tag] = message
+        return Delivery(tag, message.body, message.message_id, message.redelivered, message.expired)

@@ -7,7 +7,7 @@ same tests.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -32,13 +32,29 @@ class BrokerMisconfigured(BrokerError):  # noqa: N818  # it names a state
     """A queue or exchange of ours exists already with other properties."""
 
 
+class BrokerOwned(BrokerMisconfigured):
+    """Another service takes the actions of our exchange and key."""
+
+
+HELD_S: Final = 1.0
+"""How long a delivery may wait in this process before it is received: longer, and it goes back.
+
+An action's age counts from when the broker had it. A process that was stopped meanwhile cannot
+know for how long, but the queue does.
+"""
+
+EXPIRED_PREFETCH: Final = 16
+"""Expired actions held unacknowledged at most. They are only told of, and live ones come first."""
+
+
 @attrs.frozen
 class Delivery:
     """One action as it came from the queue.
 
     ``tag`` is unique in this process for ever (it is not AMQP's delivery tag, which starts anew
     with every channel). ``expired`` says that it did not come from the action queue but from the
-    dead letters, because it had waited there for longer than an action lives.
+    dead letters, because it had waited there for longer than an action lives. ``flaw`` says why
+    the message cannot be used, whatever its body; empty: it can.
     """
 
     tag: int
@@ -46,6 +62,7 @@ class Delivery:
     message_id: str | None
     redelivered: bool
     expired: bool = False
+    flaw: str = ""
 
 
 @attrs.frozen
@@ -81,7 +98,10 @@ class Broker(Protocol):
         """Wait for actions and take all that are there, in the queue's order.
 
         For one task only. Deliveries of a link that is lost meanwhile are not returned: the
-        broker brings them again. Nothing comes before ``consume(True)``.
+        broker brings them again. Nor are those that have waited in this process for ``HELD_S``,
+        because it was stopped or busy: they go back to the queue, where their time to live
+        decides. Before ``consume(True)`` nothing comes but expired actions; those come at any
+        time, behind the others.
 
         Raises:
             trio.ClosedResourceError: the broker was closed.
@@ -90,7 +110,7 @@ class Broker(Protocol):
     def consume(self, wanted: bool) -> None:  # noqa: FBT001  # the one thing it says
         """Start or stop taking actions; at first none are taken.
 
-        After ``consume(False)`` no delivery is returned; those fetched ahead go back to the
+        After ``consume(False)`` no live delivery is returned; those fetched ahead go back to the
         queue, those returned before stay ours to settle.
         """
 
@@ -110,6 +130,8 @@ class Broker(Protocol):
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         """Publish persistently, in this order; return when the broker has confirmed all.
+
+        A message that no queue takes is confirmed too, and counted in ``unroutable``.
 
         Raises:
             BrokerUnavailable: the link is lost, or a confirm was negative or late. Any of the

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 import trio
 
 from oms_trio.amqp.mailbox import Mailbox
-from oms_trio.amqp.model import BrokerUnavailable, Delivery, Outgoing
+from oms_trio.amqp.model import HELD_S, BrokerUnavailable, Delivery, Outgoing
+
+# Linux's monotonic clock stands still while the machine is suspended; messages age all the same.
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def uptime() -> float:
+    """Return seconds that pass for the broker too, whatever stops us; the same in all threads."""
+    return time.clock_gettime(_CLOCK)
 
 
 class Link(Enum):
@@ -57,13 +66,15 @@ class LoopSide(Protocol):
 class RabbitBroker:
     """See ``model.Broker`` for the public methods; the loop posts the others, in its order.
 
-    Everything here runs in the Trio thread. Deliveries wait in ``_ready`` until they are
-    received: at most AMQP's prefetch, because none of them is acknowledged yet.
+    Everything here runs in the Trio thread. Deliveries wait in ``_ready``, with the time (``uptime``)
+    at which they came into this process, and in ``_expired`` until they are received: at most what
+    the broker sends ahead, because none of them is acknowledged yet.
     """
 
     _loop: LoopSide
     _to_loop: Mailbox
-    _ready: deque[Delivery] = attrs.field(factory=deque, init=False)
+    _ready: deque[tuple[float, Delivery]] = attrs.field(factory=deque, init=False)
+    _expired: deque[Delivery] = attrs.field(factory=deque, init=False)
     _wanted: bool = attrs.field(default=False, init=False)
     _unroutable: int = attrs.field(default=0, init=False)
     _up: set[Link] = attrs.field(factory=set, init=False)
@@ -85,17 +96,29 @@ class RabbitBroker:
 
     async def receive(self) -> tuple[Delivery, ...]:
         """See ``Broker.receive``."""
-        await self._until(lambda: bool(self._ready), self._arrived)
-        batch = tuple(self._ready)
-        self._ready.clear()
+        batch: tuple[Delivery, ...] = ()
+        while not batch:
+            await self._until(lambda: bool(self._ready or self._expired), self._arrived)
+            batch = (*self._fresh(), *self._expired)
+            self._expired.clear()
         return batch
+
+    def _fresh(self) -> list[Delivery]:
+        """Take what came just now, and give back what has waited here for long."""
+        oldest = uptime() - HELD_S
+        fresh = [delivery for since, delivery in self._ready if since >= oldest]
+        stale = [delivery.tag for since, delivery in self._ready if since < oldest]
+        self._ready.clear()
+        if stale:
+            self._post(partial(self._loop.settle, stale, requeue=True))
+        return fresh
 
     def consume(self, wanted: bool) -> None:  # noqa: FBT001  # as in the protocol
         """See ``Broker.consume``."""
         self._wanted = wanted
         self._post(partial(self._loop.set_wanted, wanted))
         if not wanted and self._ready:
-            tags = [delivery.tag for delivery in self._ready]
+            tags = [delivery.tag for _, delivery in self._ready]
             self._ready.clear()
             self._post(partial(self._loop.settle, tags, requeue=True))
 
@@ -128,13 +151,20 @@ class RabbitBroker:
         """
         await self._until(lambda: self.connected)
 
-    def arrived(self, delivery: Delivery) -> None:
-        """Take one delivery over, or send it back when nobody wants it any more."""
-        if self._wanted:
-            self._ready.append(delivery)
-            self._arrived.unpark_all()
+    def arrived(self, delivery: Delivery, at: float) -> None:
+        """Take over what came ``at`` this time, or send it back when nobody wants it any more."""
+        if delivery.expired:
+            self._expired.append(delivery)
+        elif self._wanted:
+            self._ready.append((at, delivery))
         else:
             self._post(partial(self._loop.settle, (delivery.tag,), requeue=True))
+            return
+        self._arrived.unpark_all()
+
+    def returned(self, count: int) -> None:
+        """Note messages that no queue has taken."""
+        self._unroutable += count
 
     def link_up(self, link: Link) -> None:
         """Note that a link stands."""
@@ -146,6 +176,7 @@ class RabbitBroker:
         self._up.discard(link)
         if link is Link.CONSUME:
             self._ready.clear()
+            self._expired.clear()
 
     def finished(self, request: Request, failure: str | None) -> None:
         """Note how a request ended."""
@@ -159,6 +190,7 @@ class RabbitBroker:
         self._failure = failure
         self._up.clear()
         self._ready.clear()
+        self._expired.clear()
         self._changed.unpark_all()
         self._arrived.unpark_all()
 

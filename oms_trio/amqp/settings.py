@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -13,6 +14,12 @@ from oms_trio.amqp.model import BrokerMisconfigured
 
 ACTION_KEY: Final = "oms.action"
 """Routing key of actions."""
+
+DEAD_LETTER_KEY: Final = "oms.dead-letter"
+"""Routing key of what we move to the dead letters ourselves. Expired actions keep their own."""
+
+NAME_BYTES: Final = 255
+"""AMQP's limit for a name."""
 
 
 def _masked(_secret: str) -> str:
@@ -26,7 +33,9 @@ class BrokerSettings:
     ``message_ttl_ms`` is the age at which a waiting action moves to the dead letters.
     ``prefetch`` bounds the deliveries that we hold unacknowledged. ``ca_file`` (PEM) replaces
     the system's certificate authorities; certificates are always verified. ``transient`` makes
-    the queue one that RabbitMQ removes soon after its consumer is gone.
+    the queue one that RabbitMQ removes soon after its consumer is gone. ``exclusive`` is for who
+    turns actions into orders: no other such connection is let in at the same exchange and key,
+    and actions that expired in the queue are delivered as well.
     """
 
     host: str = "localhost"
@@ -45,6 +54,7 @@ class BrokerSettings:
     message_ttl_ms: int = 5_000
     prefetch: int = 256
     transient: bool = False
+    exclusive: bool = True
 
     def of_agent(self, name: str) -> BrokerSettings:
         """Return the other end of the same wire: executions come in, actions go out.
@@ -59,7 +69,25 @@ class BrokerSettings:
             execution_exchange=self.action_exchange,
             message_ttl_ms=60_000,
             transient=True,
+            exclusive=False,
         )
+
+    @property
+    def expired_queue(self) -> str:
+        """The queue by which actions that expired in the action queue come back to us."""
+        return f"{self.action_queue}.expired"
+
+    @property
+    def owner_queue(self) -> str:
+        """The queue that stands for the right to take actions: RabbitMQ lets one connection have it.
+
+        It holds no message. It is named after exchange and key, not after the action queue: a
+        queue of another name at the same key gets every action a second time.
+        """
+        name = f"oms.action-owner.{self.action_exchange}.{self.action_routing_key}"
+        if len(name.encode()) <= NAME_BYTES:
+            return name
+        return f"oms.action-owner.{sha256(name.encode()).hexdigest()}"
 
     @property
     def address(self) -> str:

@@ -15,11 +15,11 @@ from oms_trio.amqp.settings import BrokerSettings
 
 @attrs.frozen
 class Queue:
-    """A queue and its one binding. ``arguments`` may only hold what RabbitMQ compares."""
+    """A queue and its bindings. ``arguments`` may only hold what RabbitMQ compares."""
 
     name: str
     exchange: str
-    routing_key: str
+    routing_keys: tuple[str, ...]
     arguments: Mapping[str, str | int] = {}
 
 
@@ -32,19 +32,24 @@ class Topology:
 
 
 def incoming(settings: BrokerSettings) -> Topology:
-    """Return what actions come by; they expire to the dead letters."""
+    """Return what actions come by; they expire to the dead letters.
+
+    From there those that came by the actions' key, or straight to the queue by its name, come back
+    to us: somebody has to tell the agent. Our own dead letters have another key.
+    """
     arguments: dict[str, str | int] = {"x-message-ttl": settings.message_ttl_ms}
     if settings.transient:
         arguments["x-expires"] = settings.message_ttl_ms
     else:
         arguments["x-dead-letter-exchange"] = settings.dead_letter_exchange
     actions = Queue(
-        settings.action_queue, settings.action_exchange, settings.action_routing_key, arguments
+        settings.action_queue, settings.action_exchange, (settings.action_routing_key,), arguments
     )
-    return Topology(
-        (settings.dead_letter_exchange, settings.action_exchange),
-        (_dead_letters(settings), actions),
-    )
+    queues = [_dead_letters(settings), actions]
+    if settings.exclusive:
+        keys = settings.action_routing_key, settings.action_queue
+        queues.append(Queue(settings.expired_queue, settings.dead_letter_exchange, keys))
+    return Topology((settings.dead_letter_exchange, settings.action_exchange), tuple(queues))
 
 
 def outgoing(settings: BrokerSettings) -> Topology:
@@ -55,4 +60,4 @@ def outgoing(settings: BrokerSettings) -> Topology:
 
 
 def _dead_letters(settings: BrokerSettings) -> Queue:
-    return Queue(settings.dead_letter_queue, settings.dead_letter_exchange, "#")
+    return Queue(settings.dead_letter_queue, settings.dead_letter_exchange, ("#",))

@@ -19,16 +19,13 @@ from oms_trio.core.orders import OrderInfo, Orders
 def cancel_excess(
     orders: Orders, rules: Rules, now_ns: int, do: Do, *, cancel_before_ns: int = 0
 ) -> None:
-    """Request the end of orders beyond the limits or up to a time of creation, oldest first.
-
-    The deque is in the order of creation, so the walk stops at the first order that is neither
-    in excess nor too old: its cost is the number of orders to cancel, not of those open.
-    """
+    """Request the end of orders beyond the limits or up to a time of creation, oldest first."""
     excess = len(orders) - rules.max_open_orders
     wanted: list[tuple[ClOrdId, OrdId]] = []
     for order in orders:
+        # To the last: an order that was adopted stands behind younger ones.
         if excess <= 0 and not _unwanted(order, rules, now_ns, cancel_before_ns):
-            break
+            continue
         if order.ended or order.okx_order_id is None:
             # Nothing to cancel, or not named yet: the next look comes with the next tick.
             continue

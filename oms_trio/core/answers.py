@@ -4,11 +4,21 @@
     accepted   it has a name; pushes tell the rest
     refused    it ends as rejected and the agent is told
     retry      certainly nothing happened: it is sent again, unless its action is too old by then
-    unknown    exposure stays reserved; it is looked up until found, or until a question asked
-               after its expiry (and a grace for clocks and read lag) finds no trace of it
+    unknown    exposure stays reserved; it is looked up until found, or until its absence is proved
+
+"Not found" (51603) proves something only under two conditions. The order must not be able to come
+alive any more: the question was asked after its ``expTime``, by the exchange's clock. And the
+reader must not be behind: a read has shown something younger than that (``Sync.has_shown``).
+
+    an order of          is proved absent                       and then
+    unknown outcome      after its expTime                      rejected
+    an earlier process   after all its copies have expired      sent, if young enough, else rejected
+    a known okx id       2 hours after it was last seen alive   cancelled: unfilled, and forgotten
+
+Whatever is concluded from absence, later evidence of the order overrules it.
 
 A redelivered action that this state does not know is looked up *before* it is sent: an earlier
-process may have sent it. "Not found" proves that only once that process's copies have expired.
+process may have sent it.
 """
 
 from __future__ import annotations
@@ -17,14 +27,18 @@ from collections.abc import Callable
 
 from oms_trio.core.effects import Alert, Effect, LookUpOrder, PlaceOrder, PublishRefusal
 from oms_trio.core.inputs import CancelAnswer, LookupAnswer, OrderAnswer, Verdict
-from oms_trio.core.model import CancelState, OrderReport, OrderState, RefusalReason
+from oms_trio.core.model import CancelState, ExchangeMs, OrderReport, OrderState, RefusalReason
 from oms_trio.core.orders import OrderInfo, Orders
+from oms_trio.core.reconcile import NS_PER_MS, Sync
 from oms_trio.core.risk import Risk
 
 SECOND_NS = 1_000_000_000
 
 GRACE_NS = 3 * SECOND_NS
-"""An order that exists is visible by query after this long, and our clocks agree within it."""
+"""Clocks are estimated this well, and a gateway takes no longer to carry out what it has taken."""
+
+FORGOTTEN_MS = 2 * 3_600_000
+"""An order cancelled without a fill disappears from every answer after this long, and not before."""
 
 LOOK_UP_AGAIN_NS = SECOND_NS
 RETRY_NS = SECOND_NS
@@ -38,9 +52,10 @@ SILENCE_NS = 5 * SECOND_NS
 Do = Callable[[Effect], None]
 
 
-def place(order: OrderInfo, do: Do) -> None:
+def place(order: OrderInfo, sync: Sync, do: Do) -> None:
     """Have the order sent."""
     order.asked = True
+    order.exp_time_ms = sync.exchange_ms(order.expires_at_ns)
     do(
         PlaceOrder(
             order.cl_ord_id,
@@ -50,6 +65,7 @@ def place(order: OrderInfo, do: Do) -> None:
             order.volume,
             order.expires_at_ns,
             order.reduce_only,
+            order.exp_time_ms,
         )
     )
 
@@ -128,38 +144,43 @@ def take_absence(
     order: OrderInfo,
     answer: LookupAnswer,
     *,
-    safe_from_ns: int,
+    sync: Sync,
+    copies_expired_ns: int,
     risk: Risk,
     do: Do,
 ) -> None:
-    """Judge that the exchange does not know an order by our name.
+    """Judge that the exchange does not list an order by our name.
 
-    From ``safe_from_ns`` on nothing that an earlier process sent can come alive.
+    From ``copies_expired_ns`` on nothing that an earlier process sent can come alive.
     """
-    asked_ns = answer.asked_at_ns - GRACE_NS
+    asked_ms = sync.exchange_ms(answer.asked_at_ns)
+
+    def proves(since_ms: ExchangeMs) -> bool:
+        return asked_ms >= since_ms + GRACE_NS // NS_PER_MS and sync.has_shown(since_ms, asked_ms)
+
     if order.unsent:
-        if asked_ns < safe_from_ns:
+        if not proves(sync.exchange_ms(copies_expired_ns)):
             return
         if (withheld := risk.withholds(order.created_ns)) is not None:
             reject(orders, order, RefusalReason.PAUSED, withheld, do)
         elif answer.at_ns < order.expires_at_ns:
             order.unsent = False
-            place(order, do)
+            place(order, sync, do)
         else:
             reject(orders, order, RefusalReason.STALE, "redelivered after it had expired", do)
     elif order.in_doubt:
-        if asked_ns >= order.expires_at_ns:
+        if proves(order.exp_time_ms or sync.exchange_ms(order.expires_at_ns)):
             detail = "outcome unknown at first; no trace of it on the exchange after its expiry"
             reject(orders, order, RefusalReason.EXCHANGE, detail, do)
     elif order.has_okx_id and not order.acc_fill_sz:
-        last_told_ns = max(order.created_ns, order.u_time_ms * 1_000_000)
-        if asked_ns >= last_told_ns:
-            # The exchange forgets an order that was cancelled without a fill (after 2 hours).
+        alive_ms = max(sync.exchange_ms(order.created_ns), order.u_time_ms, order.seen_ms)
+        if proves(ExchangeMs(alive_ms + FORGOTTEN_MS)):
             orders.move(order, OrderState.CANCELED)
+            order.inferred = True
             orders.settle()
 
 
-def retry(orders: Orders, risk: Risk, now_ns: int, do: Do) -> None:
+def retry(orders: Orders, risk: Risk, sync: Sync, now_ns: int, do: Do) -> None:
     """Send again what may be sent again, and look up what nothing was heard of."""
     for order in tuple(orders):
         if order.retry_due_ns is not None:
@@ -167,10 +188,16 @@ def retry(orders: Orders, risk: Risk, now_ns: int, do: Do) -> None:
             if withheld is not None:
                 reject(orders, order, RefusalReason.PAUSED, withheld, do)
             elif now_ns >= order.expires_at_ns:
-                reject(orders, order, RefusalReason.RATE_LIMITED, "no room in time", do)
+                reject(
+                    orders,
+                    order,
+                    RefusalReason.RATE_LIMITED,
+                    "the exchange took no order before the action expired",
+                    do,
+                )
             elif now_ns >= order.retry_due_ns:
                 order.retry_due_ns = None
-                place(order, do)
+                place(order, sync, do)
             continue
         silent = (
             order.order_state is OrderState.PENDING
@@ -179,6 +206,10 @@ def retry(orders: Orders, risk: Risk, now_ns: int, do: Do) -> None:
         )
         if (order.in_doubt or order.unsent or silent) and now_ns >= order.look_up_due_ns:
             look_up(order, now_ns, do)
+            witness = orders.youngest_named()
+            if witness is not None and witness.u_time_ms > sync.reader_ms:
+                # To read something younger is what makes an absence believable.
+                do(LookUpOrder(witness.cl_ord_id))
 
 
 def _said(answer: OrderAnswer) -> str:

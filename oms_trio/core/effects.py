@@ -7,6 +7,7 @@ from decimal import Decimal
 import attrs
 
 from oms_trio.core.model import (
+    NEVER,
     Cause,
     ClOrdId,
     ExchangeMs,
@@ -20,7 +21,11 @@ from oms_trio.core.model import (
 
 @attrs.frozen
 class PlaceOrder:
-    """Send this order. ``expires_at_ns`` (our clock) is the last moment it may become alive."""
+    """Send this order.
+
+    ``expires_at_ns`` (our clock) is the last moment it may be sent, ``exp_time_ms`` the same moment
+    by the exchange's clock (``expTime``): the last at which it may come alive.
+    """
 
     cl_ord_id: ClOrdId
     side: Side
@@ -29,6 +34,7 @@ class PlaceOrder:
     sz: Decimal
     expires_at_ns: int
     reduce_only: bool = False
+    exp_time_ms: ExchangeMs = NEVER
 
 
 @attrs.frozen

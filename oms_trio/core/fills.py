@@ -7,8 +7,8 @@ are rare (a lost push) and last one REST round trip.
 
     told           what is done
     missing = 0    book the held fills, in execution order over all orders
-    missing > 0    ask for the order's fills; when the exchange cannot tell after some tries, one
-                   fill for the gap is derived from avgPx x accFillSz
+    missing > 0    ask for the order's fills; when the exchange cannot tell after some tries, and its
+                   reads are not behind, one fill for the gap is derived from avgPx x accFillSz
 
 A query may be newer than the pushes. What one tells of a single order beyond them is left for the
 order's own push: another order's push may be on its way that comes before it. A snapshot tells the
@@ -26,7 +26,7 @@ from oms_trio.core.orders import OrderInfo, Orders, in_execution_order
 ZERO = Decimal(0)
 
 GAP_TRIES = 6
-"""Answers without the missing fill before one is derived: REST may lag behind the pushes."""
+"""Answers without the missing fill before one is derived."""
 
 GAP_PAUSE_NS = 500_000_000
 
@@ -68,15 +68,24 @@ def take_all_fills(orders: Orders, fills: Iterable[Fill]) -> None:
         orders.hold(order, fill)
 
 
-def take_fills_answer(orders: Orders, order: OrderInfo, fills: Iterable[Fill], at_ns: int) -> None:
-    """Note all that the exchange can tell of an order's fills; derive what it can not."""
+def take_fills_answer(
+    orders: Orders, order: OrderInfo, fills: Iterable[Fill], at_ns: int, *, up_to_date: bool
+) -> bool:
+    """Note all that the exchange can tell of an order's fills; derive what it can not.
+
+    ``up_to_date`` says that reads show what had happened when the order grew. Returns False when
+    only that is lacking: the order is to be looked up, which shows how far reads have come.
+    """
     take_fills(orders, order, fills)
     if not order.missing:
-        return
+        return True
     order.gap_asked += 1
     order.gap_due_ns = at_ns + GAP_PAUSE_NS
-    if order.gap_asked >= GAP_TRIES:
+    if order.gap_asked < GAP_TRIES:
+        return True
+    if up_to_date:
         order.derived = _derive(order)
+    return up_to_date
 
 
 def _derive(order: OrderInfo) -> Fill:

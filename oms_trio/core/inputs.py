@@ -12,7 +12,9 @@ from enum import Enum
 import attrs
 
 from oms_trio.core.model import (
+    NEVER,
     ClOrdId,
+    ExchangeMs,
     Fill,
     Funding,
     Instrument,
@@ -23,6 +25,7 @@ from oms_trio.core.model import (
     RefusalReason,
     Rules,
     StateId,
+    TradeId,
 )
 
 
@@ -163,6 +166,8 @@ class Snapshot:
     request's watermark, ``orders`` ours that are pending or were created since the watermark. The
     exchange's own orders on our position (liquidation, ADL) are among both, told by their
     ``category``; where the exchange lists only fills or bills of them, the order is made of those.
+    ``newest_trade_id`` and ``seen_ms`` are the youngest match, and the youngest change of an order
+    or match, of all that was listed, ours or not: they show how far the reads have come.
     """
 
     at_ns: int
@@ -177,6 +182,8 @@ class Snapshot:
     mark_px: Decimal | None = None
     offset_ns: int = 0
     funding: tuple[Funding, ...] = ()
+    newest_trade_id: TradeId | None = None
+    seen_ms: ExchangeMs = NEVER
 
 
 @attrs.frozen
@@ -208,7 +215,7 @@ class LookupAnswer:
     """One order looked up by ``clOrdId``; ``report`` is None when the exchange knows none.
 
     ``asked_at_ns`` is when the question left: only an answer to a question asked after the
-    order's expiry proves that it cannot come alive any more.
+    order's expiry can prove that it does not come alive any more.
     """
 
     at_ns: int

@@ -35,6 +35,9 @@ ServiceNs = NewType("ServiceNs", int)
 ExchangeMs = NewType("ExchangeMs", int)
 """Unix time in milliseconds by the exchange's clock."""
 
+NEVER = ExchangeMs(0)
+"""Before anything that the exchange can have done."""
+
 
 class Side(Enum):
     """The side of an order, and by its ``sign`` the direction of a trade."""

@@ -1,44 +1,80 @@
-"""What the operator's word and a tripped control do: pause, cancel everything, flatten."""
+"""What the operator's command and a tripped control do: pause, cancel everything, flatten, adopt.
+
+Commands that cancel or close work on what the *exchange* lists, because they are needed most when
+our state differs from it, or is not reconciled yet. So they ask for a listing (pending orders and
+position), act on it, and ask again until the exchange shows that the command is carried out.
+
+    cancel-all, kill   cancel every listed order with our tag, known to us or not
+    flatten            the same; close the listed position with reduce-only orders until it is 0;
+                       once reconciled, book what that leaves as a difference (adopt)
+    adopt              once reconciled, book the difference to the listed position as a fill by hand
+
+Nothing here waits for reconciliation but the booking, which needs to know all fills.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 
 from oms_trio.core import answers
-from oms_trio.core.book import Book
-from oms_trio.core.effects import Alert, Effect, RecallOrders
+from oms_trio.core.effects import Alert, CancelOrders, Effect, RecallOrders, RequestListing
 from oms_trio.core.identity import order_name
-from oms_trio.core.inputs import Command, Verb
-from oms_trio.core.model import OrderType, Rules, Side, StateId
+from oms_trio.core.inputs import Command, Listing, Verb
+from oms_trio.core.model import (
+    CancelState,
+    Cause,
+    OrderType,
+    PositionReport,
+    Rules,
+    Side,
+    StateId,
+)
 from oms_trio.core.orders import OrderInfo, Orders
+from oms_trio.core.reconcile import FLAT, PUSH_GRACE_NS, Sync
 from oms_trio.core.risk import SECOND_NS, Control, Risk, Trip
 
 Do = Callable[[Effect], None]
 
 NO_STATE = StateId(0)
-"""The state id of flattening orders, which no action stands behind."""
+"""The state id of orders that no action stands behind."""
 
-FLATTEN_AGAIN_NS = SECOND_NS
-"""A closing order that was refused, or found no counterpart, is not repeated faster than this."""
+LIST_AGAIN_NS = SECOND_NS
+LISTING_PATIENCE_NS = 30 * SECOND_NS
+"""A listing that did not come by then (the process was restarted) is asked for again."""
+
+FLATTEN_TRIES = 20
+"""Closing orders before a person has to look: each found no counterpart or was refused."""
+
+WARN_NS = 30 * SECOND_NS
+"""A command that is not carried out by then is reported as such, and goes on."""
 
 
 def obey(risk: Risk, command: Command, do: Do) -> None:
-    """Carry out the operator's word."""
+    """Take the operator's command in."""
     risk.note(Control.OPERATOR)
     if command.verb is Verb.RESUME:
-        risk.paused, risk.paused_by, risk.flattening, risk.rejects = None, None, False, 0
+        risk.paused, risk.paused_by, risk.rejects = None, None, 0
+        _end(risk)
         # What tripped is still so: it would trip again at once.
         risk.day_began_with, risk.drawdown_forgiven = None, risk.drawdown_reached
         do(Alert("trading_resumed", f"by {command.by}", urgent=False))
         return
+    said = f"{command.verb.value} by {command.by}"
     if command.verb is not Verb.CANCEL_ALL:
-        risk.paused, risk.paused_by = f"{command.verb.value} by {command.by}", Control.OPERATOR
-    if command.verb is not Verb.PAUSE:
+        risk.paused, risk.paused_by = said, Control.OPERATOR
+    do(Alert("operator_command", said, urgent=False))
+    if command.verb is not Verb.ADOPT:
+        do(RecallOrders())
+    if command.verb is Verb.PAUSE:
+        return
+    risk.command, risk.command_ns = said, command.at_ns
+    risk.listing_due_ns, risk.closing_orders = 0, 0
+    risk.cancelling = command.verb is not Verb.ADOPT
+    risk.flattening = command.verb is Verb.FLATTEN
+    risk.adopting = command.verb in {Verb.FLATTEN, Verb.ADOPT}
+    if risk.cancelling:
         risk.cancel_before_ns = command.at_ns
-    if command.verb is Verb.FLATTEN:
-        risk.flattening, risk.flatten_due_ns = True, 0
-    do(Alert("operator_command", f"{command.verb.value} by {command.by}", urgent=False))
-    do(RecallOrders())
 
 
 def trip(risk: Risk, tripped: Trip | None, do: Do) -> None:
@@ -50,27 +86,154 @@ def trip(risk: Risk, tripped: Trip | None, do: Do) -> None:
         do(RecallOrders())
 
 
-def flatten(risk: Risk, orders: Orders, book: Book, rules: Rules, now_ns: int, do: Do) -> None:
-    """Close what is open once nothing else is: a fill may still change how much that is."""
-    if not risk.flattening or len(orders) or now_ns < risk.flatten_due_ns:
+def ask(risk: Risk, now_ns: int, do: Do) -> None:
+    """Ask what the exchange lists, as long as a command is not carried out."""
+    if not risk.command or now_ns < risk.listing_due_ns:
         return
-    position = book.position
-    if not position or book.trade is None:
+    risk.listing += 1
+    risk.listing_due_ns = now_ns + LISTING_PATIENCE_NS
+    do(RequestListing(risk.listing))
+
+
+def due(risk: Risk, now_ns: int) -> bool:
+    """Whether ``ask`` would ask by then."""
+    return bool(risk.command) and now_ns >= risk.listing_due_ns
+
+
+def carry_out(
+    risk: Risk,
+    listing: Listing,
+    orders: Orders,
+    sync: Sync,
+    rules: Rules,
+    *,
+    waiting_for_fills: bool,
+    adopt: Callable[[PositionReport], None],
+    do: Do,
+) -> None:
+    """Do the next step of a command on what the exchange lists.
+
+    ``adopt`` books the difference between a position and ours.
+    """
+    if not risk.command or listing.request != risk.listing:
+        return
+    now_ns = listing.at_ns
+    risk.listing_due_ns = now_ns + LIST_AGAIN_NS
+    if risk.cancelling and _cancel(risk, listing, orders, sync, do):
+        _warn(risk, now_ns, "orders are still pending or of unknown outcome", do)
+        return
+    position = _newest(listing, sync)
+    if risk.flattening and position.pos:
+        _close(risk, orders, sync, position, rules, now_ns, do)
+        return
+    if risk.flattening and _closing(orders):
+        return
+    if risk.flattening:
         risk.flattening = False
-        do(Alert("position_flat", "nothing is open", urgent=False))
+        do(Alert("position_flat", "the exchange lists no position", urgent=False))
+    if risk.adopting:
+        if not sync.linked or not sync.merged or waiting_for_fills:
+            _warn(risk, now_ns, "not reconciled with the exchange yet", do)
+            return
+        differs_since_ns = sync.differs_since_ns
+        if differs_since_ns is not None:
+            if now_ns < differs_since_ns + PUSH_GRACE_NS:
+                return  # its fills may be on their way
+            adopt(position)
+    do(Alert("command_done", f"{risk.command}: {_result(listing, position)}", urgent=False))
+    _end(risk)
+
+
+def _end(risk: Risk) -> None:
+    risk.command, risk.cancelling, risk.flattening, risk.adopting = "", False, False, False
+
+
+def _result(listing: Listing, position: PositionReport) -> str:
+    return f"the exchange lists {len(listing.orders)} of our orders and position {position.pos}"
+
+
+def _newest(listing: Listing, sync: Sync) -> PositionReport:
+    """Return the exchange's position: as listed, unless a push has told of a later one."""
+    if listing.position is not None:
+        sync.note_position(listing.position, listing.at_ns)
+    elif sync.told_at_ns < listing.asked_at_ns:
+        sync.exchange_pos, sync.told_at_ns = FLAT, listing.at_ns
+    return sync.exchange_pos or FLAT
+
+
+def _cancel(risk: Risk, listing: Listing, orders: Orders, sync: Sync, do: Do) -> bool:
+    """Cancel what is listed of ours; returns whether anything may still be open or come alive."""
+    now_ns = listing.at_ns
+    wanted = []
+    left = False
+    for report in listing.orders:
+        order = orders.find(report.cl_ord_id or None, report.ord_id)
+        if order is None:
+            created_ns = sync.service_ns(report.c_time_ms)
+        elif order.ended or order.reduce_only:
+            continue  # ended since it was listed, or it is what closes the position
+        else:
+            created_ns = order.created_ns
+        if created_ns > risk.cancel_before_ns:
+            continue
+        left = True
+        if order is not None:
+            if order.cancel_state is not CancelState.NONE and now_ns < order.cancel_due_ns:
+                continue
+            order.cancel_state = CancelState.REQUESTED
+            order.cancel_due_ns = now_ns + answers.CANCEL_AGAIN_NS
+        wanted.append((report.cl_ord_id, report.ord_id))
+    if wanted:
+        do(CancelOrders(tuple(wanted)))
+    return left or any(
+        order.asked or order.in_doubt or order.unsent or order.retry_due_ns is not None
+        for order in orders
+        if order.created_ns <= risk.cancel_before_ns and not order.reduce_only
+    )
+
+
+def _closing(orders: Orders) -> bool:
+    return any(order.reduce_only and not order.ended for order in orders)
+
+
+def _close(
+    risk: Risk,
+    orders: Orders,
+    sync: Sync,
+    position: PositionReport,
+    rules: Rules,
+    now_ns: int,
+    do: Do,
+) -> None:
+    """Send an order that closes the exchange's position, unless one is on its way."""
+    if _closing(orders):
+        _warn(risk, now_ns, f"position {position.pos} is still open", do)
         return
-    risk.flatten_due_ns = now_ns + FLATTEN_AGAIN_NS
+    if risk.closing_orders >= FLATTEN_TRIES:
+        why = f"position {position.pos} is open after {FLATTEN_TRIES} closing orders: close it by hand"
+        do(Alert("flatten_failed", why))
+        _end(risk)
+        return
+    risk.closing_orders += 1
     order = OrderInfo(
         state_id=NO_STATE,
         cl_ord_id=order_name(NO_STATE, b"flatten%d" % now_ns),
-        side=Side.SELL if position > 0 else Side.BUY,
+        side=Side.SELL if position.pos > 0 else Side.BUY,
         ord_type=OrderType.MARKET,
         price=None,
-        ref_px=book.trade.entry_px,
-        volume=abs(position),
+        ref_px=risk.mark_px or position.avg_px or Decimal(0),
+        volume=abs(position.pos),
         created_ns=now_ns,
         expires_at_ns=now_ns + rules.max_action_age_ns,
         reduce_only=True,
+        cause=Cause.OPERATOR,
     )
     orders.add(order)
-    answers.place(order, do)
+    answers.place(order, sync, do)
+
+
+def _warn(risk: Risk, now_ns: int, why: str, do: Do) -> None:
+    """Say that a command takes long, each time it has taken another while."""
+    if now_ns >= risk.command_ns + WARN_NS:
+        risk.command_ns = now_ns
+        do(Alert("command_not_done", f"{risk.command}: {why}"))

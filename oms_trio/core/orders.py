@@ -7,8 +7,8 @@
          rejected       yes   yes               yes     yes
 
 Everything else is a late or repeated report and changes no state: the first terminal state
-counts. ``rejected`` is our inference (a refusal, or no trace of the order after its expiry), so
-evidence of the order overrules it. An order leaves the deque when it has ended *and* its fills
+counts. ``rejected`` is our inference (a refusal, or no trace of the order after its expiry), and so
+is a cancellation that only its absence shows (``inferred``): evidence overrules both. An order leaves the deque when it has ended *and* its fills
 are booked; a bounded number of ended orders stays findable for late reports.
 
 Fills are booked by size: an order is told to have filled ``acc_fill_sz`` contracts, has
@@ -27,8 +27,11 @@ import attrs
 
 from oms_trio.core.bounded import keep_newest
 from oms_trio.core.model import (
+    NEVER,
     CancelState,
+    Cause,
     ClOrdId,
+    ExchangeMs,
     Fill,
     OrderReport,
     OrderState,
@@ -64,6 +67,10 @@ class OrderInfo:
     ``volume`` is the size sent, ``price`` the limit price (None for a market order), ``ref_px``
     what it was sized by. ``asked`` says that a request is on its way and unanswered, ``in_doubt``
     that its outcome is unknown, ``unsent`` that it must be looked up before it may be sent.
+
+    ``exp_time_ms`` is the ``expTime`` it was sent with, ``seen_ms`` when the exchange last listed it
+    as pending; both by the exchange's clock. ``inferred`` says that its end is our conclusion, which
+    later evidence overrules. ``cause`` says who is behind it.
     """
 
     state_id: StateId
@@ -91,6 +98,10 @@ class OrderInfo:
     in_doubt: bool = False
     unsent: bool = False
     reduce_only: bool = False
+    cause: Cause = Cause.AGENT
+    exp_time_ms: ExchangeMs = NEVER
+    seen_ms: ExchangeMs = NEVER
+    inferred: bool = False
     look_up_due_ns: int = 0
     retry_due_ns: int | None = None
     cancel_state: CancelState = CancelState.NONE
@@ -134,6 +145,11 @@ class OrderInfo:
             told += self.derived.sz
         return self.acc_fill_sz - self.filled_size - told
 
+    def contains(self, trade_id: TradeId) -> bool:
+        """Whether a match is booked or held already, as far as its id can say."""
+        last = self.last_trade_id
+        return trade_id in self.held or (last is not None and 0 < trade_id <= last)
+
     @property
     def exposure(self) -> Decimal:
         """Contracts by which this order may still change the position we have booked."""
@@ -171,6 +187,15 @@ class Orders:
             return None
         return self.open.get(cl_ord_id) or self.ended.get(cl_ord_id)
 
+    def youngest_named(self) -> OrderInfo | None:
+        """Return the order that has changed last, of the youngest open and the youngest ended one."""
+        found = [
+            order
+            for orders in (self.open, self.ended)
+            if (order := next(reversed(orders.values()), None)) is not None and order.has_okx_id
+        ]
+        return max(found, key=lambda order: order.u_time_ms, default=None)
+
     def add(self, order: OrderInfo) -> None:
         """Take in a new order; its exposure counts from now on."""
         self.open[order.cl_ord_id] = order
@@ -187,13 +212,14 @@ class Orders:
 
     def move(self, order: OrderInfo, state: OrderState) -> bool:
         """Change the state where the table allows it; False for a late or repeated report."""
-        if state not in MOVES[order.order_state]:
+        inferred = order.inferred or order.order_state is REJECTED
+        if state not in MOVES[REJECTED if inferred else order.order_state]:
             return False
         before = order.exposure
-        if order.order_state is REJECTED:
+        if inferred:
             self.ended.pop(order.cl_ord_id, None)
             self.open[order.cl_ord_id] = order
-        order.order_state = state
+        order.order_state, order.inferred = state, False
         self.changed[order.cl_ord_id] = None
         if state is CANCELED and order.cancel_state is not CancelState.NONE:
             order.cancel_state = CancelState.CONFIRMED
@@ -213,8 +239,8 @@ class Orders:
 
     def grow(self, order: OrderInfo, fill: Fill) -> None:
         """Note that an order has filled further than it was told to, by this fill."""
-        last, told = order.last_trade_id, fill.trade_id
-        if told is None or (last is not None and told <= last) or told in order.held:
+        told = fill.trade_id
+        if told is None or order.contains(told):
             return
         growth = min(fill.sz - order.missing, order.volume - order.acc_fill_sz)
         if growth > 0:
@@ -230,8 +256,8 @@ class Orders:
         An order's fills are booked in the order of their growing trade ids, so one at or below
         the last is contained in what is booked; so is one that does not fit into what is missing.
         """
-        last, told = order.last_trade_id, fill.trade_id
-        if told is None or (last is not None and told <= last) or told in order.held:
+        told = fill.trade_id
+        if told is None or order.contains(told):
             return
         if fill.sz <= order.missing:
             order.held[told] = fill
@@ -242,7 +268,7 @@ class Orders:
         order.filled_size += fill.sz
         order.filled_cost += fill.px * fill.sz
         order.acc_fill_sz = max(order.acc_fill_sz, order.filled_size)
-        if fill.trade_id is not None:
+        if fill.trade_id is not None and fill.trade_id > 0:
             order.last_trade_id = fill.trade_id
         self.changed[order.cl_ord_id] = None
         self.exposure[order.side] += order.exposure - before

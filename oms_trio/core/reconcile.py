@@ -4,11 +4,18 @@
     link up            pushes are kept aside, a snapshot is asked for and merged, then the pushes
     in sync            actions are taken; a light check now and then, and whenever the exchange's
                        position differs from ours for longer than its fills take to come
-    position differs   no new order; ask again, a few times, since a snapshot may be older than a
-                       fill; then it is *unexplained*, loudly, until a check or a push agrees
+    position differs   for longer than ``PUSH_GRACE_NS``: no new order, loudly, and checks until a
+                       report agrees with our fills or the operator adopts the position
+
+Positions are compared exactly. A report says by its trade id which matches it contains, so it is
+held against the sum of *our* fills up to that match: fills that land meanwhile neither hide
+a difference nor make one.
 
 Merging only ever adds: fills that are new, growth, ends of orders. So a snapshot asked before
 a fill landed cannot undo it, and one may be merged at any time.
+
+Reads may lag behind the matching engine. What they do not show proves nothing until they have shown
+something that is younger (``reader_ms``).
 """
 
 from __future__ import annotations
@@ -17,20 +24,27 @@ from decimal import Decimal
 
 import attrs
 
+from oms_trio.core.book import Book
 from oms_trio.core.inputs import OrderUpdate, PositionUpdate, Snapshot
-from oms_trio.core.model import OrderReport, PositionReport, TradeId
+from oms_trio.core.model import NEVER, ExchangeMs, OrderReport, PositionReport
 
 SECOND_NS = 1_000_000_000
+NS_PER_MS = 1_000_000
 
 OVERLAP_MS = 60_000
 """Questions reach back to this long before the last merged snapshot was asked for: records may
-come late, and the exchange's clock may differ from ours by up to 30 s."""
+come late."""
 
 PUSH_GRACE_NS = 3 * SECOND_NS
 """A position push and the fills that explain it come from different systems of the exchange."""
 
 CHECK_AGAIN_NS = 2 * SECOND_NS
 CHECK_TRIES = 5
+
+LAG_AGAIN_NS = SECOND_NS
+
+READER_LAG_MOST_MS = 180_000
+"""No read is assumed to be further behind than this, even when nothing shows how far it is."""
 
 
 FLAT = PositionReport(Decimal(0), None, None, None, 0)
@@ -61,23 +75,43 @@ class Sync:
     exchange_pos: PositionReport | None = None
     told_at_ns: int = 0
     known_ns: int = 0
-    """When the last snapshot that was merged was asked for: what is older is known."""
-    fills_at_ask: int = 0
+    """When the last merged snapshot was asked for, by the exchange's clock: what is older is known."""
     aside: list[Kept] = attrs.Factory(list)
     lags: int = 0
     """Snapshots in a row that were older than the pushes they were to be merged with."""
     why: str = "starting"
+    offset_ns: int = 0
+    """The exchange's clock minus the service's."""
+    since_ms: ExchangeMs = NEVER
+    """From when on the snapshot that was asked for last lists fills."""
+    lagging_since_ns: int | None = None
+    reader_ms: ExchangeMs = NEVER
+    """The youngest change of an order, or match, that a read has shown."""
+    positions: list[Decimal] = attrs.Factory(list)
+    """Our positions since the last question left, to judge an answer without a trade id."""
+    alarmed: bool = False
+    """Whether the present difference has been reported."""
 
     @property
     def true(self) -> bool:
         """Whether our state is known to be the exchange's."""
         return self.linked and self.merged and self.explained
 
-    def link_up(self) -> None:
+    def exchange_ms(self, at_ns: int) -> ExchangeMs:
+        """Estimate what the exchange's clock says at a moment of ours."""
+        return ExchangeMs((at_ns + self.offset_ns) // NS_PER_MS)
+
+    def service_ns(self, at_ms: int) -> int:
+        """Estimate what our clock says at a moment of the exchange's."""
+        return at_ms * NS_PER_MS - self.offset_ns
+
+    def link_up(self, offset_ns: int) -> None:
         """Begin to reconcile; a change-over between two sessions leaves no gap to wait for."""
+        self.offset_ns = offset_ns
         if not self.linked:
             self.linked, self.merged, self.why = True, False, "reconciling with the exchange"
         self.tries = self.lags = 0
+        self.lagging_since_ns = None
 
     def link_down(self, why: str) -> None:
         """Forget what was in the air; what was kept aside is in the next snapshot."""
@@ -86,33 +120,67 @@ class Sync:
         self.aside.clear()
         self.why = f"no session with the exchange: {why}"
 
-    def ask(self, now_ns: int, fills: int, check_every_ns: int) -> int:
-        """Number the next request; ``fills`` is how many are booked as it leaves."""
+    def ask(self, now_ns: int, position: Decimal, known_ns: int, check_every_ns: int) -> None:
+        """Number the next request, for what happened since ``known_ns`` (the exchange's clock)."""
         self.request += 1
         self.asked = True
-        self.fills_at_ask = fills
+        self.positions = [position]
+        self.since_ms = ExchangeMs(max(known_ns // NS_PER_MS - OVERLAP_MS, 0))
         self.check_due_ns = now_ns + check_every_ns
-        return self.request
+
+    def note_read(self, at_ms: int) -> None:
+        """Note that a read of orders or fills has shown something of this time."""
+        self.reader_ms = max(self.reader_ms, ExchangeMs(at_ms))
+
+    def has_shown(self, until_ms: ExchangeMs, asked_ms: ExchangeMs) -> bool:
+        """Whether a read asked for at ``asked_ms`` must have shown what happened until ``until_ms``."""
+        return self.reader_ms >= until_ms or asked_ms >= until_ms + READER_LAG_MOST_MS
 
     def note_position(self, report: PositionReport, at_ns: int) -> None:
-        """Keep the newest word on the position: by trade id, then by time of change."""
+        """Keep the newest report of the position: by trade id, then by time of change."""
         known = self.exchange_pos
         if known is None or _version(report) >= _version(known):
             self.exchange_pos = report
             self.told_at_ns = at_ns
 
-    def compare(self, position: Decimal, now_ns: int) -> None:
-        """Watch whether the exchange's latest position is ours."""
+    def compare(self, book: Book, now_ns: int) -> None:
+        """Hold the exchange's latest position against our fills up to the match that it names."""
         told = self.exchange_pos
-        if told is None:
+        ours = None if told is None else book.position_at(told.trade_id)
+        if told is None or ours is None:
             return
-        if told.pos != position:
-            if self.differs_since_ns is None:
-                self.differs_since_ns = now_ns
+        if told.pos == ours or (told.trade_id is None and told.pos in self.positions):
+            self.differs_since_ns, self.alarmed = None, False
+            if self.linked and self.merged:
+                self.explained, self.tries = True, 0
             return
-        self.differs_since_ns = None
-        if self.linked and self.merged:
-            self.explained, self.tries = True, 0
+        if self.differs_since_ns is None:
+            self.differs_since_ns = now_ns
+        if not self.explained or now_ns >= self.differs_since_ns + PUSH_GRACE_NS:
+            self._distrust(told.pos, ours)
+
+    def judge(self, book: Book, now_ns: int) -> str | None:
+        """Stop trusting a position that has differed for too long; returns what to report, once."""
+        since = self.differs_since_ns
+        if since is None or not self.merged or now_ns < since + PUSH_GRACE_NS or self.alarmed:
+            return None
+        told = self.exchange_pos
+        ours = None if told is None else book.position_at(told.trade_id)
+        if told is None or ours is None:
+            return None
+        self._distrust(told.pos, ours)
+        self.alarmed = True
+        return self.why
+
+    def _distrust(self, told: Decimal, ours: Decimal) -> None:
+        self.explained = False
+        if self.merged:
+            self.why = f"the exchange's position is {told}, our fills explain {ours}"
+
+    def judgement_due(self, now_ns: int) -> bool:
+        """Whether ``judge`` would report something by then."""
+        since = self.differs_since_ns
+        return since is not None and not self.alarmed and now_ns >= since + PUSH_GRACE_NS
 
     def check_due(self, now_ns: int) -> bool:
         """Say whether a check is due: by time, or because positions differ for too long."""
@@ -125,59 +193,51 @@ class Sync:
             return True
         return now_ns >= self.check_due_ns
 
-    def lagging(self, snapshot: Snapshot, position: Decimal, last_trade_id: TradeId | None) -> bool:
+    def lagging(self, snapshot: Snapshot, book: Book) -> bool:
         """Say whether a snapshot is to be asked for again before anything is merged.
 
         REST may lag behind the pushes. A fill that is too new for the one and too old for the
         other is in neither, and to book what came after it would put trades in a wrong order. What
-        gives it away is the position's trade id: it is of a fill that nobody has told.
+        gives it away is the position's trade id: it is of a match younger than all that the list
+        of fills shows, ours or anybody else's on the account.
         """
         pushes = [kept.position for kept in self.aside if kept.position is not None]
         told = max([*pushes, snapshot.position or FLAT], key=_version)
-        known = [fill.trade_id for fill in snapshot.fills]
-        known += [kept.order.fill.trade_id for kept in self.aside if kept.order and kept.order.fill]
-        newest = max((trade_id for trade_id in known if trade_id is not None), default=0)
-        explained = told.pos == position or (told.trade_id or 0) <= max(newest, last_trade_id or 0)
-        if self.merged or explained or self.lags == CHECK_TRIES:
+        shown = (told.trade_id or 0) <= (snapshot.newest_trade_id or 0)
+        old = told.u_time_ms < self.since_ms
+        if self.merged or shown or old or told.pos == book.position_at(told.trade_id):
+            return False
+        now_ns = snapshot.at_ns
+        self.lagging_since_ns = since_ns = self.lagging_since_ns or now_ns
+        if now_ns >= since_ns + READER_LAG_MOST_MS * NS_PER_MS:
             return False
         self.lags += 1
         self.asked = False
-        self.check_due_ns = snapshot.at_ns + SECOND_NS
+        self.check_due_ns = now_ns + LAG_AGAIN_NS
+        self.why = f"REST has not shown match {told.trade_id} yet, which the position contains"
         return True
 
-    def verify(
-        self,
-        told: PositionReport | None,
-        position: Decimal,
-        *,
-        asked_at_ns: int,
-        now_ns: int,
-        fills_landed: bool,
-    ) -> bool:
-        """Judge the position of a snapshot that has been merged.
-
-        ``told`` is None when the exchange lists no position: flat. ``fills_landed`` says that
-        fills were booked after the question left, so that a difference proves nothing yet.
-        Returns True when the last try has failed and the position is unexplained.
-        """
-        self.asked, self.merged, self.known_ns = False, True, asked_at_ns
-        told = told or FLAT
-        pushed = self.exchange_pos
-        if told.pos != position and pushed is not None and self.told_at_ns >= asked_at_ns:
-            told = pushed
-        self.exchange_pos = told
-        if told.pos == position:
-            self.explained, self.tries, self.differs_since_ns = True, 0, None
-            return False
-        self.why = f"the exchange's position is {told.pos}, our fills explain {position}"
-        if fills_landed:
-            self.check_due_ns = now_ns + CHECK_AGAIN_NS
-            return False
-        self.explained = False
-        self.tries += 1
-        if self.tries < CHECK_TRIES:
-            self.check_due_ns = now_ns + CHECK_AGAIN_NS
-        return self.tries == CHECK_TRIES
+    def conclude(self, snapshot: Snapshot, book: Book) -> None:
+        """Judge the position of a snapshot that has been merged; from now on pushes count."""
+        if not self.merged:
+            self.explained = False  # as far as we know yet
+        self.asked, self.merged = False, True
+        self.lagging_since_ns = None
+        self.known_ns = snapshot.asked_at_ns + snapshot.offset_ns
+        told = snapshot.position
+        if told is None and self.told_at_ns < snapshot.asked_at_ns:
+            # A missed closing push is never repeated: what is not listed is flat.
+            self.exchange_pos, self.told_at_ns = FLAT, snapshot.at_ns
+        elif told is not None:
+            self.note_position(told, snapshot.at_ns)
+        elif self.exchange_pos is None:
+            self.exchange_pos, self.told_at_ns = FLAT, snapshot.at_ns
+        self.compare(book, snapshot.at_ns)
+        if self.differs_since_ns is not None:
+            self.tries += 1
+            if self.tries < CHECK_TRIES:
+                self.check_due_ns = snapshot.at_ns + CHECK_AGAIN_NS
+        self.positions = []
 
     def keep_aside(self, update: OrderUpdate | PositionUpdate) -> bool:
         """Keep a push that came before the snapshot; False when it may be applied at once."""

@@ -7,16 +7,20 @@
     flatten          the operator                                 kill, close position (paused)
     max order size   an order above it                            refused: margin_cap
     max order rate   more orders in a second                      refused: rate_limited
-    price collar     a price too far from the latest mark price   refused: stale
+    price collar     a price too far from the latest mark price   refused: price_collar
+                     no recent mark price                         refused: not_ready
     max daily loss   cash lost since the UTC day began            pause             (paused)
     max drawdown     uplRatio of the open trade                   pause             (paused)
     reject breaker   refusals by the exchange in a row            pause             (paused)
     exchange         key, permission or account refused           pause             (paused)
+    liquidation      the exchange closed (a part of) our position pause             (paused)
+    adopt            the operator, after a position mismatch      pause             (paused)
 
 A pause holds until the operator resumes: over a restart, and over midnight. It stops new orders
 only, those included that wait to be sent (again); what is open is followed to its end. The daily
 loss is what the cash balance lost: fees and funding count, at 100x they are most of it, and so does
-a withdrawal. What a trade has lost and not realised is the drawdown's to judge.
+a withdrawal. Its day is that of the exchange's clock. What a trade has lost and not realised is the
+drawdown's to judge.
 
 Resuming forgives what tripped: the day's loss counts anew from the balance of that moment, and the
 drawdown trips again only when it has been below its limit in between.
@@ -29,14 +33,22 @@ from enum import Enum
 
 import attrs
 
-from oms_trio.core.model import Limits, RefusalReason
+from oms_trio.core.model import ExchangeMs, Limits, RefusalReason, Rules
 from oms_trio.core.sizing import Sized, Unsized
 
 SECOND_NS = 1_000_000_000
-DAY_NS = 86_400 * SECOND_NS
+DAY_MS = 86_400_000
 
-MARK_AGE_NS = 120 * SECOND_NS
-"""An older mark price judges no order: it is asked for with every check, once a minute."""
+MARK_GRACE_NS = 10 * SECOND_NS
+"""What a check may take from its question to its answer."""
+
+
+def mark_age_ns(rules: Rules) -> int:
+    """Return how old a mark price may be that judges an order.
+
+    While the position does not change it comes with the checks alone; one of them may fail.
+    """
+    return 2 * rules.check_every_ns + MARK_GRACE_NS
 
 
 class Control(Enum):
@@ -51,6 +63,8 @@ class Control(Enum):
     REJECTS = "max_rejects"
     EXCHANGE = "exchange"
     """Not a limit of ours: the exchange refuses key, permission or account."""
+    LIQUIDATION = "liquidation"
+    """Not a limit of ours: the exchange has liquidated or deleveraged our position."""
 
 
 @attrs.frozen
@@ -76,7 +90,16 @@ class Risk:
     cancel_before_ns: int = 0
     """Orders created up to here are to be cancelled, whatever their age."""
     flattening: bool = False
-    flatten_due_ns: int = 0
+    adopting: bool = False
+    """Whether a difference to the exchange's position is to be booked."""
+    command: str = ""
+    """The operator's command that is being carried out on what the exchange lists; empty: none."""
+    command_ns: int = 0
+    cancelling: bool = False
+    closing_orders: int = 0
+    """How many orders the command has sent to close the position."""
+    listing: int = 0
+    listing_due_ns: int = 0
     drawdown_reached: bool = False
     drawdown_forgiven: bool = False
     rejects: int = 0
@@ -84,8 +107,9 @@ class Risk:
     mark_px: Decimal | None = None
     mark_ns: int = 0
 
-    def refuse(self, limits: Limits, sized: Sized, now_ns: int) -> Unsized | None:
+    def refuse(self, rules: Rules, sized: Sized, now_ns: int) -> Unsized | None:
         """Say why this order may not be sent; None when it may, and then it counts as sent."""
+        limits = rules.limits
         if self.paused is not None:
             return Unsized(RefusalReason.PAUSED, self.paused)
         most = limits.max_order_contracts
@@ -94,9 +118,9 @@ class Risk:
             return Unsized(
                 RefusalReason.MARGIN_CAP, f"{sized.sz} contracts are above the limit {most}"
             )
-        if (away := self._outside_collar(limits, sized, now_ns)) is not None:
+        if (refused := self._outside_collar(rules, sized, now_ns)) is not None:
             self.note(Control.PRICE_COLLAR)
-            return Unsized(RefusalReason.STALE, away)
+            return refused
         if limits.max_orders_per_second is not None:
             self.sent_ns = [sent for sent in self.sent_ns if sent > now_ns - SECOND_NS]
             if len(self.sent_ns) >= limits.max_orders_per_second:
@@ -116,27 +140,30 @@ class Risk:
         """Count that a control acted."""
         self.acted[control] = self.acted.get(control, 0) + 1
 
-    def _outside_collar(self, limits: Limits, sized: Sized, now_ns: int) -> str | None:
-        collar, mark = limits.price_collar, self.mark_px
+    def _outside_collar(self, rules: Rules, sized: Sized, now_ns: int) -> Unsized | None:
+        collar, mark, px = rules.limits.price_collar, self.mark_px, sized.ref_px
         if collar is None:
             return None
-        if mark is None or now_ns > self.mark_ns + MARK_AGE_NS:
+        age_ns = mark_age_ns(rules)
+        if mark is None or now_ns > self.mark_ns + age_ns:
             # A collar that judges nothing would be a control that is off without anybody knowing.
-            return (
-                f"no mark price of the last {MARK_AGE_NS // SECOND_NS} s to hold {sized.ref_px} to"
-            )
-        if abs(sized.ref_px - mark) <= collar * mark:
+            why = f"no mark price of the last {age_ns // SECOND_NS} s to hold the price {px} to"
+            return Unsized(RefusalReason.NOT_READY, why)
+        if abs(px - mark) <= collar * mark:
             return None
-        return f"price {sized.ref_px} is more than {collar} away from the mark price {mark}"
+        why = f"the price {px} is more than {collar} of the mark price {mark} away from it"
+        return Unsized(RefusalReason.PRICE_COLLAR, why)
 
     def note_mark(self, mark_px: Decimal | None, now_ns: int) -> None:
         """Keep the latest mark price."""
         if mark_px is not None and mark_px > 0:
             self.mark_px, self.mark_ns = mark_px, now_ns
 
-    def note_balance(self, limits: Limits, balance: Decimal, now_ns: int) -> Trip | None:
-        """Hold the cash balance against the day's first; returns why to pause."""
-        today = now_ns // DAY_NS
+    def note_balance(
+        self, limits: Limits, balance: Decimal, exchange_ms: ExchangeMs
+    ) -> Trip | None:
+        """Hold the cash balance against the first of the exchange's day; returns why to pause."""
+        today = exchange_ms // DAY_MS
         if today != self.day or self.day_began_with is None:
             self.day, self.day_began_with = today, balance
         lost = self.day_began_with - balance

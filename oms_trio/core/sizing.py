@@ -5,8 +5,10 @@
     px       raw on the tick grid: down for a buy, up for a sell; a market order has none
     margin   balance x 0.001 x volume
     size     leverage x margin / (px x ctVal x ctMult), up to the step
-    cap      leverage x balance x max margin fraction / (px x ctVal x ctMult): the net position
-             that may be reached when every open order on this side fills
+    cap      leverage x balance x max margin fraction / (cap px x ctVal x ctMult): the net
+             position that may be reached when every open order on this side fills
+    cap px   the higher of the order's price and the mark price: a mid that is too low makes
+             contracts look cheap, and must not buy a bigger position
 
 Everything is exact: quotients are compared as products and remainders, never rounded first.
 """
@@ -19,6 +21,7 @@ import attrs
 
 from oms_trio.core.model import Instrument, OrderType, RefusalReason, Rules, Side
 
+ZERO = Decimal(0)
 THOUSAND = Decimal(1000)
 
 
@@ -84,32 +87,34 @@ def size_order(
     rules: Rules,
     position: Decimal,
     open_same_side: dict[Side, Decimal],
+    mark_px: Decimal | None,
 ) -> Sized | Unsized:
     """Decide the order for an action.
 
     ``position`` is our signed net position and ``open_same_side`` the contracts per side that
-    open orders may still fill, orders of unknown outcome included.
+    open orders may still fill, orders of unknown outcome included. ``mark_px`` is the latest mark
+    price, whatever its age: it can only make the cap narrower. None: the order's price decides.
     """
     if balance is None:
         return Unsized(RefusalReason.NOT_READY, "no account balance is known yet")
     side, px, ref_px = price(offset, mid, order_type, instrument.tick_sz)
     if ref_px <= 0:
         return Unsized(RefusalReason.BELOW_MIN, f"the limit price {ref_px} is not above 0")
-    contract_value = ref_px * instrument.multiplier
+    cap_px = ref_px if mark_px is None else max(ref_px, mark_px)
+    multiplier = instrument.multiplier
     buying_power = rules.leverage * balance
     step = rules.step
-    wanted = steps_up(max(buying_power * volume, Decimal(0)), THOUSAND * contract_value, step)
+    wanted = steps_up(max(buying_power * volume, ZERO), THOUSAND * ref_px * multiplier, step)
     if wanted < step:
         return Unsized(RefusalReason.BELOW_MIN, f"volume {volume} of balance {balance} is no order")
-    cap = steps_down(
-        max(buying_power * rules.max_margin_fraction, Decimal(0)), contract_value, step
-    )
+    most = max(buying_power * rules.max_margin_fraction, ZERO)
+    cap = steps_down(most, cap_px * multiplier, step)
     reached = side.sign * position + open_same_side[side]
     allowed = floor_to(cap - reached, step)
     sz = min(wanted, allowed)
     if sz < step:
         return Unsized(
             RefusalReason.MARGIN_CAP,
-            f"the position may reach {cap} contracts at {ref_px}; with open orders it is at {reached}",
+            f"the position may reach {cap} contracts at {cap_px}; with open orders it is at {reached}",
         )
     return Sized(side=side, px=px, ref_px=ref_px, sz=sz)

@@ -20,13 +20,14 @@ from oms_trio.core.effects import (
     Alert,
     Drained,
     Effect,
+    LookUpOrder,
     PublishRefusal,
     Readiness,
     RequestFills,
     RequestSnapshot,
     SettleDelivery,
 )
-from oms_trio.core.identity import Seen, state_id_of
+from oms_trio.core.identity import Seen, order_name, state_id_of
 from oms_trio.core.inputs import (
     AccountUpdate,
     Action,
@@ -48,17 +49,23 @@ from oms_trio.core.inputs import (
     Verdict,
 )
 from oms_trio.core.model import (
+    CAUSE_OF_CATEGORY,
+    Cause,
     ClOrdId,
     ExchangeMs,
+    Fill,
     Instrument,
     OrderReport,
+    OrderState,
     OrderType,
+    OrdId,
     PositionReport,
     RefusalReason,
     Rules,
+    Side,
 )
 from oms_trio.core.orders import OrderInfo, Orders
-from oms_trio.core.reconcile import OVERLAP_MS, Sync
+from oms_trio.core.reconcile import Sync
 from oms_trio.core.risk import Control, Risk, Trip
 from oms_trio.core.shape import shape_of
 from oms_trio.core.sizing import Sized, Unsized, size_order
@@ -92,6 +99,9 @@ class TradeState:
         effects: list[Effect] = []
         with localcontext(ARITHMETIC):
             self._dispatch(event, effects.append)
+            unexplained = self.sync.judge(self.book, event.at_ns)
+            if unexplained is not None:
+                effects.append(Alert("position_unexplained", unexplained))
             why = "" if self.sync.true else self.sync.why
             if why != self.told_why:
                 self.told_why = why
@@ -113,8 +123,9 @@ class TradeState:
         rules, before = self.rules, self.risk.cancel_before_ns
         return not (
             self.orders.waiting
-            or self.risk.flattening
+            or operator.due(self.risk, at_ns)
             or self.sync.check_due(at_ns)
+            or self.sync.judgement_due(at_ns)
             or len(self.orders) > rules.max_open_orders
             or any(
                 ageing.may_act(order, rules, at_ns, cancel_before_ns=before)
@@ -155,15 +166,13 @@ class TradeState:
             case LookupAnswer():
                 self._take_lookup(event, do)
             case FillsAnswer():
-                if (order := self.orders.find(None, event.ord_id)) is not None:
-                    fills.take_fills_answer(self.orders, order, event.fills, event.at_ns)
-                    self._book(event.at_ns, do)
+                self._take_fills(event, do)
             case Snapshot():
                 self._take_snapshot(event, do)
             case Listing():
-                pass
+                self._take_listing(event, do)
             case LinkUp():
-                self.sync.link_up()
+                self.sync.link_up(event.offset_ns)
                 self._request_snapshot(event.at_ns, do)
             case LinkDown():
                 self.sync.link_down(event.why)
@@ -171,6 +180,7 @@ class TradeState:
                 self.started_ns = event.at_ns
                 self.rules = event.rules
                 self.draining, self.told_why = False, "starting"
+                self.risk.listing_due_ns = 0
                 self.sync.link_down("just started")
                 for order in self.orders:
                     order.in_doubt = order.in_doubt or order.asked
@@ -190,8 +200,12 @@ class TradeState:
         name, new = self.seen.identify(
             action, self.rules.max_action_age_ns, lambda name: self.orders.find(name) is not None
         )
-        if not new:
+        if action.known or not new:
             do(SettleDelivery(action.delivery))
+            return
+        if action.expired:
+            do(SettleDelivery(action.delivery))
+            self._refuse(name, action, RefusalReason.STALE, "it expired in the queue", do)
             return
         if action.at_ns >= expires_ns:
             do(SettleDelivery(action.delivery, dead_letter="expired"))
@@ -212,9 +226,10 @@ class TradeState:
             rules=self.rules,
             position=self.book.position,
             open_same_side=self.orders.exposure,
+            mark_px=self.risk.mark_px,
         )
         if isinstance(sized, Sized):
-            refusal = self.risk.refuse(self.rules.limits, sized, action.at_ns)
+            refusal = self.risk.refuse(self.rules, sized, action.at_ns)
             sized = sized if refusal is None else refusal
         do(SettleDelivery(action.delivery))
         if isinstance(sized, Unsized):
@@ -236,8 +251,9 @@ class TradeState:
             order.unsent = True
             answers.look_up(order, action.at_ns, do)
         else:
-            answers.place(order, do)
-        self._cancel_excess(action.at_ns, do)
+            answers.place(order, self.sync, do)
+        if len(self.orders) > self.rules.max_open_orders:
+            self._cancel_excess(action.at_ns, do)
 
     def _cancel_excess(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         before = self.risk.cancel_before_ns
@@ -266,23 +282,32 @@ class TradeState:
         return order
 
     def _adopt(self, report: OrderReport) -> OrderInfo | None:
-        """Take in an order of ours that this state does not know: sent just before a crash."""
-        state_id = state_id_of(report.cl_ord_id)
-        if report.tag != self.rules.tag or state_id is None:
-            return None
+        """Take in an order that this state does not know and whose fills are ours.
+
+        It was sent just before a crash, or it is the exchange's own (liquidation, ADL).
+        """
         if report.u_time_ms <= self.orders.forgotten_ms:
             return None  # known, ended, booked and forgotten: its fills must not count again
+        state_id = state_id_of(report.cl_ord_id)
+        cause = CAUSE_OF_CATEGORY.get(report.category)
+        if cause is not None:
+            state_id, name = operator.NO_STATE, ClOrdId(f"{cause.value}{report.ord_id}")
+        elif report.tag == self.rules.tag and state_id is not None:
+            cause, name = Cause.AGENT, report.cl_ord_id
+        else:
+            return None
         order = OrderInfo(
             state_id=state_id,
-            cl_ord_id=report.cl_ord_id,
+            cl_ord_id=name,
             side=report.side,
             ord_type=OrderType.LIMIT if report.px is not None else OrderType.MARKET,
             price=report.px,
             ref_px=report.px or report.avg_px or Decimal(0),
             volume=report.sz,
-            created_ns=report.c_time_ms * 1_000_000,
+            created_ns=self.sync.service_ns(report.c_time_ms),
             expires_at_ns=0,
             okx_order_id=report.ord_id,
+            cause=cause,
         )
         self.seen.names[order.cl_ord_id] = None
         self.orders.add(order)
@@ -293,7 +318,7 @@ class TradeState:
     ) -> None:
         self.sync.note_position(report, at_ns)
         self.book.note_position(report)
-        self.sync.compare(self.book.position, at_ns)
+        self.sync.compare(self.book, at_ns)
         self.risk.note_mark(report.mark_px, at_ns)
         why = self.risk.note_drawdown(self.rules.limits, report.upl_ratio)
         operator.trip(self.risk, why, do)
@@ -313,7 +338,8 @@ class TradeState:
     ) -> None:
         if u_time_ms >= self.balance_ms:
             self.balance, self.balance_ms = cash_bal, u_time_ms
-            why = self.risk.note_balance(self.rules.limits, cash_bal, now_ns)
+            exchange_ms = self.sync.exchange_ms(now_ns)
+            why = self.risk.note_balance(self.rules.limits, cash_bal, exchange_ms)
             operator.trip(self.risk, why, do)
 
     def _book(self, now_ns: int, do: Callable[[Effect], None]) -> None:
@@ -323,20 +349,24 @@ class TradeState:
                 order = self.orders.find(None, fill.ord_id)
                 assert order is not None
                 self.orders.book(order, fill)
-                told = self.book.take(
-                    order, fill, self.instrument.multiplier, self.rules.reward_unit
-                )
+                told = self.book.take(order, fill, self.instrument.multiplier, self.rules)
                 for publication in told:
                     do(publication)
+                if order.cause in {Cause.LIQUIDATION, Cause.ADL}:
+                    why = f"the exchange closed {fill.sz} contracts ({order.cause.value})"
+                    operator.trip(self.risk, Trip(Control.LIQUIDATION, why), do)
+                if self.sync.asked:
+                    self.sync.positions.append(self.book.position)
             for order in fills.gaps(self.orders, now_ns):
                 assert order.okx_order_id is not None
                 do(RequestFills(order.okx_order_id))
-            self.sync.compare(self.book.position, now_ns)
+            self.sync.compare(self.book, now_ns)
         self.orders.settle()
 
     def _take_lookup(self, answer: LookupAnswer, do: Callable[[Effect], None]) -> None:
         order = self.orders.find(answer.cl_ord_id)
         if answer.report is not None:
+            self.sync.note_read(answer.report.u_time_ms)
             if order is not None and answer.report.acc_fill_sz > order.acc_fill_sz:
                 # This question has overtaken the pushes, perhaps those of other orders as well.
                 # Only a snapshot tells what came before what.
@@ -351,49 +381,59 @@ class TradeState:
                 self.orders,
                 order,
                 answer,
-                safe_from_ns=self.started_ns + self.rules.max_action_age_ns,
+                sync=self.sync,
+                copies_expired_ns=self.started_ns + self.rules.max_action_age_ns,
                 risk=self.risk,
                 do=do,
             )
 
+    def _take_fills(self, answer: FillsAnswer, do: Callable[[Effect], None]) -> None:
+        order = self.orders.find(None, answer.ord_id)
+        if order is None:
+            return
+        up_to_date = self.sync.has_shown(
+            ExchangeMs(order.u_time_ms), self.sync.exchange_ms(answer.at_ns)
+        )
+        if not fills.take_fills_answer(
+            self.orders, order, answer.fills, answer.at_ns, up_to_date=up_to_date
+        ):
+            do(LookUpOrder(order.cl_ord_id))
+        self._book(answer.at_ns, do)
+
     # Reconciliation and time
 
     def _request_snapshot(self, now_ns: int, do: Callable[[Effect], None]) -> None:
-        known_ns = self.sync.known_ns or self.started_ns
-        number = self.sync.ask(now_ns, self.book.fills, self.rules.check_every_ns)
-        since_ms = ExchangeMs(max(known_ns // 1_000_000 - OVERLAP_MS, 0))
-        do(RequestSnapshot(number, since_ms, anew=not self.sync.merged))
+        sync = self.sync
+        known_ns = sync.known_ns or self.started_ns + sync.offset_ns
+        sync.ask(now_ns, self.book.position, known_ns, self.rules.check_every_ns)
+        do(RequestSnapshot(sync.request, sync.since_ms, anew=not sync.merged))
 
     def _take_snapshot(self, snapshot: Snapshot, do: Callable[[Effect], None]) -> None:
         if snapshot.request != self.sync.request or not self.sync.linked:
             return
-        if self.sync.lagging(snapshot, self.book.position, self.book.last_trade_id):
+        self.sync.note_read(snapshot.seen_ms)
+        if self.sync.lagging(snapshot, self.book):
             return
-        landed = self.book.fills != self.sync.fills_at_ask
+        self.sync.offset_ns = snapshot.offset_ns
         self._merge(snapshot, do)
-        merged = self.book.fills
         for kept in self.sync.take_aside():
             if kept.order is not None:
                 self._take_report(kept.order)
                 self._book(snapshot.at_ns, do)
             elif kept.position is not None:
                 self._take_position(kept.position, kept.at_ns, do)
-        unexplained = self.sync.verify(
-            snapshot.position,
-            self.book.position,
-            asked_at_ns=snapshot.asked_at_ns,
-            now_ns=snapshot.at_ns,
-            fills_landed=landed
-            or self.book.fills != merged
-            or bool(self.orders.waiting)
-            or self.book.is_ahead_of(snapshot.position),
-        )
-        if unexplained:
-            do(Alert("position_unexplained", self.sync.why))
+        self.book.settle_funding(complete=not self.orders.waiting)
+        self.sync.conclude(snapshot, self.book)
         if self.sync.explained and snapshot.position is not None:
             self.book.note_position(snapshot.position)
+        listed = {report.ord_id for report in snapshot.orders}
         for order in self.orders:
-            if order.in_doubt or order.unsent:
+            unlisted = order.has_okx_id and order.okx_order_id not in listed
+            if (
+                order.in_doubt
+                or order.unsent
+                or (unlisted and order.created_ns < snapshot.asked_at_ns)
+            ):
                 answers.look_up(order, snapshot.at_ns, do)
 
     def _merge(self, snapshot: Snapshot, do: Callable[[Effect], None]) -> None:
@@ -402,21 +442,72 @@ class TradeState:
         if snapshot.cash_bal is not None:
             self._take_balance(snapshot.cash_bal, snapshot.cash_u_time_ms, snapshot.at_ns, do)
         self.risk.note_mark(snapshot.mark_px, snapshot.at_ns)
+        asked_ms = self.sync.exchange_ms(snapshot.asked_at_ns)
+        for funding in sorted(snapshot.funding, key=lambda funding: funding.bill_id):
+            self.book.note_funding(funding)
         for report in snapshot.orders:
-            self._take_report(report)
+            order = self._take_report(report)
+            if order is not None and not order.ended:
+                order.seen_ms = max(order.seen_ms, asked_ms)
         fills.take_all_fills(self.orders, snapshot.fills)
         self._book(snapshot.at_ns, do)
-        listed = {report.ord_id for report in snapshot.orders}
-        for order in self.orders:
-            if order.okx_order_id is not None and order.okx_order_id not in listed:
-                answers.look_up(order, snapshot.at_ns, do)
 
     def _enforce(self, now_ns: int, do: Callable[[Effect], None]) -> None:
-        """Send, look up, cancel and close what is due; all of it needs a session in sync."""
+        """Send, look up and cancel what is due; an operator's command waits for no session."""
         if self.sync.linked and self.sync.merged:
-            answers.retry(self.orders, self.risk, now_ns, do)
+            answers.retry(self.orders, self.risk, self.sync, now_ns, do)
+        if (self.sync.linked and self.sync.merged) or self.risk.command:
             self._cancel_excess(now_ns, do)
-            operator.flatten(self.risk, self.orders, self.book, self.rules, now_ns, do)
+        operator.ask(self.risk, now_ns, do)
+
+    def _take_listing(self, listing: Listing, do: Callable[[Effect], None]) -> None:
+        operator.carry_out(
+            self.risk,
+            listing,
+            self.orders,
+            self.sync,
+            self.rules,
+            waiting_for_fills=bool(self.orders.waiting),
+            adopt=lambda position: self._adopt_position(position, listing.at_ns, do),
+            do=do,
+        )
+
+    def _adopt_position(
+        self, position: PositionReport, now_ns: int, do: Callable[[Effect], None]
+    ) -> None:
+        """Book the difference between the exchange's position and ours as a fill by hand."""
+        ours = self.book.position_at(position.trade_id)
+        difference = position.pos - (self.book.position if ours is None else ours)
+        px = position.avg_px or self.risk.mark_px
+        if px is None and self.book.trade is not None:
+            px = self.book.trade.entry_px
+        if not difference or px is None:
+            return
+        name = order_name(operator.NO_STATE, b"manual%d" % now_ns)
+        time_ms = self.sync.exchange_ms(now_ns)
+        order = OrderInfo(
+            state_id=operator.NO_STATE,
+            cl_ord_id=name,
+            side=Side.BUY if difference > 0 else Side.SELL,
+            ord_type=OrderType.MARKET,
+            price=None,
+            ref_px=px,
+            volume=abs(difference),
+            created_ns=now_ns,
+            expires_at_ns=0,
+            okx_order_id=OrdId(f"manual{time_ms}"),
+            acc_fill_sz=abs(difference),
+            u_time_ms=time_ms,
+            derived=Fill(
+                OrdId(f"manual{time_ms}"), position.trade_id, px, abs(difference), time_ms
+            ),
+            cause=Cause.MANUAL,
+        )
+        self.orders.add(order)
+        self.orders.move(order, OrderState.FILLED)
+        self.orders.waiting[name] = None
+        do(Alert("position_adopted", f"{difference} contracts at {px}"))
+        self._book(now_ns, do)
 
     def _tick(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         if self.orders.waiting:

@@ -47,7 +47,7 @@ def _trade(tally: Tally) -> RenderableType:
         return Text("trade      flat")
     return Text(
         f"trade      {trade.side.value} {trade.size} contracts at {trade.entry_px:.1f}, "
-        f"drawdown {trade.max_drawdown:.4f}, realised {float(trade.cumulative):+.4f}, "
+        f"drawdown {trade.max_drawdown:.4f}, realised {float(trade.pnl):+.4f}, "
         f"{len(trade.parts)} orders in it"
     )
 

@@ -74,9 +74,11 @@ class Booked:
     """One fill as the trade state booked it.
 
     ``trade`` is the trade that was open before it, of which it closed ``reduced`` contracts;
-    ``gain`` is what that added to the cumulative reward, in its unit. ``opened`` is the trade that
-    it opened. ``max_drawdown`` and ``cumulative`` are the old trade's behind this fill,
-    ``position`` and ``entry_px`` those that hold from now on.
+    ``gain`` is the PnL of that in USDT. ``opened`` is the trade that it opened. ``max_drawdown``,
+    ``cumulative`` (what it has gained, in the reward's unit) and ``reward`` are the old trade's
+    behind this fill, ``position`` and ``entry_px`` those that hold from now on. ``closed`` says
+    that the fill closed the old trade; ``closure`` is what the agent was told of that, None when
+    no order of an agent was in the trade.
     """
 
     at_ns: int
@@ -89,8 +91,10 @@ class Booked:
     gain: Decimal
     max_drawdown: float
     cumulative: Decimal
+    reward: float
     position: Decimal
     entry_px: Decimal | None
+    closed: bool
     closure: PublishClosure | None
 
 

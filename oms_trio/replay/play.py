@@ -18,7 +18,7 @@ import trio
 from oms_trio.core.book import Book
 from oms_trio.core.effects import Effect, Publication, PublishClosure
 from oms_trio.core.inputs import Input
-from oms_trio.core.model import Fill, RewardUnit
+from oms_trio.core.model import Fill, Rules
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.core.trade import ZERO
@@ -64,12 +64,12 @@ class WatchedBook(Book):
         return watched
 
     def take(
-        self, order: OrderInfo, fill: Fill, multiplier: Decimal, unit: RewardUnit
+        self, order: OrderInfo, fill: Fill, multiplier: Decimal, rules: Rules
     ) -> list[Publication]:
         """Count a fill, as every book does, and tell of it."""
         trade = self.trade
-        size, gained = (ZERO, ZERO) if trade is None else (trade.size, trade.cumulative)
-        told = super().take(order, fill, multiplier, unit)
+        size, pnl = (ZERO, ZERO) if trade is None else (trade.size, trade.pnl)
+        told = super().take(order, fill, multiplier, rules)
         against = trade is not None and order.side is not trade.side
         now = self.trade
         self.tell(
@@ -81,11 +81,13 @@ class WatchedBook(Book):
                 trade=None if trade is None else trade.okx_id,
                 opened=None if now is None or now is trade else now.okx_id,
                 reduced=min(fill.sz, size) if against else ZERO,
-                gain=ZERO if trade is None else trade.cumulative - gained,
+                gain=ZERO if trade is None else trade.pnl - pnl,
                 max_drawdown=0.0 if trade is None else trade.max_drawdown,
-                cumulative=ZERO if trade is None else trade.cumulative,
+                cumulative=ZERO if trade is None else trade.gained(rules),
+                reward=0.0 if trade is None else trade.reward(rules),
                 position=self.position,
                 entry_px=None if now is None else now.entry_px,
+                closed=trade is not None and now is not trade,
                 closure=next((one for one in told if isinstance(one, PublishClosure)), None),
             )
         )

@@ -79,6 +79,7 @@ def replay_settings(live: BrokerSettings, name: str | None) -> BrokerSettings:
         action_queue=name,
         message_ttl_ms=KEPT_MS,
         transient=True,
+        exclusive=False,
     )
 
 

@@ -92,7 +92,9 @@ def show_open_trade(state: TradeState) -> RenderableType:
         ("side", trade.side.value),
         ("size", f"{short(trade.size)} contracts"),
         ("entry", short(trade.entry_px)),
-        ("cumulative", short(trade.cumulative)),
+        ("realised", f"{short(trade.pnl)} USDT"),
+        ("fees", f"{short(trade.fees)} USDT"),
+        ("funding", f"{short(trade.funding)} USDT"),
         ("drawdown", f"{trade.max_drawdown:.6f}"),
         ("orders", ", ".join(f"{name} {short(sz)}" for name, sz in trade.parts.items())),
     ):

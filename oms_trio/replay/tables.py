@@ -199,7 +199,7 @@ def trade_row(story: TradeStory) -> Row:
 
 
 def fill_row(booked: Booked) -> Row:
-    """Write down a fill as it was booked; ``gain`` is what it added to the trade's reward."""
+    """Write down a fill as it was booked; ``gain`` is the PnL that it realised, in USDT."""
     fill = booked.fill
     return {
         "taken_in": booked.at_ns,

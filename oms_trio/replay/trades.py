@@ -35,7 +35,10 @@ class Part:
 
 @attrs.define
 class TradeStory:
-    """One trade from its first fill on; ``closed_by`` and ``reward`` are None while it is open."""
+    """One trade from its first fill on; ``closed_by`` and ``reward`` are None while it is open.
+
+    ``state_id`` and ``portions`` are those of the published closure.
+    """
 
     okx_id: OrdId
     side: Side
@@ -88,12 +91,12 @@ class Trades:
             story = self._story(booked.trade, booked)
             into = booked.reduced or left
             left -= into
-            behind = ZERO if booked.closure is not None else abs(booked.position)
-            entry = None if booked.closure is not None else booked.entry_px
+            behind = ZERO if booked.closed else abs(booked.position)
+            entry = None if booked.closed else booked.entry_px
             signed = -into if booked.reduced else into
             story.note(_part(booked, signed, behind, entry, booked.gain))
             story.cumulative, story.max_drawdown = booked.cumulative, booked.max_drawdown
-            if booked.closure is not None:
+            if booked.closed:
                 self._close(story, booked)
         if booked.opened is not None:
             story = TradeStory(booked.opened, booked.side, booked.at_ns)
@@ -110,11 +113,10 @@ class Trades:
         return self.current
 
     def _close(self, story: TradeStory, booked: Booked) -> None:
-        assert booked.closure is not None
-        closure = booked.closure
-        story.closed_at_ns, story.closed_by = booked.at_ns, closure.ord_id
-        story.state_id, story.reward = closure.state_id, closure.reward
-        story.portions = closure.portions
+        story.closed_at_ns, story.closed_by = booked.at_ns, booked.fill.ord_id
+        story.reward = booked.reward
+        if booked.closure is not None:
+            story.state_id, story.portions = booked.closure.state_id, booked.closure.portions
         self.current = None
         self.tell(story)
 

@@ -135,7 +135,7 @@ def life_object(life: Life, instrument: Instrument) -> JsonObject:
         "instId": instrument.inst_id,
         "instType": "SWAP",
         "lever": text(life.lever) + ".0",
-        "liqPenalty": "0",
+        "liqPenalty": text(life.liq_penalty),
         "mgnMode": "cross",
         "nonSettleAvgPx": "",
         "openAvgPx": text(life.open_avg_px),

@@ -226,13 +226,21 @@ def _decimal(args: Args, name: str) -> Decimal | None:
     value = args.get(name, "")
     if value is None or value == "":
         return None
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    number = read_number(value)
+    if number is None:
         raise _wrong(name)
+    return number
+
+
+def read_number(value: object) -> Decimal | None:
+    """Read a number of ordinary size, None for anything else.
+
+    A wild exponent would fail in the arithmetic that follows, far from who sent it.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
     try:
         number = Decimal(str(value))
     except InvalidOperation:
-        raise _wrong(name) from None
-    # A wild exponent would fail in the arithmetic that follows, far from the request.
-    if not number.is_finite() or abs(number.adjusted()) > 15:
-        raise _wrong(name)
-    return number
+        return None
+    return number if number.is_finite() and abs(number.adjusted()) <= 15 else None

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from random import Random
 
 import attrs
 
@@ -42,6 +43,11 @@ class SimAccount:
     acct_lv: str = "2"
     foreign_keys: frozenset[str] = frozenset()
     """Keys of the other environment (live on demo, or demo on live): refused as such."""
+
+
+def draw_uid(seed: int, now_ns: int) -> str:
+    """Return the ``uid`` of a new account: another one for every seed and every start."""
+    return str(Random(f"uid {seed} {now_ns}").randint(10**16, 10**17 - 1))  # noqa: S311 - no secret, and repeatable
 
 
 def sign(secret: str, prehash: str) -> str:

@@ -8,7 +8,10 @@ import attrs
 
 from oms_trio.sim.values import ZERO, Category, Fill
 
-BILLS_KEPT_MS = 7 * 86_400_000
+RECENT_BILLS_MS = 7 * 86_400_000
+"""How far back ``bills`` reaches; older ones are in ``bills-archive``."""
+
+BILLS_KEPT_MS = 90 * 86_400_000
 
 TRADE = "2"
 LIQUIDATION = "5"
@@ -16,6 +19,8 @@ ADL = "9"
 FUNDING = "8"
 FUNDING_PAID = "173"
 FUNDING_RECEIVED = "174"
+
+_TYPES = {Category.NORMAL: TRADE, Category.ADL: ADL}
 
 
 @attrs.frozen
@@ -38,7 +43,7 @@ def trade_bill(fill: Fill, cash_bal: Decimal) -> Bill:
     """Return the bill of a match: profit and fee in one."""
     return Bill(
         bill_id=fill.bill_id,
-        bill_type={Category.NORMAL: TRADE, Category.ADL: ADL}.get(fill.category, LIQUIDATION),
+        bill_type=_TYPES.get(fill.category, LIQUIDATION),
         sub_type=fill.sub_type,
         ts_ms=fill.ts_ms,
         bal_chg=fill.pnl + fill.fee,
@@ -52,7 +57,7 @@ def trade_bill(fill: Fill, cash_bal: Decimal) -> Bill:
 
 @attrs.define
 class Bills:
-    """The bills of the last seven days, oldest first."""
+    """The bills of the last three months, oldest first."""
 
     _rows: list[Bill] = attrs.field(factory=list, init=False)
 
@@ -65,6 +70,16 @@ class Bills:
         """Keep one more."""
         self._rows.append(bill)
 
+    def copy(self) -> Bills:
+        """Return bills that can change without these."""
+        bills = Bills()
+        bills._rows = list(self._rows)
+        return bills
+
+    def undo(self) -> None:
+        """Take back the latest bill."""
+        self._rows.pop()
+
     def forget(self, now_ms: int) -> None:
-        """Drop what is older than seven days."""
+        """Drop what is older than three months."""
         self._rows = [row for row in self._rows if now_ms - row.ts_ms <= BILLS_KEPT_MS]

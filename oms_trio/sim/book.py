@@ -81,16 +81,22 @@ class Book:
         return book
 
     def undo(self, after: Order, before: Order | None, namesake: str, *, by_fill: bool) -> None:
-        """Take back the latest ``store``: the order was ``before``, its name led to another."""
+        """Take back the latest ``store``: the order was ``before``, its name led to another.
+
+        ``sort`` must follow the last one.
+        """
         self._open.pop(after.ord_id, None)
         self._ended.pop(after.ord_id, None)
         if before is not None:
             self._open[before.ord_id] = before
-            self._open = {name: self._open[name] for name in sorted(self._open, key=_age)}
         if after.cl_ord_id:
             self._latest[after.cl_ord_id] = namesake
         if by_fill:
             self._fills.pop()
+
+    def sort(self) -> None:
+        """Put open orders in the order of creation again, after orders were taken back."""
+        self._open = {name: self._open[name] for name in sorted(self._open, key=_age)}
 
     def forget(self, now_ms: int) -> bool:
         """Drop what REST no longer tells of, once a minute; return whether it was done."""

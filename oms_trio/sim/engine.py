@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from decimal import Decimal
 
 import attrs
@@ -19,12 +20,13 @@ from oms_trio.core.model import Instrument, Side
 from oms_trio.sim.bills import FUNDING, FUNDING_PAID, FUNDING_RECEIVED, Bill, Bills, trade_bill
 from oms_trio.sim.book import Book
 from oms_trio.sim.events import AccountChanged, Event, OrderChanged, PositionChanged, Settled
-from oms_trio.sim.history import Change, History
+from oms_trio.sim.history import Before, Change, History, OrderStep, Records
 from oms_trio.sim.ledger import AccountView, Ledger, PositionView
 from oms_trio.sim.lives import Lives
 from oms_trio.sim.market import Level, Market, crosses
 from oms_trio.sim.numbers import Numbers
-from oms_trio.sim.truth import Truth
+from oms_trio.sim.tiers import liquidated_sz
+from oms_trio.sim.truth import Moment, Truth
 from oms_trio.sim.values import (
     ZERO,
     CancelSource,
@@ -32,7 +34,7 @@ from oms_trio.sim.values import (
     Fill,
     Order,
     OrdType,
-    Position,
+    Reported,
     StpMode,
 )
 
@@ -41,6 +43,7 @@ Listener = Callable[[Event], None]
 _CAUSES = {
     Category.NORMAL: "filled",
     Category.FULL_LIQUIDATION: "liquidation",
+    Category.PARTIAL_LIQUIDATION: "liquidation",
     Category.ADL: "adl",
 }
 
@@ -69,6 +72,11 @@ class Engine:
     """Emptied by the outermost ``deferred``: bounded by what one request or tick can cause."""
     _deferrals: int = attrs.field(default=0, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        """Let the truth see the account."""
+        self.truth.look = self.moment
+        self.truth.record_mark(self.steady_clock(), self.market.mark_px)
+
     @property
     def now_ms(self) -> int:
         """The exchange's clock in Unix milliseconds."""
@@ -91,10 +99,24 @@ class Engine:
             yield
         finally:
             self._deferrals -= 1
+            if not self._deferrals:
+                self.truth.record_mark(self.steady_clock(), self.market.mark_px)
             while self._events and not self._deferrals:
                 event = self._events.popleft()
                 for listener in list(self._listeners):
                     listener(event)
+
+    def moment(self) -> Moment:
+        """Return the account as it is now."""
+        held = self.ledger.position
+        return Moment(
+            at_ns=self.steady_clock(),
+            now_ms=self.now_ms,
+            pos=self.ledger.pos,
+            avg_px=held.avg_px if held is not None and held.pos else None,
+            cash_bal=self.ledger.cash_bal,
+            mark_px=self.market.mark_px,
+        )
 
     def position_view(self) -> PositionView | None:
         """Price the position now; None when the instrument was never held."""
@@ -123,18 +145,20 @@ class Engine:
 
     def fill(self, order: Order, px: Decimal, sz: Decimal, exec_type: str) -> Order:
         """Match ``sz`` contracts of an order at ``px`` and return its new value."""
-        now_ms, ledger = self.now_ms, self.ledger
-        before = (ledger.cash_bal, ledger.u_time_ms, ledger.position)
+        now_ms, ledger, before = self.now_ms, self.ledger, self._before()
         trade_id = self.numbers.next_trade_id()
         is_adl = order.category is Category.ADL
         fee = ZERO if is_adl else ledger.fee(px, sz, exec_type)
-        # An ADL changes the position without a trade of its own.
-        held_id = ledger.position.trade_id if is_adl and ledger.position else trade_id
+        penalty = self._penalty(order, px, sz, fee)
+        # What no orders push tells changes the position without a trade of its own.
+        keeps_id = is_adl or order.reported is not Reported.PUSHED
+        held_id = ledger.position.trade_id if keeps_id and ledger.position else trade_id
         held, moved, pnl = ledger.book(
             order.side,
             px,
             sz,
             fee=fee,
+            penalty=penalty,
             trade_id=held_id,
             now_ms=now_ms,
             new_pos_id=self.numbers.next_id(),
@@ -149,18 +173,21 @@ class Engine:
             px=px,
             sz=sz,
             fee=fee,
-            pnl=pnl,
+            pnl=pnl + penalty,
             exec_type="" if is_adl else exec_type,
             mark_px=self.market.mark_px,
             idx_px=self.market.idx_px,
             time_ms=now_ms,
             ts_ms=now_ms + RECORD_LAG_MS,
             category=order.category,
+            penalty=penalty,
+            reported=order.reported,
         )
         self.lives.follow(held, moved, ledger.lever, fill)
         self.bills.add(trade_bill(fill, ledger.cash_bal))
         order = order.filled_by(fill)
-        self._store(OrderChanged(order, fill), before)
+        opened_life = moved.pos != 0 and held.pos * moved.pos <= 0
+        self._store(OrderChanged(order, fill), before, opened_life=opened_life)
         self.emit(self._settled(_CAUSES[order.category], moved.trade_id))
         self.emit(PositionChanged())
         self.emit(AccountChanged())
@@ -200,21 +227,38 @@ class Engine:
                 if part:
                     self.fill(order, order.limit_px, part, "M")
 
-    def liquidate_if_due(self) -> None:
-        """Close the whole position at the mark price when equity no longer covers it."""
-        held = self.position_view()
-        if held is not None and held.mgn_ratio is not None and held.mgn_ratio <= 1:
-            self.close_by_force(abs(held.position.pos), Category.FULL_LIQUIDATION)
+    def liquidate_if_due(self, reported: Reported) -> None:
+        """Liquidate while equity does not cover the maintenance margin (``mgnRatio`` 1 or less)."""
+        while (
+            (held := self.position_view()) is not None
+            and held.mgn_ratio is not None
+            and held.mgn_ratio <= 1
+        ):
+            self.liquidate(liquidated_sz(held.position.pos), reported)
 
-    def close_by_force(self, sz: Decimal, category: Category) -> None:
-        """Reduce the position at the mark price, by the exchange's risk engine.
+    def liquidate(self, sz: Decimal, reported: Reported) -> None:
+        """Cancel every open order, then close ``sz`` contracts of the position.
 
-        Whether the exchange tells this by orders pushes is not documented for certain; here it
-        does, with its category and without a client id, unless a fault switch says otherwise.
+        At the mark price, or at the price at which nothing is left when the mark is beyond it.
         """
-        if category is Category.FULL_LIQUIDATION:
-            for order in self.book.pending:
-                self.cancel(order, CancelSource.RISK)
+        for order in self.book.pending:
+            self.cancel(order, CancelSource.RISK)
+        pos, px = self.ledger.pos, self.market.mark_px
+        if sz < abs(pos):
+            self.close_by_force(sz, px, Category.PARTIAL_LIQUIDATION, reported)
+            return
+        bankrupt = self.ledger.bankruptcy_px()
+        px = max(px, bankrupt) if pos > 0 else min(px, bankrupt)
+        self.close_by_force(sz, px, Category.FULL_LIQUIDATION, reported)
+
+    def close_by_force(
+        self, sz: Decimal, px: Decimal, category: Category, reported: Reported
+    ) -> None:
+        """Reduce the position by the exchange's risk engine, without a client id and tag.
+
+        Whether the exchange tells this by orders pushes is not documented for certain:
+        ``reported`` says how it is this time.
+        """
         now_ms = self.now_ms
         order = Order(
             ord_id=self.numbers.next_id(),
@@ -223,26 +267,31 @@ class Engine:
             side=Side.SELL if self.ledger.pos > 0 else Side.BUY,
             ord_type=OrdType.MARKET,
             px=None,
-            limit_px=self.market.mark_px,
+            limit_px=px,
             sz=sz,
             lever=self.ledger.lever,
             c_time_ms=now_ms,
             u_time_ms=now_ms,
             category=category,
+            reported=reported,
         )
         self.store(OrderChanged(order))
-        self.fill(order, self.market.mark_px, order.sz, "T")
+        self.fill(order, px, order.sz, "T")
 
     def fund(self, rate: Decimal) -> None:
         """Settle the funding fee of the open position, if there is one."""
+        before = self._before()
         funded = self.ledger.fund(rate, self.market.mark_px, self.now_ms)
         if funded is None:
             return
         position, amount = funded
         self.lives.funded(position)
+        bill_id = self.numbers.next_id()
+        self.history.record(Change(self.steady_clock(), before, is_billed=True))
+        self.truth.record_funding(bill_id, rate, amount)
         self.bills.add(
             Bill(
-                bill_id=self.numbers.next_id(),
+                bill_id=bill_id,
                 bill_type=FUNDING,
                 sub_type=FUNDING_RECEIVED if amount > 0 else FUNDING_PAID,
                 ts_ms=self.now_ms,
@@ -258,10 +307,13 @@ class Engine:
         self.emit(AccountChanged())
 
     def as_of(self, cutoff_ns: int) -> Engine:
-        """Return a copy that shows orders, fills, cash and position of an earlier time."""
-        past = attrs.evolve(self)
-        past.book, past.ledger = self.history.before(cutoff_ns, self.book, self.ledger)
-        past.lives, past.bills = self.lives, self.bills
+        """Return a copy that shows orders, fills, bills, cash and position of an earlier time."""
+        records = self.history.before(
+            cutoff_ns, Records(self.book, self.ledger, self.lives, self.bills)
+        )
+        past = copy(self)
+        past.book, past.ledger = records.book, records.ledger
+        past.lives, past.bills = records.lives, records.bills
         return past
 
     def forget(self) -> None:
@@ -275,21 +327,33 @@ class Engine:
         ledger = self.ledger
         return Settled(cause, ledger.cash_bal, ledger.u_time_ms, ledger.position, trade_id)
 
+    def _penalty(self, order: Order, px: Decimal, sz: Decimal, fee: Decimal) -> Decimal:
+        held = self.ledger.position
+        if not order.category.is_liquidation or held is None:
+            return ZERO
+        _, realised = held.after(order.side, px, sz, self.instrument.multiplier)
+        return self.ledger.penalty(px, sz, self.ledger.cash_bal + realised + fee)
+
+    def _before(self) -> Before:
+        return Before(attrs.evolve(self.ledger), self.lives.latest)
+
     def _store(
-        self,
-        change: OrderChanged,
-        ledger_before: tuple[Decimal, int, Position | None] | None = None,
+        self, change: OrderChanged, before: Before | None = None, *, opened_life: bool = False
     ) -> None:
-        ledger, order = self.ledger, change.order
-        before = ledger_before or (ledger.cash_bal, ledger.u_time_ms, ledger.position)
+        order, by_fill = change.order, change.fill is not None
+        step = OrderStep(
+            order,
+            self.book.find(order.ord_id, ""),
+            self.book.namesake(order.cl_ord_id),
+            by_fill=by_fill,
+        )
         self.history.record(
             Change(
                 self.steady_clock(),
-                order,
-                self.book.find(order.ord_id, ""),
-                self.book.namesake(order.cl_ord_id),
-                change.fill is not None,
-                *before,
+                before or self._before(),
+                step,
+                is_billed=by_fill,
+                opened_life=opened_life,
             )
         )
         self.book.store(order, change.fill)

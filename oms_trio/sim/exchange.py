@@ -18,7 +18,7 @@ from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.cancel_all_after import DeadMansSwitch
 from oms_trio.sim.engine import Engine
 from oms_trio.sim.events import OrderChanged, Outcome, PositionChanged
-from oms_trio.sim.faults import Faults
+from oms_trio.sim.faults import Faults, covers
 from oms_trio.sim.ledger import Ledger
 from oms_trio.sim.limits import Limits, Quota
 from oms_trio.sim.market import Market, crosses
@@ -33,7 +33,15 @@ from oms_trio.sim.risk import (
 )
 from oms_trio.sim.strikes import Strike
 from oms_trio.sim.truth import Truth
-from oms_trio.sim.values import BTC_USDT_SWAP, ZERO, CancelSource, Category, Order, OrdType
+from oms_trio.sim.values import (
+    BTC_USDT_SWAP,
+    ZERO,
+    CancelSource,
+    Category,
+    Order,
+    OrdType,
+    Reported,
+)
 
 SUBMITS_PER_ACCOUNT = Quota(1000)
 FUNDING_PERIOD_MS = 8 * 3_600_000
@@ -48,6 +56,22 @@ class Mode(StrEnum):
     AUTO = "auto"
     MANUAL = "manual"
     """Nothing fills by itself: a script calls ``fill``."""
+
+
+@attrs.define
+class _Drift:
+    """What a clock that goes too fast or too slow has gained, in nanoseconds."""
+
+    _since_ns: int
+    _ppm: int = 0
+    _gained_ns: int = 0
+
+    def gained_ns(self, now_ns: int, ppm: int) -> int:
+        """Return what was gained until this true time; the rate is ``ppm`` from now on."""
+        gained_ns = self._gained_ns + (now_ns - self._since_ns) * self._ppm // 1_000_000
+        if ppm != self._ppm:
+            self._gained_ns, self._since_ns, self._ppm = gained_ns, now_ns, ppm
+        return gained_ns
 
 
 @attrs.define
@@ -66,7 +90,9 @@ class Exchange:
     path: Iterator[Decimal] | None = None
     """Prices for the market to follow, one a tick, instead of walking."""
     funding_rate: Decimal = ZERO
-    """What longs pay to shorts, of the position's value, every eight hours."""
+    """What longs pay to shorts, of the position's value, every ``funding_every_ms``."""
+    funding_every_ms: int = FUNDING_PERIOD_MS
+    """How often funding is settled, at multiples of this: 00, 08 and 16 UTC by default."""
     close_unsubscribed: bool = False
     """Close a WebSocket that has not subscribed within 30 s, as the exchange documents."""
     connections_per_s: int = 3
@@ -81,13 +107,20 @@ class Exchange:
     rng: Random = attrs.field(init=False, repr=False)
     struck: deque[Strike] = attrs.field(factory=lambda: deque(maxlen=10_000), init=False)
     """The latest faults that were struck, for whoever wants to know what happened."""
-    _funded_period: int = attrs.field(default=0, init=False)
+    funded: deque[tuple[int, Decimal]] = attrs.field(factory=lambda: deque(maxlen=400), init=False)
+    """When (ms) and at which rate funding was settled, held or not: the funding-rate history."""
+    _funded_ms: int = attrs.field(default=0, init=False)
+    """The latest funding time that has passed."""
+    _returns: list[tuple[int, Decimal]] = attrs.field(factory=list, init=False)
+    """When (true ns) which move ends that does not last; a move is a part of 100."""
+    _drift: _Drift = attrs.field(init=False)
     _switch: DeadMansSwitch = attrs.field(factory=DeadMansSwitch, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Wire the parts together."""
         self.pos_mode = self.account.pos_mode
         self.rng = Random(self.seed)  # noqa: S311 - a simulation must be repeatable
+        self._drift = _Drift(self.clock())
         self.engine = Engine(
             instrument=self.instrument,
             clock=self._read_clock,
@@ -156,6 +189,18 @@ class Exchange:
                 return Outcome.of_refusal(refused, now_ms, args)
         return Outcome(now_ms, order.ord_id, order.cl_ord_id, req_id=request.req_id)
 
+    def find_open(self, name: str) -> Order:
+        """Return the open order with this ``ordId`` or ``clOrdId``.
+
+        Raises:
+            LookupError: there is no such open order.
+        """
+        book = self.engine.book
+        order = book.find(name, "") or book.find("", name)
+        if order is None or not order.is_open:
+            raise LookupError(f"no open order {name}")
+        return order
+
     def _check_open(self) -> None:
         if self.faults.suspended:
             raise Refused("51022", "Contract suspended.")
@@ -179,7 +224,7 @@ class Exchange:
             request = OrderRequest(
                 side, OrdType.MARKET, None, abs(pos), cl_ord_id, tag, True, False
             )
-            self._start(self._order(request, self.engine.market.limit_for(side)))
+            self._start(self.new_order(request, self.engine.market.limit_for(side)))
 
     def set_pos_mode(self, pos_mode: str) -> None:
         """Set net or hedge mode.
@@ -221,7 +266,8 @@ class Exchange:
         with self.engine.deferred():
             if self.mode is Mode.AUTO:
                 self.engine.market.step()
-                self._follow_market()
+            self._move_back()
+            self._follow_market()
             now_ms = self.now_ms
             for tag in self._switch.gone_off(now_ms):
                 for order in self.engine.book.pending:
@@ -236,6 +282,36 @@ class Exchange:
             self.engine.market.set_price(px)
             self._follow_market()
 
+    def move_market(self, percent: Decimal, *, back_after_s: float = 0.0) -> None:
+        """Move the market at once, by -10 for a fall of 10 %; the price band follows.
+
+        With ``back_after_s`` the first ``tick`` after so many seconds takes it back.
+
+        Raises:
+            ValueError: the price would not stay above 0.
+        """
+        part = 100 + percent
+        if part <= 0:
+            raise ValueError(f"a price cannot fall by {-percent} %")
+        if back_after_s:
+            due_ns = self.clock() + round(back_after_s * 1e9)
+            self._returns.append((due_ns, part))
+        with self.engine.deferred():
+            self.engine.market.move(part, Decimal(100))
+            self._follow_market()
+
+    def change_instrument(self, instrument: Instrument) -> None:
+        """Trade by other rules from now on: tick, lot, minimum, contract value, ``instIdCode``.
+
+        Open orders and the position keep their numbers; another contract value values them anew.
+        """
+        engine = self.engine
+        self.instrument = engine.instrument = instrument
+        engine.market.instrument = engine.ledger.instrument = instrument
+        with engine.deferred():
+            engine.market.set_price(engine.market.bid)
+            self._follow_market()
+
     def fill(self, name: str, sz: Decimal, px: Decimal) -> None:
         """Match ``sz`` contracts of the order with this ``ordId`` or ``clOrdId`` at ``px``.
 
@@ -243,10 +319,7 @@ class Exchange:
             LookupError: there is no such open order.
             ValueError: the order has not so much left.
         """
-        book = self.engine.book
-        order = book.find(name, "") or book.find("", name)
-        if order is None or not order.is_open:
-            raise LookupError(f"no open order {name}")
+        order = self.find_open(name)
         if not 0 < sz <= order.remaining:
             raise ValueError(f"order {name} has {order.remaining} left, not {sz}")
         with self.engine.deferred():
@@ -271,13 +344,17 @@ class Exchange:
         """Refuse the next orders, each by this ``sCode``."""
         self.faults.order_refusals.extend([code] * times)
 
-    def liquidate(self) -> None:
-        """Let the risk engine close the whole position now.
+    def liquidate(self, sz: Decimal | None = None) -> None:
+        """Let the risk engine close the position now, or ``sz`` contracts of it.
 
         Raises:
-            LookupError: there is no position.
+            LookupError: there is no position, or it is not so large.
         """
-        self._close_by_force(abs(self.engine.ledger.pos), Category.FULL_LIQUIDATION)
+        held = abs(self.engine.ledger.pos)
+        sz = held if sz is None else sz
+        self._check_held(sz)
+        with self.engine.deferred():
+            self.engine.liquidate(sz, self._risk_reported)
 
     def deleverage(self, sz: Decimal) -> None:
         """Let an auto-deleveraging take ``sz`` contracts of the position.
@@ -285,43 +362,59 @@ class Exchange:
         Raises:
             LookupError: the position is not so large.
         """
-        self._close_by_force(sz, Category.ADL)
+        self._check_held(sz)
+        px = self.engine.market.mark_px
+        with self.engine.deferred():
+            self.engine.close_by_force(sz, px, Category.ADL, self._risk_reported)
 
-    def fund(self, rate: Decimal) -> None:
-        """Settle a funding fee now: longs pay at a positive rate."""
+    def fund(self, rate: Decimal | None = None) -> None:
+        """Settle a funding fee now, by default at the rate that is set; longs pay above 0."""
+        rate = self.funding_rate if rate is None else rate
+        self.funded.append((self.now_ms, rate))
         with self.engine.deferred():
             self.engine.fund(rate)
+            self.engine.liquidate_if_due(self._risk_reported)
 
-    def reading(self) -> Engine:
-        """Return what REST sees: the present, or the past while REST lags behind."""
-        lag_ms = self.faults.rest_lag_ms
-        if not lag_ms:
+    def reading(self, path: str) -> Engine:
+        """Return what a REST endpoint sees: the present, or the past while REST lags behind."""
+        faults = self.faults
+        if not faults.rest_lag_ms or not covers(faults.rest_lag_only, path):
             return self.engine
-        return self.engine.as_of(self.clock() - lag_ms * 1_000_000)
+        return self.engine.as_of(self.clock() - faults.rest_lag_ms * 1_000_000)
 
-    def _close_by_force(self, sz: Decimal, category: Category) -> None:
+    @property
+    def _risk_reported(self) -> Reported:
+        return Reported(min(max(Reported), self.faults.quiet_risk_orders))
+
+    def _check_held(self, sz: Decimal) -> None:
         if not 0 < sz <= abs(self.engine.ledger.pos):
             raise LookupError(f"no position of {sz} contracts")
-        with self.engine.deferred():
-            self.engine.close_by_force(sz, category)
+
+    def _move_back(self) -> None:
+        now_ns = self.clock()
+        for due_ns, part in self._returns:
+            if now_ns >= due_ns:
+                self.engine.market.move(Decimal(100), part)
+        self._returns = [each for each in self._returns if now_ns < each[0]]
 
     def _fund_if_due(self) -> None:
-        """Settle funding at 00, 08 and 16 UTC."""
-        period = self.now_ms // FUNDING_PERIOD_MS
-        if self._funded_period and period > self._funded_period and self.funding_rate:
-            self.engine.fund(self.funding_rate)
+        """Settle funding whenever a multiple of its interval has passed."""
+        due_ms = self.now_ms // self.funding_every_ms * self.funding_every_ms
+        if self._funded_ms and due_ms > self._funded_ms and self.funding_rate:
+            self.fund()
         # A wrong clock may go back: what was settled is not settled again.
-        self._funded_period = max(period, self._funded_period)
+        self._funded_ms = max(due_ms, self._funded_ms)
 
     def _read_clock(self) -> int:
         now_ns = self.clock()
         self.faults.expire(now_ns)
-        return now_ns + self.faults.clock_skew_ms * 1_000_000
+        gained_ns = self._drift.gained_ns(now_ns, self.faults.clock_drift_ppm)
+        return now_ns + gained_ns + self.faults.clock_skew_ms * 1_000_000
 
     def _follow_market(self) -> None:
         if self.mode is Mode.AUTO:
             self.engine.make()
-        self.engine.liquidate_if_due()
+        self.engine.liquidate_if_due(self._risk_reported)
 
     def _admit(self, request: OrderRequest) -> Order:
         """Check what depends on the state of account, book and market."""
@@ -335,12 +428,13 @@ class Exchange:
         limit_px = check_against_state(engine, request)
         if request.clamp_px and request.px is not None:
             request = attrs.evolve(request, px=limit_px)
-        order = self._order(request, limit_px)
+        order = self.new_order(request, limit_px)
         check_margin(engine, order)
         check_tier(engine, order)
         return order
 
-    def _order(self, request: OrderRequest, limit_px: Decimal) -> Order:
+    def new_order(self, request: OrderRequest, limit_px: Decimal) -> Order:
+        """Make an order of a request, with an id of its own; nothing is booked."""
         now_ms = self.now_ms
         return Order(
             ord_id=self.engine.numbers.next_id(),

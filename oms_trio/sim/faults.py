@@ -37,14 +37,25 @@ Switch = Literal[
     "push_before_ack",
     "positions_first",
     "suspended",
+    "ops_hang",
+    "ops_hang_executed",
+    "dead_subscriptions",
     "quiet_risk_orders",
     "ack_delay_s",
     "push_delay_s",
     "frame_delay_s",
     "rest_delay_s",
     "rest_lag_ms",
+    "rest_lag_only",
     "clock_skew_ms",
+    "clock_drift_ppm",
     "rest_status",
+    "time_ts",
+    "query_code",
+    "query_code_only",
+    "foreign_order",
+    "foreign_position",
+    "foreign_fill",
 ]
 
 
@@ -89,6 +100,46 @@ class RestAnswer:
     executed: bool = False
 
 
+@attrs.frozen
+class Edit:
+    """A change of the first row of the next message of one kind: absurd values, missing texts.
+
+    ``where`` is a channel of the private WebSocket (``orders``, ``positions``, ``account``) or a
+    part of a REST path (``trade/fills``). ``fields`` reads like ``pos=-1e20,avgPx=``.
+    """
+
+    where: str
+    fields: str
+
+    def apply(self, row: dict[str, object]) -> dict[str, object]:
+        """Return the row with the fields changed; those of a currency go to the first one."""
+        changes = read_fields(self.fields)
+        details = row.get("details")
+        if isinstance(details, list) and details:
+            inner = {key: value for key, value in changes.items() if key in details[0]}
+            row = {**row, "details": [details[0] | inner, *details[1:]]}
+            changes = {key: value for key, value in changes.items() if key not in inner}
+        return {**row, **changes}
+
+
+def covers(parts: str, path: str) -> bool:
+    """Whether a path has one of these comma-separated parts; "" covers every path."""
+    return not parts or any(part and part in path for part in parts.split(","))
+
+
+def read_fields(text: str) -> dict[str, str]:
+    """Read ``name=value,name=value``.
+
+    Raises:
+        ValueError: a part has no ``=``.
+    """
+    parts = [part.partition("=") for part in text.split(",") if part]
+    for name, equals, _ in parts:
+        if not name or not equals:
+            raise ValueError(f"{text!r} must be like name=value,name=value")
+    return {name: value for name, _, value in parts}
+
+
 @attrs.define
 class Faults:
     """Switches, all off. One object serves every connection of one exchange."""
@@ -103,8 +154,16 @@ class Faults:
     """Orders pushes wait until the positions push of the same match is out."""
     suspended: bool = False
     """The instrument is suspended: no new order, no amendment; cancels are done."""
-    quiet_risk_orders: bool = False
-    """Liquidation and ADL change the position without an orders push."""
+    ops_hang: bool = False
+    """A half-dead gateway: WebSocket operations are read, never answered and not executed."""
+    ops_hang_executed: bool = False
+    """As ``ops_hang``, but operations are executed, and their pushes come."""
+    dead_subscriptions: bool = False
+    """Subscriptions are acknowledged and then, after the last of them, end in
+    ``channel-conn-count-error``: nothing is ever pushed for them."""
+    quiet_risk_orders: int = 0
+    """1: liquidation and ADL change the position without an orders push. 2: REST's lists of
+    orders and fills do not have them either, only bills (see ``values.Reported``)."""
     rate_limit_in_data: bool = False
     """A rate-limited operation is answered by ``sCode`` 50011 instead of the outer code."""
     ack_delay_s: float = 0.0
@@ -115,9 +174,27 @@ class Faults:
     rest_delay_s: float = 0.0
     """REST answers leave this much later; the call has its effect at once."""
     rest_lag_ms: int = 0
-    """REST tells of orders, fills, cash and position as they were this long ago, up to 60 s."""
+    """REST tells of orders, fills, bills, cash and position as they were this long ago, up to
+    60 s."""
+    rest_lag_only: str = ""
+    """Only endpoints whose path has one of these comma-separated parts lag; "" is all of them."""
     clock_skew_ms: int = 0
-    """How far the exchange's clock is ahead of the true time."""
+    """How far the exchange's clock is ahead of the true time: a step when it changes."""
+    clock_drift_ppm: int = 0
+    """How much faster the exchange's clock goes; what it has gained so stays when this ends."""
+    time_ts: str = ""
+    """What ``/public/time`` tells instead of the time; "" is off."""
+    query_code: str = ""
+    """Every GET gets this code; "" is off."""
+    query_code_only: str = ""
+    """Only paths that have one of these comma-separated parts get it; "" is all of them."""
+    foreign_order: str = ""
+    """One more order row, of nobody here, in every orders push and in REST's lists of orders; its
+    fields like ``state=mystery,side=both``; "" is off."""
+    foreign_position: str = ""
+    """One more position row in every positions push and in REST's answer; "" is off."""
+    foreign_fill: str = ""
+    """One more fill row in REST's lists of fills; "" is off."""
     drop_acks: int = 0
     """Answers to WebSocket operations that are lost after the operation was carried out."""
     cut_before_op: int = 0
@@ -151,6 +228,8 @@ class Faults:
     """Codes (``sCode``) that refuse the next orders one by one."""
     rest_answers: deque[RestAnswer] = attrs.field(factory=deque)
     """Answers to the next REST calls."""
+    edits: deque[Edit] = attrs.field(factory=deque)
+    """Changes of the next rows, each used once, by the first message that it fits."""
     _connections: dict[int, Connection] = attrs.field(factory=dict, init=False, repr=False)
     _ends_ns: dict[Switch, int] = attrs.field(factory=dict, init=False)
 
@@ -201,6 +280,14 @@ class Faults:
         """Take the answer forced on the next submit, if any."""
         return self.submit_answers.popleft() if self.submit_answers else None
 
+    def edited(self, where: str, rows: list[dict[str, object]]) -> list[dict[str, object]]:
+        """Return the rows of a push (its channel) or of a REST answer (its path) as told."""
+        for edit in self.edits:
+            if rows and (edit.where == where or ("/" in edit.where and edit.where in where)):
+                self.edits.remove(edit)
+                return [edit.apply(rows[0]), *rows[1:]]
+        return rows
+
     def use_up(self, switch: Counter) -> bool:
         """Whether this counted fault happens now; it happens once less from here on."""
         left: int = getattr(self, switch)
@@ -208,7 +295,7 @@ class Faults:
             setattr(self, switch, left - 1)
         return left > 0
 
-    def set_for(self, switch: Switch, value: float, until_ns: int | None = None) -> None:
+    def set_for(self, switch: Switch, value: float | str, until_ns: int | None = None) -> None:
         """Set a switch until this time of the true clock, or until it is put back."""
         setattr(self, switch, value)
         self._ends_ns.pop(switch, None)
@@ -237,13 +324,14 @@ class Faults:
         self.submit_answers.clear()
         self.order_refusals.clear()
         self.rest_answers.clear()
+        self.edits.clear()
 
-    def switches(self) -> dict[str, float]:
+    def switches(self) -> dict[str, float | str]:
         """Return every plain switch and counter with its value."""
         return {
             field.name: getattr(self, field.name)
             for field in attrs.fields(Faults)
-            if isinstance(field.default, (bool, int, float))
+            if isinstance(field.default, (bool, int, float, str))
         }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 import msgspec
 
+from oms_trio.sim import foreign
 from oms_trio.sim.events import AccountChanged, Event, OrderChanged, PositionChanged, Settled
 from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.faults import Counter
@@ -18,7 +19,7 @@ from oms_trio.sim.pushes import (
     order_push,
     position_push,
 )
-from oms_trio.sim.values import Category
+from oms_trio.sim.values import Reported
 
 GATHER_S = 0.05
 """Positions and account changes are gathered this long before they are told."""
@@ -98,6 +99,14 @@ class Feeds:
                 if data:
                     self._push(held, self._frame(held, data, "snapshot"))
 
+    def refuse(self, arg: Mapping[str, object]) -> JsonObject:
+        """Return the event that ends a subscription although it was acknowledged."""
+        return {
+            "event": "channel-conn-count-error",
+            "channel": arg["channel"],
+            "connCount": str(MAX_CHANNEL_CONNECTIONS),
+        }
+
     def subscribe(self, arg: Mapping[str, object]) -> JsonObject:
         """Subscribe, and return the event that counts the channel's connections.
 
@@ -111,11 +120,7 @@ class Feeds:
         count = counts.get(held.channel, 0)
         if not self._holds(held.channel):
             if count >= MAX_CHANNEL_CONNECTIONS:
-                return {
-                    "event": "channel-conn-count-error",
-                    "channel": held.channel,
-                    "connCount": str(count),
-                }
+                return self.refuse(arg)
             counts[held.channel] = count = count + 1
         self._held[_key(arg)] = held
         return {"event": "channel-conn-count", "channel": held.channel, "connCount": str(count)}
@@ -164,17 +169,18 @@ class Feeds:
     def _tell_order(self, change: OrderChanged) -> None:
         exchange, faults = self.exchange, self.exchange.faults
         told = self._of("orders")
+        if change.order.reported is not Reported.PUSHED:
+            return
         if not told or faults.use_up("miss_order_pushes"):
             return
-        if faults.quiet_risk_orders and change.order.category is not Category.NORMAL:
-            return
         data = order_push(change, exchange.instrument, exchange.engine.market.last)
-        copies = [data]
+        rows = faults.edited("orders", [data, *foreign.pushed_order(exchange.engine, faults)])
+        copies = [rows]
         if faults.use_up("repeat_order_pushes"):
-            copies.append({**data, "uTime": str(change.order.u_time_ms + 1)})
+            copies.append([{**rows[0], "uTime": str(change.order.u_time_ms + 1)}])
         if faults.use_up("echo_order_pushes"):
-            copies.append(data)
-        frames = [self._frame(held, [copy]) for held in told for copy in copies]
+            copies.append(rows)
+        frames = [self._frame(held, copy) for held in told for copy in copies]
         if not self._aside and faults.use_up("swap_order_pushes"):
             self._aside, self._aside_until_s = frames, self.line.time() + ASIDE_S
             self.line.wake()
@@ -227,12 +233,12 @@ class Feeds:
             account = account_push(engine.account_view(), engine.now_ms)
             return [account] if held.wants_usdt else []
         view = engine.position_view()
-        return [] if view is None else [position_push(view, engine.instrument, engine.now_ms)]
+        own = [] if view is None else [position_push(view, engine.instrument, engine.now_ms)]
+        return own + foreign.position(engine, self.exchange.faults)
 
     def _snapshot(self, held: Subscription) -> list[JsonObject]:
         """Return what a snapshot tells: only a position that is not 0."""
-        flat = held.channel == "positions" and not self.exchange.engine.ledger.pos
-        return [] if flat else self._current(held)
+        return [row for row in self._current(held) if row.get("pos") != "0"]
 
     def _now_settled(self) -> Settled:
         ledger = self.exchange.engine.ledger
@@ -250,6 +256,8 @@ class Feeds:
             frame["eventType"] = event_type
         if event_type == "snapshot":
             frame |= {"curPage": 1, "lastPage": True}
+        if held.channel != "orders":  # whose rows are changed before they are repeated
+            data = self.exchange.faults.edited(held.channel, data)
         return frame | {"data": data}
 
     def _of(self, channel: str) -> list[Subscription]:

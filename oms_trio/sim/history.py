@@ -6,31 +6,57 @@ Every change keeps what it replaced, so the past is the present with the latest 
 from __future__ import annotations
 
 from collections import deque
-from decimal import Decimal
 
 import attrs
 
+from oms_trio.sim.bills import Bills
 from oms_trio.sim.book import Book
 from oms_trio.sim.ledger import Ledger
-from oms_trio.sim.values import Order, Position
+from oms_trio.sim.lives import Life, Lives
+from oms_trio.sim.values import Order
 
 KEPT_NS = 60 * 10**9
 """The longest lag that can be shown; older changes cannot be undone any more."""
 
 
 @attrs.frozen
-class Change:
+class Records:
+    """All that REST reads of the account, as it was at one time."""
+
+    book: Book
+    ledger: Ledger
+    lives: Lives
+    bills: Bills
+
+
+@attrs.frozen
+class OrderStep:
     """One change of one order, with what was before it."""
 
-    at_ns: int
     after: Order
     before: Order | None
     namesake: str
     """The order id that the client id led to before."""
     by_fill: bool
-    cash_bal: Decimal
-    u_time_ms: int
-    position: Position | None
+
+
+@attrs.frozen
+class Before:
+    """Cash, position and its latest life, as they were before a change."""
+
+    ledger: Ledger
+    life: Life | None
+
+
+@attrs.frozen
+class Change:
+    """One change of an order (``order``), of the account alone (None), or of both."""
+
+    at_ns: int
+    before: Before
+    order: OrderStep | None = None
+    is_billed: bool = False
+    opened_life: bool = False
 
 
 @attrs.define
@@ -45,14 +71,21 @@ class History:
             self._changes.popleft()
         self._changes.append(change)
 
-    def before(self, cutoff_ns: int, book: Book, ledger: Ledger) -> tuple[Book, Ledger]:
-        """Return copies of book and ledger without the changes made after ``cutoff_ns``."""
-        book, ledger = book.copy(), attrs.evolve(ledger)
+    def before(self, cutoff_ns: int, present: Records) -> Records:
+        """Return copies of the records without the changes made after ``cutoff_ns``."""
+        if not self._changes or self._changes[-1].at_ns <= cutoff_ns:
+            return present
+        book, lives, bills = present.book.copy(), present.lives.copy(), present.bills.copy()
+        ledger = present.ledger
         for change in reversed(self._changes):
             if change.at_ns <= cutoff_ns:
                 break
-            book.undo(change.after, change.before, change.namesake, by_fill=change.by_fill)
-            ledger.cash_bal = change.cash_bal
-            ledger.u_time_ms = change.u_time_ms
-            ledger.position = change.position
-        return book, ledger
+            if change.order is not None:
+                step = change.order
+                book.undo(step.after, step.before, step.namesake, by_fill=step.by_fill)
+            if change.is_billed:
+                bills.undo()
+            lives.undo(change.before.life, opened=change.opened_life)
+            ledger = change.before.ledger
+        book.sort()
+        return Records(book, attrs.evolve(ledger, lever=present.ledger.lever), lives, bills)

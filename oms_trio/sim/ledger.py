@@ -9,16 +9,16 @@ here each side pays for what goes beyond closing the position.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 import attrs
 
 from oms_trio.core.model import Instrument, Side
+from oms_trio.sim.tiers import tier_of
 from oms_trio.sim.values import ZERO, Order, Position
 
 TAKER_FEE = Decimal("0.0005")
 MAKER_FEE = Decimal("0.0002")
-MMR_RATE = Decimal("0.004")
 
 
 @attrs.frozen
@@ -97,11 +97,15 @@ class Ledger:
         sz: Decimal,
         *,
         fee: Decimal,
+        penalty: Decimal,
         trade_id: int,
         now_ms: int,
         new_pos_id: str,
     ) -> tuple[Position, Position, Decimal]:
-        """Book one match; return the position before and after, and the realised PnL."""
+        """Book one match; return the position before and after, and the realised PnL.
+
+        ``fee`` and ``penalty`` are below 0 when charged; the PnL is without them.
+        """
         held = self.position or Position(new_pos_id, ZERO, px, trade_id, now_ms, now_ms)
         moved, realised = held.after(side, px, sz, self.instrument.multiplier)
         opened = held.pos * moved.pos <= 0 and moved.pos != 0
@@ -113,8 +117,9 @@ class Ledger:
             pnl=ZERO if opened else moved.pnl,
             fee=fee if opened else held.fee + fee,
             funding_fee=ZERO if opened else held.funding_fee,
+            liq_penalty=ZERO if opened else held.liq_penalty + penalty,
         )
-        self.cash_bal += realised + fee
+        self.cash_bal += realised + fee + penalty
         self.u_time_ms = now_ms
         return held, self.position, realised
 
@@ -127,6 +132,31 @@ class Ledger:
         self.cash_bal += amount
         self.u_time_ms = now_ms
         return self.position, amount
+
+    def bankruptcy_px(self) -> Decimal:
+        """Return the price at which closing the whole position leaves no cash (and may be below 0).
+
+        A position that the market has carried beyond it is closed there: the exchange's insurance
+        fund bears the rest, an account never owes.
+        """
+        held = self.position
+        assert held is not None
+        size = self.notional(Decimal(1), held.pos)
+        exact = (self.notional(held.avg_px, held.pos) - self.cash_bal) / (
+            size - TAKER_FEE * abs(size)
+        )
+        rounding = ROUND_CEILING if held.pos > 0 else ROUND_FLOOR
+        tick = self.instrument.tick_sz
+        return (exact / tick).to_integral_value(rounding) * tick
+
+    def penalty(self, px: Decimal, sz: Decimal, cash_left: Decimal) -> Decimal:
+        """Return what liquidating ``sz`` contracts costs beside the fee: the maintenance margin.
+
+        It is 0 or below, and no more than there is. The exchange publishes no formula; this is
+        what its insurance fund gets when the market fills a position at its liquidation price.
+        """
+        margin = self.notional(px, sz) * tier_of(self.pos).mmr
+        return -min(margin, max(ZERO, cash_left))
 
     def max_size(self, side: Side, px: Decimal, avail_eq: Decimal) -> Decimal:
         """Return how many contracts of this side the free margin and the position allow."""
@@ -173,7 +203,7 @@ class Ledger:
             upl_last_px=upl_last,
             upl_ratio_last_px=upl_last / entry_margin if entry_margin else None,
             imr=notional / self.lever,
-            mmr=notional * MMR_RATE,
+            mmr=notional * tier_of(held.pos).mmr,
             mgn_ratio=self._mgn_ratio(upl, notional),
         )
 
@@ -192,5 +222,5 @@ class Ledger:
 
     def _mgn_ratio(self, upl: Decimal, notional: Decimal) -> Decimal | None:
         """Equity over maintenance margin and the fee of a liquidation; 1 is the end."""
-        needed = notional * (MMR_RATE + TAKER_FEE)
+        needed = notional * (tier_of(self.pos).mmr + TAKER_FEE)
         return (self.cash_bal + upl) / needed if needed else None

@@ -19,6 +19,7 @@ class CloseType(StrEnum):
     PARTLY = "1"
     FULLY = "2"
     LIQUIDATION = "3"
+    LIQUIDATION_PARTLY = "4"
     ADL_PARTLY = "5"
     ADL_FULLY = "6"
 
@@ -40,12 +41,13 @@ class Life:
     pnl: Decimal = ZERO
     fee: Decimal = ZERO
     funding_fee: Decimal = ZERO
+    liq_penalty: Decimal = ZERO
     close_type: CloseType = CloseType.PARTLY
 
     @property
     def realized_pnl(self) -> Decimal:
-        """Profit with fees and funding."""
-        return self.pnl + self.fee + self.funding_fee
+        """Profit with fees, funding and penalties."""
+        return self.pnl + self.fee + self.funding_fee + self.liq_penalty
 
 
 @attrs.define
@@ -81,6 +83,24 @@ class Lives:
         """Take a funding fee of the life going on."""
         self._rows[-1] = attrs.evolve(self._rows[-1], funding_fee=position.funding_fee)
 
+    @property
+    def latest(self) -> Life | None:
+        """The latest life, which may still be going on; None before the first."""
+        return self._rows[-1] if self._rows else None
+
+    def copy(self) -> Lives:
+        """Return lives that can change without these."""
+        lives = Lives()
+        lives._rows = list(self._rows)
+        return lives
+
+    def undo(self, latest: Life | None, *, opened: bool) -> None:
+        """Take back one change: the latest life was this one, and another was begun or not."""
+        if opened:
+            self._rows.pop()
+        if latest is not None:
+            self._rows[-1] = latest
+
     def forget(self, now_ms: int) -> None:
         """Drop what is older than three months."""
         self._rows = [row for row in self._rows if now_ms - row.u_time_ms <= LIVES_KEPT_MS]
@@ -94,7 +114,8 @@ class Lives:
             u_time_ms=after.u_time_ms,
             open_avg_px=before.avg_px if is_over else after.avg_px,
             open_max_pos=max(row.open_max_pos, left),
-            pnl=row.pnl + fill.pnl,
+            pnl=row.pnl + fill.pnl - fill.penalty,
+            liq_penalty=row.liq_penalty + fill.penalty,
             # The fee of a match that crosses zero is the new position's, as in its pushes.
             fee=row.fee if before.pos * after.pos < 0 else row.fee + fill.fee,
         )
@@ -113,7 +134,7 @@ def _close_type(category: Category, *, is_over: bool) -> CloseType:
     match category:
         case Category.NORMAL:
             return CloseType.FULLY if is_over else CloseType.PARTLY
-        case Category.FULL_LIQUIDATION:
-            return CloseType.LIQUIDATION
+        case Category.FULL_LIQUIDATION | Category.PARTIAL_LIQUIDATION:
+            return CloseType.LIQUIDATION if is_over else CloseType.LIQUIDATION_PARTLY
         case Category.ADL:
             return CloseType.ADL_FULLY if is_over else CloseType.ADL_PARTLY

@@ -38,6 +38,8 @@ class Market:
     path: Iterator[Decimal] | None = None
     """Prices to follow instead of walking, one a step; the last one stays."""
     mark_px: Decimal = attrs.field(init=False)
+    _scale: Decimal = attrs.field(default=Decimal(1), init=False)
+    """What moves (``move``) have made of the prices of ``path``."""
 
     def __attrs_post_init__(self) -> None:
         """Put the first price on the tick grid."""
@@ -61,12 +63,12 @@ class Market:
     @property
     def buy_lmt(self) -> Decimal:
         """The highest price a buy may ask for."""
-        return self._on_grid(self.idx_px * (1 + BAND), ROUND_FLOOR)
+        return self.on_grid(self.idx_px * (1 + BAND), ROUND_FLOOR)
 
     @property
     def sell_lmt(self) -> Decimal:
         """The lowest price a sell may ask for."""
-        return self._on_grid(self.idx_px * (1 - BAND), ROUND_CEILING)
+        return self.on_grid(self.idx_px * (1 - BAND), ROUND_CEILING)
 
     def limit_for(self, side: Side) -> Decimal:
         """Return the most aggressive price of this side: what a market order works at."""
@@ -78,8 +80,13 @@ class Market:
 
     def set_price(self, px: Decimal) -> None:
         """Put bid, last, index and mark at ``px`` (rounded down to the tick grid)."""
-        self.bid = max(self._on_grid(px, ROUND_FLOOR), self.instrument.tick_sz)
+        self.bid = max(self.on_grid(px, ROUND_FLOOR), self.instrument.tick_sz)
         self.mark_px = self.bid
+
+    def move(self, to: Decimal, of: Decimal) -> None:
+        """Move everything at once to ``to / of`` of where it is; a path goes on from there."""
+        self._scale = self._scale * to / of
+        self.set_price(self.bid * to / of)
 
     def set_mark(self, px: Decimal) -> None:
         """Put the mark price alone, off the grid if need be, until the price moves again."""
@@ -88,7 +95,8 @@ class Market:
     def step(self) -> None:
         """Take one step of the path, or of the random walk."""
         if self.path is not None:
-            self.set_price(next(self.path, self.bid))
+            px = next(self.path, None)
+            self.set_price(self.bid if px is None else px * self._scale)
             return
         ticks = self.rng.randint(-self.step_ticks, self.step_ticks)
         self.set_price(self.bid + ticks * self.instrument.tick_sz)
@@ -111,7 +119,8 @@ class Market:
             px += side.sign * self.instrument.tick_sz * self.rng.randint(1, 3)
         return taken
 
-    def _on_grid(self, px: Decimal, rounding: str) -> Decimal:
+    def on_grid(self, px: Decimal, rounding: str = ROUND_FLOOR) -> Decimal:
+        """Return the multiple of the tick next to a price."""
         tick = self.instrument.tick_sz
         return (px / tick).to_integral_value(rounding) * tick
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import TypeVar
 
 import attrs
@@ -46,31 +47,41 @@ class Page:
         *,
         cursor: Callable[[Row], int],
         time_ms: Callable[[Row], int],
+        wanted: Callable[[Row], bool] = lambda _: True,
         begin_keeps_newest: bool = False,
         before_keeps_newest: bool = False,
         keeps_ties: bool = False,
     ) -> list[Row]:
-        """Return this page of the rows, newest first.
+        """Return this page of the rows that are ``wanted``, newest first.
 
         When more match than fit, a lower bound alone (``before``, or ``begin``) keeps the rows
         nearest to it, everything else the newest. The exceptions: the ``begin`` of fills and the
         ``before`` of past positions keep the newest too, and past positions that share their
         cursor are never parted (``keeps_ties``).
         """
-        matching = [
-            row
-            for row in oldest_first
-            if (self.begin is None or time_ms(row) >= self.begin)
-            and (self.end is None or time_ms(row) <= self.end)
-            and (self.after is None or cursor(row) < self.after)
-            and (self.before is None or cursor(row) > self.before)
-        ]
+
+        def matches(row: Row) -> bool:
+            return (
+                (self.begin is None or time_ms(row) >= self.begin)
+                and (self.end is None or time_ms(row) <= self.end)
+                and (self.after is None or cursor(row) < self.after)
+                and (self.before is None or cursor(row) > self.before)
+                and wanted(row)
+            )
+
         lower = (self.before is not None and not before_keeps_newest) or (
             self.begin is not None and not begin_keeps_newest
         )
         upper = self.after is not None or self.end is not None
-        kept = matching[: self.limit] if lower and not upper else matching[-self.limit :]
+        keeps_oldest = lower and not upper
+        ordered = oldest_first if keeps_oldest else reversed(oldest_first)
+        # Most pages are the newest rows of a long list: the rest is not even looked at.
+        kept = list(islice(filter(matches, ordered), self.limit))
         if keeps_ties and kept:
-            oldest, newest = cursor(kept[0]), cursor(kept[-1])
-            kept = [row for row in matching if oldest <= cursor(row) <= newest]
-        return kept[::-1]
+            first, last = sorted((cursor(kept[0]), cursor(kept[-1])))
+            return [
+                row
+                for row in reversed(oldest_first)
+                if matches(row) and first <= cursor(row) <= last
+            ]
+        return kept[::-1] if keeps_oldest else kept

@@ -12,12 +12,17 @@ from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.menu import MENU, strike
 from oms_trio.sim.strikes import Kind, Strike
 
-ON_REQUEST = frozenset({Kind.ADL, Kind.LIQUIDATION})
-"""Only in plans that name them: they change what the account holds."""
+ON_REQUEST = frozenset(
+    {
+        *(Kind.ADL, Kind.LIQUIDATION, Kind.PARTIAL_LIQUIDATION, Kind.FUNDING, Kind.MARKET_MOVE),
+        *(Kind.HAND_ORDER, Kind.HAND_AMEND, Kind.HAND_CANCEL, Kind.INSTRUMENT),
+    }
+)
+"""Only in plans that name them: they change what the account holds, or what it trades."""
 
 
 def evenly(per_minute: float) -> dict[Kind, float]:
-    """Return rates that sum up to ``per_minute``, the same for every kind but ADL and liquidation."""
+    """Return rates that sum up to ``per_minute``, the same for every kind but ``ON_REQUEST``."""
     kinds = [kind for kind in Kind if kind not in ON_REQUEST]
     return dict.fromkeys(kinds, per_minute / len(kinds))
 

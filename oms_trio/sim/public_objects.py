@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from oms_trio.sim.admission import MAX_LMT_AMT, MAX_LMT_SZ, MAX_MKT_SZ
-from oms_trio.sim.exchange import FUNDING_PERIOD_MS, Exchange
+from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.pushes import JsonObject
 from oms_trio.sim.tiers import Tier
 from oms_trio.sim.values import text
@@ -68,8 +70,8 @@ def price_limit(exchange: Exchange) -> JsonObject:
 
 def funding_rate(exchange: Exchange) -> JsonObject:
     """Return the rate of the funding to come, and when it is settled."""
-    now_ms = exchange.now_ms
-    due_ms = (now_ms // FUNDING_PERIOD_MS + 1) * FUNDING_PERIOD_MS
+    now_ms, every_ms = exchange.now_ms, exchange.funding_every_ms
+    due_ms = (now_ms // every_ms + 1) * every_ms
     return {
         "formulaType": "withRate",
         "fundingRate": text(exchange.funding_rate),
@@ -82,11 +84,24 @@ def funding_rate(exchange: Exchange) -> JsonObject:
         "method": "current_period",
         "minFundingRate": "-0.00375",
         "nextFundingRate": "",
-        "nextFundingTime": str(due_ms + FUNDING_PERIOD_MS),
+        "nextFundingTime": str(due_ms + every_ms),
         "premium": "0",
-        "settFundingRate": text(exchange.funding_rate),
+        "settFundingRate": text(exchange.funded[-1][1]) if exchange.funded else "",
         "settState": "settled",
         "ts": str(now_ms),
+    }
+
+
+def settled_rate(exchange: Exchange, time_ms: int, rate: Decimal) -> JsonObject:
+    """Return one row of ``funding-rate-history``."""
+    return {
+        "formulaType": "withRate",
+        "fundingRate": text(rate),
+        "fundingTime": str(time_ms),
+        "instId": exchange.instrument.inst_id,
+        "instType": "SWAP",
+        "method": "current_period",
+        "realizedRate": text(rate),
     }
 
 

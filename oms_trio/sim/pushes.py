@@ -133,7 +133,7 @@ def position_push(view: PositionView, instrument: Instrument, now_ms: int) -> Js
         "lever": text(view.lever),
         "liab": "",
         "liabCcy": "",
-        "liqPenalty": "0",
+        "liqPenalty": text(held.liq_penalty),
         "liqPx": "",
         "margin": "",
         "markPx": text(view.mark_px),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import cast
 from urllib.parse import parse_qsl, urlsplit
 
 import attrs
@@ -12,6 +13,7 @@ from oms_trio.sim import rest_account, rest_public, rest_trade
 from oms_trio.sim.admission import Refused
 from oms_trio.sim.auth import check_headers
 from oms_trio.sim.exchange import Exchange
+from oms_trio.sim.faults import covers
 from oms_trio.sim.limits import Quota
 from oms_trio.sim.pushes import JsonObject
 from oms_trio.sim.rest_call import Call
@@ -71,6 +73,9 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         rest_public.position_tiers, Quota(10), private=False
     ),
     ("GET", _PUBLIC + "funding-rate"): Route(rest_public.funding_rate, Quota(10), private=False),
+    ("GET", _PUBLIC + "funding-rate-history"): Route(
+        rest_public.funding_rate_history, Quota(10), private=False
+    ),
     ("GET", _ACCOUNT + "instruments"): Route(rest_public.instruments, Quota(20)),
     ("GET", _ACCOUNT + "config"): Route(rest_account.config, Quota(5)),
     ("POST", _ACCOUNT + "set-position-mode"): Route(rest_account.set_position_mode, Quota(5)),
@@ -83,6 +88,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", _ACCOUNT + "max-avail-size"): Route(rest_account.max_avail_size, Quota(20)),
     ("GET", _ACCOUNT + "trade-fee"): Route(rest_account.trade_fee, Quota(5)),
     ("GET", _ACCOUNT + "bills"): Route(rest_account.bills, Quota(5, 1000)),
+    ("GET", _ACCOUNT + "bills-archive"): Route(rest_account.bills_archive, Quota(5)),
     ("GET", _TRADE + "orders-pending"): Route(rest_trade.orders_pending, Quota(60)),
     ("GET", _TRADE + "order"): Route(rest_trade.order, Quota(60)),
     ("GET", _TRADE + "orders-history"): Route(rest_trade.orders_history, Quota(40)),
@@ -144,15 +150,21 @@ def _perform(
         counter = f"{method} {split.path}"
         if route.quota and not exchange.limits.admit(counter, route.quota, exchange.steady_ms):
             raise Refused("50011", "Too Many Requests")  # noqa: TRY301 - refusals have one border
+        faults = exchange.faults
+        if faults.query_code and method == "GET" and covers(faults.query_code_only, split.path):
+            raise Refused(faults.query_code, "Forced by a fault switch.")  # noqa: TRY301 - likewise
         call = Call(
             exchange,
             query=dict(parse_qsl(split.query, keep_blank_values=True)),
             body=_read(body) if method == "POST" else {},
+            path=split.path,
             exp_time=headers.get("exptime"),
         )
-        return _answer(route.endpoint(call), 200)
+        answer = route.endpoint(call)
+        rows = cast("list[JsonObject]", answer["data"])
+        return _answer(answer | {"data": exchange.faults.edited(split.path, rows)}, 200)
     except Refused as refused:
-        answer: JsonObject = {"code": refused.code, "msg": refused.msg, "data": []}
+        answer = {"code": refused.code, "msg": refused.msg, "data": []}
         return _answer(answer, HTTP_STATUS.get(refused.code, 200))
 
 

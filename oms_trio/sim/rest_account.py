@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 
 from oms_trio.core.model import Side
+from oms_trio.sim import foreign
 from oms_trio.sim.account_objects import (
     bill_object,
     config_object,
@@ -13,6 +14,7 @@ from oms_trio.sim.account_objects import (
     life_object,
 )
 from oms_trio.sim.admission import Refused, check_inst_id
+from oms_trio.sim.bills import RECENT_BILLS_MS
 from oms_trio.sim.paging import Page
 from oms_trio.sim.pushes import JsonObject, account_push, position_push
 from oms_trio.sim.rest_call import Call, ok
@@ -70,27 +72,31 @@ def balance(call: Call) -> JsonObject:
 
 def positions(call: Call) -> JsonObject:
     """``GET /account/positions``: a closed position shows, with 0, when its instrument is named."""
-    engine = call.seen
+    engine, query = call.seen, call.query
+    if not call.covers_instrument():
+        return ok()
     view = engine.position_view()
-    is_told = view is not None and (view.position.pos or call.query.get("instId"))
-    wanted_id = call.query.get("posId", "")
-    if view is None or not is_told or not call.covers_instrument():
-        return ok()
-    if wanted_id and view.position.pos_id not in wanted_id.split(","):
-        return ok()
-    row = position_push(view, engine.instrument, engine.now_ms)
-    del row["pTime"]
-    return ok(row)
+    rows = [] if view is None else [position_push(view, engine.instrument, engine.now_ms)]
+    if view is not None and not view.position.pos and not query.get("instId"):
+        rows = []
+    wanted = query.get("posId", "")
+    return ok(
+        *(
+            {key: value for key, value in row.items() if key != "pTime"}
+            for row in rows + foreign.position(engine, call.exchange.faults)
+            if not wanted or row["posId"] in wanted.split(",")
+        )
+    )
 
 
 def positions_history(call: Call) -> JsonObject:
     """``GET /account/positions-history``: cursors are times of change; ties share a page."""
     query = call.query
+    lives = call.seen.lives.told if call.covers_instrument() else []
     rows = [
         row
-        for row in sorted(call.exchange.engine.lives.told, key=lambda row: row.u_time_ms)
-        if call.covers_instrument()
-        and query.get("mgnMode") in {None, "", "cross"}
+        for row in sorted(lives, key=lambda row: row.u_time_ms)
+        if query.get("mgnMode") in {None, "", "cross"}
         and query.get("type") in {None, "", row.close_type.value}
         and query.get("posId") in {None, "", row.pos_id}
     ]
@@ -125,18 +131,31 @@ def trade_fee(call: Call) -> JsonObject:
 
 def bills(call: Call) -> JsonObject:
     """``GET /account/bills``: seven days."""
+    return _bills(call, call.exchange.now_ms - RECENT_BILLS_MS)
+
+
+def bills_archive(call: Call) -> JsonObject:
+    """``GET /account/bills-archive``: three months."""
+    return _bills(call, 0)
+
+
+def _bills(call: Call, since_ms: int) -> JsonObject:
     query = call.query
-    rows = [
-        row
-        for row in call.exchange.engine.bills.rows
-        if call.covers_instrument()
+    bill_type, sub_type = query.get("type"), query.get("subType")
+    is_ours = (
+        call.covers_instrument()
         and query.get("ccy") in {None, "", "USDT"}
         and query.get("mgnMode") in {None, "", "cross"}
-        and query.get("type") in {None, "", row.bill_type}
-        and query.get("subType") in {None, "", row.sub_type}
-    ]
+    )
     page = Page.of(query).rows(
-        rows, cursor=lambda row: int(row.bill_id), time_ms=lambda row: row.ts_ms
+        call.seen.bills.rows if is_ours else [],
+        cursor=lambda row: int(row.bill_id),
+        time_ms=lambda row: row.ts_ms,
+        wanted=lambda row: (
+            row.ts_ms >= since_ms
+            and bill_type in {None, "", row.bill_type}
+            and sub_type in {None, "", row.sub_type}
+        ),
     )
     return ok(*(bill_object(row, call.exchange.instrument) for row in page))
 

@@ -19,13 +19,13 @@ class Call:
     exchange: Exchange
     query: Mapping[str, str]
     body: Args | Sequence[Args]
+    path: str = ""
     exp_time: str | None = None
-    seen: Engine = attrs.field(init=False)
-    """The engine as reads see it: the present, or the past while REST lags."""
 
-    @seen.default
-    def _read(self) -> Engine:
-        return self.exchange.reading()
+    @property
+    def seen(self) -> Engine:
+        """The engine as this read sees it: the present, or the past while REST lags."""
+        return self.exchange.reading(self.path)
 
     @property
     def single(self) -> Args:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 from oms_trio.sim import public_objects as objects
 from oms_trio.sim import pushes
 from oms_trio.sim.admission import Refused
+from oms_trio.sim.paging import Page
 from oms_trio.sim.pushes import JsonObject
 from oms_trio.sim.rest_call import Call, ok
 from oms_trio.sim.tiers import TIERS
@@ -12,7 +15,7 @@ from oms_trio.sim.tiers import TIERS
 
 def time(call: Call) -> JsonObject:
     """``GET /public/time``."""
-    return ok({"ts": str(call.exchange.now_ms)})
+    return ok({"ts": call.exchange.faults.time_ts or str(call.exchange.now_ms)})
 
 
 def instruments(call: Call) -> JsonObject:
@@ -62,3 +65,11 @@ def funding_rate(call: Call) -> JsonObject:
     """``GET /public/funding-rate``."""
     call.need_instrument()
     return ok(objects.funding_rate(call.exchange))
+
+
+def funding_rate_history(call: Call) -> JsonObject:
+    """``GET /public/funding-rate-history``: cursors are funding times."""
+    call.need_instrument()
+    rows = sorted(call.exchange.funded)
+    page = Page.of(call.query).rows(rows, cursor=itemgetter(0), time_ms=itemgetter(0))
+    return ok(*(objects.settled_rate(call.exchange, *row) for row in page))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from oms_trio.sim import foreign
 from oms_trio.sim.admission import Args, Refused, check_inst_id, read_whole
 from oms_trio.sim.limits import Quota
 from oms_trio.sim.paging import Page
@@ -18,7 +19,7 @@ from oms_trio.sim.trade_ops import (
     render,
     summary,
 )
-from oms_trio.sim.values import Order
+from oms_trio.sim.values import Order, Reported
 
 RECENT_FILLS_MS = 3 * 86_400_000
 """How far back ``fills`` tells; older ones are in ``fills-history``."""
@@ -67,21 +68,23 @@ def order(call: Call) -> JsonObject:
     if not ord_id and not cl_ord_id:
         raise Refused("50014", "Parameter ordId can not be empty.")
     found = call.seen.book.find(ord_id, cl_ord_id)
-    if found is None:
+    if found is None or found.reported is Reported.BILLED:
         raise Refused("51603", "Order does not exist")
     return ok(order_object(found, call.exchange.instrument))
 
 
 def orders_pending(call: Call) -> JsonObject:
     """``GET /trade/orders-pending``."""
-    return _orders(call, call.seen.book.pending)
+    engine = call.seen
+    return _orders(call, foreign.pending_order(engine, call.exchange.faults) + engine.book.pending)
 
 
 def orders_history(call: Call) -> JsonObject:
     """``GET /trade/orders-history``: completed within seven days."""
     call.need("instType")
-    since_ms = call.exchange.now_ms - HISTORY_MS
-    return _orders(call, [row for row in call.seen.book.ended if row.u_time_ms >= since_ms])
+    engine, since_ms = call.seen, call.exchange.now_ms - HISTORY_MS
+    recent = [row for row in engine.book.ended if row.u_time_ms >= since_ms]
+    return _orders(call, foreign.past_order(engine, call.exchange.faults) + recent)
 
 
 def orders_history_archive(call: Call) -> JsonObject:
@@ -170,30 +173,37 @@ def _orders(call: Call, orders: list[Order]) -> JsonObject:
     query = call.query
     wanted = [
         row
-        for row in sorted(orders, key=lambda row: int(row.ord_id))
-        if call.covers_instrument()
+        for row in (sorted(orders, key=_age) if call.covers_instrument() else [])
+        if row.reported is not Reported.BILLED
         and (not query.get("ordType") or row.ord_type.value in query["ordType"].split(","))
         and (not query.get("state") or row.state.value == query["state"])
     ]
-    page = Page.of(query).rows(
-        wanted, cursor=lambda row: int(row.ord_id), time_ms=lambda row: row.c_time_ms
-    )
-    return ok(*(order_object(row, call.exchange.instrument) for row in page))
+    page = Page.of(query).rows(wanted, cursor=_age, time_ms=lambda row: row.c_time_ms)
+    return _told(call, [order_object(row, call.exchange.instrument) for row in page])
 
 
 def _fills(call: Call, since_ms: int) -> JsonObject:
-    query = call.query
-    rows = [
-        row
-        for row in call.seen.book.fills
-        if call.covers_instrument()
-        and row.ts_ms >= since_ms
-        and query.get("ordId") in {None, "", row.ord_id}
-    ]
+    query, engine = call.query, call.seen
+    ord_id, sub_type = query.get("ordId"), query.get("subType")
+    rows = foreign.fill(engine, call.exchange.faults) + engine.book.fills
     page = Page.of(query).rows(
-        rows,
+        rows if call.covers_instrument() else [],
         cursor=lambda row: int(row.bill_id),
         time_ms=lambda row: row.ts_ms,
+        wanted=lambda row: (
+            row.reported is not Reported.BILLED
+            and row.ts_ms >= since_ms
+            and ord_id in {None, "", row.ord_id}
+            and sub_type in {None, "", row.sub_type}
+        ),
         begin_keeps_newest=True,
     )
-    return ok(*(fill_object(row, call.exchange.instrument) for row in page))
+    return _told(call, [fill_object(row, call.exchange.instrument) for row in page])
+
+
+def _told(call: Call, rows: list[JsonObject]) -> JsonObject:
+    return ok(*(foreign.dressed(row, call.exchange.faults) for row in rows))
+
+
+def _age(order: Order) -> int:
+    return int(order.ord_id)

@@ -14,7 +14,8 @@ from pathlib import Path
 import structlog
 import trio
 
-from oms_trio.sim.auth import SimAccount
+from oms_trio.clock import system_clock
+from oms_trio.sim.auth import SimAccount, draw_uid
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.plan import FaultPlan, play
 from oms_trio.sim.server import serve
@@ -34,6 +35,7 @@ async def run_sim(
     balance: Decimal,
     price: Decimal,
     seed: int,
+    uid: str = "",
     manual: bool = False,
     truth_file: Path | None = None,
     prices_file: Path | None = None,
@@ -42,6 +44,7 @@ async def run_sim(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, and say first how a service reaches it.
 
+    Without ``uid`` every start is another account, as nothing of the one before is kept.
     ``truth_file`` gets every change of every order as a JSON line, written before anybody is told;
     ``prices_file`` has a price a line for the market to follow; ``tls`` names a certificate chain
     and its key. A fault plan is printed to standard error and starts at once.
@@ -52,7 +55,7 @@ async def run_sim(
     """
     prices = iter(read_prices(prices_file)) if prices_file else None
     context = _context(tls) if tls else None
-    account = SimAccount(balance=balance)
+    account = SimAccount(balance=balance, uid=uid or draw_uid(seed, system_clock()))
     with ExitStack() as files:
         # Unbuffered: what the exchange has said outlives a SIGKILL.
         sink = files.enter_context(_appending(truth_file)) if truth_file else None
@@ -85,7 +88,8 @@ def _introduce(account: SimAccount, where: str, *, secure: bool) -> None:
         f"export OKX_WS_URL=ws{s}://{where}/ws/v5/private\n"
         f"export OKX_REST_URL=http{s}://{where}\n"
         f"export OKX_API_KEY={account.api_key} OKX_SECRET_KEY={account.secret} "
-        f"OKX_PASSPHRASE={account.passphrase}",
+        f"OKX_PASSPHRASE={account.passphrase}\n"
+        f"# account {account.uid}: --uid {account.uid} keeps it over a restart",
         flush=True,
     )
 

@@ -20,6 +20,9 @@ from oms_trio.sim.trade_ops import MAX_BATCH, Op, carry_out, not_in_this_mode, r
 UNSUBSCRIBED_S = 30.0
 """The exchange closes a connection that has not subscribed to anything within this."""
 
+DEAD_S = 0.05
+"""How long after its ack a subscription that a fault wants dead is refused."""
+
 CONTROL_REQUESTS = Quota(480, 3_600_000)
 
 _OPS = {
@@ -156,9 +159,13 @@ class Session:
 
     def _subscribe(self, arg: Mapping[str, object], name: str) -> None:
         self.line.event("subscribe", name, arg=told(arg))
+        self._must_subscribe_by_s = NEVER
+        if self.exchange.faults.dead_subscriptions:
+            # Later, so that it follows the acks of the whole request.
+            self.line.push_late(self.feeds.refuse(arg) | {"connId": self.line.conn_id}, DEAD_S)
+            return
         self.line.push(self.feeds.subscribe(arg) | {"connId": self.line.conn_id})
         self.feeds.start(arg)
-        self._must_subscribe_by_s = NEVER
 
     def _unsubscribe(self, arg: Mapping[str, object], name: str) -> None:
         self.feeds.unsubscribe(arg)
@@ -172,6 +179,11 @@ class Session:
             return
         if self.exchange.faults.use_up("cut_before_op"):
             self.line.cut()
+            return
+        if self.exchange.faults.ops_hang:
+            return
+        if self.exchange.faults.ops_hang_executed:
+            self._perform(op, name, request)
             return
         if self.exchange.faults.push_before_ack:
             self._answer(self._perform(op, name, request))

@@ -37,8 +37,19 @@ class Kind(StrEnum):
     LATE_POSITION = "late_position"
     SWAP_PUSHES = "swap_pushes"
     POSITIONS_FIRST = "positions_first"
+    HANG = "hang"
+    HANG_EXECUTED = "hang_executed"
+    DEAD_SUBSCRIPTIONS = "dead_subscriptions"
+    ABSURD = "absurd"
+    FOREIGN_ORDER = "foreign_order"
+    FOREIGN_POSITION = "foreign_position"
+    FOREIGN_FILL = "foreign_fill"
     SUSPEND = "suspend"
+    INSTRUMENT = "instrument"
     CLOCK = "clock"
+    CLOCK_DRIFT = "clock_drift"
+    WRONG_TIME = "wrong_time"
+    QUERY_CODE = "query_code"
     REST_LAG = "rest_lag"
     REST_SLOW = "rest_slow"
     REST_LOST = "rest_lost"
@@ -48,6 +59,12 @@ class Kind(StrEnum):
     REST_EMPTY = "rest_empty"
     ADL = "adl"
     LIQUIDATION = "liquidation"
+    PARTIAL_LIQUIDATION = "partial_liquidation"
+    FUNDING = "funding"
+    MARKET_MOVE = "market_move"
+    HAND_ORDER = "hand_order"
+    HAND_AMEND = "hand_amend"
+    HAND_CANCEL = "hand_cancel"
 
 
 @attrs.frozen
@@ -56,7 +73,7 @@ class Strike:
 
     Each kind reads what it needs: ``times`` how many messages are struck, ``lasts_s`` how long a
     state stays (0: until it is put back), ``delay_s`` the size of a delay, lag or skew, ``code``
-    an answer's or a close frame's code.
+    an answer's or a close frame's code, or whatever else its kind has to be told as a text.
     """
 
     kind: Kind

@@ -38,6 +38,20 @@ TIERS = (
 )
 
 
+def tier_of(pos: Decimal) -> Tier:
+    """Return the tier of a position of this many contracts, whatever its sign."""
+    return next((tier for tier in TIERS if abs(pos) <= tier.max_sz), TIERS[-1])
+
+
+def liquidated_sz(pos: Decimal) -> Decimal:
+    """Return how many contracts a liquidation takes at once.
+
+    A position of the first two tiers is taken whole; a larger one is reduced by two tiers first.
+    """
+    number = tier_of(pos).number
+    return abs(pos) if number <= 2 else abs(pos) - TIERS[number - 3].max_sz
+
+
 def largest_pos(lever: Decimal) -> Decimal:
     """Return the contracts that may be held at this leverage."""
     return max(tier.max_sz for tier in TIERS if tier.max_lever >= lever)

@@ -6,7 +6,7 @@ The vocabulary is the exchange's own; nothing here knows the service that trades
 from __future__ import annotations
 
 from decimal import Decimal
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 import attrs
 
@@ -93,7 +93,27 @@ class Category(StrEnum):
 
     NORMAL = "normal"
     FULL_LIQUIDATION = "full_liquidation"
+    PARTIAL_LIQUIDATION = "partial_liquidation"
     ADL = "adl"
+
+    @property
+    def is_liquidation(self) -> bool:
+        """Whether the account's margin was too low, rather than somebody else's."""
+        return self in {Category.FULL_LIQUIDATION, Category.PARTIAL_LIQUIDATION}
+
+
+class Reported(IntEnum):
+    """Where an order of the risk engine can be seen; the documentation contradicts itself.
+
+    The position and the bills show it in any case.
+    """
+
+    PUSHED = 0
+    """By orders pushes and by REST's lists of orders and fills."""
+    LISTED = 1
+    """By REST's lists of orders and fills only; the position keeps its ``tradeId``."""
+    BILLED = 2
+    """By neither: its bill is all that says why the position is another."""
 
 
 @attrs.frozen
@@ -117,14 +137,21 @@ class Fill:
     ts_ms: int
     """When the record was made, some milliseconds after the match: REST filters by this."""
     category: Category = Category.NORMAL
+    penalty: Decimal = ZERO
+    """What a liquidation takes beside the fee, 0 or below; ``pnl`` includes it."""
+    reported: Reported = Reported.PUSHED
 
     @property
     def sub_type(self) -> str:
-        """What kind of trade it was: of an order, of a liquidation, of an ADL (``subType``)."""
+        """What kind of trade it was: of an order, of a liquidation, of an ADL (``subType``).
+
+        These are the numbers of net mode; hedge mode has others (100, 101, 104, 105, 125, 126).
+        """
         buy, sell = {
             Category.NORMAL: ("1", "2"),
-            Category.FULL_LIQUIDATION: ("105", "104"),
-            Category.ADL: ("126", "125"),
+            Category.PARTIAL_LIQUIDATION: ("102", "103"),
+            Category.FULL_LIQUIDATION: ("106", "107"),
+            Category.ADL: ("127", "128"),
         }[self.category]
         return buy if self.side is Side.BUY else sell
 
@@ -157,6 +184,7 @@ class Order:
     last_fill: Fill | None = None
     cancel_source: str = ""
     category: Category = Category.NORMAL
+    reported: Reported = Reported.PUSHED
 
     @property
     def is_open(self) -> bool:
@@ -215,11 +243,12 @@ class Position:
     pnl: Decimal = ZERO
     fee: Decimal = ZERO
     funding_fee: Decimal = ZERO
+    liq_penalty: Decimal = ZERO
 
     @property
     def realized_pnl(self) -> Decimal:
-        """What this position's life has brought in, fees and funding included."""
-        return self.pnl + self.fee + self.funding_fee
+        """What this position's life has brought in, fees, funding and penalties included."""
+        return self.pnl + self.fee + self.funding_fee + self.liq_penalty
 
     def after(
         self, side: Side, px: Decimal, sz: Decimal, multiplier: Decimal

@@ -12,7 +12,7 @@ from oms_trio import records
 from oms_trio.core.book import Book
 from oms_trio.core.effects import Publication, PublishClosure
 from oms_trio.core.inputs import Input, PositionUpdate, Snapshot
-from oms_trio.core.model import Fill, PositionReport, RewardUnit, Rules
+from oms_trio.core.model import Fill, PositionReport, Rules
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
@@ -41,11 +41,11 @@ class NotingBook(Book):
         self.taken: list[Fill] = []
 
     def take(
-        self, order: OrderInfo, fill: Fill, multiplier: Decimal, unit: RewardUnit
+        self, order: OrderInfo, fill: Fill, multiplier: Decimal, rules: Rules
     ) -> list[Publication]:
         """See ``Book.take``."""
         self.taken.append(fill)
-        return super().take(order, fill, multiplier, unit)
+        return super().take(order, fill, multiplier, rules)
 
 
 @attrs.define

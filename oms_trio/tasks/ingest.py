@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 import trio
 
 from oms_trio import records
-from oms_trio.amqp.codec import MalformedAction, decode_action
-from oms_trio.amqp.model import Broker
+from oms_trio.amqp.codec import ActionLayout, DecodedAction, MalformedAction, decode_action
+from oms_trio.amqp.model import Broker, Delivery
 from oms_trio.channels import Inbox, hand_over
 from oms_trio.clock import Clock
+from oms_trio.core.identity import name_by_message_id
+from oms_trio.core.model import ClOrdId
 
 log = structlog.get_logger()
 
 
-async def ingest(broker: Broker, inbox: Inbox, clock: Clock) -> None:
+async def ingest(
+    broker: Broker,
+    inbox: Inbox,
+    clock: Clock,
+    layout: ActionLayout = ActionLayout.BYTES_25,
+    on_record: Callable[[ClOrdId], bool] = lambda _: False,
+) -> None:
     """Decode actions for ever; what is none goes to the dead letters with the reason.
+
+    Expired actions are handed over like any other, flagged. Those that cannot be decoded are in
+    the dead letters already. ``on_record`` says whether the journal has an action of this name.
 
     Ends only by cancellation. How many dead letters are on their way at once is bounded by the
     broker's prefetch, since each of them is an unacknowledged delivery.
@@ -23,12 +36,26 @@ async def ingest(broker: Broker, inbox: Inbox, clock: Clock) -> None:
     async with trio.open_nursery() as nursery:
         while True:
             deliveries = await broker.receive()
+            # At once: what happens from here on counts towards the actions' age.
             received_ns = clock()
             for delivery in deliveries:
                 try:
-                    decoded = decode_action(delivery.body)
+                    decoded = _decoded(delivery, layout)
                 except MalformedAction as error:
+                    if delivery.expired:
+                        broker.ack([delivery.tag])
+                        continue
                     log.warning("action_malformed", why=str(error), length=len(delivery.body))
                     nursery.start_soon(broker.dead_letter, delivery.tag, str(error))
                 else:
-                    await hand_over(inbox, records.action(delivery, decoded, received_ns))
+                    known = delivery.message_id is not None and on_record(
+                        name_by_message_id(decoded.state_id, delivery.message_id, delivery.body)
+                    )
+                    arrival = records.action(delivery, decoded, received_ns, known=known)
+                    await hand_over(inbox, arrival)
+
+
+def _decoded(delivery: Delivery, layout: ActionLayout) -> DecodedAction:
+    if delivery.flaw:
+        raise MalformedAction(delivery.flaw)
+    return decode_action(delivery.body, layout)

@@ -19,6 +19,9 @@ log = structlog.get_logger()
 PAGE = 500
 """Messages published under one wait for confirms."""
 
+UNROUTABLE_WARN_S = 60.0
+"""How often it is said at most that messages find no queue."""
+
 IDLE_S = 0.05
 """Confirmed messages leave the outbox together: after this long without new ones, or a page full.
 
@@ -66,6 +69,9 @@ class _Outbox:
     disk: Disk
     broker: Broker
     confirmed: list[str] = attrs.Factory(list)
+    unroutable: int = 0
+    """How many the broker had returned when that was said last."""
+    warned_at: float = -math.inf
 
     async def send_stored(self, done: int) -> int:
         """Publish all that is stored behind a position; returns the last one's."""
@@ -77,7 +83,8 @@ class _Outbox:
     async def send(self, messages: tuple[Message, ...]) -> None:
         """Publish until confirmed. A repeat has the same ``message_id``, so that it can be told."""
         outgoing = [
-            Outgoing(message.message_id, message.routing_key, message.body) for message in messages
+            Outgoing(message.message_id, message.routing_key, message.body, message.cause)
+            for message in messages
         ]
         while True:
             try:
@@ -87,9 +94,17 @@ class _Outbox:
                 await self.broker.wait_publishable()
             else:
                 break
+        self._warn_of_unroutable()
         self.confirmed += [message.message_id for message in messages]
         if len(self.confirmed) >= PAGE:
             await self.take_out()
+
+    def _warn_of_unroutable(self) -> None:
+        """Say when nobody listens: what no queue takes is gone, and an agent learns nothing."""
+        total, now = self.broker.unroutable, trio.current_time()
+        if total > self.unroutable and now - self.warned_at >= UNROUTABLE_WARN_S:
+            log.warning("executions_unroutable", count=total - self.unroutable, total=total)
+            self.unroutable, self.warned_at = total, now
 
     async def take_out(self) -> None:
         """Take what was confirmed out; even that needs room on the disk, and waits for it."""

@@ -271,7 +271,7 @@ class Monitor:
             ),
             balance=state.balance,
             position=position_of(state),
-            trade=trade_of(state.book.trade),
+            trade=trade_of(state.book.trade, state.rules),
             orders=orders_of(state, now_ns),
             controls=controls_of(state, around.dead_man_s()),
             store=around.store(),

@@ -7,7 +7,7 @@ from decimal import Decimal
 import attrs
 import msgspec
 
-from oms_trio.core.model import CancelState
+from oms_trio.core.model import CancelState, Rules
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
@@ -190,7 +190,7 @@ def position_of(state: TradeState) -> Position:
     )
 
 
-def trade_of(trade: Trade | None) -> OpenTrade | None:
+def trade_of(trade: Trade | None, rules: Rules) -> OpenTrade | None:
     """Say what trade is open."""
     if trade is None:
         return None
@@ -200,7 +200,7 @@ def trade_of(trade: Trade | None) -> OpenTrade | None:
         size=trade.size,
         entry_px=round(trade.entry_px, 4),
         max_drawdown=trade.max_drawdown,
-        reward_so_far=trade.reward(),
+        reward_so_far=trade.reward(rules),
         orders=len(trade.parts),
         opened_ms=trade.opened_ms,
     )

@@ -40,6 +40,9 @@ class Agent(Protocol):
     async def dead_letters(self, count: int) -> list[DeadLetter]:
         """Wait for the next ``count`` dead letters."""
 
+    async def leave(self) -> None:
+        """Listen to executions no more."""
+
     async def begin_outage(self) -> None:
         """Cut the broker off, and return when it has noticed."""
 
@@ -113,6 +116,9 @@ class MemoryAgent:
         self._seen_dead += len(news)
         return news
 
+    async def leave(self) -> None:
+        self._executions.close()
+
     async def begin_outage(self) -> None:
         self.broker.set_available(False)
 
@@ -146,7 +152,12 @@ class PikaAgent:
 
     async def executions(self, count: int) -> list[Outgoing]:
         return [
-            Outgoing(properties.message_id, method.routing_key, body)
+            Outgoing(
+                properties.message_id,
+                method.routing_key,
+                body,
+                (properties.headers or {}).get("x-oms-cause", ""),
+            )
             for method, properties, body in await self.raw_executions(count)
         ]
 
@@ -156,8 +167,15 @@ class PikaAgent:
     async def dead_letters(self, count: int) -> list[DeadLetter]:
         return [
             DeadLetter(body, properties.message_id, _reason(properties.headers))
-            for _, properties, body in await self._get(self.settings.dead_letter_queue, count)
+            for _, properties, body in await self.raw_dead_letters(count)
         ]
+
+    async def raw_dead_letters(self, count: int) -> list[Any]:
+        return await self._get(self.settings.dead_letter_queue, count)
+
+    async def leave(self) -> None:
+        heard = f"heard-{self.settings.execution_exchange}"
+        await trio.to_thread.run_sync(self.channel.queue_delete, heard)
 
     async def begin_outage(self) -> None:
         assert self.proxy is not None

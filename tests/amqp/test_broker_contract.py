@@ -11,7 +11,13 @@ import trio
 
 from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.memory import DeadLetter, MemoryBroker
-from oms_trio.amqp.model import Broker, BrokerUnavailable, Outgoing
+from oms_trio.amqp.model import (
+    EXPIRED_PREFETCH,
+    HELD_S,
+    Broker,
+    BrokerUnavailable,
+    Outgoing,
+)
 from tests.amqp.agents import Agent, MemoryAgent, PikaAgent, fresh_settings, take, until
 from tests.amqp.proxy import open_proxy
 from tests.rabbitmq import RabbitNode
@@ -173,13 +179,101 @@ async def test_a_dead_letter_keeps_body_and_id_tells_why_and_leaves_the_queue(
 
 
 @pytest.mark.parametrize("ttl_s", [TTL_S])
-async def test_an_action_that_nobody_takes_in_time_becomes_a_dead_letter(world: World) -> None:
+async def test_an_action_that_nobody_takes_in_time_becomes_a_dead_letter_and_comes_as_expired(
+    world: World,
+) -> None:
+    """Without ``consume``: whether actions are taken now does not matter to it."""
     await world.agent.act(b"late", message_id="id")
     assert await world.agent.dead_letters(1) == [DeadLetter(b"late", "id", "expired")]
+    (delivery,) = await take(world.broker, 1)
+    assert (delivery.body, delivery.message_id, delivery.expired) == (b"late", "id", True)
+    assert not delivery.redelivered
+    world.broker.ack([delivery.tag])
+    await trio.sleep(QUIET_S)
+    await world.agent.begin_outage()
+    await world.agent.end_outage()
     world.broker.consume(True)
     with trio.move_on_after(QUIET_S):
         await world.broker.receive()
         pytest.fail("an action came")
+
+
+@pytest.mark.parametrize("ttl_s", [TTL_S])
+async def test_an_expired_action_that_was_not_acknowledged_comes_again(world: World) -> None:
+    await world.agent.act(b"late")
+    (first,) = await take(world.broker, 1)
+    await world.agent.begin_outage()
+    await world.agent.end_outage()
+    (again,) = await take(world.broker, 1)
+    assert (again.body, again.expired, again.redelivered) == (b"late", True, True)
+    assert again.tag != first.tag
+
+
+@pytest.mark.parametrize("ttl_s", [TTL_S])
+async def test_expired_actions_neither_hold_up_live_ones_nor_come_before_them(
+    world: World,
+) -> None:
+    late = [b"late %d" % number for number in range(EXPIRED_PREFETCH + 5)]
+    await world.agent.act(*late)
+    assert len(await world.agent.dead_letters(len(late))) == len(late)
+    world.broker.consume(True)
+    await trio.sleep(QUIET_S)
+    await world.agent.act(b"live")
+    await trio.sleep(QUIET_S)
+    batch = await world.broker.receive()
+    assert [(one.body, one.expired) for one in batch[:1]] == [(b"live", False)]
+    assert [one.body for one in batch[1:]] == late[:EXPIRED_PREFETCH]
+    world.broker.ack([one.tag for one in batch[1:]])
+    assert [one.body for one in await take(world.broker, 5)] == late[EXPIRED_PREFETCH:]
+
+
+@pytest.mark.parametrize("ttl_s", [TTL_S])
+async def test_a_dead_letter_of_ours_does_not_come_back_as_expired(world: World) -> None:
+    world.broker.consume(True)
+    await world.agent.act(b"?")
+    (delivery,) = await take(world.broker, 1)
+    await world.broker.dead_letter(delivery.tag, "no action")
+    assert len(await world.agent.dead_letters(1)) == 1
+    with trio.move_on_after(QUIET_S):
+        await world.broker.receive()
+        pytest.fail("it came back")
+
+
+@pytest.mark.parametrize("ttl_s", [TTL_S])
+async def test_an_expired_action_whose_dead_letter_an_outage_cuts_off_is_a_dead_letter_all_the_same(
+    world: World,
+) -> None:
+    world.broker.consume(True)
+    await world.agent.act(b"held", message_id="id")
+    (held,) = await take(world.broker, 1)
+    await trio.sleep(1.5 * TTL_S)
+    await world.agent.begin_outage()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.broker.dead_letter, held.tag, "expired")
+        await trio.sleep(QUIET_S)
+        await world.agent.end_outage()
+    assert await world.agent.dead_letters(1) == [DeadLetter(b"held", "id", "expired")]
+
+
+async def test_what_waits_in_this_process_for_long_goes_back_to_the_queue(world: World) -> None:
+    """Its age there decides; here it would look new."""
+    world.broker.consume(True)
+    await world.agent.act(b"old", message_id="id")
+    await trio.sleep(1.1 * HELD_S)
+    (delivery,) = await take(world.broker, 1)
+    assert (delivery.body, delivery.redelivered) == (b"old", True)
+
+
+@pytest.mark.parametrize("ttl_s", [TTL_S])
+async def test_what_waits_in_this_process_for_longer_than_it_may_live_expires(
+    world: World,
+) -> None:
+    world.broker.consume(True)
+    await world.agent.act(b"old", message_id="id")
+    await trio.sleep(1.1 * HELD_S)
+    (delivery,) = await take(world.broker, 1)
+    assert (delivery.body, delivery.message_id, delivery.expired) == (b"old", "id", True)
+    assert await world.agent.dead_letters(1) == [DeadLetter(b"old", "id", "expired")]
 
 
 @pytest.mark.parametrize("ttl_s", [TTL_S])
@@ -202,6 +296,24 @@ async def test_published_messages_arrive_in_order_before_publish_returns(world: 
     await world.broker.publish([])
     await world.broker.publish(sent[1:])
     assert await world.agent.executions(100) == sent
+
+
+async def test_a_message_says_what_brought_it_about(world: World) -> None:
+    sent = [Outgoing("a", "execution.update", b"{}", "liquidation")]
+    sent.append(Outgoing("b", "execution.update", b"{}"))
+    await world.broker.publish(sent)
+    assert await world.agent.executions(2) == sent
+
+
+async def test_messages_that_no_queue_takes_are_confirmed_and_counted(world: World) -> None:
+    messages = [Outgoing(f"m-{number}", "execution.update", b"{}") for number in range(3)]
+    await world.broker.publish(messages)
+    assert world.broker.unroutable == 0
+    await world.agent.leave()
+    await world.broker.publish(messages)
+    await world.broker.publish(messages[:1])
+    assert world.broker.unroutable == 4
+    assert world.broker.connected
 
 
 async def test_publishing_in_an_outage_fails_and_works_again_afterwards(world: World) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import socket
 import ssl
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 import trio
 import trustme
@@ -23,7 +27,7 @@ from oms_trio.amqp.model import (
 )
 from oms_trio.amqp.settings import BrokerSettings
 from tests.amqp.agents import fresh_settings
-from tests.amqp.proxy import Proxy
+from tests.amqp.proxy import Proxy, open_proxy
 from tests.rabbitmq import RabbitNode
 
 SECRET = "hunter2/@:%"
@@ -78,7 +82,7 @@ async def test_something_that_is_no_amqp_broker_is_unreachable() -> None:
 
 
 async def test_a_broker_that_never_answers_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oms_trio.amqp.broker.ANSWER_S", 0.2)
+    monkeypatch.setattr("oms_trio.amqp.connection.ANSWER_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = fresh_settings(silent.getsockname()[1], password=SECRET)
         assert "no answer in" in await refusal(settings, BrokerUnreachable)
@@ -111,9 +115,156 @@ async def test_a_queue_with_other_arguments_is_told_apart_from_an_outage(
     connection.channel().queue_declare(settings.action_queue, durable=True)
     line = await refusal(settings, BrokerMisconfigured)
     connection.close()
-    assert settings.action_queue in line
-    assert "x-message-ttl" in line
+    assert f"queue '{settings.action_queue}' on 127.0.0.1" in line
+    assert "its x-message-ttl is none, and must be 60000" in line
+    dead = settings.dead_letter_exchange
+    assert f"durable with x-message-ttl=60000, x-dead-letter-exchange={dead}" in line
+    assert f"`rabbitmqctl delete_queue {settings.action_queue}`" in line
     assert "OMS_ACTION_QUEUE" in line
+    assert "OMS_MAX_ACTION_AGE" not in line
+
+
+@pytest.mark.rabbitmq
+async def test_the_command_of_the_refusal_mends_it(rabbitmq_node: RabbitNode) -> None:
+    settings = fresh_settings(rabbitmq_node.port)
+    connection = rabbitmq_node.connect()
+    connection.channel().queue_declare(settings.action_queue, durable=True)
+    line = await refusal(settings, BrokerMisconfigured)
+    connection.close()
+    found = re.search("`rabbitmqctl ([^`]+)`", line)
+    assert found is not None
+    await trio.to_thread.run_sync(rabbitmq_node.control, *shlex.split(found[1]))
+    async with open_broker(settings):
+        pass
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"durable": False}, "its durable is false, and must be true"),
+        ({"arguments": {"x-message-ttl": 7_000}}, "or the OMS_MAX_ACTION_AGE that it was made"),
+        ({"arguments": {"x-queue-type": "quorum"}}, "its x-"),
+        ({"arguments": {"x-dead-letter-exchange": "other"}}, "its x-"),
+    ],
+)
+async def test_whatever_differs_is_said_with_what_it_must_be(
+    rabbitmq_node: RabbitNode, changed: dict[str, Any], told: str
+) -> None:
+    settings = fresh_settings(rabbitmq_node.port)
+    connection = rabbitmq_node.connect()
+    connection.channel().queue_declare(settings.action_queue, **{"durable": True, **changed})
+    line = await refusal(settings, BrokerMisconfigured)
+    connection.close()
+    assert told in line
+    assert settings.action_queue in line
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize("name", ["dead_letter_queue", "expired_queue"])
+async def test_the_queues_beside_are_named_as_well(rabbitmq_node: RabbitNode, name: str) -> None:
+    settings = fresh_settings(rabbitmq_node.port)
+    queue = getattr(settings, name)
+    connection = rabbitmq_node.connect()
+    connection.channel().queue_declare(queue, durable=True, arguments={"x-max-length": 9})
+    # RabbitMQ compares those arguments that matter to it, a bound of the length among them.
+    line = await refusal(settings, BrokerMisconfigured)
+    connection.close()
+    assert f"rabbitmqctl delete_queue {queue}" in line
+
+
+@pytest.mark.rabbitmq
+async def test_a_queue_that_is_somebody_elses_alone_is_named(rabbitmq_node: RabbitNode) -> None:
+    settings = fresh_settings(rabbitmq_node.port)
+    connection = rabbitmq_node.connect()
+    connection.channel().queue_declare(settings.action_queue, exclusive=True)
+    line = await refusal(settings, BrokerMisconfigured)
+    connection.close()
+    assert settings.action_queue in line
+    assert "exclusive" in line
+
+
+@pytest.mark.rabbitmq
+async def test_a_queue_that_somebody_else_declares_while_we_run_ends_us_with_the_same_line(
+    rabbitmq_node: RabbitNode,
+) -> None:
+    connection = rabbitmq_node.connect()
+    channel = connection.channel()
+    async with open_proxy(rabbitmq_node.port) as proxy:
+        settings = fresh_settings(proxy.port)
+        async with open_broker(settings) as broker:
+            channel.queue_delete(settings.action_queue)
+            channel.queue_declare(settings.action_queue, durable=True)
+            proxy.cut()
+            for call in (broker.receive, broker.wait_connected):
+                with (
+                    trio.fail_after(10),
+                    pytest.raises(BrokerMisconfigured, match=r"rabbitmqctl delete_queue"),
+                ):
+                    await call()
+    connection.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oms_trio.amqp.broker.OWNER_WAIT_S", 0.5)
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("queue", ["another", None])
+async def test_a_second_service_on_the_same_exchange_and_key_is_refused(
+    rabbitmq_node: RabbitNode, queue: str | None
+) -> None:
+    """With a queue of its own it would get, and trade, every action a second time."""
+    settings = fresh_settings(rabbitmq_node.port)
+    second = settings if queue is None else attrs.evolve(settings, action_queue=queue)
+    async with open_broker(settings) as broker:
+        line = await refusal(second, BrokerMisconfigured)
+        assert "another service takes the actions" in line
+        assert f"'{settings.action_exchange}'" in line
+        assert "'oms.action'" in line
+        assert "OMS_ACTION_EXCHANGE" in line
+        assert broker.connected
+    async with open_broker(second):
+        pass
+
+
+@pytest.mark.rabbitmq
+async def test_a_service_waits_for_the_end_of_its_predecessor(rabbitmq_node: RabbitNode) -> None:
+    settings = fresh_settings(rabbitmq_node.port)
+    async with trio.open_nursery() as nursery:
+
+        async def precede(task_status: trio.TaskStatus[None]) -> None:
+            async with open_broker(settings):
+                task_status.started()
+                await trio.sleep(0.5)
+
+        await nursery.start(precede)
+        with trio.fail_after(10):
+            async with open_broker(settings) as broker:
+                assert broker.connected
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.usefixtures("impatient")
+async def test_services_with_exchanges_of_their_own_and_agents_share_a_broker(
+    rabbitmq_node: RabbitNode,
+) -> None:
+    one, other = (fresh_settings(rabbitmq_node.port) for _ in range(2))
+    async with open_broker(one), open_broker(other), open_broker(one.of_agent("a")):
+        async with open_broker(one.of_agent("b")) as agent:
+            assert agent.connected
+        async with open_broker(attrs.evolve(one, exclusive=False)) as beside:
+            assert beside.connected
+
+
+def test_the_owners_queue_has_a_name_that_amqp_takes_however_long_the_exchanges_is() -> None:
+    short = BrokerSettings().owner_queue
+    assert short == "oms.action-owner.oms.oms.action"
+    longest = BrokerSettings(action_exchange="x" * 250).owner_queue
+    assert len(longest) <= 255
+    assert longest != BrokerSettings(action_exchange="x" * 249 + "y").owner_queue
 
 
 @pytest.mark.rabbitmq
@@ -125,7 +276,9 @@ async def test_an_exchange_of_another_type_is_told_apart_from_an_outage(
     connection.channel().exchange_declare(settings.execution_exchange, "fanout", durable=True)
     line = await refusal(settings, BrokerMisconfigured)
     connection.close()
-    assert settings.execution_exchange in line
+    assert f"exchange '{settings.execution_exchange}' on 127.0.0.1" in line
+    assert "its type is fanout, and must be topic" in line
+    assert "OMS_EXECUTION_EXCHANGE" in line
 
 
 async def test_a_missing_ca_file_is_named(tmp_path: Path) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
+import math
+from decimal import ROUND_DOWN, Decimal, localcontext
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from oms_trio.amqp.codec import (
+    ActionLayout,
     MalformedAction,
     decode_action,
     encode_action,
     encode_publication,
 )
 from oms_trio.core.effects import Publication, PublishClosure, PublishExecution, PublishRefusal
-from oms_trio.core.model import OrderType, OrdId, RefusalReason, StateId
+from oms_trio.core.model import Cause, OrderType, OrdId, RefusalReason, StateId
 
 LIMIT, MARKET = OrderType.LIMIT, OrderType.MARKET
 
@@ -68,13 +70,56 @@ def test_encoding_reproduces_the_contracts_vectors(
     assert body.hex() == wire
 
 
-@given(st.one_of(st.binary(max_size=40), st.binary(min_size=25, max_size=25)))
-def test_any_bytes_are_an_action_in_range_or_malformed(body: bytes) -> None:
+def moved(wire: str) -> bytes:
+    """The same action in the layout of 23 bytes."""
+    body = bytes.fromhex(wire)
+    return body[4:] + body[:2]
+
+
+SHORT_VECTORS = [vector for vector in VECTORS if vector[0] < 2**16]
+"""Those whose state id has room in 16 bits."""
+
+
+@pytest.mark.parametrize(
+    ("state_id", "order_type", "price", "volume", "mid", "wire"), SHORT_VECTORS
+)
+@pytest.mark.parametrize("layout", [ActionLayout.BYTES_23, ActionLayout.BOTH])
+def test_the_vectors_decode_to_the_same_values_in_23_bytes(
+    layout: ActionLayout,
+    state_id: int,
+    order_type: OrderType,
+    price: str,
+    volume: str,
+    mid: str,
+    wire: str,
+) -> None:
+    assert decode_action(moved(wire), layout) == decode_action(bytes.fromhex(wire))
+    values = float(price), float(volume), Decimal(mid)
+    body = encode_action(state_id, order_type, *values, layout=ActionLayout.BYTES_23)
+    assert body == moved(wire)
+
+
+def test_the_short_layout_is_these_bytes() -> None:
+    body = bytes.fromhex("0000000000000000a00000000000006000e03b66000100")
+    assert body == moved(VECTORS[0][-1])
+    assert decode_action(body, ActionLayout.BYTES_23).state_id == 1
+
+
+@given(
+    st.sampled_from(ActionLayout),
+    st.one_of(
+        st.binary(max_size=40),
+        st.binary(min_size=25, max_size=25),
+        st.binary(min_size=23, max_size=23),
+    ),
+)
+def test_any_bytes_are_an_action_in_range_or_malformed(layout: ActionLayout, body: bytes) -> None:
     try:
-        action = decode_action(body)
+        action = decode_action(body, layout)
     except MalformedAction:
         return
-    assert len(body) == 25
+    accepted = {"25", "23"} if layout is ActionLayout.BOTH else {layout.value}
+    assert str(len(body)) in accepted
     assert 0 <= action.state_id < 2**32
     assert -1 < action.price < 1
     assert 0 <= action.volume < 1024
@@ -93,6 +138,7 @@ def test_any_bytes_are_an_action_in_range_or_malformed(body: bytes) -> None:
 def test_what_a_producer_encodes_comes_back_within_its_doubles(
     state_id: int, order_type: OrderType, price: float, volume: float, mid: Decimal
 ) -> None:
+    assume(not -1 / 2**63 < price < 0)
     action = decode_action(encode_action(state_id, order_type, price, volume, mid))
     assert (action.state_id, action.order_type, action.mid) == (state_id, order_type, mid)
     assert abs(action.price - Decimal(price)) <= Decimal("1e-15")
@@ -126,6 +172,40 @@ def test_any_other_length_is_malformed(length: int) -> None:
         decode_action((VALID * 2)[:length])
 
 
+def test_a_layout_accepts_its_own_length_alone() -> None:
+    short = moved(VECTORS[0][-1])
+    with pytest.raises(MalformedAction, match=r"^23 bytes instead of 25$"):
+        decode_action(short)
+    with pytest.raises(MalformedAction, match=r"^25 bytes instead of 23$"):
+        decode_action(VALID, ActionLayout.BYTES_23)
+    with pytest.raises(MalformedAction, match=r"^24 bytes instead of 25 or 23$"):
+        decode_action(VALID[1:], ActionLayout.BOTH)
+    assert decode_action(VALID, ActionLayout.BOTH) == decode_action(short, ActionLayout.BOTH)
+
+
+@pytest.mark.parametrize(
+    ("at", "part", "why"),
+    [
+        (0, b"\x07", "byte 0: action type 7 "),
+        (1, bytes(7) + b"\x80", "bytes 1-8: price is minus zero"),
+        (9, bytes(7) + b"\x90", "bytes 9-16: volume is negative"),
+        (17, bytes(4), "bytes 17-20: mid of 0 cents"),
+    ],
+)
+def test_positions_are_those_of_the_layout(at: int, part: bytes, why: str) -> None:
+    body = moved(VECTORS[0][-1])
+    with pytest.raises(MalformedAction, match=f"^{why}"):
+        decode_action(body[:at] + part + body[at + len(part) :], ActionLayout.BYTES_23)
+
+
+def test_a_state_id_of_more_than_16_bits_has_no_room_in_23_bytes() -> None:
+    layout = ActionLayout.BYTES_23
+    body = encode_action(2**16 - 1, LIMIT, 0.5, 1.0, Decimal(1), layout)
+    assert decode_action(body, layout).state_id == 2**16 - 1
+    with pytest.raises(ValueError, match="state_id 65536 is no uint16"):
+        encode_action(2**16, LIMIT, 0.5, 1.0, Decimal(1), layout)
+
+
 @pytest.mark.parametrize("kind", range(2, 8))
 def test_an_unknown_type_is_malformed(kind: int) -> None:
     with pytest.raises(MalformedAction, match=f"byte 4: action type {kind} "):
@@ -145,10 +225,38 @@ def test_a_price_of_exactly_one_is_malformed_and_the_next_below_is_not(sign: int
     assert abs(price) == Decimal("0.999999999999999")
 
 
-def test_a_price_of_minus_zero_is_zero() -> None:
-    price = decode_action(_patched(5, _uint64(1 << 63))).price
-    assert price == 0
-    assert not price.is_signed()
+def test_a_price_of_minus_zero_is_malformed_and_zero_is_not() -> None:
+    """In doubles 1 x (2^63-1) is 2^63, and that is these bits; so is -1. Nobody can tell which."""
+    assert int(1.0 * (2**63 - 1)) == 1 << 63
+    with pytest.raises(MalformedAction, match="bytes 5-12: price is minus zero"):
+        decode_action(_patched(5, _uint64(1 << 63)))
+    assert decode_action(_patched(5, _uint64(0))).price == 0
+    assert decode_action(_patched(5, _uint64(1 << 63 | 1))).price == 0, "it has a sign, and buys"
+
+
+@pytest.mark.parametrize("price", [-5e-324, -1e-20, -1.08e-19])
+def test_a_price_too_small_to_keep_its_sign_cannot_be_encoded(price: float) -> None:
+    """It would arrive as zero, which sells."""
+    with pytest.raises(ValueError, match="too small to be told from 0"):
+        encode_action(1, LIMIT, price, 1.0, Decimal(1))
+
+
+def test_minus_zero_is_encoded_as_zero() -> None:
+    assert encode_action(1, LIMIT, -0.0, 1.0, Decimal(1)) == encode_action(
+        1, LIMIT, 0.0, 1.0, Decimal(1)
+    )
+
+
+@pytest.mark.parametrize("price", [math.nextafter(1, 0), math.nextafter(-1, 0)])
+def test_the_prices_next_to_one_do_not_overflow(price: float) -> None:
+    decoded = decode_action(encode_action(1, LIMIT, price, 1.0, Decimal(1))).price
+    assert decoded == Decimal(price).quantize(Decimal("1e-15"), ROUND_DOWN)
+
+
+def test_the_volume_next_to_its_end_does_not_overflow() -> None:
+    volume = math.nextafter(1024, 0)
+    decoded = decode_action(encode_action(1, LIMIT, 0.5, volume, Decimal(1))).volume
+    assert abs(decoded - Decimal(volume)) <= Decimal("1e-12")
 
 
 def test_a_volume_of_exactly_1024_is_malformed_and_the_next_below_is_not() -> None:
@@ -204,12 +312,13 @@ def test_a_producer_cannot_encode_what_would_be_malformed(
 
 
 @pytest.mark.parametrize(
-    ("effect", "routing_key", "body"),
+    ("effect", "routing_key", "body", "cause"),
     [
         (
             PublishExecution("m-1", StateId(7), OrdId("397")),
             "execution.update",
             b'{"state_id":7,"okx_id":"397","is_trade_closed":false}',
+            "agent",
         ),
         (
             PublishClosure(
@@ -218,27 +327,31 @@ def test_a_producer_cannot_encode_what_would_be_malformed(
                 OrdId("C"),
                 ((OrdId("A"), 1.0), (OrdId("B"), 1 / 3), (OrdId("C"), 0.6)),
                 3.68,
+                Cause.LIQUIDATION,
             ),
             "execution.update",
             (
                 b'{"state_id":9,"okx_id":"C","is_trade_closed":true,'
                 b'"filled_portions":[{"A":1.0},{"B":0.3333333333333333},{"C":0.6}],"reward":3.68}'
             ),
+            "liquidation",
         ),
         (
             PublishRefusal("m-3", StateId(4294967295), RefusalReason.MARGIN_CAP, 'cap "298.5"'),
             "execution.reject",
             rb'{"state_id":4294967295,"reason":"margin_cap","detail":"cap \"298.5\""}',
+            "",
         ),
     ],
 )
 def test_publications_have_the_contracts_keys_in_its_order(
-    effect: Publication, routing_key: str, body: bytes
+    effect: Publication, routing_key: str, body: bytes, cause: str
 ) -> None:
     message = encode_publication(effect)
     assert message.message_id == effect.message_id
     assert message.routing_key == routing_key
     assert message.body == body
+    assert message.cause == cause
 
 
 def _patched(at: int, part: bytes) -> bytes:

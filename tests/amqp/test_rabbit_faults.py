@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import attrs
 import pika
@@ -12,8 +13,10 @@ import pytest
 import trio
 
 from oms_trio.amqp import broker as broker_module
+from oms_trio.amqp import connection as wire
 from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.codec import decode_action, encode_action, encode_publication
+from oms_trio.amqp.consuming import _Settlement
 from oms_trio.amqp.memory import DeadLetter
 from oms_trio.amqp.model import BrokerUnavailable, Outgoing
 from oms_trio.amqp.rabbit import RabbitBroker
@@ -50,8 +53,8 @@ async def world(rabbitmq_node: RabbitNode) -> AsyncIterator[World]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines and heartbeats that a test can wait for."""
-    monkeypatch.setattr(broker_module, "ANSWER_S", 0.5)
-    monkeypatch.setattr(broker_module, "HEARTBEAT_S", 1)
+    monkeypatch.setattr(wire, "ANSWER_S", 0.5)
+    monkeypatch.setattr(wire, "HEARTBEAT_S", 1)
 
 
 @pytest.fixture
@@ -159,8 +162,14 @@ async def test_a_dead_letter_waits_for_a_queue_to_hold_it(world: World) -> None:
 
 async def test_a_channel_closed_over_an_unknown_delivery_tag_is_restored(world: World) -> None:
     await works(world)
-    world.broker._loop._settlements.append((10**6, False))  # type: ignore[attr-defined]  # a fault that our own calls cannot make
-    world.broker.ack([1])
+    await world.agent.act(b"twice")
+    (delivery,) = await take(world.broker, 1)
+    consuming = world.broker._loop._consuming  # type: ignore[attr-defined]  # a fault that our own calls cannot make
+    message = consuming.unsettled(delivery.tag)
+    world.broker.ack([delivery.tag])
+    consuming._settlements.append(_Settlement(message, requeue=False))
+    consuming._work.set()
+    world.broker.ack([delivery.tag])
     await world.agent.until_connected(connected=False)
     await world.agent.until_connected(connected=True)
     await works(world)
@@ -218,6 +227,35 @@ async def test_a_blocked_broker_lets_consuming_go_on_and_publishing_fail_in_time
         await agent.close()
 
 
+@pytest.mark.usefixtures("impatient", "alarm")
+@pytest.mark.parametrize("uvloop", [True, False])
+async def test_large_dead_letters_in_a_memory_alarm_wait_until_it_is_over(
+    rabbitmq_node: RabbitNode, monkeypatch: pytest.MonkeyPatch, *, uvloop: bool
+) -> None:
+    """Each try ends with a buffer full of them, and a socket that the broker does not read."""
+    if not uvloop:
+        monkeypatch.setattr(broker_module, "find_spec", lambda _name: None)
+    watermark = partial(rabbitmq_node.control, "set_vm_memory_high_watermark")
+    await trio.to_thread.run_sync(watermark, "0.4")
+    agent = PikaAgent(fresh_settings(rabbitmq_node.port), rabbitmq_node)
+    await agent.open()
+    async with open_broker(agent.settings) as broker:
+        broker.consume(True)
+        bodies = [bytes([number]) * 3_000_000 for number in range(8)]
+        await agent.act(*bodies)
+        deliveries = await take(broker, len(bodies))
+        await trio.to_thread.run_sync(watermark, "0.00001")
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                for delivery in deliveries:
+                    nursery.start_soon(broker.dead_letter, delivery.tag, "why")
+                await trio.sleep(2)
+                await trio.to_thread.run_sync(watermark, "0.4")
+        letters = await agent.dead_letters(len(bodies))
+        assert {letter.body for letter in letters} == set(bodies)
+    await agent.close()
+
+
 async def publish_when_possible(broker: RabbitBroker) -> None:
     with trio.fail_after(PATIENCE_S):
         await broker.wait_publishable()
@@ -234,31 +272,8 @@ async def test_a_cut_fails_a_large_publish_at_once_and_not_at_its_deadline(world
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cut)
-        with trio.fail_after(broker_module.ANSWER_S / 2), pytest.raises(BrokerUnavailable):
+        with trio.fail_after(wire.ANSWER_S / 2), pytest.raises(BrokerUnavailable):
             await world.broker.publish(messages)
-
-
-async def test_an_action_whose_header_is_broken_ends_as_dead_letter_by_its_age(
-    rabbitmq_node: RabbitNode,
-) -> None:
-    """It cuts the link whenever it comes, which puts it back; then its time is over."""
-    agent = PikaAgent(fresh_settings(rabbitmq_node.port, message_ttl_ms=500), rabbitmq_node)
-    await agent.open()
-    async with open_broker(agent.settings) as broker:
-        broker.consume(True)
-        agent.channel.basic_publish(
-            agent.settings.action_exchange,
-            "oms.action",
-            b"broken",
-            pika.BasicProperties(timestamp=2**63),
-        )
-        (letter,) = await agent.dead_letters(1)
-        assert (letter.body, letter.reason) == (b"broken", "expired")
-        agent.broker = broker
-        await agent.until_connected(connected=True)
-        await agent.act(b"next")
-        assert [delivery.body for delivery in await take(broker, 1)] == [b"next"]
-    await agent.close()
 
 
 async def test_five_thousand_messages_each_way_survive_a_cut_in_the_middle(world: World) -> None:

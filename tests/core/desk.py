@@ -13,6 +13,7 @@ from oms_trio.core.effects import (
     PublishClosure,
     PublishExecution,
     RequestFills,
+    RequestListing,
     RequestSnapshot,
 )
 from oms_trio.core.inputs import (
@@ -20,6 +21,8 @@ from oms_trio.core.inputs import (
     FillsAnswer,
     Input,
     LinkUp,
+    Listing,
+    LookupAnswer,
     OrderAnswer,
     OrderUpdate,
     PositionUpdate,
@@ -30,7 +33,9 @@ from oms_trio.core.inputs import (
 )
 from oms_trio.core.model import (
     ClOrdId,
+    ExchangeMs,
     Fill,
+    Funding,
     Instrument,
     OrderReport,
     OrderState,
@@ -113,6 +118,8 @@ class Desk:
     now: int = START_NS
     effects: list[Effect] = attrs.Factory(list)
     trade_id: int = 1000
+    by_hand: Decimal = Decimal(0)
+    """Contracts that somebody else holds on the account."""
     orders: dict[OrdId, VenueOrder] = attrs.Factory(dict)
 
     def feed(self, event: Input) -> list[Effect]:
@@ -134,9 +141,11 @@ class Desk:
         balance: str = "10000",
         position: PositionReport | None = None,
         orders: tuple[OrderReport, ...] = (),
-        missing: tuple[ClOrdId, ...] = (),
         fills: tuple[Fill, ...] = (),
+        funding: tuple[Funding, ...] = (),
         asked_at_ns: int | None = None,
+        newest_trade_id: TradeId | None = None,
+        seen_ms: int = 0,
     ) -> list[Effect]:
         """Answer the last request for a snapshot."""
         return self.feed(
@@ -149,10 +158,61 @@ class Desk:
                 cash_u_time_ms=1,
                 position=position,
                 orders=orders,
-                missing=missing,
+                newest_trade_id=newest_trade_id
+                or max((fill.trade_id for fill in fills if fill.trade_id), default=None),
+                seen_ms=ExchangeMs(seen_ms),
+                offset_ns=self.state.sync.offset_ns,
                 fills=fills,
+                funding=funding,
             )
         )
+
+    def answer_listing(self) -> list[Effect]:
+        """Answer the last request for a listing, truthfully."""
+        pending = (OrderState.LIVE, OrderState.PARTIALLY_FILLED)
+        orders = [order for order in self.orders.values() if order.state in pending]
+        return self.feed(
+            Listing(
+                at_ns=self.now,
+                asked_at_ns=self.now,
+                request=self.last(RequestListing).request,
+                orders=tuple(order.report() for order in orders),
+                position=self.held,
+            )
+        )
+
+    @property
+    def held(self) -> PositionReport:
+        """The exchange's position."""
+        pos = sum((order.side.sign * order.acc for order in self.orders.values()), self.by_hand)
+        at_ms = START_NS // 1_000_000 + self.trade_id
+        px = Decimal(67000) if pos else None
+        return PositionReport(pos, px, None, TradeId(self.trade_id), at_ms, Decimal(67000))
+
+    def report_position(self, report: PositionReport | None = None) -> list[Effect]:
+        """Push the exchange's position, or what it was before."""
+        return self.feed(PositionUpdate(self.now, self.held if report is None else report))
+
+    def accept(self, ord_id: str) -> VenueOrder:
+        """Have the latest order accepted and pushed as live."""
+        sent = self.last(PlaceOrder)
+        order = VenueOrder(OrdId(ord_id), sent.cl_ord_id, sent.side, sent.sz, sent.px)
+        self.orders[order.ord_id] = order
+        self.feed(OrderAnswer(self.now, sent.cl_ord_id, Verdict.ACCEPTED, order.ord_id))
+        self.feed(OrderUpdate(self.now, order.report()))
+        return order
+
+    def refuse(self, code: str = "51169") -> list[Effect]:
+        """Have the latest order refused by the exchange."""
+        name = self.last(PlaceOrder).cl_ord_id
+        return self.feed(OrderAnswer(self.now, name, Verdict.REFUSED, code=code))
+
+    def show_that_reads_are_not_behind(self) -> None:
+        """Let a look-up show somebody's order that has changed just now."""
+        stranger = VenueOrder(OrdId("S"), ClOrdId(""), Side.BUY, Decimal(1), Decimal(67000))
+        report = stranger.report(u_time_ms=self.now // 1_000_000)
+        report = attrs.evolve(report, tag="")
+        self.feed(LookupAnswer(self.now, self.now, ClOrdId("stranger"), report))
 
     def last(self, kind: type[EffectT]) -> EffectT:
         """The latest effect of a kind."""
@@ -178,6 +238,8 @@ class Desk:
         message_id: str | None = None,
         redelivered: bool = False,
         received_ns: int | None = None,
+        known: bool = False,
+        expired: bool = False,
         body: bytes | None = None,
     ) -> list[Effect]:
         """Take in an action."""
@@ -194,6 +256,8 @@ class Desk:
                 message_id=message_id,
                 redelivered=redelivered,
                 delivery=len(self.effects),
+                known=known,
+                expired=expired,
             )
         )
 

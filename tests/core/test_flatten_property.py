@@ -29,7 +29,7 @@ def test_in_the_end_nothing_is_open_and_nothing_new_went_out(
     for _ in range(after):
         venue.step()
     venue.kind = True
-    for _ in range(600):
+    for _ in range(3000):
         if not venue.waiting and not len(desk.state.orders) and not desk.state.risk.flattening:
             break
         venue.step()

@@ -17,6 +17,7 @@ from oms_trio.core.effects import (
 from oms_trio.core.inputs import (
     CancelAnswer,
     Drain,
+    LinkUp,
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
@@ -157,6 +158,7 @@ def test_absence_counts_only_when_asked_after_the_expiry(desk: Desk) -> None:
     desk.tick(4)
     absent(desk)
     desk.tick(60)
+    desk.show_that_reads_are_not_behind()
     absent(desk, asked_at_ns=desk.now - 59 * SECOND)
     assert not desk.all(PublishRefusal)
     absent(desk)
@@ -164,10 +166,72 @@ def test_absence_counts_only_when_asked_after_the_expiry(desk: Desk) -> None:
     assert desk.state.orders.exposure[Side.BUY] == 0
 
 
+def test_absence_proves_nothing_while_reads_may_be_behind(desk: Desk) -> None:
+    """A reader that lags for a minute and a half, longer than any expiry and grace."""
+    desk.act()
+    answer(desk, Verdict.UNKNOWN)
+    for _ in range(90):
+        desk.tick(1)
+        absent(desk)
+    assert not desk.all(PublishRefusal)
+    assert desk.state.orders.exposure[Side.BUY] == Decimal("4.5")
+    order = found(desk)
+    desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, order.report()))
+    desk.fill(order, "4.5", "66983.2")
+    assert desk.state.book.position == Decimal("4.5")
+
+
+def test_absence_is_believed_after_longer_than_any_read_is_behind(desk: Desk) -> None:
+    """On a quiet account nothing ever shows how far the reads have come."""
+    desk.act()
+    answer(desk, Verdict.UNKNOWN)
+    desk.tick(200)
+    absent(desk)
+    assert desk.last(PublishRefusal).reason is RefusalReason.EXCHANGE
+
+
+def test_expiry_is_judged_by_the_exchange_s_clock(desk: Desk) -> None:
+    """Our clock is 90 s ahead of the exchange's: what has expired here has not yet there."""
+    desk.feed(LinkUp(desk.now, offset_ns=-90 * SECOND))
+    desk.act()
+    sent = desk.last(PlaceOrder)
+    assert sent.exp_time_ms == (desk.now + 5 * SECOND - 90 * SECOND) // 1_000_000
+    answer(desk, Verdict.UNKNOWN)
+    desk.feed(LinkUp(desk.now, offset_ns=0))  # measured anew: it was our clock that was set
+    desk.tick(4)
+    desk.show_that_reads_are_not_behind()
+    absent(desk)
+    assert desk.all(PublishRefusal)
+
+
+def test_live_order_survives_any_number_of_not_found_within_two_hours(desk: Desk) -> None:
+    order = desk.place("A", Side.BUY, "5")
+    for _ in range(100):
+        desk.tick(60)
+        desk.show_that_reads_are_not_behind()
+        desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, None))
+    assert desk.state.orders.exposure[Side.BUY] == 5
+    assert info(desk, order.cl_ord_id).order_state is OrderState.LIVE
+
+
+def test_order_that_was_inferred_to_be_cancelled_comes_back_with_a_report(desk: Desk) -> None:
+    order = desk.place("A", Side.BUY, "5")
+    desk.tick(2 * 3600 + 10)
+    desk.show_that_reads_are_not_behind()
+    desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, None))
+    assert info(desk, order.cl_ord_id).order_state is OrderState.CANCELED
+    assert desk.state.orders.exposure[Side.BUY] == 0
+    desk.feed(OrderUpdate(desk.now, order.report(u_time_ms=desk.now // 1_000_000)))
+    assert info(desk, order.cl_ord_id).order_state is OrderState.LIVE
+    assert desk.state.orders.exposure[Side.BUY] == 5
+    assert order.cl_ord_id in desk.state.orders.open
+
+
 def test_evidence_overrules_an_inferred_rejection(desk: Desk) -> None:
     desk.act()
     answer(desk, Verdict.UNKNOWN)
     desk.tick(60)
+    desk.show_that_reads_are_not_behind()
     absent(desk)
     assert desk.all(PublishRefusal)
     order = found(desk)
@@ -236,6 +300,7 @@ def test_unknown_redelivery_is_looked_up_before_it_may_be_sent(desk: Desk) -> No
     absent(desk)
     for _ in range(10):
         desk.tick(1)
+        desk.show_that_reads_are_not_behind()
         absent(desk)
     assert not desk.all(PlaceOrder)
     assert desk.last(PublishRefusal).reason is RefusalReason.STALE
@@ -243,10 +308,20 @@ def test_unknown_redelivery_is_looked_up_before_it_may_be_sent(desk: Desk) -> No
 
 def test_unknown_redelivery_in_a_settled_process_is_sent_after_one_look(desk: Desk) -> None:
     desk.tick(60)
+    desk.show_that_reads_are_not_behind()
     desk.act(7, redelivered=True)
     assert not desk.all(PlaceOrder)
     absent(desk)
     assert desk.last(PlaceOrder).cl_ord_id == desk.last(LookUpOrder).cl_ord_id
+
+
+def test_unknown_redelivery_is_not_sent_while_reads_may_not_show_the_earlier_process(
+    desk: Desk,
+) -> None:
+    desk.tick(60)
+    desk.act(7, redelivered=True)
+    absent(desk)
+    assert not desk.all(PlaceOrder)
 
 
 def test_unknown_redelivery_that_exists_is_adopted(desk: Desk) -> None:
@@ -258,6 +333,29 @@ def test_unknown_redelivery_that_exists_is_adopted(desk: Desk) -> None:
     desk.fill(order, "9", "67000")
     assert not desk.all(PlaceOrder)
     assert desk.state.book.position == 9
+
+
+def test_action_that_the_journal_knows_is_only_settled(desk: Desk) -> None:
+    """Its message id came so long ago that memory has forgotten it."""
+    desk.act(7, message_id="m", known=True)
+    assert not desk.all(PlaceOrder)
+    assert len(desk.all(SettleDelivery)) == 1
+
+
+def test_action_that_expired_in_the_queue_is_rejected_once(desk: Desk) -> None:
+    desk.act(7, message_id="m", expired=True)
+    assert desk.last(SettleDelivery).dead_letter is None  # it is there already
+    assert desk.last(PublishRefusal).reason is RefusalReason.STALE
+    desk.act(7, message_id="m", expired=True, body=b"7 %d" % desk.now)
+    assert len(desk.all(PublishRefusal)) == 1
+    assert not desk.all(PlaceOrder)
+
+
+def test_action_that_became_an_order_is_not_rejected_when_a_copy_expires(desk: Desk) -> None:
+    desk.act(7, message_id="m")
+    desk.act(7, message_id="m", expired=True, body=b"7 %d" % desk.now)
+    assert len(desk.all(PlaceOrder)) == 1
+    assert not desk.all(PublishRefusal)
 
 
 def test_expired_action_is_told_and_goes_to_the_dead_letters(desk: Desk) -> None:

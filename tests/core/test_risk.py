@@ -24,11 +24,12 @@ from oms_trio.core.inputs import (
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
-    Started,
     Verb,
     Verdict,
 )
 from oms_trio.core.model import (
+    NEVER,
+    ExchangeMs,
     Limits,
     OrderState,
     OrderType,
@@ -37,7 +38,7 @@ from oms_trio.core.model import (
     Side,
     TradeId,
 )
-from oms_trio.core.risk import Control
+from oms_trio.core.risk import Control, Risk
 from oms_trio.core.state import TradeState
 from tests.core.desk import RULES, SECOND, START_NS, Desk, VenueOrder
 
@@ -55,6 +56,10 @@ def say(desk: Desk, verb: Verb) -> list[Effect]:
     """The operator says something a moment later."""
     desk.now += 1
     return desk.feed(Command(desk.now, verb, "test"))
+
+
+def alerts(effects: list[Effect]) -> list[str]:
+    return [effect.event for effect in effects if isinstance(effect, Alert)]
 
 
 def refusals(effects: list[Effect]) -> list[RefusalReason]:
@@ -129,6 +134,7 @@ def test_what_was_never_sent_is_not_sent_again_after_the_word(verb: Verb) -> Non
 def test_a_redelivered_action_that_is_looked_up_is_not_sent_after_a_pause() -> None:
     desk = desk_with()
     desk.now += 20 * SECOND
+    desk.show_that_reads_are_not_behind()
     desk.act(1, redelivered=True)
     asked = desk.last(LookUpOrder)
     say(desk, Verb.PAUSE)
@@ -145,29 +151,35 @@ def test_flatten_closes_what_is_open_once_nothing_can_change_it_any_more() -> No
     say(desk, Verb.FLATTEN)
     assert len(desk.all(PlaceOrder)) == 1
     desk.fill(order, "1", "67000")
+    desk.answer_listing()
     desk.tick()
     assert len(desk.all(PlaceOrder)) == 1
     cancelled(desk, order)
     desk.tick()
+    desk.answer_listing()
     closing = desk.last(PlaceOrder)
     assert (closing.side, closing.ord_type) == (Side.SELL, OrderType.MARKET)
     assert (closing.sz, closing.px, closing.reduce_only) == (Decimal(3), None, True)
     close = accept(desk, "b")
     desk.fill(close, "3", "66990")
     assert desk.state.book.position == 0
-    assert Alert("position_flat", "nothing is open", urgent=False) in desk.tick(2)
+    desk.tick(2)
+    assert alerts(desk.answer_listing()) == ["position_flat", "command_done"]
     assert desk.tick() == []
     assert refusals(desk.act(9)) == [RefusalReason.PAUSED]
 
 
 def test_flatten_of_nothing_says_so_at_once() -> None:
-    assert Alert("position_flat", "nothing is open", urgent=False) in say(desk_with(), Verb.FLATTEN)
+    desk = desk_with()
+    say(desk, Verb.FLATTEN)
+    assert alerts(desk.answer_listing()) == ["position_flat", "command_done"]
 
 
 def flattening() -> Desk:
     desk = desk_with()
     desk.fill(desk.place("a", Side.SELL, "2"), "2", "67000")
     say(desk, Verb.FLATTEN)
+    desk.answer_listing()
     assert desk.last(PlaceOrder).reduce_only
     return desk
 
@@ -176,6 +188,7 @@ def test_a_closing_order_is_neither_called_off_nor_placed_twice() -> None:
     desk = flattening()
     accept(desk, "b")
     desk.tick(3)
+    desk.answer_listing()
     assert not desk.all(CancelOrders)
     assert len(desk.all(PlaceOrder)) == 2
 
@@ -189,6 +202,7 @@ def test_a_refused_closing_order_is_repeated_calmly_and_no_agent_hears_of_it() -
     desk.tick(0.5)
     assert desk.last(PlaceOrder) == sent
     desk.tick(0.5)
+    desk.answer_listing()
     again = desk.last(PlaceOrder)
     assert again.cl_ord_id != sent.cl_ord_id
     assert (again.sz, again.reduce_only) == (sent.sz, True)
@@ -208,17 +222,8 @@ def test_resuming_ends_flattening() -> None:
     say(desk, Verb.RESUME)
     cancelled(desk, order)
     desk.tick(2)
+    desk.answer_listing()
     assert len(desk.all(PlaceOrder)) == 2
-
-
-def test_nothing_is_closed_while_there_is_no_session() -> None:
-    desk = Desk()
-    desk.start()
-    desk.fill(desk.place("a", Side.BUY, "2"), "2", "67000")
-    desk.feed(Started(desk.now, RULES))
-    say(desk, Verb.FLATTEN)
-    desk.tick(2)
-    assert not desk.last(PlaceOrder).reduce_only
 
 
 def test_an_order_above_the_size_limit_is_refused() -> None:
@@ -245,19 +250,60 @@ def mark(desk: Desk, px: str) -> None:
 def test_a_price_far_from_the_mark_price_is_refused() -> None:
     desk = desk_with(Limits(price_collar=Decimal("0.01")))
     mark(desk, "67000")
-    assert refusals(desk.act(1, mid="67700")) == [RefusalReason.STALE]
-    assert refusals(desk.act(2, mid="66300", order_type=OrderType.MARKET)) == [RefusalReason.STALE]
+    collar = [RefusalReason.PRICE_COLLAR]
+    assert refusals(desk.act(1, mid="67700")) == collar
+    assert refusals(desk.act(2, mid="66300", order_type=OrderType.MARKET)) == collar
     assert refusals(desk.act(3, mid="67600")) == []
     assert desk.state.risk.acted == {Control.PRICE_COLLAR: 2}
 
 
-def test_a_collar_without_a_recent_mark_price_refuses() -> None:
-    desk = desk_with(Limits(price_collar=Decimal("0.01")))
-    assert refusals(desk.act(1)) == [RefusalReason.STALE]
+@pytest.mark.parametrize(("balance", "mid"), [("2500", "14500"), ("10000", "20200")])
+@pytest.mark.parametrize("order_type", OrderType)
+def test_a_wrong_mid_is_refused_by_the_collar(
+    balance: str, mid: str, order_type: OrderType
+) -> None:
+    desk = Desk(TradeState(attrs.evolve(RULES, limits=Limits(price_collar=Decimal("0.02")))))
+    desk.start(balance)
+    mark(desk, "67000")
+    effects = desk.act(1, volume="1000", mid=mid, order_type=order_type)
+    assert refusals(effects) == [RefusalReason.PRICE_COLLAR]
+
+
+@pytest.mark.parametrize(("balance", "mid"), [("2500", "14500"), ("10000", "20200")])
+def test_without_a_collar_a_wrong_mid_is_capped_by_the_mark_price(balance: str, mid: str) -> None:
+    desk = Desk()
+    desk.start(balance)
+    mark(desk, "67000")
+    for number in range(3):
+        desk.act(number, volume="1000", mid=mid, order_type=OrderType.MARKET)
+    sent = sum(order.sz for order in desk.all(PlaceOrder))
+    most = 100 * Decimal(balance) * Decimal("0.2")
+    assert most - 67 < sent * 670 <= most
+
+
+def test_without_a_collar_an_order_needs_no_mark_price() -> None:
+    desk = desk_with()
+    assert desk.state.risk.mark_px is None
+    assert refusals(desk.act(1)) == []
+
+
+@pytest.mark.parametrize("check_s", [15, 60])
+def test_a_collar_without_a_recent_mark_price_is_not_ready(check_s: int) -> None:
+    """The mark price comes with every check; one of them may fail and take its time."""
+    limits = Limits(price_collar=Decimal("0.01"))
+    rules = attrs.evolve(RULES, limits=limits, check_every_ns=check_s * SECOND)
+    desk = Desk(TradeState(rules))
+    desk.start("10000")
+    not_ready = [RefusalReason.NOT_READY]
+    assert refusals(desk.act(1)) == not_ready
+    assert "no mark price" in desk.last(PublishRefusal).detail
     mark(desk, "67000")
     assert refusals(desk.act(2)) == []
-    desk.now += 121 * SECOND
-    assert refusals(desk.act(3)) == [RefusalReason.STALE]
+    desk.now += (2 * check_s + 10) * SECOND
+    assert refusals(desk.act(3)) == []
+    desk.now += 1
+    assert refusals(desk.act(4)) == not_ready
+    assert desk.state.risk.acted == {Control.PRICE_COLLAR: 2}
 
 
 def balance(desk: Desk, cash: str) -> list[Effect]:
@@ -289,6 +335,24 @@ def test_a_loss_counts_by_the_utc_day_and_midnight_does_not_resume() -> None:
     desk.now += DAY
     balance(desk, "9750")
     assert refusals(desk.act(2)) == [RefusalReason.PAUSED]
+
+
+def test_the_day_of_a_loss_is_that_of_the_time_that_is_passed() -> None:
+    risk, limits = Risk(), Limits(max_daily_loss=Decimal(100))
+    midnight = 20_000 * 86_400_000
+    risk.note_balance(limits, Decimal(10_000), ExchangeMs(midnight - 1))
+    assert risk.note_balance(limits, Decimal(9_900), ExchangeMs(midnight - 1)) is not None
+    assert risk.note_balance(limits, Decimal(9_900), ExchangeMs(midnight)) is None
+
+
+@pytest.mark.parametrize("cash", ["0", "-0.01", "-100000"])
+def test_without_money_no_position_can_be_opened(cash: str) -> None:
+    desk = desk_with()
+    balance(desk, cash)
+    for order_type in OrderType:
+        effects = desk.act(1, volume="1000", order_type=order_type)
+        assert refusals(effects) == [RefusalReason.BELOW_MIN]
+    assert not desk.all(PlaceOrder)
 
 
 def test_a_drawdown_pauses_and_a_resumed_one_trips_again_only_when_it_was_below() -> None:
@@ -352,14 +416,14 @@ def test_a_pause_survives_being_written_down_and_a_new_start(verb: Verb) -> None
     blob = msgspec.json.encode(desk.state)
     after = Desk(msgspec.json.decode(blob, type=TradeState), now=START_NS + 60 * SECOND)
     assert after.state.digest() == desk.state.digest()
-    after.effects = [RequestSnapshot(0, 0, ())]
+    after.effects = [RequestSnapshot(0, NEVER)]
     after.start("10000")
     assert refusals(after.act(1)) == [RefusalReason.PAUSED]
 
 
 def test_a_state_of_an_earlier_release_has_tripped_nothing() -> None:
     old = msgspec.json.decode(msgspec.json.encode(TradeState(RULES)))
-    for name in ("paused_by", "acted", "drawdown_reached", "drawdown_forgiven", "flatten_due_ns"):
+    for name in ("paused_by", "acted", "drawdown_reached", "drawdown_forgiven", "command"):
         del old["risk"][name]
     state = msgspec.json.decode(msgspec.json.encode(old), type=TradeState)
     assert state.digest() == TradeState(RULES).digest()

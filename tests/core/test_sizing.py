@@ -27,6 +27,7 @@ def size(
     open_buys: str = "0",
     open_sells: str = "0",
     fraction: str = "0.2",
+    mark: str | None = None,
 ) -> Sized | Unsized:
     return size_order(
         offset=Decimal(offset),
@@ -38,6 +39,7 @@ def size(
         rules=attrs.evolve(RULES, max_margin_fraction=Decimal(fraction)),
         position=Decimal(position),
         open_same_side={Side.BUY: Decimal(open_buys), Side.SELL: Decimal(open_sells)},
+        mark_px=None if mark is None else Decimal(mark),
     )
 
 
@@ -97,6 +99,43 @@ def test_cap_of_the_first_example() -> None:
     assert sized.sz == Decimal("298.5")
 
 
+@pytest.mark.parametrize(
+    ("balance", "mid", "order_type"),
+    [
+        pytest.param("2500", "14500", OrderType.MARKET, id="97 % of the balance as margin"),
+        pytest.param("10000", "20200", OrderType.MARKET, id="69 %"),
+        pytest.param("10000", "20200", OrderType.LIMIT, id="a limit order"),
+    ],
+)
+def test_a_mid_below_the_market_buys_no_bigger_position(
+    balance: str, mid: str, order_type: OrderType
+) -> None:
+    """By the wrong mid alone the position would be several times what the limit of 20 % lets it."""
+    sized = size(balance, mid, "-0.25", "1000", order_type, mark="67000")
+    assert isinstance(sized, Sized)
+    most = 100 * Decimal(balance) * Decimal("0.2")
+    assert sized.sz == floor_to(most / 670, RULES.step)
+
+
+def test_a_mid_above_the_market_caps_by_itself() -> None:
+    sized = size("10000", "134000", "-0.25", "1000", mark="67000")
+    assert isinstance(sized, Sized)
+    assert sized.sz == Decimal("149.2")
+
+
+def test_the_mark_price_only_caps_and_an_order_within_the_cap_is_sized_by_its_own() -> None:
+    for mark in (None, "60000", "67000", "70000"):
+        sized = size("10000", "67000.00", "-0.25", "3", mark=mark)
+        assert isinstance(sized, Sized)
+        assert sized.sz == Decimal("4.5")
+
+
+def test_closing_is_allowed_whatever_the_mark_price() -> None:
+    sized = size("10000", "67000", "0.25", "1000", position="200", mark="200000")
+    assert isinstance(sized, Sized)
+    assert sized.sz == Decimal("300.0")
+
+
 def test_cap_counts_the_position_and_open_orders_of_the_side() -> None:
     sized = size("10000", "67000", "-0.25", "1000", position="100", open_buys="98.45")
     assert isinstance(sized, Sized)
@@ -136,6 +175,7 @@ decimals = st.decimals(min_value="0.01", max_value="1000000", places=2)
     position=st.integers(-5000, 5000),
     open_buys=st.integers(0, 5000),
     open_sells=st.integers(0, 5000),
+    mark_px=st.none() | decimals,
 )
 def test_any_size_is_a_step_multiple_within_the_cap(
     balance: Decimal,
@@ -146,6 +186,7 @@ def test_any_size_is_a_step_multiple_within_the_cap(
     position: int,
     open_buys: int,
     open_sells: int,
+    mark_px: Decimal | None,
 ) -> None:
     pos = Decimal(position) / 10
     reached = {Side.BUY: Decimal(open_buys) / 10, Side.SELL: Decimal(open_sells) / 10}
@@ -159,6 +200,7 @@ def test_any_size_is_a_step_multiple_within_the_cap(
         rules=RULES,
         position=pos,
         open_same_side=reached,
+        mark_px=mark_px,
     )
     if isinstance(sized, Unsized):
         return
@@ -167,7 +209,7 @@ def test_any_size_is_a_step_multiple_within_the_cap(
     if sized.px is not None:
         assert sized.px % BTC.tick_sz == 0
     worst = sized.side.sign * pos + reached[sized.side] + sized.sz
-    notional = worst * sized.ref_px * BTC.multiplier
+    notional = worst * max(sized.ref_px, mark_px or sized.ref_px) * BTC.multiplier
     assert notional <= RULES.leverage * balance * RULES.max_margin_fraction
 
 

@@ -13,6 +13,7 @@ from oms_trio.core.effects import (
     LookUpOrder,
     PlaceOrder,
     RequestFills,
+    RequestListing,
     RequestSnapshot,
 )
 from oms_trio.core.inputs import (
@@ -105,6 +106,10 @@ class Venue:
                         orders=tuple(order.report() for order in self.desk.orders.values()),
                         fills=tuple(f for order in self.desk.orders.values() for f in order.fills),
                     )
+            case RequestListing():
+                desk = self.desk
+                if effect.request == desk.last(RequestListing).request:
+                    desk.answer_listing()
             case _:
                 pass
 

@@ -197,7 +197,7 @@ async def test_digests_of_another_shape_are_counted_and_messages_compared(
     assert text.endswith(
         "0 digests of the state\n3 digests of another release's state were not compared\n"
     )
-    monkeypatch.setattr("oms_trio.core.trade.Trade.reward", lambda _trade: 0.0)
+    monkeypatch.setattr("oms_trio.core.trade.Trade.reward", lambda _trade, _rules: 0.0)
     agrees, text = await told(path)
     assert not agrees
     assert "PublishClosure" in text

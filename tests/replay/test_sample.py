@@ -63,7 +63,7 @@ def test_command_exits_with_1_where_anything_differs(
     write_journal(path)
     arguments = ["replay", str(path), "--verify"]
     assert CliRunner().invoke(main, arguments).exit_code == 0
-    monkeypatch.setattr("oms_trio.core.trade.Trade.reward", lambda _trade: 0.0)
+    monkeypatch.setattr("oms_trio.core.trade.Trade.reward", lambda _trade, _rules: 0.0)
     differs = CliRunner().invoke(main, arguments)
     assert differs.exit_code == 1
     assert "PublishClosure" in differs.output

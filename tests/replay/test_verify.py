@@ -51,7 +51,7 @@ async def test_changed_reward_is_found_at_the_first_closure(
 ) -> None:
     bench = write_journal(path)
     true_reward = Trade.reward
-    monkeypatch.setattr(Trade, "reward", lambda trade: true_reward(trade) * 1.000001)
+    monkeypatch.setattr(Trade, "reward", lambda trade, rules: true_reward(trade, rules) * 1.000001)
     with pytest.raises(Different) as caught:
         await verify(path)
     closure = next(e for e in bench.effects if type(e).__name__ == "PublishClosure")
@@ -68,7 +68,7 @@ async def test_difference_is_shown_with_its_input_and_the_state_before(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_journal(path)
-    monkeypatch.setattr(Trade, "reward", lambda _trade: 1.0)
+    monkeypatch.setattr(Trade, "reward", lambda _trade, _rules: 1.0)
     shown = io.StringIO()
     assert not await replay(Wanted(path=path, verify=True), Console(file=shown, width=160))
     text = shown.getvalue()
@@ -76,7 +76,7 @@ async def test_difference_is_shown_with_its_input_and_the_state_before(
     assert "'reward': 1.0" in text
     assert "OrderUpdate(" in text
     assert "position    1.5 by our fills" in text
-    assert "entry       67000" in text
+    assert "entry     67000" in text
 
 
 async def test_message_that_was_not_recorded_is_a_difference(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from oms_trio.sim.exchange import Exchange
@@ -12,7 +14,8 @@ from tests.sim.clients import ManualClock, net_exchange, order_args
 
 INSTANT = {
     *(Kind.CUT, Kind.CLOSE, Kind.UPGRADE, Kind.HALF_OPEN, Kind.GARBAGE),
-    *(Kind.ADL, Kind.LIQUIDATION),
+    *(Kind.ADL, Kind.LIQUIDATION, Kind.PARTIAL_LIQUIDATION, Kind.FUNDING, Kind.MARKET_MOVE),
+    *(Kind.HAND_ORDER, Kind.HAND_AMEND, Kind.HAND_CANCEL, Kind.INSTRUMENT),
 }
 """Kinds that are over at once."""
 
@@ -20,7 +23,7 @@ INSTANT = {
 def is_calm(exchange: Exchange) -> bool:
     faults = exchange.faults
     queues = (faults.login_codes, faults.submit_answers, faults.rest_answers, faults.order_refusals)
-    return faults.switches() == Faults().switches() and not any(queues)
+    return faults.switches() == Faults().switches() and not any((*queues, faults.edits))
 
 
 def test_the_menu_tells_of_every_kind() -> None:
@@ -40,7 +43,9 @@ def test_every_kind_is_struck_noted_and_put_back(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in Kind if MENU[kind].lasts_s[1]], ids=lambda kind: kind.value
+    "kind",
+    [kind for kind in Kind if MENU[kind].lasts_s[1] and kind not in INSTANT],
+    ids=lambda kind: kind.value,
 )
 def test_a_state_ends_by_itself(kind: Kind) -> None:
     clock = ManualClock()
@@ -64,9 +69,34 @@ def test_the_same_fault_again_replaces_its_end() -> None:
     assert exchange.faults.held
 
 
-def test_a_code_that_is_no_number_is_refused_where_one_is_needed() -> None:
-    with pytest.raises(ValueError, match="soon"):
-        strike(net_exchange(), Strike(Kind.CLOSE, code="soon"))
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (Kind.CLOSE, "soon"),
+        (Kind.FUNDING, "soon"),
+        (Kind.MARKET_MOVE, "soon"),
+        (Kind.ABSURD, "orders soon"),
+        (Kind.FOREIGN_ORDER, "soon"),
+        (Kind.INSTRUMENT, "tickSz=soon"),
+        (Kind.INSTRUMENT, "soon=1"),
+        (Kind.HAND_ORDER, "soon"),
+    ],
+)
+def test_a_code_that_its_kind_cannot_read_is_refused(kind: Kind, code: str) -> None:
+    with pytest.raises(ValueError, match=r"soon|tickSz"):
+        strike(net_exchange(), Strike(kind, code=code))
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(kind, code) for kind in Kind for code in MENU[kind].codes],
+    ids=lambda value: value or "none",
+)
+def test_every_code_of_the_menu_can_be_struck(kind: Kind, code: str) -> None:
+    exchange = net_exchange()
+    exchange.place(order_args(clOrdId="a", sz="3"), lambda *_: None)
+    exchange.fill("a", Decimal(2), exchange.engine.market.bid)
+    strike(exchange, Strike(kind, code=code, delay_s=1))
 
 
 def test_deleveraging_takes_half_of_the_position() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from oms_trio.sim.admission import Refused
 from oms_trio.sim.paging import Page
-from tests.sim.clients import ManualClock, RestClient, net_exchange
+from tests.sim.clients import ManualClock, RestClient, net_exchange, order_args
 from tests.sim.test_rest import order_body
 
 
@@ -88,3 +88,69 @@ def test_fills_walk_by_their_bill() -> None:
     oldest = client.get("/trade/fills", limit="3", after=newest[-1]["billId"])["data"]
     trade_ids = [int(row["tradeId"]) for row in newest + oldest]
     assert trade_ids == [fill.trade_id for fill in reversed(exchange.truth.fills())]
+
+
+@pytest.mark.parametrize(
+    ("path", "cursor", "rows"),
+    [
+        ("/trade/orders-pending", "ordId", 320),
+        ("/trade/orders-history", "ordId", 210),
+        ("/trade/orders-history-archive", "ordId", 210),
+        ("/trade/fills", "billId", 210),
+        ("/trade/fills-history", "billId", 210),
+        ("/account/bills", "billId", 230),
+        ("/account/bills-archive", "billId", 230),
+    ],
+)
+def test_every_list_is_walked_by_hundreds_to_its_end(path: str, cursor: str, rows: int) -> None:
+    clock = ManualClock()
+    exchange = net_exchange(clock=clock)
+    client = RestClient(exchange)
+    for number in range(530):
+        clock.now_ms += 40
+        args = order_args(clOrdId=f"o{number}", sz="0.01")
+        assert exchange.place(args, lambda *_: None).code == "0"
+        if number < 210:
+            exchange.fill(f"o{number}", Decimal("0.01"), Decimal(66_900))
+            exchange.fund(Decimal("0.0001")) if number < 20 else None
+    pages: list[list[str]] = []
+    query = {"instType": "SWAP"}
+    while not pages or len(pages[-1]) == 100:
+        clock.now_ms += 1000
+        pages.append([row[cursor] for row in client.get(path, **query)["data"]])
+        query["after"] = pages[-1][-1]
+    names = [int(name) for page in pages for name in page]
+    assert names == sorted(names, reverse=True)
+    assert len(set(names)) == rows
+    newer = client.get(path, instType="SWAP", before=str(names[50]), limit="10")["data"]
+    assert [int(row[cursor]) for row in newer] == names[40:50]
+
+
+def test_bills_are_found_by_type_and_time_and_move_to_the_archive() -> None:
+    clock = ManualClock()
+    exchange = net_exchange(clock=clock)
+    client = RestClient(exchange)
+    stamps = []
+    for name in ("a", "b", "c"):
+        clock.now_ms += 86_400_000
+        exchange.place(order_args(clOrdId=name), lambda *_: None)
+        exchange.fill(name, Decimal(1), Decimal(66_900))
+        exchange.fund(Decimal("0.0001"))
+        stamps.append(clock.now_ms)
+
+    def told(path: str = "/account/bills", **query: str) -> list[str]:
+        clock.now_ms += 1000
+        return [row["type"] for row in client.get(path, **query)["data"]]
+
+    assert told() == ["8", "2"] * 3
+    assert told(type="8") == ["8"] * 3
+    assert told(subType="1") == ["2"] * 3
+    assert told(instType="SPOT") == []
+    assert told(begin=str(stamps[1]), end=str(stamps[1] + 1000)) == ["8", "2"]
+    assert told(begin=str(stamps[2])) == ["8", "2"]
+    clock.now_ms = stamps[1] + 7 * 86_400_000
+    assert told() == ["8", "2"]
+    assert told("/account/bills-archive", type="2") == ["2"] * 3
+    clock.now_ms = stamps[2] + 91 * 86_400_000
+    exchange.tick()
+    assert told("/account/bills-archive") == []

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from oms_trio.sim.auth import SimAccount, draw_uid
 from oms_trio.sim.exchange import FUNDING_PERIOD_MS, Exchange
 from tests.sim.clients import ManualClock, RestClient, net_exchange, order_args
 
@@ -64,10 +65,10 @@ def test_a_liquidated_and_a_deleveraged_position_say_so() -> None:
     assert rows(client, "/account/positions-history")[0]["type"] == "5"
     adl = rows(client, "/trade/fills")[0]
     assert int(adl["tradeId"]) < 0
-    assert (adl["subType"], adl["execType"], adl["clOrdId"], adl["fee"]) == ("125", "", "", "0")
+    assert (adl["subType"], adl["execType"], adl["clOrdId"], adl["fee"]) == ("128", "", "", "0")
     exchange.liquidate()
     assert rows(client, "/account/positions-history")[0]["type"] == "3"
-    assert rows(client, "/trade/fills")[0]["subType"] == "104"
+    assert rows(client, "/trade/fills")[0]["subType"] == "107"
 
 
 def test_bills_add_up_to_the_cash() -> None:
@@ -190,3 +191,14 @@ def test_a_clock_that_goes_back_does_not_settle_funding_twice() -> None:
         exchange.faults.clock_skew_ms = skew_ms
         exchange.tick()
     assert [bill.bill_type for bill in exchange.engine.bills.rows].count("8") == 1
+
+
+def test_the_account_is_named_by_its_configuration() -> None:
+    exchange = net_exchange(account=SimAccount(uid="42"))
+    (told,) = rows(RestClient(exchange), "/account/config")
+    assert (told["uid"], told["mainUid"]) == ("42", "42")
+
+
+def test_an_account_drawn_twice_at_one_time_is_the_same() -> None:
+    assert draw_uid(1, 5) == draw_uid(1, 5)
+    assert len({draw_uid(1, 5), draw_uid(2, 5), draw_uid(1, 6)}) == 3

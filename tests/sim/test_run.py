@@ -29,6 +29,24 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+async def uid_of(capsys: pytest.CaptureFixture[str], **settings: Any) -> str:
+    """Start the command once and return the account that it serves."""
+    async with (
+        started(capsys, **settings) as (base, _),
+        httpx.AsyncClient(base_url=base) as client,
+    ):
+        return str((await client.get("/sim/state")).json()["uid"])
+
+
+async def test_every_start_is_another_account_unless_it_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = [await uid_of(capsys) for _ in range(2)]
+    assert first != second
+    assert len(first) == len(second) == 17
+    assert await uid_of(capsys, uid=first) == first
+
+
 @asynccontextmanager
 async def started(
     capsys: pytest.CaptureFixture[str], **settings: Any

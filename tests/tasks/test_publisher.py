@@ -10,13 +10,15 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from oms_trio.amqp.model import Outgoing
 from oms_trio.channels import Batch
 from oms_trio.journal.disk import FULL_PAUSE_S
 from oms_trio.journal.errors import JournalFull
-from oms_trio.tasks.publisher import IDLE_S, PAGE, publish
+from oms_trio.journal.model import Message
+from oms_trio.tasks.publisher import IDLE_S, PAGE, UNROUTABLE_WARN_S, publish
 from tests.journal.helpers import entries
 from tests.tasks.ledger import Ledger, open_ledger
 
@@ -75,6 +77,30 @@ async def test_messages_leave_in_order_and_the_outbox_is_empty_then(ledger: Ledg
         for _ in range(5):
             task.commit(3)
     assert task.heard() == named(1, 15)
+    assert ledger.journal.outbox_size() == 0
+
+
+async def test_a_message_leaves_with_its_cause(ledger: Ledger) -> None:
+    async with publishing(ledger) as task:
+        await wait_all_tasks_blocked()
+        messages = (Message("a", "k", b"{}", "adl"), Message("b", "k", b"{}"))
+        ledger.journal.append([attrs.evolve(entries(1, 1)[0], outbox=messages)])
+        task.durable.send_nowait(Batch(1, messages))
+    told = [task.told.receive_nowait() for _ in messages]
+    assert told == [Outgoing("a", "k", b"{}", "adl"), Outgoing("b", "k", b"{}")]
+
+
+async def test_messages_that_nobody_hears_are_warned_of_once_a_minute_and_not_kept(
+    ledger: Ledger, autojump_clock: MockClock
+) -> None:
+    with capture_logs() as logged:
+        async with publishing(ledger) as task:
+            task.told.close()
+            for _ in range(10):
+                task.commit()
+                await trio.sleep(UNROUTABLE_WARN_S / 5)
+    warnings = [line for line in logged if line["event"] == "executions_unroutable"]
+    assert [(line["count"], line["total"]) for line in warnings] == [(1, 1), (5, 6)]
     assert ledger.journal.outbox_size() == 0
 
 

@@ -1,0 +1,243 @@
+"""The consuming link: actions in, their settlements out. Asyncio's side."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import aiormq
+import aiormq.abc
+import attrs
+import structlog
+
+from oms_trio.amqp import connection as wire
+from oms_trio.amqp.frames import DEATH_QUEUE, DEATH_REASON, FLAW
+from oms_trio.amqp.mailbox import Mailbox
+from oms_trio.amqp.model import (
+    EXPIRED_PREFETCH,
+    HELD_S,
+    BrokerError,
+    BrokerUnavailable,
+    Delivery,
+)
+from oms_trio.amqp.rabbit import Link, RabbitBroker, uptime
+from oms_trio.amqp.settings import BrokerSettings
+from oms_trio.amqp.topology import incoming
+
+log = structlog.get_logger()
+
+BEAT_S: Final = 0.25
+"""How often this thread notes that it runs."""
+
+_FRAMES: Final = 4
+"""Frames that a delivery takes at most in the buffer; bodies of actions are one."""
+
+_tags: Final = itertools.count(1)
+
+
+@attrs.frozen
+class _Settlement:
+    message: aiormq.abc.DeliveredMessage
+    requeue: bool
+
+
+@attrs.define(eq=False)
+class Consuming:
+    """What is consumed and has to be settled; every method runs in the portal's thread.
+
+    A pause of the process (SIGSTOP, a suspended machine) shows as beats that are missing. What
+    the broker had sent by then is in the socket's buffer and looks new. It is given back: the
+    consumer is cancelled, so that the broker's answer marks where the old deliveries end, and
+    consumes again.
+    """
+
+    _settings: BrokerSettings
+    _to_trio: Mailbox
+    _broker: RabbitBroker = attrs.field(init=False)
+    _wanted: bool = attrs.field(default=False, init=False)
+    _paused: bool = attrs.field(default=False, init=False)
+    """Whether there was a pause and the consumer has not been cancelled since."""
+    _beat: float = attrs.field(factory=uptime, init=False)
+    _stopped: bool = attrs.field(default=False, init=False)
+    _work: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+    _channel: aiormq.Channel | None = attrs.field(default=None, init=False)
+    _expired_channel: aiormq.Channel | None = attrs.field(default=None, init=False)
+    # Both hold at most what the two channels prefetch.
+    _unsettled: dict[int, aiormq.abc.DeliveredMessage] = attrs.field(factory=dict, init=False)
+    _settlements: deque[_Settlement] = attrs.field(factory=deque, init=False)
+
+    def attach(self, broker: RabbitBroker) -> None:
+        """Say who gets the deliveries."""
+        self._broker = broker
+
+    @property
+    def standing(self) -> bool:
+        """Whether there is a link."""
+        return self._channel is not None
+
+    def stop(self) -> None:
+        """Let ``run`` return when all settlements given so far are written."""
+        self._stopped = True
+        self._work.set()
+
+    def set_wanted(self, wanted: bool) -> None:  # noqa: FBT001  # as in the protocol
+        """Start or stop consuming actions."""
+        self._wanted = wanted
+        self._work.set()
+
+    def settle(self, tags: Sequence[int], *, requeue: bool) -> None:
+        """Acknowledge deliveries or give them back; what is not ours any more is passed over."""
+        for tag in tags:
+            message = self._unsettled.pop(tag, None)
+            if message is not None:
+                self._settlements.append(_Settlement(message, requeue))
+        self._work.set()
+
+    def unsettled(self, tag: int) -> aiormq.abc.DeliveredMessage | None:
+        """Return a delivery that is still ours."""
+        return self._unsettled.get(tag)
+
+    async def run(self, connection: aiormq.Connection) -> BrokerError:
+        """Bring deliveries and carry settlements until the link is lost; say why it was.
+
+        Raises:
+            BrokerError: the link could not be set up.
+        """
+        settings = self._settings
+        cancelled = asyncio.Event()
+        async with wire.answering(settings):
+            # A buffer for all that may come keeps the socket's reader from stopping between two
+            # frames of one batch.
+            channel = await wire.open_channel(connection, _FRAMES * settings.prefetch)
+            if settings.exclusive:
+                await channel.queue_declare(settings.owner_queue, exclusive=True, auto_delete=True)
+            await channel.basic_qos(prefetch_count=settings.prefetch)
+            await wire.declare(channel, incoming(settings))
+            channels = [channel]
+            if settings.exclusive:
+                channels.append(await self._consume_expired(connection))
+        for one in channels:
+            one.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
+        self._channel = channel
+        self._paused, self._beat = False, uptime()
+        self._work.set()
+        log.info("broker_link_up", link=Link.CONSUME.value, broker=settings.address)
+        self._to_trio.post(partial(self._broker.link_up, Link.CONSUME))
+        worker = asyncio.create_task(self._work_on(channel))
+        helpers = [
+            worker,
+            asyncio.create_task(cancelled.wait()),
+            asyncio.create_task(self._beats()),
+        ]
+        closings = [one.closing for one in channels]
+        try:
+            await asyncio.wait(
+                {*helpers, *closings, connection.closing}, return_when=asyncio.FIRST_COMPLETED
+            )
+            if cancelled.is_set():
+                return BrokerUnavailable("the broker cancelled our consumer (queue deleted?)")
+            return wire.reason(settings, worker, *closings, connection.closing)
+        finally:
+            self._channel = self._expired_channel = None
+            self._unsettled.clear()
+            self._settlements.clear()
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.wait(helpers, timeout=wire.CLOSE_S)
+            if worker.done() and not worker.cancelled():
+                worker.exception()  # looked at, or asyncio complains: the end's reason is known
+
+    async def _consume_expired(self, connection: aiormq.Connection) -> aiormq.Channel:
+        """Consume expired actions, on a channel of their own: they must not use up the prefetch."""
+        channel = await wire.open_channel(connection, _FRAMES * EXPIRED_PREFETCH)
+        self._expired_channel = channel  # before the first delivery, which may come at once
+        await channel.basic_qos(prefetch_count=EXPIRED_PREFETCH)
+        await channel.basic_consume(self._settings.expired_queue, self._expired)
+        return channel
+
+    async def _work_on(self, channel: aiormq.Channel) -> None:
+        """Consume while that is wanted, and write settlements; returns after ``stop``.
+
+        Cancelling the consumer comes before giving messages back, or they would return at once.
+        """
+        consumer_tag: str | None = None
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            async with wire.answering(self._settings):
+                if consumer_tag is not None and (self._paused or not self._wanted):
+                    # All that was sent before the answer has arrived by then.
+                    await channel.basic_cancel(consumer_tag)
+                    consumer_tag = None
+                self._paused = False
+                await self._write_settlements()
+                if self._wanted and consumer_tag is None:
+                    answer = await channel.basic_consume(self._settings.action_queue, self._action)
+                    consumer_tag = answer.consumer_tag
+            if self._stopped:
+                return
+
+    async def _write_settlements(self) -> None:
+        while self._settlements:
+            settlement = self._settlements.popleft()
+            message = settlement.message
+            assert message.delivery_tag is not None, "messages of consumers have one"
+            # The last waits for the socket: then nothing is left behind when we stop.
+            last = not self._settlements
+            if settlement.requeue:
+                await message.channel.basic_nack(message.delivery_tag, requeue=True, wait=last)
+            else:
+                await message.channel.basic_ack(message.delivery_tag, wait=last)
+
+    async def _beats(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self._note_beat()
+
+    def _note_beat(self) -> None:
+        now = uptime()
+        gap, self._beat = now - self._beat, now
+        if gap > HELD_S:
+            log.warning("process_paused", seconds=round(gap, 3))
+            self._paused = True
+            self._work.set()
+
+    async def _action(self, message: aiormq.abc.DeliveredMessage) -> None:
+        if message.channel is not self._channel:
+            return
+        self._note_beat()
+        if self._paused:
+            self._settlements.append(_Settlement(message, requeue=True))
+            self._work.set()
+        else:
+            self._deliver(message, expired=False)
+
+    async def _expired(self, message: aiormq.abc.DeliveredMessage) -> None:
+        if message.channel is not self._expired_channel:
+            return
+        headers = message.header.properties.headers or {}
+        origin = headers.get(DEATH_REASON), headers.get(DEATH_QUEUE)
+        if origin == ("expired", self._settings.action_queue):
+            self._deliver(message, expired=True)
+        else:
+            # Of another queue, or rejected by somebody: the dead letters have it, that is all.
+            self._settlements.append(_Settlement(message, requeue=False))
+            self._work.set()
+
+    def _deliver(self, message: aiormq.abc.DeliveredMessage, *, expired: bool) -> None:
+        tag = next(_tags)
+        self._unsettled[tag] = message
+        properties = message.header.properties
+        delivery = Delivery(
+            tag=tag,
+            body=message.body,
+            message_id=properties.message_id,
+            redelivered=bool(message.redelivered),
+            expired=expired,
+            flaw=str((properties.headers or {}).get(FLAW, "")),
+        )
+        self._to_trio.post(partial(self._broker.arrived, delivery, uptime()))
