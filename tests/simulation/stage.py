@@ -24,8 +24,8 @@ from oms_trio.simulation.agent import Act
 from oms_trio.simulation.invariants.audit import Auditor
 from oms_trio.simulation.replay import replay
 from oms_trio.simulation.run import unsettled
-from oms_trio.simulation.tape import Tape
 from oms_trio.simulation.setting import RULES, SCOPE
+from oms_trio.simulation.tape import Tape
 from oms_trio.simulation.world import World, open_world
 
 PATIENT = attrs.evolve(RULES, max_order_age_ns=None, max_open_orders=300)
