@@ -53,6 +53,15 @@ def state_id_of(name: str) -> StateId | None:
     return StateId(int(match[1], 16)) if match else None
 
 
+@attrs.frozen
+class Expired:
+    """An action that expired in the queue and is not decided yet."""
+
+    name: ClOrdId
+    state_id: StateId
+    delivery: int
+
+
 @attrs.define
 class Seen:
     """The actions taken lately: order names by age, and how often each body came."""
