@@ -51,6 +51,7 @@ from oms_trio.core.model import (
     CAUSE_OF_CATEGORY,
     Cause,
     ClOrdId,
+    ExchangeMs,
     Fill,
     Instrument,
     OrderReport,
