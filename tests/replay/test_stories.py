@@ -22,7 +22,7 @@ from oms_trio.replay.play import play
 from oms_trio.replay.run import Show, Wanted, replay
 from oms_trio.replay.summary import Summary
 from oms_trio.replay.trades import Trades, TradeStory
-from tests.core.desk import SECOND
+from tests.core.desk import SECOND, START_NS
 from tests.replay.journals import Bench, orders_push, write_journal
 
 MS = 1_000_000
@@ -87,7 +87,7 @@ async def test_fill_that_turns_the_position_is_in_both_trades(path: Path) -> Non
                 avgPx="67100",
                 fillPx="67100",
                 fillSz=str(half),
-                fillTime="1",
+                fillTime=f"{START_NS // 1_000_000 + 1}",
                 tradeId="2000",
             )
         )
@@ -102,7 +102,7 @@ async def test_fill_that_turns_the_position_is_in_both_trades(path: Path) -> Non
                 avgPx="67100",
                 fillPx="67100",
                 fillSz=str(half * 3),
-                fillTime="2",
+                fillTime=f"{START_NS // 1_000_000 + 2}",
                 tradeId="2001",
             )
         )
