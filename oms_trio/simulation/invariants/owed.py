@@ -126,11 +126,9 @@ def _steps(world: World, replay: Replay) -> list[Step]:
     touched = _touched(world)
     made = _Steps(world)
     steps = [made.of(place, fill, touched=place in touched) for place, fill in order]
-    at = 0
-    for one in replay.booked:
+    for at, one in enumerate(replay.booked):
         if one.cause is Cause.MANUAL:
             steps.insert(at, made.of_adoption(one))
-        at += 1
     return steps
 
 
