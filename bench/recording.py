@@ -55,7 +55,10 @@ SNAPSHOT = SnapshotBodies(
         }
     ),
     balance=_rest(
-        {"uTime": "1790000000000", "details": [{"ccy": "USDT", "cashBal": "10000", "uTime": "1"}]}
+        {
+            "uTime": "1790000000000",
+            "details": [{"ccy": "USDT", "cashBal": "10000", "uTime": "1790000000000"}],
+        }
     ),
     pending=(_rest(),),
     history=(_rest(),),

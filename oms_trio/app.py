@@ -22,6 +22,7 @@ import structlog
 import trio
 
 from oms_trio import records
+from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker
 from oms_trio.channels import Batch, Cancel, Commit, Inbox, Order, Question, Recall
 from oms_trio.clock import Clock, system_clock
@@ -42,7 +43,7 @@ from oms_trio.records import Arrival, Scope
 from oms_trio.tasks.commit import Keeper, keep_journal
 from oms_trio.tasks.ingest import ingest
 from oms_trio.tasks.publisher import publish
-from oms_trio.tasks.reconciler import Reconciler, reconcile, unchecked
+from oms_trio.tasks.reconciler import Reconciler, anybody, reconcile
 from oms_trio.tasks.retention import retain
 from oms_trio.tasks.sender import Desk, send_cancels, send_orders
 from oms_trio.tasks.session import Exchange, keep_session
@@ -109,9 +110,11 @@ class Parts:
     observe: Observer = unobserved
     beside: Callable[[Insides], Awaitable[None]] = alone
     """Runs as long as the service, until its last message is out; it is cancelled then."""
-    account_seen: Callable[[str], None] = unchecked
+    account_seen: Callable[[str], object] = anybody
     """See ``tasks.reconciler.Reconciler``."""
     limits: OrderLimits = OKX_LIMITS
+    layout: ActionLayout = ActionLayout.BYTES_25
+    """Which actions are accepted."""
     quiet_s: float = QUIET_S
     """How often time is told to the trading state while nothing is due."""
 
@@ -249,7 +252,14 @@ async def run_service(
                     await inbox.send(records.started(parts.rules))
                     flow.start_soon(keep_session, exchange, line, inbox)
                     async with trio.open_nursery() as sources:
-                        sources.start_soon(ingest, broker, inbox, parts.clock)
+                        sources.start_soon(
+                            ingest,
+                            broker,
+                            inbox,
+                            parts.clock,
+                            parts.layout,
+                            parts.disk.journal.knows_action,
+                        )
                         sources.start_soon(ticker.run)
                         sources.start_soon(_announce, gate, started)
                         await stop.wait()

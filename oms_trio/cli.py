@@ -260,6 +260,8 @@ def ctl(verb: str, state_dir: Path | None) -> None:
     cancel-all  cancel every open order of ours; trading goes on
     kill        pause, and cancel every open order of ours
     flatten     kill, and close the position with reduce-only orders
+    adopt       pause, and make the exchange's position ours: the difference is booked as a fill
+                by hand, and may close a trade
 
     A pause holds over restarts, until `resume`.
     """  # noqa: D301 - click reads a backspace as "keep these lines"

@@ -333,7 +333,7 @@ class Config:
             "OMS_HTTP_TOKEN",
             None,
             _TOKEN,
-            "with it the status page can pause, cancel and flatten; without it it only shows",
+            "with it the status page can steer as oms-trio ctl does; without it it only shows",
             secret=True,
             optional=True,
         )

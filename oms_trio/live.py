@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from oms_trio.amqp.broker import open_broker
+from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker, Outgoing
 from oms_trio.amqp.settings import ACTION_KEY, BrokerSettings
 from oms_trio.app import Insides, Parts, recover, run_service, unobserved
@@ -48,7 +49,9 @@ YOUNG_OBJECTS = 20_000
 actions; whatever cycles hold until then is some megabytes."""
 
 REST_TIMEOUT_S = 10.0
-REST_CONNECTIONS = 8
+REST_CONNECTIONS = 24
+"""Twice what look-ups take at once (``tasks.reconciler.LOOK_UPS``): the rest is for snapshots, the
+operator and emergencies, which must not wait behind hundreds of them."""
 
 
 def broker_settings(config: Config) -> BrokerSettings:
@@ -114,13 +117,16 @@ def connector(
     config: Config,
     rest: Rest,
     clock: Clock = system_clock,
-    make_session: Callable[[Credentials, str], Session] = Session,
+    make_session: Callable[[Credentials, str], Session] | None = None,
 ) -> Callable[[], AbstractAsyncContextManager[Link]]:
     """Return what opens one private session after the other."""
     key, tls = credentials(config), _tls(config.okx_ca_file)
 
+    def trading(key: Credentials, inst_id: str) -> Session:
+        return Session(key, inst_id, config.order_tag, rest.passed_over)
+
     def connect() -> AbstractAsyncContextManager[Link]:
-        session = make_session(key, config.instrument)
+        session = (make_session or trading)(key, config.instrument)
         return open_link(
             config.okx_ws_url, session, clock, offset_ns=rest.offset_ns, ssl_context=tls
         )
@@ -204,6 +210,7 @@ async def serve(
                     observe=operations.observe,
                     beside=beside,
                     limits=limits,
+                    layout=ActionLayout(config.action_layout),
                     # The watchdog's beat is a tick.
                     quiet_s=min(QUIET_S, operations.notifier.beat_s),
                 )

@@ -99,6 +99,7 @@ class Operations:
             broker_up=lambda: reach.broker.connected,
             dead_man_s=self.dead_man.left_s,
             store=lambda: Store(reach.disk.journal.last_seq, self.outbox),
+            unroutable=lambda: reach.broker.unroutable,
         )
         status = partial(self.monitor.status, around)
         async with trio.open_nursery() as nursery:

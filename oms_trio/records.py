@@ -33,13 +33,15 @@ from oms_trio.core.inputs import (
 )
 from oms_trio.core.model import ClOrdId, RefusalReason, Rules
 from oms_trio.okx.answers import cancel_answers, order_answers, updates
-from oms_trio.okx.codec import decode_frame
+from oms_trio.okx.codec import decode_answer, decode_frame
 from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush, Push
 from oms_trio.okx.recorded import (
     FillsBodies,
+    ListingBodies,
     LookupBody,
     SnapshotBodies,
     decode_fills,
+    decode_listing,
     decode_lookup,
     decode_snapshot,
 )
@@ -57,6 +59,7 @@ class Kind(Enum):
     CANCEL_ANSWER = "cancel_answer"
     OWN_ANSWER = "own_answer"
     SNAPSHOT = "snapshot"
+    LISTING = "listing"
     FILLS = "fills"
     LOOKUP = "lookup"
     LINK_UP = "link_up"
@@ -118,13 +121,16 @@ def encode_effects(effects: tuple[Effect, ...]) -> bytes:
     return _json([(type(effect).__name__, effect) for effect in effects]) if effects else b""
 
 
-def action(delivery: Delivery, decoded: DecodedAction, received_ns: int) -> Arrival:
-    """An action from the broker."""
+def action(
+    delivery: Delivery, decoded: DecodedAction, received_ns: int, *, known: bool = False
+) -> Arrival:
+    """An action from the broker; ``known`` says that the journal has it already."""
     origin = Origin(
         delivery.message_id,
         delivery.redelivered,
         received_ns,
         delivery.tag,
+        known=known,
         expired=delivery.expired,
     )
     make = partial(_action, delivery.body, decoded, origin)
@@ -137,13 +143,16 @@ def push(text: str, event: Push) -> Arrival:
 
 
 def order_answer(text: str, frame: OpResponse | ErrorEvent, names: Sequence[ClOrdId]) -> Arrival:
-    """The exchange's answer to a request that placed the orders of these names."""
+    """The exchange's answer to a request that placed the orders of these names.
+
+    ``text`` is a frame of the WebSocket, or the body of REST for the same request.
+    """
     make = partial(order_answers, frame, names)
     return Arrival(Kind.ORDER_ANSWER, text.encode(), " ".join(names), make)
 
 
 def cancel_answer(text: str, frame: OpResponse | ErrorEvent, names: Sequence[ClOrdId]) -> Arrival:
-    """The exchange's answer to a request that cancelled the orders of these names."""
+    """The exchange's answer, by frame or by body, to a request that cancelled these orders."""
     make = partial(cancel_answers, frame, names)
     return Arrival(Kind.CANCEL_ANSWER, text.encode(), " ".join(names), make)
 
@@ -160,6 +169,16 @@ def snapshot(bodies: SnapshotBodies, scope: Scope) -> Arrival:
         _json(bodies),
         "",
         lambda at_ns: (decode_snapshot(bodies, at_ns=at_ns, inst_id=scope.inst_id, tag=scope.tag),),
+    )
+
+
+def listing(bodies: ListingBodies, scope: Scope) -> Arrival:
+    """What the exchange lists now, by REST."""
+    return Arrival(
+        Kind.LISTING,
+        _json(bodies),
+        "",
+        lambda at_ns: (decode_listing(bodies, at_ns=at_ns, inst_id=scope.inst_id, tag=scope.tag),),
     )
 
 
@@ -183,9 +202,10 @@ def lookup(body: LookupBody, scope: Scope) -> Arrival:
     )
 
 
-def link_up() -> Arrival:
-    """A session is ready."""
-    return Arrival(Kind.LINK_UP, b"", "", lambda at_ns: (LinkUp(at_ns),))
+def link_up(offset_ns: int = 0) -> Arrival:
+    """A session is ready; ``offset_ns`` is the exchange's clock minus ours, as measured for it."""
+    raw = str(offset_ns).encode()
+    return Arrival(Kind.LINK_UP, raw, "", lambda at_ns: (LinkUp(at_ns, offset_ns),))
 
 
 def link_down(why: str) -> Arrival:
@@ -226,20 +246,22 @@ def read(kind: str, raw: bytes, context: str, scope: Scope) -> Arrival:  # noqa:
             assert isinstance(event, OrdersPush | PositionsPush | AccountPush)
             return push(raw.decode(), event)
         case Kind.ORDER_ANSWER | Kind.CANCEL_ANSWER as answered:
-            frame = decode_frame(raw, scope.inst_id)
-            assert isinstance(frame, OpResponse | ErrorEvent)
+            frame = decode_answer(raw)
             build = order_answer if answered is Kind.ORDER_ANSWER else cancel_answer
             return build(raw.decode(), frame, [ClOrdId(name) for name in context.split()])
         case Kind.OWN_ANSWER:
             return own_answer(msgspec.json.decode(raw, type=OwnAnswer))
         case Kind.SNAPSHOT:
             return snapshot(msgspec.json.decode(raw, type=SnapshotBodies), scope)
+        case Kind.LISTING:
+            return listing(msgspec.json.decode(raw, type=ListingBodies), scope)
         case Kind.FILLS:
             return fills(msgspec.json.decode(raw, type=FillsBodies), scope)
         case Kind.LOOKUP:
             return lookup(msgspec.json.decode(raw, type=LookupBody), scope)
         case Kind.LINK_UP:
-            return link_up()
+            # The first release measured, and did not keep it.
+            return link_up(int(raw)) if raw else link_up()
         case Kind.LINK_DOWN:
             return link_down(raw.decode())
         case Kind.STARTED:

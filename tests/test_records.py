@@ -25,9 +25,9 @@ from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, OrderType, RefusalReason
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
-from oms_trio.okx.codec import decode_frame
+from oms_trio.okx.codec import decode_answer, decode_frame
 from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
-from oms_trio.okx.recorded import FillsBodies, LookupBody, SnapshotBodies
+from oms_trio.okx.recorded import FillsBodies, ListingBodies, LookupBody, SnapshotBodies
 from oms_trio.records import Arrival, Kind, OwnAnswer
 from oms_trio.sim.exchange import Mode
 from tests.core.desk import RULES
@@ -109,6 +109,7 @@ def test_an_own_answer_is_read_back(
 def test_the_link_and_the_process_are_read_back(at_ns: int, why: str) -> None:
     for arrival in (
         records.link_up(),
+        records.link_up(-90 * 10**9),
         records.link_down(why),
         records.started(RULES),
         records.TICK,
@@ -159,8 +160,22 @@ def test_answers_by_rest_are_read_back() -> None:
         fills=(samples.FILLS,),
     )
     assert_same(records.snapshot(body, SCOPE), 9)
+    assert_same(records.listing(ListingBodies(3, 5, body.pending, body.position), SCOPE), 9)
     assert_same(records.fills(FillsBodies("1", (samples.FILLS,)), SCOPE), 9)
     assert_same(records.lookup(LookupBody("nobody", 4, samples.NO_SUCH_ORDER), SCOPE), 9)
+
+
+def test_a_session_of_the_first_release_has_no_offset() -> None:
+    old = records.read("link_up", b"", "", SCOPE)
+    assert old.inputs(7) == records.link_up(0).inputs(7)
+
+
+def test_answers_of_operations_by_rest_are_read_back() -> None:
+    row = {"ordId": "7", "clOrdId": "a", "sCode": "0", "sMsg": ""}
+    text = json.dumps({"code": "0", "msg": "", "data": [row], "inTime": "1", "outTime": "2"})
+    frame = decode_answer(text)
+    assert_same(records.order_answer(text, frame, [ClOrdId("a")]), 9)
+    assert_same(records.cancel_answer(text, frame, [ClOrdId("a")]), 9)
 
 
 def test_a_kind_of_another_release_is_refused() -> None:

@@ -54,6 +54,7 @@ class MemoryBroker:
     message_ttl_s: float = math.inf
     _available: bool = attrs.field(default=True, init=False)
     _wanted: bool = attrs.field(default=False, init=False)
+    _blocked: bool = attrs.field(default=False, init=False)
     _unroutable: int = attrs.field(default=0, init=False)
     _lost_confirms: int = attrs.field(default=0, init=False)
     # As RabbitMQ's own queues these have no bound; the agent's pace and the TTL bound them.
@@ -123,6 +124,8 @@ class MemoryBroker:
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         """See ``Broker.publish``."""
         await trio.lowlevel.checkpoint()
+        while self._blocked and self._available:
+            await self._changed.wait()
         if not self._available:
             raise BrokerUnavailable("outage")
         for message in messages:
@@ -177,6 +180,23 @@ class MemoryBroker:
         """An outage of no length: every unacknowledged delivery comes again."""
         self.set_available(False)
         self.set_available(True)
+
+    def set_blocked(self, blocked: bool) -> None:  # noqa: FBT001  # the one thing it says
+        """Begin or end an alarm of memory or disk: what is published to the broker waits."""
+        self._blocked = blocked
+        self._pump()
+
+    def delete_queue(self) -> list[tuple[bytes, str | None]]:
+        """Delete the action queue with all that is in it, held messages included; return that.
+
+        Our consumer is cancelled by it, and a new queue is declared and consumed from at once.
+        """
+        held = [tag for tag, message in self._unsettled.items() if not message.expired]
+        gone = [*(self._unsettled.pop(tag) for tag in held), *self._queue]
+        self._queue.clear()
+        self._ready.clear()
+        self._pump()
+        return [(message.body, message.message_id) for message in gone]
 
     def lose_confirms(self, count: int) -> None:
         """Let the next ``count`` calls of ``publish`` arrive at subscribers and fail nevertheless."""

@@ -55,8 +55,10 @@ def _facts(status: dict[str, Any]) -> Table:
         "controls": f"lost today {controls['lost_today']} USDT, limits "
         f"{_pairs(controls['limits'])}, acted {_pairs(controls['acted'])}, dead man "
         + ("off" if controls["dead_man_s"] is None else f"{controls['dead_man_s']} s"),
-        "store": f"record {store['seq']}, outbox {store['outbox']}",
+        "store": f"record {store['seq']}, outbox {store['outbox']}; messages that no queue took: "
+        f"{links['unroutable']}",
         "counts": _pairs(status["counts"]),
+        "refusals": _pairs(status["refusals"]),
         "ms (p50/p99)": ", ".join(
             f"{name} {spread['p50_ms']}/{spread['p99_ms']}"
             for name, spread in status["latencies"].items()

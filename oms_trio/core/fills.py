@@ -29,6 +29,8 @@ GAP_TRIES = 6
 """Answers without the missing fill before one is derived."""
 
 GAP_PAUSE_NS = 500_000_000
+GAP_LATER_NS = 2_000_000_000
+"""Pauses between questions: the first ``GAP_TRIES``, and from then on."""
 
 GAP_PATIENCE_NS = 10_000_000_000
 """A question whose answer did not come by then (the link fell) is asked again."""
@@ -69,23 +71,22 @@ def take_all_fills(orders: Orders, fills: Iterable[Fill]) -> None:
 
 
 def take_fills_answer(
-    orders: Orders, order: OrderInfo, fills: Iterable[Fill], at_ns: int, *, up_to_date: bool
-) -> bool:
+    orders: Orders, order: OrderInfo, fills: tuple[Fill, ...], at_ns: int, *, overdue: bool
+) -> None:
     """Note all that the exchange can tell of an order's fills; derive what it can not.
 
-    ``up_to_date`` says that reads show what had happened when the order grew. Returns False when
-    only that is lacking: the order is to be looked up, which shows how far reads have come.
+    Only an answer that shows a match as young as the youngest we know of this order proves that it
+    has no more to tell. ``overdue`` says that the order grew longer ago than any read is behind.
     """
     take_fills(orders, order, fills)
     if not order.missing:
-        return True
+        return
     order.gap_asked += 1
-    order.gap_due_ns = at_ns + GAP_PAUSE_NS
-    if order.gap_asked < GAP_TRIES:
-        return True
-    if up_to_date:
+    patient = order.gap_asked >= GAP_TRIES
+    order.gap_due_ns = at_ns + (GAP_LATER_NS if patient else GAP_PAUSE_NS)
+    shown = max((fill.trade_id or 0 for fill in fills), default=0)
+    if patient and (overdue or shown >= max(order.held, default=shown + 1)):
         order.derived = _derive(order)
-    return up_to_date
 
 
 def _derive(order: OrderInfo) -> Fill:

@@ -4,7 +4,8 @@ A broker delivers at least once, and agents restart their state ids, so neither 
 state id identifies an action. What does:
 
 * ``message_id``, when the producer sets one: the same id with the same body is the same action,
-  however often and by whatever way it comes.
+  however often, however late and by whatever way it comes. What memory has forgotten the journal
+  knows (``Action.known``), as long as it keeps the record.
 * Without it, the 25 bytes and how many actions had the same bytes before. A delivery that the
   broker does not flag as redelivered is new. A flagged one repeats the last action with these
   bytes, unless that one is older than a message can become in the queue (the queue's TTL is
@@ -41,10 +42,24 @@ def order_name(state_id: StateId, identity: bytes) -> ClOrdId:
     return ClOrdId(f"{PREFIX}{state_id:08x}{sha256(identity).hexdigest()[:20]}")
 
 
+def name_by_message_id(state_id: StateId, message_id: str, body: bytes) -> ClOrdId:
+    """Return the ``clOrdId`` of an action whose producer has set a ``message_id``."""
+    return order_name(state_id, b"id" + message_id.encode() + body)
+
+
 def state_id_of(name: str) -> StateId | None:
     """Read the state id back from one of our order names; None for any other name."""
     match = NAME.fullmatch(name)
     return StateId(int(match[1], 16)) if match else None
+
+
+@attrs.frozen
+class Expired:
+    """An action that expired in the queue and is not decided yet."""
+
+    name: ClOrdId
+    state_id: StateId
+    delivery: int
 
 
 @attrs.define
@@ -64,7 +79,7 @@ class Seen:
         action.
         """
         if action.message_id is not None:
-            name = order_name(action.state_id, b"id" + action.message_id.encode() + action.body)
+            name = name_by_message_id(action.state_id, action.message_id, action.body)
         else:
             name = self._by_body(action, max_age_ns, has_order)
         if name in self.names or has_order(name):

@@ -20,14 +20,13 @@ from oms_trio.core.effects import (
     Alert,
     Drained,
     Effect,
-    LookUpOrder,
     PublishRefusal,
     Readiness,
     RequestFills,
     RequestSnapshot,
     SettleDelivery,
 )
-from oms_trio.core.identity import Seen, order_name, state_id_of
+from oms_trio.core.identity import Expired, Seen, order_name, state_id_of
 from oms_trio.core.inputs import (
     AccountUpdate,
     Action,
@@ -63,15 +62,20 @@ from oms_trio.core.model import (
     RefusalReason,
     Rules,
     Side,
+    StateId,
 )
 from oms_trio.core.orders import OrderInfo, Orders
-from oms_trio.core.reconcile import Sync
+from oms_trio.core.reconcile import NS_PER_MS, READER_LAG_MOST_MS, Sync
 from oms_trio.core.risk import Control, Risk, Trip
 from oms_trio.core.shape import shape_of
 from oms_trio.core.sizing import Sized, Unsized, size_order
 
 ARITHMETIC = Context(prec=50, traps=[InvalidOperation, DivisionByZero, Overflow])
 """Sums and products of what the wire carries are exact in 50 digits; only an average rounds."""
+
+
+EXPIRED_AGAIN_NS = 5_000_000_000
+"""Pause between snapshots while expired actions wait for one that shows enough."""
 
 
 @attrs.define
@@ -86,6 +90,8 @@ class TradeState:
     book: Book = attrs.Factory(Book)
     seen: Seen = attrs.Factory(Seen)
     sync: Sync = attrs.Factory(Sync)
+    expired: list[Expired] = attrs.Factory(list)
+    """Actions that expired in the queue and wait for a decision; the broker's prefetch bounds them."""
     started_ns: int = 0
     risk: Risk = attrs.Factory(Risk)
     draining: bool = False
@@ -181,6 +187,9 @@ class TradeState:
                 self.rules = event.rules
                 self.draining, self.told_why = False, "starting"
                 self.risk.listing_due_ns = 0
+                for expired in self.expired:
+                    self.seen.names.pop(expired.name, None)  # the broker brings them again
+                self.expired.clear()
                 self.sync.link_down("just started")
                 for order in self.orders:
                     order.in_doubt = order.in_doubt or order.asked
@@ -204,17 +213,19 @@ class TradeState:
             do(SettleDelivery(action.delivery))
             return
         if action.expired:
-            do(SettleDelivery(action.delivery))
-            self._refuse(name, action, RefusalReason.STALE, "it expired in the queue", do)
+            self.expired.append(Expired(name, action.state_id, action.delivery))
+            self._decide_expired(action.at_ns, do)
             return
         if action.at_ns >= expires_ns:
             do(SettleDelivery(action.delivery, dead_letter="expired"))
-            self._refuse(name, action, RefusalReason.STALE, "the action waited too long", do)
+            self._refuse(
+                name, action.state_id, RefusalReason.STALE, "the action waited too long", do
+            )
             return
         if not self.ready or self.instrument is None or self.draining:
             do(SettleDelivery(action.delivery))
             why = "the service is stopping" if self.draining else self.sync.why
-            self._refuse(name, action, RefusalReason.NOT_READY, why, do)
+            self._refuse(name, action.state_id, RefusalReason.NOT_READY, why, do)
             return
         sized = size_order(
             offset=action.price,
@@ -233,7 +244,7 @@ class TradeState:
             sized = sized if refusal is None else refusal
         do(SettleDelivery(action.delivery))
         if isinstance(sized, Unsized):
-            self._refuse(name, action, sized.reason, sized.detail, do)
+            self._refuse(name, action.state_id, sized.reason, sized.detail, do)
             return
         order = OrderInfo(
             state_id=action.state_id,
@@ -262,12 +273,37 @@ class TradeState:
     def _refuse(
         self,
         name: ClOrdId,
-        action: Action,
+        state_id: StateId,
         reason: RefusalReason,
         detail: str,
         do: Callable[[Effect], None],
     ) -> None:
-        do(PublishRefusal(f"{name}.r", action.state_id, reason, detail))
+        do(PublishRefusal(f"{name}.r", state_id, reason, detail))
+
+    def _decide_expired(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+        """Reject what expired in the queue, unless an earlier process made an order of it.
+
+        A process sends an order before it has its action on disk. If it dies in between, the action
+        returns to the queue and expires there; its order is found by reconciliation. So nothing is
+        rejected before a snapshot that must show whatever that process has sent.
+        """
+        if not self.expired:
+            return
+        gone_ns = self.started_ns + self.rules.max_action_age_ns + answers.GRACE_NS
+        gone_ms, known_ms = (
+            self.sync.exchange_ms(gone_ns),
+            ExchangeMs(self.sync.known_ns // NS_PER_MS),
+        )
+        if self.sync.merged and known_ms >= gone_ms and self.sync.has_shown(gone_ms, known_ms):
+            for expired in self.expired:
+                do(SettleDelivery(expired.delivery))
+                if self.orders.find(expired.name) is None:
+                    detail = "the action expired in the queue"
+                    self._refuse(expired.name, expired.state_id, RefusalReason.STALE, detail, do)
+            self.expired.clear()
+            return
+        soon_ns = max(now_ns + EXPIRED_AGAIN_NS, gone_ns)
+        self.sync.check_due_ns = min(self.sync.check_due_ns, soon_ns)
 
     # Reports
 
@@ -391,13 +427,8 @@ class TradeState:
         order = self.orders.find(None, answer.ord_id)
         if order is None:
             return
-        up_to_date = self.sync.has_shown(
-            ExchangeMs(order.u_time_ms), self.sync.exchange_ms(answer.at_ns)
-        )
-        if not fills.take_fills_answer(
-            self.orders, order, answer.fills, answer.at_ns, up_to_date=up_to_date
-        ):
-            do(LookUpOrder(order.cl_ord_id))
+        overdue = self.sync.exchange_ms(answer.at_ns) >= order.u_time_ms + READER_LAG_MOST_MS
+        fills.take_fills_answer(self.orders, order, answer.fills, answer.at_ns, overdue=overdue)
         self._book(answer.at_ns, do)
 
     # Reconciliation and time
@@ -424,6 +455,7 @@ class TradeState:
                 self._take_position(kept.position, kept.at_ns, do)
         self.book.settle_funding(complete=not self.orders.waiting)
         self.sync.conclude(snapshot, self.book)
+        self._decide_expired(snapshot.at_ns, do)
         if self.sync.explained and snapshot.position is not None:
             self.book.note_position(snapshot.position)
         listed = {report.ord_id for report in snapshot.orders}

@@ -8,29 +8,18 @@ is an error too, so that no refusal is ever read as "nothing there".
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 import msgspec
 
-from oms_trio.core.model import Instrument, OrderReport, PositionReport
-from oms_trio.okx import fields
+from oms_trio.core.model import Funding, Instrument, OrderReport, PositionReport
+from oms_trio.okx import fields, reports
 from oms_trio.okx.codes import QueryOutcome, outcome_of_query
 from oms_trio.okx.errors import InstrumentUnfitError, ProtocolError
-from oms_trio.okx.frames import Balance
-from oms_trio.okx.rows import (
-    SETTLE_CCY,
-    AccountRow,
-    FillRecord,
-    FillRow,
-    OrderRow,
-    PositionRow,
-    fill_record,
-    is_our_position,
-    order_report,
-    position_report,
-    usdt_balance,
-)
+from oms_trio.okx.foreign import Note, ignore
+from oms_trio.okx.frames import Balance, FillRecord
+from oms_trio.okx.rows import SETTLE_CCY
 
 PAGE: Final = 100
 """Rows of a full page; a shorter page is the last."""
@@ -80,6 +69,15 @@ class _MarkPriceRow(msgspec.Struct, frozen=True, rename="camel"):
     mark_px: str
 
 
+class _Place(msgspec.Struct, frozen=True, rename="camel"):
+    """Where a row stands in a list, whatever its other fields are."""
+
+    ord_id: Any = ""
+    bill_id: Any = ""
+    c_time: Any = ""
+    u_time: Any = ""
+
+
 class _LeverageRow(msgspec.Struct, frozen=True, rename="camel"):
     lever: str
     inst_id: str = ""
@@ -93,10 +91,7 @@ _instruments: Final = msgspec.json.Decoder(list[_InstrumentRow])
 _configs: Final = msgspec.json.Decoder(list[_ConfigRow])
 _mark_prices: Final = msgspec.json.Decoder(list[_MarkPriceRow])
 _leverages: Final = msgspec.json.Decoder(list[_LeverageRow])
-_accounts: Final = msgspec.json.Decoder(list[AccountRow])
-_positions: Final = msgspec.json.Decoder(list[PositionRow])
-_orders: Final = msgspec.json.Decoder(list[OrderRow])
-_fills: Final = msgspec.json.Decoder(list[FillRow])
+_places: Final = msgspec.json.Decoder(list[_Place])
 
 _DATA: Final = "$.data"
 
@@ -109,8 +104,8 @@ class AccountConfig:
     """1 spot, 2 futures, 3 multi-currency, 4 portfolio; swaps need 2 or 3."""
     pos_mode: str
     perm: frozenset[str]
-    uid: str
-    """The account's number at the exchange."""
+    uid: str = ""
+    """The exchange's number of the account."""
 
     @property
     def net_mode(self) -> bool:
@@ -130,7 +125,7 @@ def envelope(body: str) -> Envelope:
 
 def server_time(body: str) -> int:
     """``GET /public/time``: Unix milliseconds."""
-    return fields.integer(_one(_times, body).ts, f"{_DATA}[0]", "ts")
+    return fields.time_ms(_one(_times, body).ts, f"{_DATA}[0]", "ts")
 
 
 def instrument(body: str, inst_id: str) -> Instrument:
@@ -178,69 +173,98 @@ def mark_price(body: str, inst_id: str) -> Decimal:
     """``GET /public/mark-price?instId=``."""
     for index, row in enumerate(_rows(_mark_prices, body)):
         if row.inst_id == inst_id:
-            return _positive(row.mark_px, f"{_DATA}[{index}]", "markPx")
+            return fields.price(row.mark_px, f"{_DATA}[{index}]", "markPx")
     raise ProtocolError(_DATA, f"no mark price of {inst_id}")
 
 
-def balance(body: str) -> Balance | None:
+def balance(body: str, note: Note = ignore) -> Balance | None:
     """``GET /account/balance``: USDT, or None when the account has never held any."""
-    return usdt_balance(_rows(_accounts, body), _DATA)
+    return reports.balance_of(_data(body), _DATA, note)
 
 
-def position(body: str, inst_id: str) -> PositionReport | None:
+def position(body: str, inst_id: str, note: Note = ignore) -> PositionReport | None:
     """``GET /account/positions?instId=``: None, like ``pos`` 0, is flat on the exchange's word."""
-    for index, row in enumerate(_rows(_positions, body)):
-        if is_our_position(row, inst_id):
-            return position_report(row, f"{_DATA}[{index}]")
-    return None
+    found = reports.positions_of(_data(body), _DATA, inst_id, note)
+    return found[0] if found else None
 
 
-def orders(body: str, inst_id: str) -> tuple[OrderReport, ...]:
+def orders(
+    body: str, inst_id: str, *, tag: str | None = None, note: Note = ignore
+) -> tuple[OrderReport, ...]:
     """A page of orders of ``inst_id``, ours or not."""
-    return tuple(
-        order_report(row, f"{_DATA}[{index}]", pushed=False)
-        for index, row in enumerate(_rows(_orders, body))
-        if row.inst_id == inst_id
-    )
+    return reports.orders_of(_data(body), _DATA, inst_id, pushed=False, tag=tag, note=note)
 
 
 def order(body: str, inst_id: str) -> OrderReport | None:
     """``GET /trade/order``: None when the exchange knows no such order (51603)."""
     if outcome_of_query(envelope(body).code) is QueryOutcome.NOT_FOUND:
         return None
-    found = orders(body, inst_id)
+    unread: list[ProtocolError] = []
+    found = orders(body, inst_id, note=unread.append)
+    if unread:
+        raise unread[0]  # it was asked for by our name
     if len(found) != 1:
         raise ProtocolError(_DATA, f"expected one order, got {len(found)}")
     return found[0]
 
 
-def fills(body: str, inst_id: str) -> tuple[FillRecord, ...]:
+def fills(
+    body: str, inst_id: str, *, tag: str | None = None, note: Note = ignore
+) -> tuple[FillRecord, ...]:
     """A page of fills of ``inst_id``, ours or not, newest first."""
-    records = (
-        fill_record(row, f"{_DATA}[{index}]")
-        for index, row in enumerate(_rows(_fills, body))
-        if row.inst_id == inst_id
-    )
-    return tuple(record for record in records if record is not None)
+    return reports.fills_of(_data(body), _DATA, inst_id, tag=tag, note=note)
+
+
+def bills(
+    body: str, inst_id: str, *, strict: bool = False, note: Note = ignore
+) -> tuple[Funding | FillRecord, ...]:
+    """A page of bills of ``inst_id``: funding and what the exchange traded on our position."""
+    return reports.bills_of(_data(body), _DATA, inst_id, strict=strict, note=note)
 
 
 def orders_cursor(body: str) -> str | None:
     """Say where the next page of orders starts (``after``), or None after the last page."""
-    rows = _rows(_orders, body)
-    return fields.required(rows[-1].ord_id, _DATA, "ordId") if len(rows) >= PAGE else None
+    rows = _rows(_places, body)
+    return _cursor(rows[-1].ord_id, "ordId") if len(rows) >= PAGE else None
 
 
-def fills_cursor(body: str) -> str | None:
-    """Say where the next page of fills starts (``after``), or None after the last page."""
-    rows = _rows(_fills, body)
-    return fields.required(rows[-1].bill_id, _DATA, "billId") if len(rows) >= PAGE else None
+def bills_cursor(body: str) -> str | None:
+    """Say where the next page of fills or bills starts, or None after the last page."""
+    rows = _rows(_places, body)
+    return _cursor(rows[-1].bill_id, "billId") if len(rows) >= PAGE else None
 
 
-def _rows(decoder: msgspec.json.Decoder[list[_T]], body: str) -> list[_T]:
+def created_since(body: str, since_ms: int) -> bool:
+    """Tell whether an order of a page was created at ``since_ms`` or later."""
+    return any(_may_be_since(row.c_time, since_ms) for row in _rows(_places, body))
+
+
+def changed_since(body: str, since_ms: int) -> bool:
+    """Tell whether an order of a page has changed at ``since_ms`` or later."""
+    return any(_may_be_since(row.u_time, since_ms) for row in _rows(_places, body))
+
+
+def _may_be_since(time: object, since_ms: int) -> bool:
+    if isinstance(time, str) and time.isascii() and time.isdigit():
+        return int(time) >= since_ms
+    return True
+
+
+def _cursor(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise ProtocolError(f"{_DATA}[{PAGE - 1}].{name}", "expected a text")
+    return fields.required(value, f"{_DATA}[{PAGE - 1}]", name)
+
+
+def _data(body: str) -> msgspec.Raw:
     whole = fields.decoding(_body, body)
     if whole.code != "0":
         raise ProtocolError("$.code", f"expected success, got {whole.code} ({whole.msg})")
-    return fields.decoding(decoder.decode, whole.data, _DATA)
+    return whole.data
+
+
+def _rows(decoder: msgspec.json.Decoder[list[_T]], body: str) -> list[_T]:
+    return fields.decoding(decoder.decode, _data(body), _DATA)
 
 
 def _one(decoder: msgspec.json.Decoder[list[_T]], body: str) -> _T:

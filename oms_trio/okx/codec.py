@@ -13,6 +13,7 @@ import msgspec
 
 from oms_trio.okx import fields
 from oms_trio.okx.errors import ProtocolError
+from oms_trio.okx.foreign import Note, ignore
 from oms_trio.okx.frames import (
     AccountPush,
     ChannelCount,
@@ -29,17 +30,8 @@ from oms_trio.okx.frames import (
     UnknownFrame,
     Unsubscribed,
 )
-from oms_trio.okx.rows import (
-    AccountRow,
-    OrderRow,
-    PositionRow,
-    ResultRow,
-    is_our_position,
-    op_result,
-    order_report,
-    position_report,
-    usdt_balance,
-)
+from oms_trio.okx.reports import balance_of, orders_of, positions_of
+from oms_trio.okx.rows import ResultRow, op_result
 
 
 class _Arg(msgspec.Struct, frozen=True, gc=False):
@@ -64,19 +56,22 @@ class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _envelope: Final = msgspec.json.Decoder(_Envelope).decode
-_orders: Final = msgspec.json.Decoder(list[OrderRow]).decode
-_positions: Final = msgspec.json.Decoder(list[PositionRow]).decode
-_account: Final = msgspec.json.Decoder(list[AccountRow]).decode
 _results: Final = msgspec.json.Decoder(list[ResultRow]).decode
 
 _DATA: Final = "$.data"
 
 
-def decode_frame(text: str | bytes, inst_id: str) -> Frame:
+def decode_frame(
+    text: str | bytes, inst_id: str, tag: str | None = None, note: Note = ignore
+) -> Frame:
     """Read one frame; rows of pushes that are not of ``inst_id`` are left out.
 
+    A row of an order that cannot be read is passed over (``note``) unless it is ours by ``tag``;
+    None is for what was recorded, see ``foreign``.
+
     Raises:
-        ProtocolError: it is no JSON object, or a field is not of its documented type.
+        ProtocolError: it is no JSON object, or a field is not of its documented type or beyond
+            what is possible.
     """
     if text in ("pong", b"pong"):  # the one frame that is no JSON
         return Pong()
@@ -86,8 +81,24 @@ def decode_frame(text: str | bytes, inst_id: str) -> Frame:
     if envelope.op is not None:
         return _op_response(envelope, envelope.op)
     if envelope.arg is not None:
-        return _push(envelope, envelope.arg.channel, inst_id)
+        return _push(envelope, envelope.arg.channel, inst_id, tag, note)
     return UnknownFrame("")
+
+
+def decode_answer(text: str | bytes) -> OpResponse | ErrorEvent:
+    """Read the answer to an op: a frame, or the body that REST answers the same request with.
+
+    Raises:
+        ProtocolError: it is neither.
+    """
+    envelope = fields.decoding(_envelope, text)
+    if envelope.event is not None:
+        frame = _event(envelope, envelope.event)
+        if isinstance(frame, ErrorEvent):
+            return frame
+    elif envelope.op is not None or envelope.code:
+        return _op_response(envelope, envelope.op or "")
+    raise ProtocolError("$", "expected the answer to a request")
 
 
 def _event(envelope: _Envelope, event: str) -> Frame:
@@ -133,28 +144,19 @@ def _op_response(envelope: _Envelope, op: str) -> OpResponse:
     )
 
 
-def _push(envelope: _Envelope, channel: str, inst_id: str) -> Frame:
+def _push(envelope: _Envelope, channel: str, inst_id: str, tag: str | None, note: Note) -> Frame:
     match channel:
         case "orders":
-            return OrdersPush(
-                tuple(
-                    order_report(row, f"{_DATA}[{index}]", pushed=True)
-                    for index, row in enumerate(fields.decoding(_orders, envelope.data, _DATA))
-                    if row.inst_id == inst_id
-                )
-            )
+            reports = orders_of(envelope.data, _DATA, inst_id, pushed=True, tag=tag, note=note)
+            return OrdersPush(reports)
         case "positions":
             return PositionsPush(
-                tuple(
-                    position_report(row, f"{_DATA}[{index}]")
-                    for index, row in enumerate(fields.decoding(_positions, envelope.data, _DATA))
-                    if is_our_position(row, inst_id)
-                ),
+                positions_of(envelope.data, _DATA, inst_id, note),
                 envelope.event_type,
                 envelope.cur_page,
                 envelope.last_page,
             )
         case "account":
-            return AccountPush(usdt_balance(fields.decoding(_account, envelope.data, _DATA), _DATA))
+            return AccountPush(balance_of(envelope.data, _DATA, note))
         case _:
             return UnknownFrame(channel)

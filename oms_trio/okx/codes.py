@@ -51,7 +51,7 @@ _BY_PROOF: Final = {
     Proof.DONE: "0",
     Proof.TERMINAL: """
         50000 50002 50005 50006 50014 50015 50016 50024 50025 50036 50037 50038
-        51000 51001 51003 51004 51005 51006 51007 51008 51015 51020-51023 51027 51028 51031 51037
+        51000 51001 51003 51004 51005 51006 51007 51008 51015 51020-51023 51027 51028 51031 51037 51039
         51101 51105-51107 51112 51116 51119-51121 51127 51131 51136-51138 51148 51150 51169-51171
         51185-51187 51201-51206 51209-51214
         51403 51404 51406-51408 51413
@@ -72,7 +72,7 @@ _BY_PROOF: Final = {
     Proof.DUPLICATE: "50071 51011 51016",
     Proof.FATAL: """
         50007 50009 50012 50027-50030 50032 50051 50100 50101 50103-50107 50110 50111 50113 50114
-        50119-50121 51010 51024 51155 54024 54092
+        50119-50121 51010 51024 51155 54024 54092 54109 59113
         """,
     Proof.GONE: "51063 51400-51402 51405 51410 51503 51509 51510 51603",
 }
@@ -165,19 +165,22 @@ class QueryOutcome(Enum):
 
 
 def outcome_of_query(code: str) -> QueryOutcome:
-    """Judge the answer to a query: nothing was to change, so repeating is always safe."""
+    """Judge the answer to a query: nothing was to change, so repeating is always safe.
+
+    A code that nobody knows is no reason to stop asking.
+    """
     if number_of(code) == "51603":
         return QueryOutcome.NOT_FOUND
     match proof_of(code):
         case Proof.DONE:
             return QueryOutcome.OK
-        case Proof.RETRYABLE | Proof.OPEN | Proof.UNAVAILABLE:
+        case Proof.RETRYABLE | Proof.OPEN | Proof.UNAVAILABLE | None:
             return QueryOutcome.REPEAT
         case Proof.CLOCK:
             return QueryOutcome.RESYNC
         case Proof.FATAL:
             return QueryOutcome.FATAL
-        case Proof.TERMINAL | Proof.DUPLICATE | Proof.GONE | None:
+        case Proof.TERMINAL | Proof.DUPLICATE | Proof.GONE:
             return QueryOutcome.REFUSED
 
 

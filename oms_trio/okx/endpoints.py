@@ -36,3 +36,6 @@ ORDERS_ARCHIVE: Final = Endpoint("GET", f"{_PREFIX}/trade/orders-history-archive
 CANCEL_ALL_AFTER: Final = Endpoint("POST", f"{_PREFIX}/trade/cancel-all-after", 1, period_s=1.0)
 FILLS: Final = Endpoint("GET", f"{_PREFIX}/trade/fills", 60)
 FILLS_HISTORY: Final = Endpoint("GET", f"{_PREFIX}/trade/fills-history", 10)
+BILLS: Final = Endpoint("GET", f"{_PREFIX}/account/bills", 5, period_s=1.0)
+PLACE_ORDER: Final = Endpoint("POST", f"{_PREFIX}/trade/order", 60)
+CANCEL_ORDERS: Final = Endpoint("POST", f"{_PREFIX}/trade/cancel-batch-orders", 60)

@@ -2,6 +2,10 @@
 
 Almost every number is a JSON string, and ``""`` means that there is none. A field's place is
 handed in as the path of its row and its name, and only put together when it is wrong.
+
+Every reader has bounds: what a contract, an account or a calendar cannot hold is a corrupted
+answer, and a position, a balance or a clock must never be set by one. The bounds leave a thousand
+times more room than the exchange's own limits do.
 """
 
 from __future__ import annotations
@@ -20,6 +24,23 @@ from oms_trio.okx.errors import ProtocolError
 # arithmetic explode; int() likewise. Real values stay far below these widths.
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,24}(?:\.[0-9]{1,64})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+
+NOTHING: Final = Decimal(0)
+
+MAX_CONTRACTS: Final = Decimal(10**9)
+"""Above any size: the exchange takes 1e8 contracts an order, and tier 1 of 100x ends at 1e3."""
+
+MAX_PRICE: Final = Decimal(10**9)
+MAX_MONEY: Final = Decimal(10**15)
+"""USDT; above the cash of all accounts of the exchange together."""
+
+LEAST_CASH: Final = Decimal(-(10**9))
+
+MAX_RATIO: Final = Decimal(10**6)
+"""Of ``uplRatio``: a price that doubles at 100x is 100."""
+
+_FIRST_MS: Final = 1_577_836_800_000  # 2020-01-01: v5 of the API is no older
+_LAST_MS: Final = 4_102_444_800_000  # 2100-01-01
 
 _STATES: Final = {
     "live": OrderState.LIVE,
@@ -40,26 +61,78 @@ def decimal(text: str, where: str, name: str) -> Decimal:
     return Decimal(text)
 
 
-def decimal_or_none(text: str, where: str, name: str) -> Decimal | None:
-    """Read a number that may be missing (``""``)."""
-    return decimal(text, where, name) if text else None
+def _within(value: Decimal, least: Decimal, most: Decimal, where: str, name: str) -> Decimal:
+    if not least <= value <= most:
+        raise ProtocolError(f"{where}.{name}", f"{value} is not between {least} and {most}")
+    return value
+
+
+def price(text: str, where: str, name: str) -> Decimal:
+    """Read a price that must be there."""
+    value = _within(decimal(text, where, name), Decimal(0), MAX_PRICE, where, name)
+    if not value:
+        raise ProtocolError(f"{where}.{name}", "expected a price above 0")
+    return value
 
 
 def price_or_none(text: str, where: str, name: str) -> Decimal | None:
-    """Read an average price: none yet is ``""`` on REST and ``"0"`` on the WebSocket."""
-    return decimal_or_none(text, where, name) or None
+    """Read a price that may be missing: ``""``, or ``"0"`` for an average before any fill."""
+    if not text:
+        return None
+    return _within(decimal(text, where, name), Decimal(0), MAX_PRICE, where, name) or None
 
 
 def size(text: str, where: str, name: str) -> Decimal:
     """Read a cumulative or last size in contracts, where nothing yet is ``"0"`` or ``""``."""
     value = decimal(text, where, name) if text else Decimal(0)
-    if value < 0:
-        raise ProtocolError(f"{where}.{name}", "expected a size of 0 or more")
+    return _within(value, Decimal(0), MAX_CONTRACTS, where, name)
+
+
+def order_size(text: str, where: str, name: str) -> Decimal:
+    """Read the size of an order in contracts: never nothing."""
+    value = _within(decimal(text, where, name), Decimal(0), MAX_CONTRACTS, where, name)
+    if not value:
+        raise ProtocolError(f"{where}.{name}", "expected a size above 0")
+    return value
+
+
+def position(text: str, where: str, name: str) -> Decimal:
+    """Read a net position in contracts: below 0 is short."""
+    return _within(decimal(text, where, name), -MAX_CONTRACTS, MAX_CONTRACTS, where, name)
+
+
+def money(text: str, where: str, name: str) -> Decimal:
+    """Read an amount of money, which may be below 0."""
+    return _within(decimal(text, where, name), -MAX_MONEY, MAX_MONEY, where, name)
+
+
+def cash(text: str, where: str, name: str) -> Decimal:
+    """Read a cash balance: a loss beyond all cash leaves it a little below 0, never far."""
+    return _within(decimal(text, where, name), LEAST_CASH, MAX_MONEY, where, name)
+
+
+def money_or_none(text: str, where: str, name: str) -> Decimal | None:
+    """Read an amount of money that may be missing."""
+    return money(text, where, name) if text else None
+
+
+def ratio_or_none(text: str, where: str, name: str) -> float | None:
+    """Read ``uplRatio``: a fraction, often missing."""
+    if not text:
+        return None
+    return float(_within(decimal(text, where, name), -MAX_RATIO, MAX_RATIO, where, name))
+
+
+def time_ms(text: str, where: str, name: str) -> int:
+    """Read a time in Unix milliseconds: of a year in which this API exists."""
+    value = integer(text, where, name)
+    if not _FIRST_MS <= value < _LAST_MS:
+        raise ProtocolError(f"{where}.{name}", f"{value} is no time in milliseconds since 2020")
     return value
 
 
 def integer(text: str, where: str, name: str) -> int:
-    """Read a whole number, such as a time in milliseconds."""
+    """Read a whole number."""
     if _INTEGER.fullmatch(text) is None:
         raise ProtocolError(f"{where}.{name}", "expected a whole number")
     return int(text)

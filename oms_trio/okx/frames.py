@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import attrs
 
-from oms_trio.core.model import ClOrdId, OrderReport, OrdId, PositionReport
+from oms_trio.core.model import ClOrdId, Fill, OrderReport, OrdId, PositionReport
 
 
 @attrs.frozen
@@ -125,6 +125,16 @@ class Balance:
 
     cash_bal: Decimal
     u_time_ms: int
+
+
+@attrs.frozen
+class FillRecord:
+    """A fill by REST, and what says whose it is; the exchange has one bill for each."""
+
+    fill: Fill
+    bill_id: str
+    tag: str = ""
+    sub_type: str = ""
 
 
 @attrs.frozen

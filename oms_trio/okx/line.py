@@ -17,12 +17,16 @@ ANSWER_S = 10.0
 
 @attrs.frozen
 class Request:
-    """Orders to place or to cancel, on their way by one link until ``deadline``."""
+    """Orders to place or to cancel, on their way by one link until ``deadline``.
+
+    Requests are numbered in the order in which they were sent.
+    """
 
     names: tuple[ClOrdId, ...]
     cancel: bool
     link: Link
     deadline: float
+    number: int = 0
 
 
 @attrs.define
@@ -36,6 +40,7 @@ class Line:
     link: Link | None = None
     _requests: dict[str, Request] = attrs.Factory(dict)
     _count: int = 0
+    _newest_answered: int = 0
     _asked: trio.Event = attrs.Factory(trio.Event)
 
     def expect(self, link: Link, names: Sequence[ClOrdId], *, cancel: bool) -> str:
@@ -43,13 +48,16 @@ class Line:
         self._count += 1
         request_id = f"r{self._count}"
         deadline = trio.current_time() + ANSWER_S
-        self._requests[request_id] = Request(tuple(names), cancel, link, deadline)
+        self._requests[request_id] = Request(tuple(names), cancel, link, deadline, self._count)
         self._asked.set()
         return request_id
 
     def answered(self, frame: OpResponse | ErrorEvent) -> Request | None:
         """Take out the request that a frame answers; None when it is not (any more) waited for."""
-        return self._requests.pop(frame.id, None)
+        request = self._requests.pop(frame.id, None)
+        if request is not None:
+            self._newest_answered = max(self._newest_answered, request.number)
+        return request
 
     def waiting(self, link: Link) -> bool:
         """Whether a request of this link is unanswered."""
@@ -74,6 +82,17 @@ class Line:
         """Take out the requests whose answer did not come in time."""
         now = trio.current_time()
         return self._take(lambda request: request.deadline <= now)
+
+    def hangs(self, overdue: Sequence[Request]) -> bool:
+        """Whether the link takes requests and answers none: of these, nor of any sent after them.
+
+        One answer may be lost, and a later one shows that requests are answered all the same. A
+        link that pushes flow on, and that no request is answered on, looks alive and is of no use.
+        """
+        return any(
+            request.link is self.link and request.number > self._newest_answered
+            for request in overdue
+        )
 
     def _take(self, wanted: Callable[[Request], bool]) -> list[Request]:
         taken = [name for name, request in self._requests.items() if wanted(request)]

@@ -6,12 +6,15 @@ and of settings. A record is made of whole answers only: a query that failed mak
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import msgspec
 
-from oms_trio.core.inputs import FillsAnswer, LookupAnswer, Snapshot
-from oms_trio.core.model import ClOrdId, Fill, OrderReport, OrdId
+from oms_trio.core.inputs import FillsAnswer, Listing, LookupAnswer, Snapshot
+from oms_trio.core.model import CAUSE_OF_CATEGORY, ClOrdId, ExchangeMs, Fill, Funding, OrdId
 from oms_trio.okx import bodies
-from oms_trio.okx.rows import FillRecord
+from oms_trio.okx.frames import FillRecord
+from oms_trio.okx.liquidation import CLOSES, missing_from, orders_made_of
 
 
 class SnapshotBodies(msgspec.Struct, frozen=True):
@@ -24,13 +27,26 @@ class SnapshotBodies(msgspec.Struct, frozen=True):
     balance: str
     pending: tuple[str, ...]
     history: tuple[str, ...]
-    """Orders that were created since the watermark and have ended."""
+    """Orders that have ended since the watermark, as far as pages were read for them."""
     position: str
     fills: tuple[str, ...]
     looked_up: dict[str, str] = {}
     """``GET /trade/order`` by clOrdId: only in records of the first release."""
     mark_price: str = ""
     """Empty in records of releases that did not ask for it."""
+    bills: tuple[str, ...] = ()
+    """Funding, liquidation and ADL since the watermark; releases before did not ask."""
+    offset_ns: int = 0
+    """The exchange's clock minus ours, as measured with this snapshot."""
+
+
+class ListingBodies(msgspec.Struct, frozen=True):
+    """What the exchange lists now: pending orders by page, and then the position."""
+
+    request: int
+    asked_at_ns: int
+    pending: tuple[str, ...]
+    position: str
 
 
 class FillsBodies(msgspec.Struct, frozen=True):
@@ -51,25 +67,33 @@ class LookupBody(msgspec.Struct, frozen=True):
 def decode_snapshot(record: SnapshotBodies, *, at_ns: int, inst_id: str, tag: str) -> Snapshot:
     """Read a recorded snapshot: orders and fills of our instrument and with our tag.
 
-    An order that was looked up by our own name for it is ours even with another tag: to call it
-    missing would let its action be sent a second time.
+    The exchange's own orders on our position are among them, without a tag. An order that was
+    looked up by our own name for it is ours even with another tag: to call it missing would let
+    its action be sent a second time.
 
     Raises:
         ProtocolError: a body is not of its documented shape.
         InstrumentUnfitError: the instrument cannot be traded now.
     """
     balance = bodies.balance(record.balance)
-    looked_up = {
-        ClOrdId(cl_ord_id): bodies.order(body, inst_id)
-        for cl_ord_id, body in record.looked_up.items()
-    }
+    rows = [row for page in record.fills for row in bodies.fills(page, inst_id)]
+    bills = [bill for page in record.bills for bill in bodies.bills(page, inst_id)]
+    closes = [row for row in rows if row.sub_type in CLOSES]
+    closes += missing_from(closes, [bill for bill in bills if isinstance(bill, FillRecord)])
     # What was asked later knows more and replaces what was asked before.
-    orders: dict[OrdId, OrderReport] = {}
-    for page in (*record.pending, *record.history):
-        for report in bodies.orders(page, inst_id):
-            if report.tag == tag:
-                orders[report.ord_id] = report
-    orders.update((report.ord_id, report) for report in looked_up.values() if report is not None)
+    orders = {order.ord_id: order for order in orders_made_of(_once(closes))}
+    listed = [
+        report
+        for page in (*record.pending, *record.history)
+        for report in bodies.orders(page, inst_id)
+    ]
+    for report in listed:
+        if report.tag == tag or report.category in CAUSE_OF_CATEGORY:
+            orders[report.ord_id] = report
+    for body in record.looked_up.values():
+        if (found := bodies.order(body, inst_id)) is not None:
+            orders[found.ord_id] = found
+    ours = [row for row in rows if row.tag == tag and row.sub_type not in CLOSES]
     return Snapshot(
         at_ns=at_ns,
         asked_at_ns=record.asked_at_ns,
@@ -79,16 +103,36 @@ def decode_snapshot(record: SnapshotBodies, *, at_ns: int, inst_id: str, tag: st
         cash_u_time_ms=0 if balance is None else balance.u_time_ms,
         position=bodies.position(record.position, inst_id),
         orders=tuple(orders.values()),
-        fills=_in_order([row for row in _records(record.fills, inst_id) if row.tag == tag]),
+        fills=_in_order(ours + closes),
         mark_px=bodies.mark_price(record.mark_price, inst_id) if record.mark_price else None,
+        offset_ns=record.offset_ns,
+        funding=_funding_of([bill for bill in bills if isinstance(bill, Funding)]),
+        newest_trade_id=max((row.fill.trade_id for row in rows if row.fill.trade_id), default=None),
+        seen_ms=ExchangeMs(max((report.u_time_ms for report in listed), default=0)),
+    )
+
+
+def decode_listing(record: ListingBodies, *, at_ns: int, inst_id: str, tag: str) -> Listing:
+    """Read a recorded listing: the pending orders with our tag, and the position."""
+    return Listing(
+        at_ns=at_ns,
+        asked_at_ns=record.asked_at_ns,
+        request=record.request,
+        orders=tuple(
+            report
+            for page in record.pending
+            for report in bodies.orders(page, inst_id)
+            if report.tag == tag
+        ),
+        position=bodies.position(record.position, inst_id),
     )
 
 
 def decode_fills(record: FillsBodies, *, at_ns: int, inst_id: str) -> FillsAnswer:
     """Read the recorded fills of one order."""
     ord_id = OrdId(record.ord_id)
-    rows = [row for row in _records(record.fills, inst_id) if row.fill.ord_id == ord_id]
-    return FillsAnswer(at_ns, ord_id, _in_order(rows))
+    rows = [row for page in record.fills for row in bodies.fills(page, inst_id)]
+    return FillsAnswer(at_ns, ord_id, _in_order([row for row in rows if row.fill.ord_id == ord_id]))
 
 
 def decode_lookup(record: LookupBody, *, at_ns: int, inst_id: str) -> LookupAnswer:
@@ -101,11 +145,28 @@ def decode_lookup(record: LookupBody, *, at_ns: int, inst_id: str) -> LookupAnsw
     )
 
 
-def _records(pages: tuple[str, ...], inst_id: str) -> list[FillRecord]:
-    return [row for page in pages for row in bodies.fills(page, inst_id)]
+def _once(records: list[FillRecord]) -> list[FillRecord]:
+    """Drop repeats: pages overlap, and a match is known by its order and its ``tradeId``."""
+    once: dict[Hashable, FillRecord] = {}
+    for record in records:
+        fill = record.fill
+        once[fill.ord_id, record.bill_id if fill.trade_id is None else fill.trade_id] = record
+    return list(once.values())
 
 
-def _in_order(rows: list[FillRecord]) -> tuple[Fill, ...]:
-    """Sort into execution order; pages come newest first, and ties in time go by ``tradeId``."""
-    fills = {row.fill.trade_id: row.fill for row in rows}
-    return tuple(sorted(fills.values(), key=lambda fill: (fill.time_ms, fill.trade_id or 0)))
+def _in_order(records: list[FillRecord]) -> tuple[Fill, ...]:
+    """Sort into execution order; pages come newest first, and ties in time go by ``tradeId``.
+
+    A fill of an ordinary order without a ``tradeId`` is left out: it could be another's repeat.
+    """
+    fills = [
+        record.fill
+        for record in _once(records)
+        if record.fill.trade_id is not None or record.sub_type in CLOSES
+    ]
+    return tuple(sorted(fills, key=lambda fill: (fill.time_ms, fill.trade_id or 0)))
+
+
+def _funding_of(bills: list[Funding]) -> tuple[Funding, ...]:
+    once = {bill.bill_id: bill for bill in bills}
+    return tuple(sorted(once.values(), key=lambda bill: (bill.time_ms, bill.bill_id)))

@@ -78,10 +78,29 @@ def encode_order(
     Raises:
         ValueError: a name has characters or a length that the exchange refuses.
     """
+    return _text(
+        {
+            "id": _name("id", request_id),
+            "op": "order",
+            "expTime": str(exp_time_ms),
+            "args": [{"instIdCode": inst_id_code, **_terms(order, tag)}],
+        }
+    )
+
+
+def order_body(order: PlaceOrder, *, inst_id: str, tag: str) -> dict[str, str | bool]:
+    """Write an order as the body of REST, where ``expTime`` goes into a header.
+
+    Raises:
+        ValueError: a name has characters or a length that the exchange refuses.
+    """
+    return {"instId": inst_id, **_terms(order, tag)}
+
+
+def _terms(order: PlaceOrder, tag: str) -> dict[str, str | bool]:
     if _TAG.fullmatch(tag) is None:
         raise ValueError(f"tag must be at most 16 letters and digits, not {tag!r}")
-    args: dict[str, str | int] = {
-        "instIdCode": inst_id_code,
+    terms: dict[str, str | bool] = {
         "tdMode": "cross",
         "side": order.side.value,
         "ordType": order.ord_type.value,
@@ -92,17 +111,10 @@ def encode_order(
     if order.ord_type is OrderType.LIMIT:
         if order.px is None:
             raise ValueError("a limit order needs a price")
-        args["px"] = plain(order.px)
+        terms["px"] = plain(order.px)
     if order.reduce_only:
-        args["reduceOnly"] = True
-    return _text(
-        {
-            "id": _name("id", request_id),
-            "op": "order",
-            "expTime": str(exp_time_ms),
-            "args": [args],
-        }
-    )
+        terms["reduceOnly"] = True
+    return terms
 
 
 def encode_cancel(ord_id: OrdId, *, inst_id_code: int, request_id: str) -> str:

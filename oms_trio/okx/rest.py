@@ -1,34 +1,33 @@
-"""The exchange's REST interface, as far as reconciliation needs it.
+"""The exchange's REST interface, as far as reconciliation and emergencies need it.
 
 A method returns values, or raises: ``RestUnavailableError`` for no answer (ask again),
 ``RestRefusedError`` for a refusal that only a person can lift, ``RestError`` for any other. What
-the journal records comes as raw bodies (``recorded``). Timeouts are the caller's.
-
-Orders go by the WebSocket. Should REST have to take them (the WebSocket of demo trading once refused
-its own ``instIdCode`` for hours), ``_exchange`` already sends and signs any body, and the answer has
-the elements of an ``OpResponse``; only ``call``, which judges queries, is not for that.
+the journal records comes as raw bodies (``recorded``). Timeouts are the caller's, and so is asking
+again: what takes several requests hands each of them to ``again``, so that one that fails does not
+cost the answers to the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, Self, TypeVar
-from urllib.parse import urlencode
+from functools import partial
+from typing import Final, TypeVar
 
 import httpx
-import msgspec
-import structlog
+import trio
 
 from oms_trio.clock import Clock
-from oms_trio.core.effects import RequestSnapshot
+from oms_trio.core.effects import PlaceOrder, RequestListing, RequestSnapshot
 from oms_trio.core.model import ClOrdId, Instrument, OrderReport, OrdId, PositionReport
 from oms_trio.okx import bodies
 from oms_trio.okx.bodies import AccountConfig
-from oms_trio.okx.codes import QueryOutcome, outcome_of_query
+from oms_trio.okx.calls import NS_PER_MS, Calls, decoded
 from oms_trio.okx.endpoints import (
     BALANCE,
+    BILLS,
     CANCEL_ALL_AFTER,
+    CANCEL_ORDERS,
     CONFIG,
     FILLS,
     FILLS_HISTORY,
@@ -39,38 +38,36 @@ from oms_trio.okx.endpoints import (
     ORDERS_ARCHIVE,
     ORDERS_HISTORY,
     ORDERS_PENDING,
+    PLACE_ORDER,
     POSITIONS,
     SET_LEVERAGE,
     SET_POSITION_MODE,
-    TIME,
     Endpoint,
 )
-from oms_trio.okx.errors import (
-    ProtocolError,
-    RestError,
-    RestRefusedError,
-    RestUnavailableError,
-)
+from oms_trio.okx.errors import OkxError, RestUnavailableError
+from oms_trio.okx.foreign import PassedOver
 from oms_trio.okx.frames import Balance
-from oms_trio.okx.limits import Limiter
+from oms_trio.okx.liquidation import BILL_TYPES
 from oms_trio.okx.recorded import (
     FillsBodies,
+    ListingBodies,
     LookupBody,
     SnapshotBodies,
     decode_fills,
     decode_lookup,
-    decode_snapshot,
 )
-from oms_trio.okx.requests import plain
+from oms_trio.okx.requests import order_body, plain
 from oms_trio.okx.rows import INST_TYPE, SETTLE_CCY
-from oms_trio.okx.signing import Credentials, rest_headers
+from oms_trio.okx.signing import Credentials
 
-log = structlog.get_logger()
+Ask = Callable[[], Awaitable[str]]
+"""Makes one request; returns the body of a good answer that was read once."""
 
-_B = TypeVar("_B")
+Again = Callable[[str, Ask], Awaitable[str]]
+"""Asks until there is an answer; is told what is asked for."""
+
 _T = TypeVar("_T")
 
-_NS_PER_MS: Final = 1_000_000
 _DAY_MS: Final = 86_400_000
 
 # How far back the quick endpoints reach (fills 3 days, orders 7 days), less an hour so that a
@@ -82,13 +79,18 @@ _ORDERS_REACH_MS: Final = 7 * _DAY_MS - 3_600_000
 # beyond, something is wrong, and going on would only fill the memory.
 _MAX_PAGES: Final = 200
 
+OLDER_PAGES: Final = 10
+"""Pages of ended orders that are read beyond the watermark's. They stand in the order of creation, so
+old orders that ended lately lie anywhere behind; what is not found is looked up by its name."""
 
-class Rest:
-    """Signed requests over one HTTP client, for one instrument of one account.
 
-    The client brings ``base_url``, TLS and its own timeouts; ``demo`` marks every request as demo
-    trading, public ones too, because instruments differ there.
-    """
+async def once(_what: str, ask: Ask) -> str:
+    """Ask once: a failure is the caller's."""
+    return await ask()
+
+
+class Rest(Calls):
+    """Questions and operations for one instrument of one account."""
 
     def __init__(
         self,
@@ -99,39 +101,22 @@ class Rest:
         inst_id: str,
         demo: bool = False,
     ) -> None:
-        self._client = client
-        self._credentials = credentials
-        self._clock = clock
+        super().__init__(client, credentials, clock, demo=demo)
         self._inst_id = inst_id
-        self._marks = {"x-simulated-trading": "1"} if demo else {}
-        self._offset_ns = 0
-        self._limiters: dict[Endpoint, Limiter] = {}  # one per endpoint: bounded by their list
+        self.passed_over = PassedOver()
+        """Rows of others that could not be read."""
 
     def __repr__(self) -> str:
         return f"<Rest {self._client.base_url} {self._inst_id} offset_ns={self._offset_ns}>"
 
-    @property
-    def offset_ns(self) -> int:
-        """The exchange's clock minus ours, as of the last measurement."""
-        return self._offset_ns
-
-    async def measure_offset(self) -> int:
-        """Measure ``offset_ns``: the exchange's time against the middle of the round trip."""
-        sent = self._clock()
-        body = await self.call(TIME)
-        answered = self._clock()
-        self._offset_ns = _decoded(bodies.server_time, body) * _NS_PER_MS - (sent + answered) // 2
-        log.info("okx_clock_measured", offset_ms=self._offset_ns / _NS_PER_MS)
-        return self._offset_ns
-
     async def instrument(self) -> Instrument:
         """Read the instrument's rules; ``InstrumentUnfitError`` when it cannot be traded."""
-        body = await self._instrument_body()
-        return _decoded(lambda text: bodies.instrument(text, self._inst_id), body)
+        body = await self.call(INSTRUMENTS, self._query())
+        return decoded(lambda text: bodies.instrument(text, self._inst_id), body)
 
     async def account_config(self) -> AccountConfig:
         """Read how the account is set up."""
-        return _decoded(bodies.account_config, await self.call(CONFIG))
+        return decoded(bodies.account_config, await self.call(CONFIG))
 
     async def set_position_mode(self) -> None:
         """Set net mode. Refused (59000) while there are positions or orders."""
@@ -140,26 +125,26 @@ class Rest:
     async def leverage(self) -> Decimal:
         """Read the instrument's leverage for cross margin."""
         query = {"instId": self._inst_id, "mgnMode": "cross"}
-        return _decoded(bodies.leverage, await self.call(LEVERAGE, query))
+        return decoded(bodies.leverage, await self.call(LEVERAGE, query))
 
     async def set_leverage(self, lever: Decimal) -> Decimal:
         """Set the instrument's leverage for cross margin; returns what the exchange has set."""
         body = {"instId": self._inst_id, "lever": plain(lever), "mgnMode": "cross"}
-        return _decoded(bodies.leverage, await self.call(SET_LEVERAGE, body=body))
+        return decoded(bodies.leverage, await self.call(SET_LEVERAGE, body=body))
 
     async def balance(self) -> Balance | None:
         """Read the USDT balance; None when the exchange says that there is none."""
-        return _decoded(bodies.balance, await self._balance_body())
+        return decoded(bodies.balance, await self.call(BALANCE, {"ccy": SETTLE_CCY}))
 
     async def position(self) -> PositionReport | None:
         """Read the net position; None when the exchange says that there is none."""
-        body = await self._position_body()
-        return _decoded(lambda text: bodies.position(text, self._inst_id), body)
+        body = await self.call(POSITIONS, self._query())
+        return decoded(lambda text: bodies.position(text, self._inst_id), body)
 
     async def order(self, cl_ord_id: ClOrdId) -> OrderReport | None:
         """Look an order up by our name: the latest of that name, None when there is none."""
         body = await self._order_body(cl_ord_id)
-        return _decoded(lambda text: bodies.order(text, self._inst_id), body)
+        return decoded(lambda text: bodies.order(text, self._inst_id), body)
 
     async def cancel_all_after(self, timeout_s: int, tag: str) -> None:
         """Have the exchange cancel our orders unless it is told again within ``timeout_s``.
@@ -171,43 +156,76 @@ class Rest:
     async def mark_price(self) -> Decimal:
         """Read the instrument's mark price."""
         body = await self.call(MARK_PRICE, self._query())
-        return _decoded(lambda text: bodies.mark_price(text, self._inst_id), body)
+        return decoded(lambda text: bodies.mark_price(text, self._inst_id), body)
 
     async def orders_pending(self) -> tuple[OrderReport, ...]:
         """Read all pending orders of the instrument, ours or not."""
-        pages = await self._pending_pages()
+        pages = await self._pending_pages("", once)
         return tuple(report for page in pages for report in bodies.orders(page, self._inst_id))
+
+    async def place_order(self, order: PlaceOrder, *, tag: str, exp_time_ms: int) -> str:
+        """Place an order where no session can; see ``operate`` for what comes back."""
+        body = order_body(order, inst_id=self._inst_id, tag=tag)
+        return await self.operate(PLACE_ORDER, body, exp_time_ms)
+
+    async def cancel_orders(self, ord_ids: Sequence[OrdId]) -> str:
+        """Cancel up to 20 orders where no session can; see ``operate`` for what comes back."""
+        orders = [{"instId": self._inst_id, "ordId": ord_id} for ord_id in ord_ids]
+        return await self.operate(CANCEL_ORDERS, orders)
 
     async def lookup_body(self, cl_ord_id: ClOrdId) -> LookupBody:
         """Look an order up, for the record (``decode_lookup``)."""
         asked_at_ns = self._clock()
         record = LookupBody(cl_ord_id, asked_at_ns, await self._order_body(cl_ord_id))
-        _decoded(lambda whole: decode_lookup(whole, at_ns=0, inst_id=self._inst_id), record)
+        decoded(lambda whole: decode_lookup(whole, at_ns=0, inst_id=self._inst_id), record)
         return record
 
     async def fills_bodies(self, ord_id: OrdId) -> FillsBodies:
         """Ask for all fills of one order of the last 3 days, for the record (``decode_fills``)."""
         query = self._query(ordId=ord_id)
-        record = FillsBodies(ord_id, await self._pages(FILLS, query, bodies.fills_cursor))
-        _decoded(lambda whole: decode_fills(whole, at_ns=0, inst_id=self._inst_id), record)
+        # Whatever is asked for by its order's id is ours, with or without our tag.
+        pages = await self._pages(FILLS, query, bodies.bills_cursor, self._read_fills, once)
+        record = FillsBodies(ord_id, pages)
+        decoded(lambda whole: decode_fills(whole, at_ns=0, inst_id=self._inst_id), record)
         return record
 
-    async def snapshot_bodies(self, wanted: RequestSnapshot) -> SnapshotBodies:
+    async def listing_bodies(
+        self, wanted: RequestListing, *, tag: str = "", again: Again = once
+    ) -> ListingBodies:
+        """Ask what is pending and what the position is, for the record (``decode_listing``)."""
+        return ListingBodies(
+            request=wanted.request,
+            asked_at_ns=self._clock(),
+            pending=await self._pending_pages(tag, again),
+            position=await self._read(POSITIONS, self._query(), self._read_position, again),
+        )
+
+    async def snapshot_bodies(
+        self, wanted: RequestSnapshot, *, tag: str = "", again: Again = once
+    ) -> SnapshotBodies:
         """Ask for everything that a snapshot is made of, for the record (``decode_snapshot``).
 
-        The order of the questions matters, as the market does not wait: an order that ends
-        meanwhile leaves the pending ones for the history, so that is asked after; fills come
-        last and so explain the position and whatever the orders tell.
+        What the market moves is asked for in an order that matters, as it does not wait: an order
+        that ends meanwhile leaves the pending ones for the history, so that is asked after; fills
+        and bills come last and so explain the position and whatever the orders tell. The rest is
+        asked beside it. What is recorded must be readable for ever, so each answer is read once.
         """
         asked_at_ns = self._clock()
-        instrument = await self._instrument_body()
-        mark_price = await self.call(MARK_PRICE, self._query())
-        balance = await self._balance_body()
-        pending = await self._pending_pages()
-        history = await self._history_pages(wanted.since_ms)
-        position = await self._position_body()
-        fills = await self._fills_pages(wanted.since_ms)
-        record = SnapshotBodies(
+        read = partial(self._read, again=again)
+        instrument, mark_price, balance, _ = await _side_by_side(
+            lambda: read(INSTRUMENTS, self._query(), self._read_instrument),
+            lambda: read(MARK_PRICE, self._query(), self._read_mark_price),
+            lambda: read(BALANCE, {"ccy": SETTLE_CCY}, self._read_balance),
+            lambda: again("clock", self._measured_offset),
+        )
+        pending = await self._pending_pages(tag, again)
+        history = await self._history_pages(wanted.since_ms, tag, again)
+        position = await read(POSITIONS, self._query(), self._read_position)
+        fills, *bills = await _side_by_side(
+            lambda: self._fills_pages(wanted.since_ms, tag, again),
+            *(partial(self._bills_pages, of, wanted.since_ms, again) for of in BILL_TYPES),
+        )
+        return SnapshotBodies(
             request=wanted.request,
             asked_at_ns=asked_at_ns,
             instrument=instrument,
@@ -217,173 +235,150 @@ class Rest:
             position=position,
             fills=fills,
             mark_price=mark_price,
+            bills=tuple(page for pages in bills for page in pages),
+            offset_ns=self._offset_ns,
         )
-        # What is recorded must be readable for ever, so it is read once before.
-        _decoded(
-            lambda whole: decode_snapshot(whole, at_ns=0, inst_id=self._inst_id, tag=""), record
-        )
-        return record
-
-    async def call(
-        self,
-        endpoint: Endpoint,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, str] | None = None,
-        *,
-        may_be_missing: bool = False,
-    ) -> str:
-        """Make one request within its rate limit and return the body of a good answer.
-
-        With ``may_be_missing`` "order not found" is a good answer too. A refused timestamp is
-        answered by measuring the clock again, once.
-
-        Raises:
-            RestUnavailableError: nothing was learnt; ask again later.
-            RestRefusedError: refused for good.
-            RestError: refused.
-        """
-        text = await self._exchange(endpoint, query, body)
-        answer = _decoded(bodies.envelope, text)
-        outcome = outcome_of_query(answer.code)
-        if outcome is QueryOutcome.RESYNC and endpoint.signed:
-            await self.measure_offset()
-            text = await self._exchange(endpoint, query, body)
-            answer = _decoded(bodies.envelope, text)
-            outcome = outcome_of_query(answer.code)
-        match outcome:
-            case QueryOutcome.OK:
-                return text
-            case QueryOutcome.NOT_FOUND if may_be_missing:
-                return text
-            case QueryOutcome.REPEAT | QueryOutcome.RESYNC:
-                raise RestUnavailableError(f"{endpoint.path}: {answer.code} ({answer.msg})")
-            case QueryOutcome.FATAL:
-                raise RestRefusedError(answer.code, answer.msg)
-            case QueryOutcome.REFUSED | QueryOutcome.NOT_FOUND:
-                raise RestError(answer.code, answer.msg)
-
-    async def _exchange(
-        self,
-        endpoint: Endpoint,
-        query: Mapping[str, str] | None,
-        body: Mapping[str, str] | None,
-    ) -> str:
-        """Send one request and return the text of whatever came back."""
-        await self._limiter(endpoint).acquire()
-        content = "" if body is None else msgspec.json.encode(body).decode()
-        target = f"{endpoint.path}?{urlencode(query)}" if query else endpoint.path
-        request = self._client.build_request(
-            endpoint.method, target, content=content or None, headers=self._marks
-        )
-        request.stream = _Content(content.encode())
-        if content:
-            request.headers["Content-Type"] = "application/json"
-        if endpoint.signed:
-            at_ms = (self._clock() + self._offset_ns) // _NS_PER_MS
-            sent_target = request.url.raw_path.decode("ascii")  # what goes out, to the byte
-            request.headers.update(
-                rest_headers(self._credentials, at_ms, endpoint.method, sent_target, content)
-            )
-        try:
-            response = await self._client.send(request)
-        except httpx.HTTPError as error:
-            why = f"{endpoint.path}: {type(error).__name__} {error}".strip()
-            raise RestUnavailableError(why) from error
-        return _body_of(response, endpoint)
-
-    def _limiter(self, endpoint: Endpoint) -> Limiter:
-        return self._limiters.setdefault(endpoint, Limiter(endpoint.limit, endpoint.period_s))
 
     def _query(self, **more: str) -> dict[str, str]:
         return {"instType": INST_TYPE, "instId": self._inst_id, **more}
 
-    async def _instrument_body(self) -> str:
-        return await self.call(INSTRUMENTS, self._query())
+    def _now_ms(self) -> int:
+        return (self._clock() + self._offset_ns) // NS_PER_MS
 
-    async def _balance_body(self) -> str:
-        return await self.call(BALANCE, {"ccy": SETTLE_CCY})
-
-    async def _position_body(self) -> str:
-        return await self.call(POSITIONS, self._query())
+    async def _measured_offset(self) -> str:
+        return str(await self.measure_offset())
 
     async def _order_body(self, cl_ord_id: ClOrdId) -> str:
         query = {"instId": self._inst_id, "clOrdId": cl_ord_id}
         return await self.call(ORDER, query, may_be_missing=True)
 
-    async def _pending_pages(self) -> tuple[str, ...]:
-        return await self._pages(ORDERS_PENDING, self._query(), bodies.orders_cursor)
+    async def _pending_pages(self, tag: str, again: Again) -> tuple[str, ...]:
+        read = partial(self._read_orders, tag)
+        query = self._query()
+        return await self._pages(ORDERS_PENDING, query, bodies.orders_cursor, read, again)
 
-    async def _history_pages(self, since_ms: int) -> tuple[str, ...]:
-        """Ask for the orders created since; with ``begin`` alone pages would start at the oldest."""
-        now_ms = (self._clock() + self._offset_ns) // _NS_PER_MS
-        query = self._query(begin=str(since_ms), end=str(now_ms + _DAY_MS))
-        near = now_ms - since_ms < _ORDERS_REACH_MS
-        return await self._pages(
-            ORDERS_HISTORY if near else ORDERS_ARCHIVE, query, bodies.orders_cursor
-        )
+    async def _history_pages(self, since_ms: int, tag: str, again: Again) -> tuple[str, ...]:
+        """Ask for the orders that have ended since, from the one that was created last.
 
-    async def _fills_pages(self, since_ms: int) -> tuple[str, ...]:
-        now_ms = (self._clock() + self._offset_ns) // _NS_PER_MS
-        near = now_ms - since_ms < _FILLS_REACH_MS
+        The filters go by creation, and an order may end long after it. All that were created since
+        are read, and older ones while there are some that changed since, for some pages.
+        """
+        older = 0
+
+        def enough(page: str) -> bool:
+            nonlocal older
+            if bodies.created_since(page, since_ms):
+                return False
+            older += 1
+            return older == OLDER_PAGES or not bodies.changed_since(page, since_ms)
+
+        near = self._now_ms() - since_ms < _ORDERS_REACH_MS
+        endpoint = ORDERS_HISTORY if near else ORDERS_ARCHIVE
+        read = partial(self._read_orders, tag)
+        query = self._query()
+        return await self._pages(endpoint, query, bodies.orders_cursor, read, again, enough)
+
+    async def _fills_pages(self, since_ms: int, tag: str, again: Again) -> tuple[str, ...]:
+        near = self._now_ms() - since_ms < _FILLS_REACH_MS
+        endpoint = FILLS if near else FILLS_HISTORY
+        read = partial(self._read_fills, tag=tag)
         query = self._query(begin=str(since_ms))
-        return await self._pages(FILLS if near else FILLS_HISTORY, query, bodies.fills_cursor)
+        return await self._pages(endpoint, query, bodies.bills_cursor, read, again)
+
+    async def _bills_pages(self, of: str, since_ms: int, again: Again) -> tuple[str, ...]:
+        """Ask for bills of one type; with ``begin`` alone pages would start at the oldest."""
+        span = {"begin": str(since_ms), "end": str(self._now_ms() + _DAY_MS)}
+        query = {"instType": INST_TYPE, "type": of, **span}
+        return await self._pages(BILLS, query, bodies.bills_cursor, self._read_bills, again)
 
     async def _pages(
-        self, endpoint: Endpoint, query: Mapping[str, str], cursor: Callable[[str], str | None]
+        self,
+        endpoint: Endpoint,
+        query: Mapping[str, str],
+        cursor: Callable[[str], str | None],
+        read: Callable[[str], object],
+        again: Again,
+        enough: Callable[[str], bool] = lambda _: False,
     ) -> tuple[str, ...]:
-        """Walk back from the newest page until one that is not full."""
+        """Walk back from the newest page until one that is not full, or that is ``enough``."""
+
+        def whole(page: str) -> None:
+            read(page)
+            cursor(page)
+
         pages: list[str] = []
         after: str | None = None
         while len(pages) < _MAX_PAGES:
             page = {**query, "limit": str(bodies.PAGE)}
             if after is not None:
                 page["after"] = after
-            pages.append(await self.call(endpoint, page))
-            before, after = after, _decoded(cursor, pages[-1])
-            if after is None:
+            pages.append(await self._read(endpoint, page, whole, again))
+            before, after = after, cursor(pages[-1])
+            if after is None or enough(pages[-1]):
                 return tuple(pages)
             if after == before:
                 break
         raise RestUnavailableError(f"{endpoint.path}: the pages do not end")
 
+    async def _read(
+        self,
+        endpoint: Endpoint,
+        query: Mapping[str, str],
+        read: Callable[[str], object],
+        again: Again,
+    ) -> str:
+        """Make one request, and read its answer to know that it can be read."""
 
-class _Content(httpx.AsyncByteStream):
-    """A request's body, sent once.
+        async def ask() -> str:
+            body = await self.call(endpoint, query)
+            decoded(read, body)
+            return body
 
-    httpx's own is an async generator, and one that a cancellation leaves half-way warns that
-    nobody has closed it.
+        return await again(endpoint.path, ask)
+
+    def _read_instrument(self, body: str) -> object:
+        return bodies.instrument(body, self._inst_id)
+
+    def _read_mark_price(self, body: str) -> object:
+        return bodies.mark_price(body, self._inst_id)
+
+    def _read_balance(self, body: str) -> object:
+        return bodies.balance(body, self.passed_over)
+
+    def _read_position(self, body: str) -> object:
+        return bodies.position(body, self._inst_id, self.passed_over)
+
+    def _read_orders(self, tag: str, body: str) -> object:
+        return bodies.orders(body, self._inst_id, tag=tag, note=self.passed_over)
+
+    def _read_fills(self, body: str, tag: str = "") -> object:
+        return bodies.fills(body, self._inst_id, tag=tag, note=self.passed_over)
+
+    def _read_bills(self, body: str) -> object:
+        return bodies.bills(body, self._inst_id, strict=True, note=self.passed_over)
+
+
+async def _side_by_side(*asks: Callable[[], Awaitable[_T]]) -> list[_T]:
+    """Ask all at once; returns the answers in the order of the questions.
+
+    Raises:
+        OkxError: the first that failed, not a group.
     """
+    answers: dict[int, _T] = {}
 
-    def __init__(self, content: bytes) -> None:
-        self._left = [content] if content else []
+    async def take(index: int, ask: Callable[[], Awaitable[_T]]) -> None:
+        answers[index] = await ask()
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
-        return self._left.pop()
-
-
-def _body_of(response: httpx.Response, endpoint: Endpoint) -> str:
-    """Take the body whatever the status is, unless it is no answer of the exchange at all."""
     try:
-        text = response.content.decode()
-        bodies.envelope(text)
-    except (UnicodeDecodeError, ProtocolError) as error:
-        why = f"{endpoint.path}: HTTP {response.status_code} without a readable body"
-        raise RestUnavailableError(why) from error
-    if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
-        answer = bodies.envelope(text)
-        why = f"{endpoint.path}: HTTP {response.status_code}, {answer.code} ({answer.msg})"
-        raise RestUnavailableError(why)
-    return text
-
-
-def _decoded(decode: Callable[[_B], _T], body: _B) -> _T:
-    """Read a body; one that cannot be read tells nothing, so the question is still open."""
-    try:
-        return decode(body)
-    except ProtocolError as error:
-        raise RestUnavailableError(f"unreadable answer: {error}") from error
+        async with trio.open_nursery() as nursery:
+            for index, ask in enumerate(asks):
+                nursery.start_soon(take, index, ask)
+    except BaseExceptionGroup as group:
+        refused, others = group.split(OkxError)
+        if refused is None or others is not None:
+            raise
+        error: BaseException = refused
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
+    return [answers[index] for index in range(len(asks))]

@@ -6,14 +6,16 @@ ours never spoils those that are; what ours must have is demanded when it is tra
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Final
 
-import attrs
 import msgspec
 
 from oms_trio.core.model import ClOrdId, Fill, OrderReport, OrdId, PositionReport
 from oms_trio.okx import fields
-from oms_trio.okx.frames import Balance, OpResult
+from oms_trio.okx.errors import ProtocolError
+from oms_trio.okx.foreign import Note, ignore
+from oms_trio.okx.frames import Balance, FillRecord, OpResult
 
 INST_TYPE: Final = "SWAP"
 SETTLE_CCY: Final = "USDT"
@@ -43,8 +45,11 @@ class OrderRow(_Row, frozen=True):
     fill_sz: str = ""
     fill_time: str = ""
     fill_pnl: str = ""
+    fill_fee: str = ""
+    fill_fee_ccy: str = ""
     trade_id: str = ""
     cancel_source: str = ""
+    category: str = "normal"
 
 
 class PositionRow(_Row, frozen=True):
@@ -58,6 +63,7 @@ class PositionRow(_Row, frozen=True):
     trade_id: str = ""
     u_time: str = ""
     mark_px: str = ""
+    funding_fee: str = ""
 
 
 class CurrencyRow(_Row, frozen=True):
@@ -72,7 +78,8 @@ class AccountRow(_Row, frozen=True):
     """An element of an ``account`` push or of ``GET /account/balance``."""
 
     u_time: str = ""
-    details: list[CurrencyRow] = []
+    details: msgspec.Raw = msgspec.Raw(b"[]")
+    """``CurrencyRow``s, each read by itself."""
 
 
 class ResultRow(_Row, frozen=True):
@@ -92,32 +99,47 @@ class FillRow(_Row, frozen=True):
     ord_id: str = ""
     cl_ord_id: str = ""
     tag: str = ""
-    side: str = ""
+    sub_type: str = ""
     bill_id: str = ""
     trade_id: str = ""
     fill_px: str = ""
     fill_sz: str = ""
     fill_time: str = ""
     fill_pnl: str = ""
+    fee: str = ""
+    fee_ccy: str = ""
 
 
-@attrs.frozen
-class FillRecord:
-    """A fill with what decides whose it is; ``bill_id`` is the cursor of the next page."""
+class BillRow(_Row, frozen=True):
+    """An element of ``GET /account/bills``: one movement of the account's cash."""
 
-    fill: Fill
-    bill_id: str
-    cl_ord_id: ClOrdId
-    tag: str
+    inst_id: str = ""
+    ccy: str = ""
+    bill_id: str = ""
+    type: str = ""
+    sub_type: str = ""
+    ts: str = ""
+    bal_chg: str = ""
+    ord_id: str = ""
+    trade_id: str = ""
+    px: str = ""
+    sz: str = ""
+    pnl: str = ""
+    fee: str = ""
+    fill_time: str = ""
 
 
-def order_report(row: OrderRow, where: str, *, pushed: bool) -> OrderReport:
+def order_report(row: OrderRow, where: str, *, pushed: bool, note: Note = ignore) -> OrderReport:
     """Translate an order.
 
     Only a push's ``fill*`` fields are about this very report; those of a REST order repeat the
     last fill, which was told before.
     """
     ord_id = OrdId(fields.required(row.ord_id, where, "ordId"))
+    sz = fields.order_size(row.sz, where, "sz")
+    acc_fill_sz = fields.size(row.acc_fill_sz, where, "accFillSz")
+    if acc_fill_sz > sz:
+        raise ProtocolError(f"{where}.accFillSz", f"{acc_fill_sz} of {sz} cannot have filled")
     return OrderReport(
         ord_id=ord_id,
         cl_ord_id=ClOrdId(row.cl_ord_id),
@@ -125,19 +147,20 @@ def order_report(row: OrderRow, where: str, *, pushed: bool) -> OrderReport:
         side=fields.order_side(row.side, where),
         ord_type=row.ord_type,
         state=fields.order_state(row.state, where),
-        px=fields.decimal_or_none(row.px, where, "px"),
-        sz=fields.decimal(row.sz, where, "sz"),
-        acc_fill_sz=fields.size(row.acc_fill_sz, where, "accFillSz"),
+        px=fields.price_or_none(row.px, where, "px"),
+        sz=sz,
+        acc_fill_sz=acc_fill_sz,
         avg_px=fields.price_or_none(row.avg_px, where, "avgPx"),
-        c_time_ms=fields.integer(row.c_time, where, "cTime"),
-        u_time_ms=fields.integer(row.u_time, where, "uTime"),
-        fill=_fill_of(row, where, ord_id) if pushed else None,
+        c_time_ms=fields.time_ms(row.c_time, where, "cTime"),
+        u_time_ms=fields.time_ms(row.u_time, where, "uTime"),
+        fill=_pushed_fill(row, where, ord_id, note) if pushed else None,
         cancel_source=row.cancel_source,
+        category=row.category,
     )
 
 
-def _fill_of(row: OrderRow | FillRow, where: str, ord_id: OrdId) -> Fill | None:
-    """Translate the fill that a row tells of, if it tells of one."""
+def _pushed_fill(row: OrderRow, where: str, ord_id: OrdId, note: Note) -> Fill | None:
+    """Translate the fill that a push tells of, if it tells of one."""
     trade_id = fields.trade_id_or_none(row.trade_id, where, "tradeId")
     sz = fields.size(row.fill_sz, where, "fillSz")
     if trade_id is None or not sz:
@@ -145,31 +168,52 @@ def _fill_of(row: OrderRow | FillRow, where: str, ord_id: OrdId) -> Fill | None:
     return Fill(
         ord_id=ord_id,
         trade_id=trade_id,
-        px=fields.decimal(row.fill_px, where, "fillPx"),
+        px=fields.price(row.fill_px, where, "fillPx"),
         sz=sz,
-        time_ms=fields.integer(row.fill_time, where, "fillTime"),
-        pnl=fields.decimal_or_none(row.fill_pnl, where, "fillPnl"),
+        time_ms=fields.time_ms(row.fill_time, where, "fillTime"),
+        pnl=fields.money_or_none(row.fill_pnl, where, "fillPnl"),
+        fee=fee_of(row.fill_fee, row.fill_fee_ccy, where, "fillFee", note),
     )
 
 
-def fill_record(row: FillRow, where: str) -> FillRecord | None:
-    """Translate a fill; None for one without a ``tradeId`` of its own (the system's orders)."""
-    fill = _fill_of(row, where, OrdId(fields.required(row.ord_id, where, "ordId")))
-    if fill is None:
+def fill_record(row: FillRow, where: str, *, note: Note = ignore) -> FillRecord | None:
+    """Translate a fill of REST; None for a row without size.
+
+    Every fill of an order has a ``tradeId``; those of the exchange's own orders may have none.
+    """
+    sz = fields.size(row.fill_sz, where, "fillSz")
+    if not sz:
         return None
-    return FillRecord(fill, row.bill_id, ClOrdId(row.cl_ord_id), row.tag)
+    fill = Fill(
+        ord_id=OrdId(fields.required(row.ord_id, where, "ordId")),
+        trade_id=fields.trade_id_or_none(row.trade_id, where, "tradeId"),
+        px=fields.price(row.fill_px, where, "fillPx"),
+        sz=sz,
+        time_ms=fields.time_ms(row.fill_time, where, "fillTime"),
+        pnl=fields.money_or_none(row.fill_pnl, where, "fillPnl"),
+        fee=fee_of(row.fee, row.fee_ccy, where, "fee", note),
+    )
+    return FillRecord(fill, row.bill_id, row.tag, row.sub_type)
+
+
+def fee_of(text: str, ccy: str, where: str, name: str, note: Note) -> Decimal:
+    """Read a fee in the settlement currency; what was paid in another cannot be added up."""
+    if ccy not in {"", SETTLE_CCY}:
+        note(ProtocolError(f"{where}.{name}", f"a fee in {ccy[:32]} is counted as 0"))
+        return fields.NOTHING
+    return fields.money(text, where, name) if text else fields.NOTHING
 
 
 def position_report(row: PositionRow, where: str) -> PositionReport:
     """Translate a net position. A closing push has ``pos`` "0" and often no prices."""
-    upl_ratio = fields.decimal_or_none(row.upl_ratio, where, "uplRatio")
     return PositionReport(
-        pos=fields.decimal(row.pos, where, "pos"),
+        pos=fields.position(row.pos, where, "pos"),
         avg_px=fields.price_or_none(row.avg_px, where, "avgPx"),
-        upl_ratio=None if upl_ratio is None else float(upl_ratio),
+        upl_ratio=fields.ratio_or_none(row.upl_ratio, where, "uplRatio"),
         trade_id=fields.trade_id_or_none(row.trade_id, where, "tradeId"),
-        u_time_ms=fields.integer(row.u_time, where, "uTime"),
+        u_time_ms=fields.time_ms(row.u_time, where, "uTime"),
         mark_px=fields.price_or_none(row.mark_px, where, "markPx"),
+        funding_fee=fields.money_or_none(row.funding_fee, where, "fundingFee"),
     )
 
 
@@ -178,17 +222,12 @@ def is_our_position(row: PositionRow, inst_id: str) -> bool:
     return row.inst_id == inst_id and row.mgn_mode == "cross"
 
 
-def usdt_balance(rows: list[AccountRow], where: str) -> Balance | None:
-    """Find USDT in an account. An event lists only what changed, an empty account nothing."""
-    for index, row in enumerate(rows):
-        for number, detail in enumerate(row.details):
-            if detail.ccy == SETTLE_CCY:
-                at = f"{where}[{index}].details[{number}]"
-                return Balance(
-                    cash_bal=fields.decimal(detail.cash_bal, at, "cashBal"),
-                    u_time_ms=fields.integer(detail.u_time or row.u_time, at, "uTime"),
-                )
-    return None
+def balance(row: CurrencyRow, where: str, account: AccountRow) -> Balance:
+    """Translate the cash of one currency."""
+    return Balance(
+        cash_bal=fields.cash(row.cash_bal, where, "cashBal"),
+        u_time_ms=fields.time_ms(row.u_time or account.u_time, where, "uTime"),
+    )
 
 
 def op_result(row: ResultRow) -> OpResult:

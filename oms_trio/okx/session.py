@@ -28,6 +28,7 @@ from oms_trio.okx.errors import (
     SessionError,
     SessionLostError,
 )
+from oms_trio.okx.foreign import Note, ignore
 from oms_trio.okx.frames import (
     AccountPush,
     ChannelCount,
@@ -92,11 +93,18 @@ class _Phase(Enum):
 
 
 class Session:
-    """The state of one session; one object per connection, never used twice."""
+    """The state of one session; one object per connection, never used twice.
 
-    def __init__(self, credentials: Credentials, inst_id: str) -> None:
+    ``tag`` marks our orders: rows of others that cannot be read are passed over (``note``).
+    """
+
+    def __init__(
+        self, credentials: Credentials, inst_id: str, tag: str = "", note: Note = ignore
+    ) -> None:
         self._credentials = credentials
         self._inst_id = inst_id
+        self._tag = tag
+        self._passed_over = note
         self._phase = _Phase.NEW
         self._conn_id = ""
         self._missing = set(CHANNELS)
@@ -148,7 +156,7 @@ class Session:
             SessionError: the session is over; the subclass says why.
         """
         self._heard, self._pinged = now, False
-        frame = decode_frame(text, self._inst_id)
+        frame = decode_frame(text, self._inst_id, self._tag, self._passed_over)
         match frame:
             case OrdersPush() | PositionsPush() | AccountPush() | OpResponse():
                 return (frame,)

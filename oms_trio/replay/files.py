@@ -41,7 +41,8 @@ def open_recording(
         path /= JOURNAL
     head, zipped = _head(path)
     if not head.startswith(_SQLITE):
-        rules = Config.from_environ({}).rules()
+        # Frames of the private channels need not tell a mark price that orders could be held to.
+        rules = Config.from_environ({"OMS_PRICE_COLLAR": "0"}).rules()
         yield FramesRecording(path, rules, instrument, adopt)
         return
     with TemporaryDirectory(prefix="oms-trio-replay-") as folder:

@@ -80,6 +80,7 @@ class Stage:
                 broker_up=lambda: None if self.broker is None else self.broker.connected,
                 dead_man_s=lambda: None,
                 store=lambda: Store(self._seq, 0 if self.relay is None else self.relay.waiting),
+                unroutable=lambda: 0 if self.broker is None else self.broker.unroutable,
                 replay=lambda: Replay(
                     self.recording.title, self.pace.speed, self.recording.progress(), self.ended
                 ),

@@ -21,7 +21,7 @@ from oms_trio.simulation.determinism import check_scheduler
 from oms_trio.simulation.mutants import MUTANTS, SEEDS
 from oms_trio.simulation.pace import BUSY, PACES
 from oms_trio.simulation.run import Plan, Report, simulate
-from oms_trio.simulation.strikes import MENU
+from oms_trio.simulation.strikes.catalog import CATALOG
 
 PACE_HELP = "How much happens in an hour: much to find mistakes, little to last for days."
 
@@ -154,7 +154,7 @@ def _coverage_table(coverage: Coverage) -> Table:
     table.add_column("fault", no_wrap=True)
     for number, _ in enumerate(COLUMNS, start=1):
         table.add_column(str(number), justify="right", no_wrap=True)
-    for name in MENU:
+    for name in CATALOG:
         table.add_row(name, *(_short(coverage[name, column]) for column in COLUMNS))
     return table
 

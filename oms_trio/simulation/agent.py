@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from random import Random
 from typing import Final
@@ -19,6 +20,21 @@ CLOSES: Final = 0.55
 REFUSED: Final = 0.06
 """The chance that an action asks for nothing: a refusal is all that ever tells of it."""
 
+ODDITY: Final = 0.08
+"""The chance that what is published is no new, sensible action."""
+
+RESTARTS: Final = 0.01
+"""The chance at each action that a forgetful agent has just restarted."""
+
+WRONG_MIDS: Final = (0.2, 0.7, 0.97, 1.03, 1.5)
+"""Mid prices as parts of the true one, from agents whose market data is stale or of another market."""
+
+CROWD_S: Final = 0.05
+"""The pause between small orders of a crowd: less than the exchange's limit lets through."""
+
+CROWD: Final = (150, 330)
+"""How many orders make a crowd: up to the limit of open ones, and beyond."""
+
 
 @attrs.frozen
 class Act:
@@ -28,6 +44,8 @@ class Act:
     state_id: int | None
     """None for bytes that are no action."""
     message_id: str | None
+    at: float = 0.0
+    """When, in virtual time."""
 
 
 @attrs.define
@@ -38,12 +56,15 @@ class Agent:
     random: Random
     acts: list[Act] = attrs.Factory(list)
     _count: int = 0
+    _named: int = 0
 
     async def run(self) -> None:
         """Act for ever, mood after mood; ends by cancellation only."""
         random = self.random
         while True:
             mean_s, lasting_s = random.choice(self.world.pace.moods)
+            if self.world.setting.crowds and random.random() < self.world.pace.crowds:
+                await self._crowd()
             end = trio.current_time() + random.expovariate(1 / lasting_s)
             while True:
                 pause = random.expovariate(1 / mean_s)
@@ -53,42 +74,105 @@ class Agent:
                 self.act()
             await trio.sleep(max(0.0, end - trio.current_time()))
 
+    async def _crowd(self) -> None:
+        """Fill the book with small orders that rest for a while, on both sides."""
+        random = self.random
+        for _ in range(random.randint(*CROWD)):
+            self._publish(self._new(offset=random.uniform(0.5, 0.99), volume=0.012))
+            await trio.sleep(CROWD_S)
+
     def act(self) -> None:
         """Publish one action, or something that is none, or something twice."""
         random = self.random
-        chance = random.random()
-        if chance < 0.02:
-            self._publish(Act(random.randbytes(random.choice((0, 24, 26, 40))), None, None))
-            return
-        if chance < 0.03 and self.acts:
-            # The producer did not see its confirm and publishes once more.
-            again = next((act for act in reversed(self.acts) if act.message_id), None)
-            if again is not None:
-                self._publish(again)
-                return
-        act = self._new()
-        self._publish(act)
+        if self.world.setting.forgetful and random.random() < RESTARTS:
+            self._count = 0
+        if random.random() < ODDITY:
+            random.choice(ODDITIES)(self)
+        else:
+            self._publish(self._new())
 
-    def _new(self) -> Act:
+    # What no agent should do.
+
+    def _garbage(self) -> None:
+        self._publish(Act(self.random.randbytes(self.random.choice((0, 24, 26, 40))), None, None))
+
+    def _saturated(self) -> None:
+        """Want a price of exactly -1 or +1, as an encoder in doubles writes it."""
+        body = bytearray(self._new().body)
+        body[5:13] = (1 << 63).to_bytes(8, "little")
+        self._publish(Act(bytes(body), None, None))
+
+    def _twice(self) -> None:
+        """Publish once more, because the confirm did not come."""
+        again = next((act for act in reversed(self.acts) if act.message_id), None)
+        if again is not None:
+            self._publish(again)
+
+    def _much_later(self) -> None:
+        """Publish something from long ago once more, by the same id."""
+        known = [act for act in self.acts if act.message_id]
+        if known:
+            self._publish(self.random.choice(known))
+
+    def _same_bytes(self) -> None:
+        """Act once more in the same state in the same way: another id is another action."""
+        known = [act for act in self.acts if act.message_id and act.state_id is not None]
+        if known:
+            self._publish(attrs.evolve(self.random.choice(known), message_id=self._name()))
+
+    def _wrong_mid(self) -> None:
+        self._publish(self._new(mid_part=self.random.choice(WRONG_MIDS)))
+
+    def _odd_name(self) -> None:
+        """Use a message id as other software does: long, not of ASCII, with spaces."""
+        name = self.random.choice(("\u00e9t\u00e9", "x" * 255, "a b\tc", "{}", "0"))
+        self._publish(attrs.evolve(self._new(), message_id=f"{name}{self._name()}"[-255:]))
+
+    # What it does.
+
+    def _name(self) -> str:
+        self._named += 1
+        return f"m{self._named}"
+
+    def _new(
+        self, *, offset: float | None = None, volume: float | None = None, mid_part: float = 1.0
+    ) -> Act:
         random, exchange = self.random, self.world.exchange
         self._count += 1
         position = exchange.engine.ledger.pos
         side = random.choice((-1, 1))
-        if position and random.random() < CLOSES:
+        if offset is None and position and random.random() < CLOSES:
             side = -1 if position < 0 else 1
-        market = random.random() < 0.3
-        volume = 0.0 if random.random() < REFUSED else random.uniform(0.05, 3.0)
-        mid = (exchange.engine.market.bid + Decimal("0.05")).quantize(Decimal("0.01"))
+        market = offset is None and random.random() < 0.3
+        if volume is None:
+            volume = 0.0 if random.random() < REFUSED else random.uniform(0.05, 3.0)
+        bid = exchange.engine.market.bid + Decimal("0.05")
+        mid = (bid * Decimal(str(mid_part))).quantize(Decimal("0.01"))
         body = encode_action(
             self._count,
             OrderType.MARKET if market else OrderType.LIMIT,
-            side * random.uniform(0.0, 0.15),
+            side * (random.uniform(0.0, 0.15) if offset is None else offset),
             volume,
             mid,
         )
         named = random.random() < 0.6
-        return Act(body, self._count, f"m{self._count}" if named else None)
+        return Act(body, self._count, self._name() if named else None)
 
     def _publish(self, act: Act) -> None:
+        act = attrs.evolve(act, at=trio.current_time())
         self.acts.append(act)
+        if act.state_id is not None:
+            self.world.monitor.published_at[act.state_id] = act.at
         self.world.broker.publish_action(act.body, act.message_id)
+
+
+ODDITIES: Final[tuple[Callable[[Agent], None], ...]] = (
+    Agent._garbage,
+    Agent._garbage,
+    Agent._saturated,
+    Agent._twice,
+    Agent._much_later,
+    Agent._same_bytes,
+    Agent._wrong_mid,
+    Agent._odd_name,
+)

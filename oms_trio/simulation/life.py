@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from pathlib import Path
 from random import Random
-from typing import Any
 
 import attrs
 import httpx
@@ -19,66 +17,27 @@ import trio
 
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Delivery, Outgoing
-from oms_trio.app import Parts, recover, run_service
+from oms_trio.app import Insides, Parts, recover, run_service
 from oms_trio.clock import Clock
 from oms_trio.core.model import Rules
 from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
-from oms_trio.journal.errors import JournalFull
+from oms_trio.journal.errors import JournalBroken
 from oms_trio.journal.journal import Journal
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
 from oms_trio.records import Scope
+from oms_trio.simulation.clocks import service_clock
+from oms_trio.simulation.disk import Room, SimDisk
+from oms_trio.simulation.freezing import PROCESS, freeze, frozen, thaw
 from oms_trio.simulation.http import Dial, open_transport
 from oms_trio.simulation.tape import Tape
 from oms_trio.tasks.trade_state import Observer
+from oms_trio.watch.helm import Helm
 
-JOURNAL = "journal.sqlite"
-DISK_S = (0.0002, 0.004)
 BROKER_S = (0.0002, 0.002)
-_WRITES = frozenset({"append", "confirm", "save_snapshot", "compact"})
-
-
-class KilledError(Exception):
-    """This process is dead; nobody outside the simulation sees this."""
-
-
-@attrs.define
-class Room:
-    """The disk that all lives share: it can be full for a while."""
-
-    folder: Path
-    full: bool = False
-
-
-@attrs.define(eq=False)
-class SimDisk:
-    """Runs the journal's calls as a slow disk does, without a thread.
-
-    Death strikes between two instructions: a call is made whole or not at all, and its result
-    may be lost.
-    """
-
-    room: Room
-    random: Random
-    dead: bool = False
-
-    async def __call__(self, function: Callable[[], Any], /) -> Any:  # noqa: ANN401 - as in RunSync
-        """Run a call of the journal."""
-        await self._pause()
-        method = getattr(getattr(function, "func", function), "__name__", "")
-        if self.room.full and method in _WRITES:
-            raise JournalFull(self.room.folder / JOURNAL)
-        result = function()
-        await self._pause()
-        return result
-
-    async def _pause(self) -> None:
-        await trio.sleep(self.random.uniform(*DISK_S))
-        if self.dead:
-            raise KilledError
 
 
 @attrs.define(eq=False)
@@ -142,7 +101,11 @@ class Surroundings:
     tape: Tape
     random: Random
     clock: Clock
+    """The true time, which steps nowhere: what a process counts by once it runs."""
+    wall: Clock
+    """What a process that starts reads off the wall."""
     rules: Rules
+    keep_ns: int | None
     quiet_s: float
     scope: Scope
     credentials: Credentials
@@ -162,6 +125,10 @@ class Life:
     ended: trio.Event = attrs.Factory(trio.Event)
     state: TradeState | None = None
     journal: Journal | None = None
+    helm: Helm | None = None
+    """What the control socket hands an operator's commands to."""
+    broken: bool = False
+    """It ended because its disk failed."""
     recovered: tuple[int, str] = (0, "")
     """Sequence and digest with which it began."""
     stopping: bool = False
@@ -176,9 +143,21 @@ class Life:
         return self.disk.dead
 
     def kill(self) -> None:
-        """End the process here and now."""
+        """End the process here and now; one that is frozen, too."""
         self.disk.dead = True
         self.scope.cancel()
+        thaw(self)
+
+    def freeze(self) -> bool:
+        """Stop the process as SIGSTOP does; False when there is nothing left to stop."""
+        if self.ended.is_set() or self.dead or frozen(self):
+            return False
+        freeze(self)
+        return True
+
+    def thaw(self) -> None:
+        """Let it go on, as SIGCONT does."""
+        thaw(self)
 
     async def run(self) -> None:
         """Live until stopped or killed.
@@ -186,44 +165,60 @@ class Life:
         Raises:
             Whatever the service ends with, unless it was killed.
         """
+        token = PROCESS.set(self)
         try:
             with self.scope:
                 await self._serve()
-        except Exception:
-            if not self.dead:
+        except Exception as error:
+            self.broken = _only(error, JournalBroken)
+            if not self.dead and not (self.broken and self.around.room.broken):
                 raise
         finally:
+            PROCESS.reset(token)
             self.ended.set()
 
     async def _serve(self) -> None:
         around = self.around
         random = Random(around.random.getrandbits(64))  # noqa: S311 - a seed repeats it
         transport = open_transport(around.dial)
+        with Journal.open(around.room.journal) as journal:
+            await self._serve_with(journal, transport, random)
+
+    async def _serve_with(
+        self, journal: Journal, transport: httpx.AsyncHTTPTransport, random: Random
+    ) -> None:
+        around = self.around
+        clock = service_clock(around.wall, around.clock, journal.last_at_ns)
         async with httpx.AsyncClient(
             base_url="http://127.0.0.1", transport=transport, timeout=10.0
         ) as client:
-            rest = Rest(client, around.credentials, around.clock, inst_id=around.scope.inst_id)
-            with Journal.open(around.room.folder / JOURNAL) as journal:
-                recovered = recover(journal, around.rules, around.scope)
-                self.recovered = recovered.seq, recovered.state.digest()
-                self.state, self.journal = recovered.state, journal
-                parts = Parts(
-                    broker=SlowBroker(around.broker, random, around.tape),
-                    rest=rest,
-                    connect=partial(self._connect, rest),
-                    disk=Disk(journal, self.disk),
-                    rules=around.rules,
-                    scope=around.scope,
-                    max_retries=50,
-                    random=random,
-                    clock=around.clock,
-                    mono_clock=around.clock,
-                    observe=around.observe,
-                    quiet_s=around.quiet_s,
-                )
-                await run_service(parts, recovered, stop=self.stop, started=self.started.set)
+            rest = Rest(client, around.credentials, clock, inst_id=around.scope.inst_id)
+            recovered = recover(journal, around.rules, around.scope)
+            self.recovered = recovered.seq, recovered.state.digest()
+            self.state, self.journal = recovered.state, journal
+            parts = Parts(
+                broker=SlowBroker(around.broker, random, around.tape),
+                rest=rest,
+                connect=partial(self._connect, rest, clock),
+                disk=Disk(journal, self.disk),
+                rules=around.rules,
+                scope=around.scope,
+                max_retries=50,
+                random=random,
+                keep_ns=around.keep_ns,
+                clock=clock,
+                mono_clock=around.clock,
+                observe=around.observe,
+                beside=self._open_controls,
+                quiet_s=around.quiet_s,
+            )
+            await run_service(parts, recovered, stop=self.stop, started=self.started.set)
 
-    def _connect(self, rest: Rest) -> AbstractAsyncContextManager[Link]:
+    async def _open_controls(self, insides: Insides) -> None:
+        self.helm = Helm(insides.inbox)
+        await trio.sleep_forever()
+
+    def _connect(self, rest: Rest, clock: Clock) -> AbstractAsyncContextManager[Link]:
         around = self.around
 
         def dial(_host: str, _port: int) -> Awaitable[trio.abc.Stream]:
@@ -232,7 +227,7 @@ class Life:
         return open_link(
             "ws://127.0.0.1/ws/v5/private",
             Session(around.credentials, around.scope.inst_id),
-            around.clock,
+            clock,
             offset_ns=rest.offset_ns,
             open_stream=dial,
         )
@@ -241,3 +236,10 @@ class Life:
 async def _now(make: Callable[[], trio.abc.Stream]) -> trio.abc.Stream:
     await trio.lowlevel.checkpoint()
     return make()
+
+
+def _only(error: BaseException, kind: type[Exception]) -> bool:
+    """Whether an error is of a kind, or is made of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_only(part, kind) for part in error.exceptions)
+    return isinstance(error, kind)

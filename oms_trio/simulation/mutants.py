@@ -31,10 +31,10 @@ from oms_trio.core.trade import Trade
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Message
 from oms_trio.okx import session
-from oms_trio.simulation.invariants import Violation
 from oms_trio.simulation.life import SlowBroker
 from oms_trio.simulation.pace import HARSH
 from oms_trio.simulation.run import Plan, Report, simulate
+from oms_trio.simulation.violation import Violation
 from oms_trio.tasks import commit, sender
 
 HOURS: Final = 0.4

@@ -7,93 +7,182 @@ keep it exact in another way than the service is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import attrs
 
-Message = tuple[str, str, tuple[tuple[str, float], ...], float]
-"""("execution" or "closure", okx id, portions, reward); the last two are empty in an execution."""
+ZERO = Fraction(0)
 
 
 @attrs.frozen
 class TrueFill:
-    """One match as the exchange logged it; ``sign`` is +1 for a buy."""
+    """One match as the exchange logged it; ``sign`` is +1 for a buy.
+
+    ``state_id`` is that of the action behind the order, None when there is none. ``fee`` is below
+    0 when charged, and so is ``penalty``, what a liquidation takes beside it. ``multiplier`` is BTC
+    per contract.
+    """
 
     ord_id: str
     sign: int
     volume: Fraction
     sz: Fraction
     px: Fraction
+    state_id: int | None = 0
+    cause: str = "agent"
+    fee: Fraction = ZERO
+    penalty: Fraction = ZERO
+    multiplier: Fraction = Fraction("0.01")
+    at: float = 0.0
+
+
+@attrs.frozen
+class Message:
+    """What the agent must get; ``portions`` and ``gains`` are of a closure (``trade`` its number).
+
+    ``gains`` is what the trade has brought in the reward's unit, without its drawdown; several where
+    the exchange does not tell the service for certain, or in time.
+    """
+
+    kind: str
+    ord_id: str
+    state_id: int
+    cause: str = "agent"
+    portions: tuple[tuple[str, float], ...] = ()
+    gains: tuple[float, ...] = ()
+    trade: int = 0
+
+
+@attrs.define
+class Trade:
+    """What lies between two moments of being flat."""
+
+    entry: Fraction = ZERO
+    pnl: Fraction = ZERO
+    penalty: Fraction = ZERO
+    reduced: Fraction = ZERO
+    """The value at entry of all that was reduced."""
+    fees: Fraction = ZERO
+    funding: list[tuple[float, Fraction]] = attrs.Factory(list)
+    parts: dict[str, Fraction] = attrs.Factory(dict)
+    state_id: int | None = None
+    """Of the first order in it that an action stands behind."""
 
 
 @attrs.define
 class Oracle:
-    """Replays fills (and drawdowns) one by one."""
+    """Replays fills and funding one by one.
 
-    multiplier: Fraction
+    ``unit`` is ``usdt``, ``return`` or ``roe``; ``known_s`` is after how long funding is known to
+    whoever asks now and then.
+    """
+
+    unit: str = "usdt"
+    net: bool = False
+    leverage: int = 100
+    known_s: float = 0.0
     messages: list[Message] = attrs.Factory(list)
-    position: Fraction = Fraction(0)
-    _entry: Fraction = Fraction(0)
-    _gain: Fraction = Fraction(0)
-    _drawdown: float = 0.0
-    _parts: dict[str, Fraction] = attrs.Factory(dict)
+    position: Fraction = ZERO
+    closed: int = 0
+    """How many trades are over."""
+    _trade: Trade = attrs.Factory(Trade)
     _filled: dict[str, Fraction] = attrs.Factory(dict)
     _volumes: dict[str, Fraction] = attrs.Factory(dict)
 
-    def drawdown(self, upl_ratio: float) -> None:
-        """A position push while the trade is open."""
+    def fund(self, amount: Fraction, at: float) -> None:
+        """Take a settlement of funding: below 0 is paid."""
         if self.position:
-            self._drawdown = min(self._drawdown, upl_ratio)
+            self._trade.funding.append((at, amount))
 
     def fill(self, fill: TrueFill) -> None:
         """Take the next match."""
-        before = self._filled.get(fill.ord_id, Fraction(0))
+        before = self._filled.get(fill.ord_id, ZERO)
         self._filled[fill.ord_id] = before + fill.sz
         self._volumes[fill.ord_id] = fill.volume
         completes = before > 0 and before + fill.sz == fill.volume
         left = fill.sz
         if self.position:
-            quiet = completes and fill.ord_id in self._parts
+            quiet = completes and fill.ord_id in self._trade.parts
             direction = 1 if self.position > 0 else -1
             if direction == fill.sign:
                 self._grow(fill, left)
-                left = Fraction(0)
+                left = ZERO
             else:
                 part = min(left, abs(self.position))
-                self._gain += direction * (fill.px - self._entry) * part * self.multiplier
-                self.position += fill.sign * part
-                self._parts[fill.ord_id] = self._parts.get(fill.ord_id, Fraction(0)) + part
+                self._reduce(fill, part, direction)
                 left -= part
             if not quiet:
-                self.messages.append(("execution", fill.ord_id, (), 0.0))
+                self._execution(fill)
             if not self.position:
-                self._close(fill.ord_id)
+                self._close(fill)
         if left:
             self._grow(fill, left)
-            self.messages.append(("execution", fill.ord_id, (), 0.0))
+            self._execution(fill)
+
+    def _execution(self, fill: TrueFill) -> None:
+        if fill.cause == "agent" and fill.state_id is not None:
+            self.messages.append(Message("execution", fill.ord_id, fill.state_id))
 
     def _grow(self, fill: TrueFill, sz: Fraction) -> None:
-        size = abs(self.position)
-        self._entry = (self._entry * size + fill.px * sz) / (size + sz)
+        size, trade = abs(self.position), self._trade
+        trade.entry = (trade.entry * size + fill.px * sz) / (size + sz)
         self.position += fill.sign * sz
-        self._parts[fill.ord_id] = self._parts.get(fill.ord_id, Fraction(0)) + sz
+        self._take_part(fill, sz)
 
-    def _close(self, ord_id: str) -> None:
-        gain = float(self._gain)
-        weight = 2 * abs(self._drawdown)
-        reward = gain * (1 - weight) if gain > 0 else gain * (1 + weight) if gain < 0 else 0.0
-        portions = tuple(
-            (name, float(sz / self._volumes[name])) for name, sz in self._parts.items()
-        )
-        self.messages.append(("closure", ord_id, portions, reward))
-        self._entry, self._gain, self._drawdown = Fraction(0), Fraction(0), 0.0
-        self._parts = {}
+    def _reduce(self, fill: TrueFill, sz: Fraction, direction: int) -> None:
+        trade = self._trade
+        trade.pnl += direction * (fill.px - trade.entry) * sz * fill.multiplier
+        trade.reduced += trade.entry * sz * fill.multiplier
+        trade.penalty += fill.penalty
+        self.position += fill.sign * sz
+        self._take_part(fill, sz)
+
+    def _take_part(self, fill: TrueFill, sz: Fraction) -> None:
+        trade = self._trade
+        trade.parts[fill.ord_id] = trade.parts.get(fill.ord_id, ZERO) + sz
+        trade.fees += fill.fee * sz / fill.sz
+        if trade.state_id is None and fill.cause == "agent":
+            trade.state_id = fill.state_id
+
+    def _close(self, fill: TrueFill) -> None:
+        trade, self._trade = self._trade, Trade()
+        state_id = fill.state_id if fill.cause == "agent" else trade.state_id
+        if state_id is not None:
+            portions = tuple(
+                (name, float(sz / self._volumes[name])) for name, sz in trade.parts.items()
+            )
+            gains = tuple(dict.fromkeys(self._gains(trade, fill.at)))
+            self.messages.append(
+                Message("closure", fill.ord_id, state_id, fill.cause, portions, gains, self.closed)
+            )
+        self.closed += 1
+
+    def _gains(self, trade: Trade, now: float) -> Iterator[float]:
+        for pnl in (trade.pnl + trade.penalty, trade.pnl):
+            for funding in _known(trade.funding, now - self.known_s):
+                money = pnl + (trade.fees + funding if self.net else 0)
+                if self.unit == "usdt":
+                    yield float(money)
+                elif self.unit == "return":
+                    yield float(money / trade.reduced)
+                else:
+                    yield float(money / trade.reduced * self.leverage * 100)
 
 
-def expected(fills: Iterable[TrueFill], multiplier: str = "0.01") -> Oracle:
+def _known(funding: list[tuple[float, Fraction]], by: float) -> Iterator[Fraction]:
+    """Give the sums that may be known: of all payments, or without the last ones after a time."""
+    known = sum((amount for at, amount in funding if at <= by), ZERO)
+    yield known
+    for at, amount in funding:
+        if at > by:
+            known += amount
+            yield known
+
+
+def expected(fills: Iterable[TrueFill]) -> Oracle:
     """Replay whole logs of fills without drawdowns."""
-    oracle = Oracle(Fraction(multiplier))
+    oracle = Oracle()
     for fill in fills:
         oracle.fill(fill)
     return oracle

@@ -26,6 +26,8 @@ class Pace:
     moods: tuple[Mood, ...]
     market_s: float
     """The market moves this often."""
+    crowds: float
+    """The chance that a mood of an agent that crowds the book begins by that."""
     step_ticks: int
     """How far the market moves at once, at most, in ticks."""
     push_s: float | None = None
@@ -44,6 +46,7 @@ BUSY: Final = Pace(
     # A real market moves more often, but what matters to the service is that an order's life has
     # many moments, and those are far below a second.
     market_s=1.0,
+    crowds=0.2,
     step_ticks=30,
 )
 """A hundred faults and some hundred actions an hour: what is rare meets what is rare."""
@@ -59,6 +62,7 @@ CALM: Final = Pace(
     patience_s=600.0,
     moods=((0.3, 8.0), (20.0, 300.0), (240.0, 3600.0), (3600.0, 14400.0)),
     market_s=20.0,
+    crowds=0.5,
     step_ticks=130,
     push_s=90.0,
     check_s=900.0,

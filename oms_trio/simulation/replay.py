@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from hashlib import sha256
 from itertools import chain
+from typing import Any
 
 import attrs
 
@@ -12,10 +14,11 @@ from oms_trio import records
 from oms_trio.core.book import Book
 from oms_trio.core.effects import Publication, PublishClosure
 from oms_trio.core.inputs import Input, PositionUpdate, Snapshot
-from oms_trio.core.model import Fill, PositionReport, Rules
+from oms_trio.core.model import Cause, Fill, PositionReport, Rules
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
+from oms_trio.journal.model import Record
 from oms_trio.records import Scope, encode_effects
 
 
@@ -28,6 +31,18 @@ class Closed:
     asked: int
 
 
+@attrs.frozen
+class Booked:
+    """A fill as it was booked."""
+
+    ord_id: str
+    trade_id: int | None
+    sign: int
+    sz: Decimal
+    px: Decimal
+    cause: Cause
+
+
 class NotingBook(Book):
     """A book that remembers in which order it took fills.
 
@@ -38,14 +53,14 @@ class NotingBook(Book):
 
     def __init__(self) -> None:
         super().__init__()
-        self.taken: list[Fill] = []
+        self.taken: list[Booked] = []
 
-    def take(
-        self, order: OrderInfo, fill: Fill, multiplier: Decimal, rules: Rules
-    ) -> list[Publication]:
+    def take(self, order: OrderInfo, fill: Fill, *more: Any) -> list[Publication]:  # noqa: ANN401 - as the book's
         """See ``Book.take``."""
-        self.taken.append(fill)
-        return super().take(order, fill, multiplier, rules)
+        cause = getattr(order, "cause", Cause.AGENT)
+        sign = order.side.sign
+        self.taken.append(Booked(fill.ord_id, fill.trade_id, sign, fill.sz, fill.px, cause))
+        return super().take(order, fill, *more)
 
 
 @attrs.define
@@ -53,7 +68,7 @@ class Replay:
     """What a journal says."""
 
     state: TradeState
-    booked: list[Fill]
+    booked: list[Booked]
     """Fills in the order in which they were booked."""
     digests: dict[int, str] = attrs.Factory(dict)
     """The state's digest behind the records that were asked for."""
@@ -78,14 +93,25 @@ class Replay:
                 pass
 
 
-def replay(journal: Journal, rules: Rules, scope: Scope, wanted: set[int]) -> Replay:
-    """Feed every record to a new state; ``wanted`` names records whose digest is to be kept."""
+def replay(
+    journal: Journal,
+    rules: Rules,
+    scope: Scope,
+    wanted: set[int],
+    archive: Mapping[int, Record] | None = None,
+) -> Replay:
+    """Feed every record to a new state; ``wanted`` names records whose digest is to be kept.
+
+    ``archive`` has the records that the journal has forgotten.
+    """
     book = NotingBook()
     found = Replay(TradeState(rules, book=book), book.taken)
     whole = sha256()
     if 0 in wanted:
         found.digests[0] = found.state.digest()
-    for seq, record in journal.tail(0):
+    first = journal.first_seq
+    forgotten = ((seq, record) for seq, record in sorted((archive or {}).items()) if seq < first)
+    for seq, record in chain(forgotten, journal.tail(first - 1)):
         whole.update(repr(record).encode())
         arrival = records.read(record.kind, record.raw, record.context, scope)
         events = arrival.inputs(record.at_ns)

@@ -21,19 +21,25 @@ from oms_trio.sim.values import Fill
 from oms_trio.simulation.agent import Agent
 from oms_trio.simulation.coverage import Coverage
 from oms_trio.simulation.determinism import repeatable
-from oms_trio.simulation.invariants import Auditor, Violation
-from oms_trio.simulation.life import JOURNAL
+from oms_trio.simulation.invariants.audit import Auditor
 from oms_trio.simulation.pace import BUSY, Pace
 from oms_trio.simulation.replay import replay
-from oms_trio.simulation.strikes import strike_on
+from oms_trio.simulation.setting import SCOPE, draw
+from oms_trio.simulation.strikes.account import on_duty
+from oms_trio.simulation.strikes.catalog import strike_on
 from oms_trio.simulation.tape import Tape
-from oms_trio.simulation.world import SCOPE, SECRETS, World, open_world
+from oms_trio.simulation.violation import Violation
+from oms_trio.simulation.world import SECRETS, World, open_world
+from oms_trio.tasks import retention, trade_state
 
 CONVERGENCE_S: Final = 240.0
 """Within this time after the last fault the service must be at rest: back-off of sessions (30 s),
 a restart, look-ups past an order's expiry, and a check of the position each minute."""
 
 STOP_S: Final = 5.0
+
+SNAPSHOT_EVERY: Final = 400
+COMPACT_EVERY_S: Final = 600.0
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
 """Thousands of commits a second are not for a disk."""
@@ -101,6 +107,20 @@ def listening() -> Iterator[Logs]:
         structlog.configure(**kept)
 
 
+@contextmanager
+def scaled() -> Iterator[None]:
+    """Let snapshots and compaction come often enough for runs of an hour.
+
+    A real journal has twenty thousand records between snapshots, which is days of a calm run.
+    """
+    kept = trade_state.SNAPSHOT_EVERY, retention.EVERY_S
+    trade_state.SNAPSHOT_EVERY, retention.EVERY_S = SNAPSHOT_EVERY, COMPACT_EVERY_S
+    try:
+        yield
+    finally:
+        trade_state.SNAPSHOT_EVERY, retention.EVERY_S = kept
+
+
 def simulate(plan: Plan, trace: TextIO | None = None) -> Report:
     """Run a plan and say what came of it; nothing that the service does escapes."""
     began = time.perf_counter()
@@ -108,6 +128,7 @@ def simulate(plan: Plan, trace: TextIO | None = None) -> Report:
     with (
         TemporaryDirectory(prefix="oms-trio-simulation-", dir=where) as folder,
         listening() as logs,
+        scaled(),
         repeatable(plan.seed),
     ):
         run = _Run(plan, Path(folder), Tape(trace))
@@ -144,8 +165,12 @@ class _Run:
         """Let everything happen, then audit it."""
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
-            world = open_world(self.plan.seed, self.folder, nursery, self.tape, pace=self.plan.pace)
-            agent = Agent(world, Random(f"agent {self.plan.seed}"))  # noqa: S311 - a seed repeats it
+            seed = self.plan.seed
+            setting = draw(Random(f"setting {seed}"))  # noqa: S311 - a seed repeats it
+            world = open_world(
+                seed, self.folder, nursery, self.tape, setting=setting, pace=self.plan.pace
+            )
+            agent = Agent(world, Random(f"agent {seed}"))  # noqa: S311 - a seed repeats it
             nursery.start_soon(world.listen)
             nursery.start_soon(world.live)
             async with trio.open_nursery() as market:
@@ -153,7 +178,11 @@ class _Run:
                 await self._play(world, agent)
                 await trio.sleep(10.0)
                 market.cancel_scope.cancel()
-            await self._settle(world)
+            async with trio.open_nursery() as operating:
+                duty = Random(f"late duty {seed}")  # noqa: S311 - likewise
+                operating.start_soon(on_duty, world, duty)
+                await self._settle(world)
+                operating.cancel_scope.cancel()
             await self._end(world)
             self.virtual_s = trio.current_time() - began
             self._audit(world, agent)
@@ -165,6 +194,7 @@ class _Run:
         with trio.move_on_after(self.plan.hours * 3600):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(agent.run)
+                nursery.start_soon(on_duty, world, Random(f"duty {self.plan.seed}"))  # noqa: S311
                 nursery.start_soon(strike_on, world, self.coverage, random)
 
     async def _settle(self, world: World) -> None:
@@ -191,11 +221,12 @@ class _Run:
             self.violations.append(Violation("stop", f"it took {took:.1f} s to stop"))
 
     def _audit(self, world: World, agent: Agent) -> None:
-        with Journal.open(self.folder / JOURNAL) as journal:
+        with Journal.open(world.room.journal) as journal:
             journal.verify()
             wanted = {life.recovered[0] for life in world.lives}
-            read = replay(journal, world.rules, SCOPE, wanted)
+            read = replay(journal, world.rules, SCOPE, wanted, world.room.archive)
         self.journal = read.digest
+        self.violations += world.monitor.found
         self.violations += Auditor(world, agent.acts, read).audit()
         fills: list[Fill] = world.exchange.truth.fills()
         self.counts = {

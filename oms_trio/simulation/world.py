@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context, copy_context
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from random import Random
-from typing import Final, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -17,37 +19,30 @@ from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.clock import Clock, virtual_clock
 from oms_trio.core.effects import Effect, PlaceOrder
-from oms_trio.core.model import RewardUnit, Rules
+from oms_trio.core.inputs import Verb
+from oms_trio.core.model import Instrument, Rules
 from oms_trio.core.state import TradeState
 from oms_trio.okx.signing import Credentials
-from oms_trio.records import Arrival, Scope
+from oms_trio.records import Arrival
 from oms_trio.sim.admission import check_inst_id_code
 from oms_trio.sim.auth import SimAccount
-from oms_trio.sim.events import Event, OrderChanged
 from oms_trio.sim.exchange import Exchange, Mode
-from oms_trio.sim.faults import Counter, Faults
 from oms_trio.sim.server import handle_stream
-from oms_trio.sim.values import Order
+from oms_trio.sim.values import CancelSource, Order
+from oms_trio.simulation.clocks import WallClock
 from oms_trio.simulation.determinism import WALL_CLOCK_START_NS
-from oms_trio.simulation.life import Life, Room, Surroundings
+from oms_trio.simulation.disk import Room
+from oms_trio.simulation.life import Life, Surroundings
+from oms_trio.simulation.monitor import Monitor, WatchedLimits, WatchedTruth
 from oms_trio.simulation.network import End, Network
+from oms_trio.simulation.noting import NotingFaults
 from oms_trio.simulation.pace import BUSY, Pace
+from oms_trio.simulation.setting import RULES, SCOPE, Setting
 from oms_trio.simulation.tape import Tape
+from oms_trio.simulation.troubles import Trouble, Troubles
+from oms_trio.watch.helm import NotObeyedError
 
 What = TypeVar("What")
-
-SCOPE = Scope("BTC-USDT-SWAP", "omstrio")
-RULES = Rules(
-    leverage=Decimal(100),
-    step=Decimal("0.1"),
-    max_margin_fraction=Decimal("0.01"),
-    max_open_orders=12,
-    max_order_age_ns=90_000_000_000,
-    max_action_age_ns=5_000_000_000,
-    reward_unit=RewardUnit.USDT,
-    tag=SCOPE.tag,
-)
-"""Limits are low, so that orders grow old and too many within minutes, and the cap is met."""
 
 SECRETS = ("Key-4f1c9a77", "Secret-8d02e6b1c3", "Passphrase-e77a90")
 ACCOUNT = SimAccount(
@@ -55,9 +50,17 @@ ACCOUNT = SimAccount(
 )
 
 BAND = Decimal("0.008")
-"""The market keeps within this part of its first price: nobody can be liquidated."""
+"""The market keeps within this part of where it began, or of where it has jumped to since."""
+
+MARK_AGE_S = 125.0
+"""The service judges by a mark price of up to two minutes ago; a position push is a moment late."""
+
+COLLAR_CHECK_S = 100.0
 
 RESTART_S = (0.05, 8.0)
+
+HAND_TRIES = 20
+"""Then whoever trades by hand gives up, and what is left is for the operator to adopt."""
 
 
 def account_key() -> Credentials:
@@ -65,33 +68,13 @@ def account_key() -> Credentials:
     return Credentials(ACCOUNT.api_key, ACCOUNT.secret, ACCOUNT.passphrase)
 
 
-_DISPLACING: Final = frozenset({"miss_order_pushes", "late_order_pushes", "swap_order_pushes"})
+@attrs.frozen
+class Funded:
+    """A settlement of funding: how many fills came before it, when (virtual), and how much."""
 
-
-@attrs.define(eq=False)
-class NotingFaults(Faults):
-    """Remembers the matches whose push was not told in its place while the session went on.
-
-    Nothing tells of such a match before a later one of another order is told, so nobody can book
-    them in the order in which they happened. (What a lost connection takes is another matter:
-    that can be put in order before anything later is booked.)
-    """
-
-    current: OrderChanged | None = None
-    """What the exchange is about to tell."""
-    displaced: set[int] = attrs.Factory(set)
-
-    def note(self, event: Event) -> None:
-        """Listen to the exchange, before any session does."""
-        if isinstance(event, OrderChanged):
-            self.current = event
-
-    def use_up(self, switch: Counter) -> bool:
-        """See ``Faults.use_up``."""
-        used = super().use_up(switch)
-        if used and switch in _DISPLACING and self.current is not None and self.current.fill:
-            self.displaced.add(self.current.fill.trade_id)
-        return used
+    fills: int
+    at: float
+    amount: Decimal
 
 
 @attrs.define(eq=False)
@@ -106,21 +89,37 @@ class World:
     network: Network
     tape: Tape
     room: Room
+    wall: WallClock
+    """The machine's wall clock."""
+    exchange_wall: WallClock
+    troubles: Troubles
+    monitor: Monitor
     rules: Rules
+    setting: Setting
     pace: Pace
     nursery: trio.Nursery
+    center: Decimal
+    """What price the market keeps near."""
+    hands: int = 0
+    """How many people trade by hand now, and will take it back."""
+    funded: list[Funded] = attrs.Factory(list)
+    multipliers: list[tuple[int, Decimal]] = attrs.Factory(list)
+    """What a contract was worth: since which fill of the exchange, and BTC."""
+    gone: list[tuple[bytes, str | None]] = attrs.Factory(list)
+    """Messages that were in a queue when somebody deleted it."""
     life: Life | None = None
     lives: list[Life] = attrs.Factory(list)
     down: bool = False
     """No new life is begun while this is set."""
     heard: list[Outgoing] = attrs.Factory(list)
     """Every message that reached the agent, repeats included."""
-    caps: dict[str, Fraction] = attrs.Factory(dict)
-    """By order name: what the position might reach when the order was decided, in contracts."""
     arrivals: collections.Counter[str] = attrs.Factory(collections.Counter)
     _awaited: list[tuple[Callable[[TradeState], bool], trio.Event]] = attrs.Factory(list)
     _decided: list[tuple[type[Effect], trio.Event]] = attrs.Factory(list)
     _begun: trio.Event = attrs.Factory(trio.Event)
+    _operating: trio.Lock = attrs.Factory(trio.Lock)
+    _outside: Context = attrs.Factory(copy_context)
+    """What tasks of the world start in, whoever makes them start."""
 
     # The service's lives.
 
@@ -137,12 +136,14 @@ class World:
             begun, self._begun = self._begun, trio.Event()
             begun.set()
             await life.run()
+            self.troubles.note(Trouble.PROCESS)
             # The broker notices the end of the connection: what was not settled comes again.
             self.broker.consume(wanted=False)
             self.broker.restart() if self.broker.connected else None
-            await trio.sleep(self.random.uniform(*RESTART_S))
-            while self.down:  # noqa: ASYNC110 - a few seconds of virtual time
-                await trio.sleep(0.1)
+            with self.troubles.during({Trouble.PROCESS}):
+                await trio.sleep(self.random.uniform(*RESTART_S))
+                while self.down:  # noqa: ASYNC110 - a few seconds of virtual time
+                    await trio.sleep(0.1)
 
     async def begun(self) -> Life:
         """Wait for the next life."""
@@ -166,6 +167,17 @@ class World:
             self.life.stopping = True
             self.life.stop.set()
 
+    async def freeze(self, lasting_s: float) -> None:
+        """Stop the running process for a while, as SIGSTOP and SIGCONT do."""
+        life = self.life
+        if life is None or not life.freeze():
+            return
+        with self.troubles.during({Trouble.PROCESS}):
+            try:
+                await trio.sleep(lasting_s)
+            finally:
+                life.thaw()
+
     @property
     def state(self) -> TradeState | None:
         """The running process's trading state; None while there is none."""
@@ -186,8 +198,29 @@ class World:
     def dial(self, kind: str) -> End:
         """Connect to the exchange."""
         client, server = self.network.connect(kind)
-        self.nursery.start_soon(handle_stream, self.exchange, server)
+        self._outside.run(self.nursery.start_soon, handle_stream, self.exchange, server)
         return client
+
+    async def command(self, verb: Verb) -> bool:
+        """Give an operator's command; returns whether it was taken, and cannot be lost any more."""
+        async with self._operating:
+            life = self.life
+            if life is None or life.helm is None or life.dead or life.ended.is_set():
+                return False
+            existed = self.monitor.open_orders()
+            self.monitor.commanded(verb)
+            taken = False
+            with trio.move_on_after(30.0):
+                try:
+                    await life.helm.command(verb, "operator")
+                    taken = not life.dead
+                except NotObeyedError:
+                    pass
+            if taken:
+                self.monitor.obeyed(verb, life.state)
+                if verb in {Verb.KILL, Verb.CANCEL_ALL, Verb.FLATTEN}:
+                    self.nursery.start_soon(self.monitor.follow, verb, existed)
+            return taken
 
     def trade_by_hand(self, side: str, sz: Decimal = Decimal(1)) -> bool:
         """Trade at market, as a person does; False when the exchange refuses."""
@@ -203,8 +236,57 @@ class World:
     def trade_back(self, side: str, sz: Decimal = Decimal(1)) -> None:
         """Trade by hand until it is done: the answers that other strikes have forced are few."""
         self.exchange.faults.suspended = False
-        while not self.trade_by_hand(side, sz):
-            pass
+        for _ in range(HAND_TRIES):
+            if self.trade_by_hand(side, sz):
+                return
+
+    @contextmanager
+    def trading_by_hand(self) -> Iterator[None]:
+        """Say that what is traded by hand during the block is taken back at its end."""
+        self.hands += 1
+        try:
+            yield
+        finally:
+            self.hands -= 1
+
+    def fund(self, rate: Decimal) -> None:
+        """Settle a funding fee."""
+        exchange = self.exchange
+        before = exchange.engine.ledger.cash_bal
+        exchange.fund(rate)
+        if amount := exchange.engine.ledger.cash_bal - before:
+            fills = len(exchange.truth.fills())
+            self.funded.append(Funded(fills, trio.current_time(), amount))
+
+    def cancel_resting(self, most: int) -> None:
+        """Let the exchange cancel some of our resting orders, the oldest first."""
+        engine = self.exchange.engine
+        with engine.deferred():
+            for order in engine.book.pending[:most]:
+                engine.cancel(order, CancelSource.SYSTEM)
+
+    def change_instrument(self, random: Random) -> None:
+        """Change tick, lot and code of the instrument; the contract's value only when all is flat."""
+        engine, instrument = self.exchange.engine, self.exchange.instrument
+        changes: dict[str, Any] = {
+            "inst_id_code": instrument.inst_id_code + 1,
+            "tick_sz": random.choice((Decimal("0.1"), Decimal("0.5"))),
+            "lot_sz": random.choice((Decimal("0.01"), Decimal("0.001"))),
+        }
+        state = self.state
+        at_rest = state is not None and not state.book.position and not len(state.orders)
+        if at_rest and not engine.ledger.pos and not engine.book.pending:
+            changes["ct_val"] = random.choice((Decimal("0.01"), Decimal("0.001")))
+        self.set_instrument(attrs.evolve(instrument, **changes))
+
+    def set_instrument(self, instrument: Instrument) -> None:
+        """Let the exchange go on with another instrument of the same name."""
+        self.exchange.change_instrument(instrument)
+        self.multipliers.append((len(self.exchange.truth.fills()), instrument.multiplier))
+
+    def delete_queue(self) -> None:
+        """Delete the action queue with all that is in it."""
+        self.gone += self.broker.delete_queue()
 
     def fill_any(self, random: Random) -> None:
         """Fill a part of a resting order, or all of it, whatever the market does."""
@@ -212,7 +294,7 @@ class World:
             order, px = random.choice(resting)
             lot = self.exchange.instrument.lot_sz
             part = order.remaining / random.choice((1, 4, 10)) // lot * lot
-            self.exchange.fill(order.ord_id, max(lot, part), px)
+            self.exchange.fill(order.ord_id, min(order.remaining, max(lot, part)), px)
 
     def open_gap(self, random: Random) -> None:
         """Lose the push of one fill and tell the next one of the same order, if one rests."""
@@ -229,13 +311,20 @@ class World:
 
     async def move_market(self) -> None:
         """Let the market walk within its band; ends by cancellation only."""
-        exchange, start = self.exchange, self.exchange.start_px
+        exchange = self.exchange
         while True:
             await trio.sleep(self.pace.market_s)
             exchange.tick()
-            bid = exchange.engine.market.bid
-            if abs(bid - start) > start * BAND:
-                exchange.set_price(bid + (10 if bid < start else -10))
+            bid, center = exchange.engine.market.bid, self.center
+            if abs(bid - center) > center * BAND:
+                exchange.set_price(bid + (10 if bid < center else -10))
+            self.monitor.sample()
+
+    def jump_market(self, part: Decimal) -> None:
+        """Let the market move at once by this part of its price, and stay there."""
+        self.center = self.exchange.engine.market.bid * (1 + part)
+        self.exchange.set_price(self.center)
+        self.monitor.sample()
 
     async def listen(self) -> None:
         """Hear what the agent hears; ends by cancellation only."""
@@ -246,6 +335,7 @@ class World:
     def observe(self, arrival: Arrival, effects: tuple[Effect, ...], state: TradeState) -> None:
         """Note what the cap allowed when an order was decided, and count what came in."""
         self.arrivals[arrival.kind.value] += 1
+        self.monitor.observe(effects, state)
         for holds, come in self._awaited:
             if holds(state):
                 come.set()
@@ -253,15 +343,17 @@ class World:
             for kind, come in self._decided:
                 if isinstance(effect, kind):
                     come.set()
-            if isinstance(effect, PlaceOrder) and effect.cl_ord_id not in self.caps:
+            if isinstance(effect, PlaceOrder) and effect.cl_ord_id not in self.monitor.caps:
                 order = state.orders.find(effect.cl_ord_id)
-                assert order is not None
+                if order is None or order.reduce_only:
+                    continue
                 assert state.balance is not None
                 assert state.instrument is not None
                 rules = self.rules
                 money = Fraction(state.balance) * Fraction(rules.leverage)
                 contract = Fraction(order.ref_px) * Fraction(state.instrument.multiplier)
-                self.caps[effect.cl_ord_id] = money * Fraction(rules.max_margin_fraction) / contract
+                cap = money * Fraction(rules.max_margin_fraction) / contract
+                self.monitor.caps[effect.cl_ord_id] = cap
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
@@ -270,7 +362,9 @@ class World:
             tape=self.tape,
             random=self.random,
             clock=self.clock,
+            wall=self.wall,
             rules=self.rules,
+            keep_ns=None if (keep_s := self.setting.keep_s) is None else round(keep_s * 1e9),
             quiet_s=self.pace.quiet_s,
             scope=SCOPE,
             credentials=account_key(),
@@ -286,26 +380,34 @@ def open_world(
     tape: Tape,
     *,
     mode: Mode = Mode.AUTO,
-    rules: Rules = RULES,
+    rules: Rules | None = None,
+    setting: Setting | None = None,
     pace: Pace = BUSY,
 ) -> World:
     """Make a world in which nothing happens yet."""
     random = Random(f"world {seed}")  # noqa: S311 - a seed repeats it
     clock = virtual_clock(WALL_CLOCK_START_NS)
+    setting = setting or Setting(rules or RULES)
+    rules = attrs.evolve(setting.rules, check_every_ns=round(_check_s(setting, pace) * 1e9))
+    exchange_drift, drift = setting.drift_ppm
     skew_ns = random.randint(-20_000, 20_000) * 1_000_000
-    faults = NotingFaults()
+    exchange_wall = WallClock(clock, skew_ns, exchange_drift)
+    troubles = Troubles()
+    faults = NotingFaults(troubles=troubles)
+    truth = WatchedTruth()
     exchange = Exchange(
         account=ACCOUNT,
-        clock=lambda: clock() + skew_ns,
+        clock=exchange_wall,
         seed=random.getrandbits(64),
         mode=mode,
         faults=faults,
+        truth=truth,
     )
     nursery.start_soon(_note, exchange, faults)
     exchange.push_every_s = pace.push_s
     market = exchange.engine.market
     market.depth_lots, market.step_ticks = (100, 2000), pace.step_ticks
-    return World(
+    world = World(
         random=random,
         clock=clock,
         exchange=exchange,
@@ -314,10 +416,35 @@ def open_world(
         network=Network(random, tape),
         tape=tape,
         room=Room(folder),
-        rules=attrs.evolve(rules, check_every_ns=round(pace.check_s * 1e9)),
+        wall=WallClock(clock, drift_ppm=drift),
+        exchange_wall=exchange_wall,
+        troubles=troubles,
+        monitor=Monitor(
+            exchange,
+            rules,
+            troubles,
+            lambda: world.life,
+            max(MARK_AGE_S, rules.check_every_ns / 1e9),
+        ),
+        rules=rules,
+        setting=setting,
         pace=pace,
         nursery=nursery,
+        center=exchange.start_px,
     )
+    truth.watch = world.monitor.watch
+    exchange.limits = WatchedLimits(refused=world.monitor.refused)
+    world.multipliers.append((0, exchange.instrument.multiplier))
+    world.monitor.sample()
+    nursery.start_soon(world.monitor.watch_liveness)
+    return world
+
+
+def _check_s(setting: Setting, pace: Pace) -> float:
+    """Return how often to compare everything: a collar needs a mark price of the last minutes."""
+    if setting.rules.limits.price_collar is None:
+        return pace.check_s
+    return min(pace.check_s, COLLAR_CHECK_S)
 
 
 async def _wait(waiting: list[tuple[What, trio.Event]], what: What) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 import trio
 
@@ -10,6 +12,8 @@ from oms_trio.amqp.codec import ActionLayout, DecodedAction, MalformedAction, de
 from oms_trio.amqp.model import Broker, Delivery
 from oms_trio.channels import Inbox, hand_over
 from oms_trio.clock import Clock
+from oms_trio.core.identity import name_by_message_id
+from oms_trio.core.model import ClOrdId
 
 log = structlog.get_logger()
 
@@ -19,11 +23,12 @@ async def ingest(
     inbox: Inbox,
     clock: Clock,
     layout: ActionLayout = ActionLayout.BYTES_25,
+    on_record: Callable[[ClOrdId], bool] = lambda _: False,
 ) -> None:
     """Decode actions for ever; what is none goes to the dead letters with the reason.
 
     Expired actions are handed over like any other, flagged. Those that cannot be decoded are in
-    the dead letters already.
+    the dead letters already. ``on_record`` says whether the journal has an action of this name.
 
     Ends only by cancellation. How many dead letters are on their way at once is bounded by the
     broker's prefetch, since each of them is an unacknowledged delivery.
@@ -43,7 +48,11 @@ async def ingest(
                     log.warning("action_malformed", why=str(error), length=len(delivery.body))
                     nursery.start_soon(broker.dead_letter, delivery.tag, str(error))
                 else:
-                    await hand_over(inbox, records.action(delivery, decoded, received_ns))
+                    known = delivery.message_id is not None and on_record(
+                        name_by_message_id(decoded.state_id, delivery.message_id, delivery.body)
+                    )
+                    arrival = records.action(delivery, decoded, received_ns, known=known)
+                    await hand_over(inbox, arrival)
 
 
 def _decoded(delivery: Delivery, layout: ActionLayout) -> DecodedAction:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from typing import TypeVar, assert_never
 
 import attrs
 import structlog
@@ -24,64 +26,112 @@ from oms_trio.records import Arrival, Scope
 
 log = structlog.get_logger()
 
-ANSWER_S = 30.0
-"""A snapshot is some ten requests, more when there are pages to read."""
+ANSWER_S = 10.0
+"""How long one request is waited for. A snapshot is some ten of them, more when there are pages to
+read: each is asked again by itself, so that whatever was answered stays answered."""
+
+SET_UP_S = 4 * ANSWER_S
+"""The account's set-up is four requests, each of which rests on the one before."""
 
 PAUSE_FIRST_S = 0.25
 PAUSE_MOST_S = 5.0
 
+LOOK_UPS = 12
+"""Look-ups on their way at once: at a round trip of 300 ms as many as the exchange's rate limit lets
+through. Hundreds at once would hold up the connections that a snapshot and the operator need."""
 
-def unchecked(_uid: str) -> None:
+_T = TypeVar("_T")
+
+
+def anybody(_uid: str) -> None:
     """Take any account."""
 
 
-@attrs.frozen
+@attrs.define
 class Reconciler:
-    """Carries out questions; the newest request for a snapshot replaces an older one.
+    """Carries out questions; the newest request for a snapshot or a listing replaces an older one.
 
-    ``account_seen`` is called with the account's ``uid`` before anything of the account is used,
-    and raises what ends the service when it is the wrong one.
+    ``account_seen`` is called with the account's number (``uid``) before anything else of the account
+    is used; what it raises ends the task.
     """
 
     rest: Rest
     inbox: Inbox
     scope: Scope
     rules: Rules
-    account_seen: Callable[[str], None] = unchecked
+    account_seen: Callable[[str], object] = anybody
+    _seen: bool = attrs.field(default=False, init=False)
+    _look_ups: trio.CapacityLimiter = attrs.field(
+        factory=lambda: trio.CapacityLimiter(LOOK_UPS), init=False
+    )
 
     async def snapshot(self, request: RequestSnapshot) -> Arrival:
         """Ask for the exchange's whole state, and set the account up when the link is new."""
-        if request.anew:
-            await ensure_account(self.rest, self.rules, self.account_seen)
-        return records.snapshot(await self.rest.snapshot_bodies(request), self.scope)
+        if request.anew or not self._seen:
+            await self._know_account(set_up=request.anew)
+        bodies = await self.rest.snapshot_bodies(
+            request, tag=self.scope.tag, again=self.until_answered
+        )
+        return records.snapshot(bodies, self.scope)
+
+    async def listing(self, request: RequestListing) -> Arrival:
+        """Ask what the exchange lists; for that no session is needed."""
+        if not self._seen:
+            await self._know_account(set_up=False)
+        bodies = await self.rest.listing_bodies(
+            request, tag=self.scope.tag, again=self.until_answered
+        )
+        return records.listing(bodies, self.scope)
 
     async def fills(self, request: RequestFills) -> Arrival:
         """Ask for the fills of one order."""
-        return records.fills(await self.rest.fills_bodies(request.ord_id), self.scope)
+
+        async def ask() -> Arrival:
+            return records.fills(await self.rest.fills_bodies(request.ord_id), self.scope)
+
+        return await self.until_answered("fills", ask)
 
     async def lookup(self, request: LookUpOrder) -> Arrival:
         """Ask for one order."""
-        return records.lookup(await self.rest.lookup_body(request.cl_ord_id), self.scope)
+
+        async def ask() -> Arrival:
+            return records.lookup(await self.rest.lookup_body(request.cl_ord_id), self.scope)
+
+        return await self.until_answered("lookup", ask, self._look_ups)
 
     async def answer(self, question: Question, scope: trio.CancelScope) -> None:
         """Ask until there is an answer: no answer never means "nothing there"."""
         with scope:
             match question:
                 case RequestSnapshot():
-                    await self._until_answered(lambda: self.snapshot(question), "snapshot")
+                    arrival = await self.snapshot(question)
                 case RequestListing():
-                    pass
+                    arrival = await self.listing(question)
                 case RequestFills():
-                    await self._until_answered(lambda: self.fills(question), "fills")
+                    arrival = await self.fills(question)
                 case LookUpOrder():
-                    await self._until_answered(lambda: self.lookup(question), "lookup")
+                    arrival = await self.lookup(question)
+                case _:
+                    assert_never(question)
+            await self.inbox.send(arrival)
 
-    async def _until_answered(self, ask: Callable[[], Awaitable[Arrival]], what: str) -> None:
+    async def until_answered(
+        self,
+        what: str,
+        ask: Callable[[], Awaitable[_T]],
+        turns: trio.CapacityLimiter | None = None,
+        patience_s: float = ANSWER_S,
+    ) -> _T:
+        """Ask, and ask again after a pause, until there is an answer or the key is refused.
+
+        With ``turns`` each try waits for its own, and none is held during the pauses.
+        """
         pause = PAUSE_FIRST_S
         while True:
             try:
-                with trio.fail_after(ANSWER_S):
-                    arrival = await ask()
+                async with turns or nullcontext():
+                    with trio.fail_after(patience_s):
+                        return await ask()
             except (RestRefusedError, AccountUnfitError):
                 raise
             except (
@@ -90,13 +140,20 @@ class Reconciler:
                 InstrumentUnfitError,
                 trio.TooSlowError,
             ) as error:
-                why = str(error) or f"no answer in {ANSWER_S:.0f} s"
+                why = str(error) or f"no answer in {patience_s:.0f} s"
                 log.warning("okx_query_failed", what=what, why=why, retry_in_s=pause)
-            else:
-                await self.inbox.send(arrival)
-                return
             await trio.sleep(pause)
             pause = min(PAUSE_MOST_S, pause * 2)
+
+    async def _know_account(self, *, set_up: bool) -> None:
+        async def ask() -> None:
+            if set_up:
+                await ensure_account(self.rest, self.rules, self.account_seen)
+            else:
+                self.account_seen((await self.rest.account_config()).uid)
+            self._seen = True
+
+        await self.until_answered("account", ask, patience_s=SET_UP_S)
 
 
 async def reconcile(questions: trio.MemoryReceiveChannel[Question], reconciler: Reconciler) -> None:
@@ -111,8 +168,9 @@ async def reconcile(questions: trio.MemoryReceiveChannel[Question], reconciler: 
     Raises:
         RestRefusedError: the key is refused for good.
         AccountUnfitError: the account cannot be set up as our orders need it.
+        Whatever ``account_seen`` raises.
     """
-    latest = trio.CancelScope()
+    newest: dict[type[Question], trio.CancelScope] = {}
     asking: set[Question] = set()
 
     async def ask(question: Question, scope: trio.CancelScope) -> None:
@@ -126,19 +184,23 @@ async def reconcile(questions: trio.MemoryReceiveChannel[Question], reconciler: 
                     continue
                 asking.add(question)
                 scope = trio.CancelScope()
-                if isinstance(question, RequestSnapshot):
-                    latest.cancel()
-                    latest = scope
+                if isinstance(question, RequestSnapshot | RequestListing):
+                    if (older := newest.get(type(question))) is not None:
+                        older.cancel()
+                    newest[type(question)] = scope
                 nursery.start_soon(ask, question, scope)
 
 
-async def ensure_account(rest: Rest, rules: Rules, account_seen: Callable[[str], None]) -> None:
+async def ensure_account(
+    rest: Rest, rules: Rules, account_seen: Callable[[str], object] = anybody
+) -> None:
     """Check that the account can trade as we do; set net mode and leverage where they differ.
 
-    What ``account_seen`` raises for its ``uid`` comes before any change.
+    ``account_seen`` is called with the account's ``uid`` before anything else.
 
     Raises:
         AccountUnfitError: saying what a person must change.
+        Whatever ``account_seen`` raises.
     """
     config = await rest.account_config()
     account_seen(config.uid)

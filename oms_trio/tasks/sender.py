@@ -2,12 +2,17 @@
 
 Two tasks, because placing and cancelling have limits of their own at the exchange: a queue of
 orders that waits must not hold up a cancel.
+
+Without a session what makes the account safer goes by REST: cancels, and orders that only reduce the
+position. An operator's ``kill`` or ``flatten`` must not wait for the WebSocket. Other orders are
+answered as not sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import attrs
 import trio
@@ -15,9 +20,11 @@ import trio
 from oms_trio import records
 from oms_trio.channels import Cancel, Inbox, Order, Recall
 from oms_trio.clock import NS, Clock
+from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
-from oms_trio.okx.errors import SessionLostError
+from oms_trio.okx.codec import decode_answer
+from oms_trio.okx.errors import ProtocolError, RestUnavailableError, SessionLostError
 from oms_trio.okx.limits import OKX_LIMITS, Limiter, OrderLimits
 from oms_trio.okx.line import Line
 from oms_trio.okx.requests import (
@@ -26,6 +33,7 @@ from oms_trio.okx.requests import (
     encode_cancel,
     encode_order,
 )
+from oms_trio.okx.rest import Rest
 from oms_trio.records import OwnAnswer
 
 NS_PER_MS = 1_000_000
@@ -42,6 +50,12 @@ class Desk:
     tag: str
     recall: Recall = attrs.Factory(Recall)
     limits: OrderLimits = OKX_LIMITS
+    rest: Rest | None = None
+    """Takes cancels and reducing orders while there is no session; None: nothing does."""
+
+    def expiry_ms(self, order: PlaceOrder) -> int:
+        """When an order may not come alive any more, on the exchange's clock."""
+        return (order.expires_at_ns + self.offset_ns()) // NS_PER_MS
 
     async def answer(
         self,
@@ -56,6 +70,22 @@ class Desk:
         answer = OwnAnswer(tuple(names), cancel, verdict, detail, reason)
         await self.inbox.send(records.own_answer(answer))
 
+    async def by_rest(
+        self, names: Sequence[ClOrdId], send: Callable[[], Awaitable[str]], *, cancel: bool
+    ) -> None:
+        """Have REST carry a request out, and hand its answer over.
+
+        No answer, or one that cannot be read, leaves the outcome unknown, as on the WebSocket.
+        """
+        build = records.cancel_answer if cancel else records.order_answer
+        try:
+            text = await send()
+            arrival = build(text, decode_answer(text), names)
+        except (RestUnavailableError, ProtocolError) as error:
+            await self.answer(names, Verdict.UNKNOWN, str(error), cancel=cancel)
+        else:
+            await self.inbox.send(arrival)
+
 
 async def send_orders(orders: trio.MemoryReceiveChannel[Order], desk: Desk) -> None:
     """Send each order before its action expires, or answer that it was not sent.
@@ -65,11 +95,12 @@ async def send_orders(orders: trio.MemoryReceiveChannel[Order], desk: Desk) -> N
     """
     limit = Limiter(desk.limits.orders, desk.limits.period_s)
     with orders:
-        async for order in orders:
-            await _send_order(order, desk, limit)
+        async with trio.open_nursery() as by_rest:
+            async for order in orders:
+                await _send_order(order, desk, limit, by_rest)
 
 
-async def _send_order(order: Order, desk: Desk, limit: Limiter) -> None:
+async def _send_order(order: Order, desk: Desk, limit: Limiter, by_rest: trio.Nursery) -> None:
     effect = order.effect
     names = (effect.cl_ord_id,)
     left_s = (effect.expires_at_ns - desk.clock()) / NS
@@ -84,7 +115,11 @@ async def _send_order(order: Order, desk: Desk, limit: Limiter) -> None:
         reason = RefusalReason.PAUSED
         await desk.answer(names, Verdict.REFUSED, "called back before it was sent", reason=reason)
         return
-    link = desk.line.link
+    link, rest = desk.line.link, desk.rest
+    if link is None and rest is not None and effect.reduce_only:
+        place = partial(rest.place_order, effect, tag=desk.tag, exp_time_ms=desk.expiry_ms(effect))
+        by_rest.start_soon(partial(desk.by_rest, names, place, cancel=False))
+        return
     if link is None:
         reason = RefusalReason.NOT_READY
         await desk.answer(names, Verdict.RETRY, "no session with the exchange", reason=reason)
@@ -94,7 +129,7 @@ async def _send_order(order: Order, desk: Desk, limit: Limiter) -> None:
         effect,
         inst_id_code=order.inst_id_code,
         tag=desk.tag,
-        exp_time_ms=(effect.expires_at_ns + desk.offset_ns()) // NS_PER_MS,
+        exp_time_ms=desk.expiry_ms(effect),
         request_id=request_id,
     )
     with suppress(SessionLostError):
@@ -109,17 +144,24 @@ async def send_cancels(cancels: trio.MemoryReceiveChannel[Cancel], desk: Desk) -
     single = Limiter(desk.limits.cancels, desk.limits.period_s)
     batch = Limiter(desk.limits.cancels_in_batches, desk.limits.period_s)
     with cancels:
-        async for cancel in cancels:
-            wanted = cancel.effect.orders
-            for start in range(0, len(wanted), BATCH_CANCEL_MAX):
-                part = wanted[start : start + BATCH_CANCEL_MAX]
-                await (single.acquire() if len(part) == 1 else batch.acquire(len(part)))
-                await _send_cancel(part, cancel.inst_id_code, desk)
+        async with trio.open_nursery() as by_rest:
+            async for cancel in cancels:
+                wanted = cancel.effect.orders
+                for start in range(0, len(wanted), BATCH_CANCEL_MAX):
+                    part = wanted[start : start + BATCH_CANCEL_MAX]
+                    await (single.acquire() if len(part) == 1 else batch.acquire(len(part)))
+                    await _send_cancel(part, cancel.inst_id_code, desk, by_rest)
 
 
-async def _send_cancel(part: Sequence[tuple[ClOrdId, OrdId]], code: int, desk: Desk) -> None:
+async def _send_cancel(
+    part: Sequence[tuple[ClOrdId, OrdId]], code: int, desk: Desk, by_rest: trio.Nursery
+) -> None:
     names = [name for name, _ in part]
-    link = desk.line.link
+    link, rest = desk.line.link, desk.rest
+    if link is None and rest is not None:
+        end = partial(rest.cancel_orders, [ord_id for _, ord_id in part])
+        by_rest.start_soon(partial(desk.by_rest, names, end, cancel=True))
+        return
     if link is None:
         await desk.answer(names, Verdict.RETRY, "no session with the exchange", cancel=True)
         return

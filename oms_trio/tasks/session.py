@@ -3,6 +3,8 @@
 connect -> log in -> subscribe -> ready -> link up        pushes and answers flow
                                           `-> (64008) -> a second session takes over
 lost    -> unanswered requests are unknown, link down -> back-off -> connect
+
+A link that breaks, falls silent, says what cannot be read, or answers no request is lost.
 """
 
 from __future__ import annotations
@@ -22,13 +24,16 @@ from oms_trio.okx.errors import (
     LoginFailedError,
     LoginRefusedError,
     ProtocolError,
+    RestError,
+    RestRefusedError,
     RestUnavailableError,
     RetriesUsedUpError,
     SessionError,
+    SessionLostError,
 )
 from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.limits import Limiter
-from oms_trio.okx.line import Line, Request
+from oms_trio.okx.line import ANSWER_S, Line, Request
 from oms_trio.okx.session import Ready, UpgradeAhead
 from oms_trio.okx.websocket import Heard, Link
 from oms_trio.records import Arrival, OwnAnswer
@@ -42,6 +47,11 @@ BACK_OFF_DOUBLINGS = 16
 LOGIN_TRIES = 5
 """60009 hides wrong credentials as well as passing trouble: worth a few attempts only."""
 
+PROVED_S = 30.0
+"""How long a session must have been of use before its end counts as a loss and not as a failed attempt.
+Longer than a request is waited for, so that a gateway that hangs, or a subscription that dies behind
+its acknowledgement, is met ever later and not at once again."""
+
 CHANGE_OVER_S = 2.0
 """How long the old session may finish its answers when the new one is ready."""
 
@@ -51,8 +61,8 @@ class Exchange:
     """How to reach the exchange: the parts that the composition root chooses."""
 
     connect: Callable[[], AbstractAsyncContextManager[Link]]
-    prepare: Callable[[], Awaitable[object]]
-    """Done before each connect: the clock is measured, since the login is signed with it."""
+    prepare: Callable[[], Awaitable[int]]
+    """Done before each connect: measures the exchange's clock minus ours, which signs the login."""
     max_retries: int
     random: Random
     connects: Limiter = attrs.Factory(lambda: Limiter(2, 1.0))
@@ -60,12 +70,19 @@ class Exchange:
     would count as a failure of its own."""
 
 
+FAILURES = (SessionError, ProtocolError, RestUnavailableError, RestError)
+"""What ends an attempt and is followed by another, unless it is one of the refused ones."""
+
+REFUSED = (LoginRefusedError, RestRefusedError)
+"""What no attempt can change."""
+
+
 async def keep_session(exchange: Exchange, line: Line, inbox: Inbox) -> None:
     """Hold a session for ever; ends only by cancellation or by an error.
 
     Raises:
-        LoginRefusedError: the credentials are refused for good.
-        RetriesUsedUpError: ``max_retries`` attempts in a row gave no session.
+        LoginRefusedError, RestRefusedError: the credentials are refused for good.
+        RetriesUsedUpError: ``max_retries`` attempts in a row gave no lasting session.
     """
     failures = 0
     refused = 0
@@ -73,16 +90,15 @@ async def keep_session(exchange: Exchange, line: Line, inbox: Inbox) -> None:
         progress = _Progress()
         try:
             await _attempt(exchange, line, inbox, progress)
-        except LoginRefusedError:
+        except REFUSED:
             raise
-        except (SessionError, ProtocolError, RestUnavailableError) as error:
+        except FAILURES as error:
             why = str(error)
             await _tell_unknown(progress.unanswered, why, inbox)
-            if progress.ready:
-                failures = refused = 0
+            if progress.ready_at is not None:
+                refused = 0
                 await inbox.send(records.link_down(why))
-            else:
-                failures += 1
+            failures = 0 if progress.proved else failures + 1
             if isinstance(error, LoginFailedError) and error.limited:
                 refused += 1
         if failures >= exchange.max_retries:
@@ -99,26 +115,32 @@ async def keep_session(exchange: Exchange, line: Line, inbox: Inbox) -> None:
 
 @attrs.define
 class _Progress:
-    """What an attempt came to: whether a session was up, and what its end left unanswered."""
+    """What an attempt came to: since when a session was up, and what its end left unanswered."""
 
-    ready: bool = False
+    ready_at: float | None = None
     unanswered: list[Request] = attrs.Factory(list)
+
+    @property
+    def proved(self) -> bool:
+        """Whether it has been of use for long enough to be no failure."""
+        return self.ready_at is not None and trio.current_time() >= self.ready_at + PROVED_S
 
 
 async def _attempt(exchange: Exchange, line: Line, inbox: Inbox, progress: _Progress) -> None:
     """Hold sessions, one taking over from the other, until one is lost.
 
     Raises:
-        SessionError, ProtocolError, RestUnavailableError: why there is no session any more.
+        SessionError, ProtocolError, RestUnavailableError, RestError: why there is no session any
+            more.
     """
     try:
-        await exchange.prepare()
+        offset_ns = await exchange.prepare()
         async with trio.open_nursery() as nursery:
             relay = _Relay(exchange, line, inbox, progress, nursery)
             nursery.start_soon(relay.sweep)
-            await relay.run(predecessor=None)
+            await relay.run(offset_ns, predecessor=None)
     except BaseExceptionGroup as group:
-        ends, others = group.split((SessionError, ProtocolError, RestUnavailableError))
+        ends, others = group.split(FAILURES)
         if others is not None:
             # Cancelled in the moment of a loss: then the loss is not what ends us.
             raise others from None
@@ -149,7 +171,7 @@ class _Relay:
     progress: _Progress
     nursery: trio.Nursery
 
-    async def run(self, predecessor: _Tenure | None) -> None:
+    async def run(self, offset_ns: int, predecessor: _Tenure | None) -> None:
         """Hold one session until it is lost or its successor is ready."""
         tenure = _Tenure()
         held: Link | None = None
@@ -157,7 +179,7 @@ class _Relay:
             with tenure.scope:
                 await self.exchange.connects.acquire()
                 async with self.exchange.connect() as held:
-                    await self._listen(held, tenure, predecessor)
+                    await self._listen(held, offset_ns, tenure, predecessor)
         finally:
             if held is not None:
                 self.progress.unanswered += self.line.lost(held)
@@ -165,7 +187,9 @@ class _Relay:
         unanswered, self.progress.unanswered = self.progress.unanswered, []
         await _tell_unknown(unanswered, "the session was replaced before the answer", self.inbox)
 
-    async def _listen(self, link: Link, tenure: _Tenure, predecessor: _Tenure | None) -> None:
+    async def _listen(
+        self, link: Link, offset_ns: int, tenure: _Tenure, predecessor: _Tenure | None
+    ) -> None:
         # What comes before the session counts as up waits here, for at most the handshake's time.
         early: list[Arrival] | None = []
         async for heard in link:
@@ -173,7 +197,7 @@ class _Relay:
                 case Ready(conn_id=conn_id):
                     await self._take_over(link, predecessor)
                     log.info("okx_session_ready", conn_id=conn_id)
-                    await self.inbox.send(records.link_up())
+                    await self.inbox.send(records.link_up(offset_ns))
                     for arrival in early or ():
                         await self.inbox.send(arrival)
                     early = None
@@ -191,7 +215,8 @@ class _Relay:
     async def _take_over(self, link: Link, predecessor: _Tenure | None) -> None:
         """Become the link that requests go out on; the old one finishes what it has begun."""
         old, self.line.link = self.line.link, link
-        self.progress.ready = True
+        if self.progress.ready_at is None:
+            self.progress.ready_at = trio.current_time()
         if predecessor is None:
             return
         with trio.move_on_after(CHANGE_OVER_S):
@@ -205,11 +230,11 @@ class _Relay:
         pause = BACK_OFF_FIRST_S
         while not tenure.left.is_set():
             try:
-                await self.exchange.prepare()
-                await self.run(predecessor=tenure)
-            except LoginRefusedError:
+                offset_ns = await self.exchange.prepare()
+                await self.run(offset_ns, predecessor=tenure)
+            except REFUSED:
                 raise
-            except (SessionError, ProtocolError, RestUnavailableError) as error:
+            except FAILURES as error:
                 if tenure.left.is_set():
                     raise
                 log.warning("okx_change_over_failed", why=str(error), retry_in_s=pause)
@@ -232,10 +257,18 @@ class _Relay:
                 return None
 
     async def sweep(self) -> None:
-        """Declare requests unknown whose answer does not come; runs until cancelled."""
+        """Declare requests unknown whose answer does not come; runs until cancelled.
+
+        Raises:
+            SessionLostError: the link answers no request any more.
+        """
         while True:
             await self.line.wait_overdue()
-            await _tell_unknown(self.line.overdue(), "no answer in time", self.inbox)
+            overdue = self.line.overdue()
+            hangs = self.line.hangs(overdue)
+            await _tell_unknown(overdue, "no answer in time", self.inbox)
+            if hangs:
+                raise SessionLostError(f"no answer to {len(overdue)} requests in {ANSWER_S:.0f} s")
 
 
 async def _tell_unknown(requests: list[Request], why: str, inbox: Inbox) -> None:

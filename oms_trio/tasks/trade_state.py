@@ -38,6 +38,9 @@ from oms_trio.core.effects import (
     RequestSnapshot,
     SettleDelivery,
 )
+from oms_trio.core.identity import name_by_message_id
+from oms_trio.core.inputs import Action, Input
+from oms_trio.core.model import RewardUnit
 from oms_trio.core.state import TradeState
 from oms_trio.gate import Gate
 from oms_trio.journal.model import Entry, Message, Record, Snapshot
@@ -89,6 +92,8 @@ class _Decided:
     effects: tuple[Effect, ...]
     at_ns: int
     mono_ns: int
+    action_name: str
+    """By which the journal knows this action again; empty where there is no action or no id."""
 
 
 @attrs.define
@@ -126,11 +131,8 @@ class Writer:
         for arrival in arrivals:
             self.now_ns = self.clock()
             gap = bool(self.state.orders.waiting)
-            effects = tuple(
-                effect
-                for event in arrival.inputs(self.now_ns)
-                for effect in self.state.apply(event)
-            )
+            events = arrival.inputs(self.now_ns)
+            effects = tuple(effect for event in events for effect in self.state.apply(event))
             for effect in effects:
                 orders = self._request(effect) or orders
             self.outlets.observe(arrival, effects, self.state)
@@ -138,7 +140,11 @@ class Writer:
                 # Nothing has changed, so there is nothing to remember. While a fill is missing a
                 # tick may note since when positions differ, and a later decision hangs on that.
                 continue
-            self._decided.append(_Decided(arrival, effects, self.now_ns, self.mono_clock()))
+            self._decided.append(
+                _Decided(
+                    arrival, effects, self.now_ns, self.mono_clock(), _name_of(arrival, events)
+                )
+            )
         return orders
 
     def record(self) -> None:
@@ -183,7 +189,7 @@ class Writer:
             arrival.context,
             encode_effects(effects),
         )
-        return Entry(self.seq, record, outbox)
+        return Entry(self.seq, record, outbox, decided.action_name)
 
     def _request(self, effect: Effect) -> bool:
         """Let go what is for the exchange; returns whether it is an order."""
@@ -230,7 +236,9 @@ class Writer:
 
     def _tell(self, effect: Publication) -> None:
         message = encode_publication(effect)
-        self._outbox.append(Message(message.message_id, message.routing_key, message.body))
+        self._outbox.append(
+            Message(message.message_id, message.routing_key, message.body, message.cause)
+        )
         match effect:
             case PublishClosure(ord_id=ord_id, reward=reward):
                 self._log.info("trade_closed", ord_id=ord_id, reward=reward)
@@ -242,6 +250,15 @@ class Writer:
     def _snapshot(self) -> Snapshot:
         self.snapshot_seq = self.seq
         return Snapshot(self.seq, encode_state(self.state), self.state.digest())
+
+
+def _name_of(arrival: Arrival, events: tuple[Input, ...]) -> str:
+    if arrival.kind is not Kind.ACTION:
+        return ""
+    (action,) = events
+    if not isinstance(action, Action) or action.message_id is None or action.known:
+        return ""
+    return name_by_message_id(action.state_id, action.message_id, action.body)
 
 
 def encode_state(state: TradeState) -> bytes:
@@ -257,9 +274,21 @@ def decode_state(blob: bytes) -> TradeState:
             release with another state wrote it.
     """
     state = msgspec.json.decode(blob, type=TradeState)
-    again = encode_state(state)
-    if again != blob and not _holds(msgspec.json.decode(again), msgspec.json.decode(blob)):
-        raise msgspec.ValidationError("it tells of what this release's state has no place for")
+    if encode_state(state) == blob:
+        return state
+    theirs = _upgraded(msgspec.json.decode(blob))
+    state = msgspec.json.decode(msgspec.json.encode(theirs), type=TradeState)
+    if not _holds(msgspec.json.decode(encode_state(state)), theirs):
+        raise msgspec.ValidationError("it holds what this release's state has no place for")
+    return state
+
+
+def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
+    """Rename what the first release called otherwise."""
+    trade = state.get("book", {}).get("trade")
+    if trade and "cumulative" in trade and state["rules"]["reward_unit"] == RewardUnit.USDT.value:
+        # With ``return`` it was a sum of quotients, from which nothing can be made.
+        trade["pnl"] = trade.pop("cumulative")
     return state
 
 

@@ -16,6 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from oms_trio.core.model import RefusalReason
 from oms_trio.core.risk import Control
 from oms_trio.version import __version__
 from oms_trio.watch.status import Status
@@ -110,6 +111,12 @@ class Metrics:
         build = Gauge("oms_build_info", "Always 1.", ["version"], registry=registry)
         build.labels(__version__).set(1)
         self.actions = _counter(registry, "actions", "Actions taken from the queue.")
+        self.expired = _counter(
+            registry, "actions_expired", "Actions that expired before anybody took them."
+        )
+        self.unroutable = _counter(
+            registry, "unroutable_messages", "Messages to the agent that no queue has taken."
+        )
         self.orders = _counter(registry, "orders", "Orders that were decided, repeats included.")
         self.cancels = _counter(registry, "cancels", "Orders that were asked to be cancelled.")
         self.refusals = _counter(registry, "refusals", "Actions without an order.", "reason")
@@ -124,6 +131,9 @@ class Metrics:
         )
         for control in Control:
             self.controls.labels(control.value)
+        for reason in RefusalReason:  # a rate can be taken of what begins at 0
+            self.refusals.labels(reason.value)
+        self._unroutable = 0
         self.action_to_order = _histogram(
             registry, "action_to_order_seconds", "From an action's receipt to its order's decision."
         )
@@ -152,4 +162,6 @@ class Metrics:
         for gauge, read in self._gauges:
             value = read(status)
             gauge.set(math.nan if value is None else float(value))
+        more, self._unroutable = status.links.unroutable - self._unroutable, status.links.unroutable
+        self.unroutable.inc(max(more, 0))
         return generate_latest(self.registry)

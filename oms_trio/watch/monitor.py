@@ -25,7 +25,7 @@ from oms_trio.core.effects import (
     PublishExecution,
     PublishRefusal,
 )
-from oms_trio.core.model import OrdId
+from oms_trio.core.model import Cause, OrdId
 from oms_trio.core.risk import Control
 from oms_trio.core.state import TradeState
 from oms_trio.records import Arrival, Kind, Origin
@@ -73,6 +73,7 @@ class Around:
     broker_up: Callable[[], bool | None]
     dead_man_s: Callable[[], float | None]
     store: Callable[[], Store]
+    unroutable: Callable[[], int] = lambda: 0
     replay: Callable[[], Replay | None] = lambda: None
 
 
@@ -93,6 +94,7 @@ class Monitor:
     _filled_ns: OrderedDict[str, int] = attrs.field(init=False, factory=OrderedDict)
     _acted: dict[Control, int] = attrs.field(init=False, factory=dict)
     _counts: dict[str, int] = attrs.field(init=False, factory=dict)
+    _refusals: dict[str, int] = attrs.field(init=False, factory=dict)
     _latest: deque[Event] = attrs.field(init=False, factory=lambda: deque(maxlen=LATEST))
     _push_ns: int | None = attrs.field(init=False, default=None)
     _snapshot_ns: int | None = attrs.field(init=False, default=None)
@@ -159,9 +161,10 @@ class Monitor:
         received_ns = None
         match arrival.kind:
             case Kind.ACTION:
-                self._plus("actions")
-                self.metrics.actions.inc()
-                received_ns = msgspec.json.decode(arrival.context, type=Origin).received_ns
+                origin = msgspec.json.decode(arrival.context, type=Origin)
+                self._plus("expired" if origin.expired else "actions")
+                (self.metrics.expired if origin.expired else self.metrics.actions).inc()
+                received_ns = origin.received_ns
             case Kind.PUSH:
                 self._push_ns = at_ns
             case Kind.SNAPSHOT:
@@ -200,10 +203,12 @@ class Monitor:
                 self._plus("closures")
                 self.metrics.closures.inc()
                 _await(self._filled_ns, message_id, at_ns)
-                text = f"reward {effect.reward:+.4f}, {len(effect.portions)} orders"
+                by = "" if effect.cause is Cause.AGENT else f", by {effect.cause.value}"
+                text = f"reward {effect.reward:+.4f}, {len(effect.portions)} orders{by}"
                 self._tell(at_ns, "closure", state_id, ord_id, text)
             case PublishRefusal(state_id=state_id, reason=reason, detail=detail):
                 self._plus("refusals")
+                self._refusals[reason.value] = self._refusals.get(reason.value, 0) + 1
                 self.metrics.refusals.labels(reason.value).inc()
                 self._tell(at_ns, "refusal", state_id, None, f"{reason.value}: {detail}")
             case Alert(event=event, detail=detail):
@@ -262,6 +267,7 @@ class Monitor:
                 sessions=self._counts.get("sessions", 0),
                 push_age_s=_age_s(now_ns, self._push_ns),
                 reconciled_age_s=_age_s(now_ns, self._snapshot_ns),
+                unroutable=around.unroutable(),
             ),
             balance=state.balance,
             position=position_of(state),
@@ -271,6 +277,7 @@ class Monitor:
             store=around.store(),
             latencies={name: latency.spread() for name, latency in self._latencies.items()},
             counts=dict(self._counts),
+            refusals=dict(self._refusals),
             latest=tuple(reversed(self._latest)),
             can_control=self.can_control,
             replay=around.replay(),

@@ -21,7 +21,8 @@ ORDERS_SHOWN = 40
 class Links:
     """The connections. Ages in seconds, None when there was none yet.
 
-    ``broker`` is None where there is none to be connected to.
+    ``broker`` is None where there is none to be connected to. ``unroutable`` counts messages that
+    no queue has taken: whom they were for has not bound one.
     """
 
     okx: bool
@@ -29,6 +30,7 @@ class Links:
     sessions: int
     push_age_s: float | None
     reconciled_age_s: float | None
+    unroutable: int
 
 
 @attrs.frozen
@@ -154,6 +156,8 @@ class Status:
     store: Store
     latencies: dict[str, Spread]
     counts: dict[str, int]
+    refusals: dict[str, int]
+    """Actions without an order, by reason."""
     latest: tuple[Event, ...]
     can_control: bool
     replay: Replay | None = None

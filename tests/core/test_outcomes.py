@@ -342,13 +342,48 @@ def test_action_that_the_journal_knows_is_only_settled(desk: Desk) -> None:
     assert len(desk.all(SettleDelivery)) == 1
 
 
+def settle(desk: Desk) -> None:
+    """Reconcile once more, after all that an earlier process may have sent has expired."""
+    desk.tick(61)
+    desk.snapshot(seen_ms=desk.now // 1_000_000)
+
+
 def test_action_that_expired_in_the_queue_is_rejected_once(desk: Desk) -> None:
+    settle(desk)
     desk.act(7, message_id="m", expired=True)
     assert desk.last(SettleDelivery).dead_letter is None  # it is there already
     assert desk.last(PublishRefusal).reason is RefusalReason.STALE
     desk.act(7, message_id="m", expired=True, body=b"7 %d" % desk.now)
     assert len(desk.all(PublishRefusal)) == 1
     assert not desk.all(PlaceOrder)
+
+
+def test_expired_action_of_which_an_earlier_process_made_an_order_is_not_rejected(
+    desk: Desk,
+) -> None:
+    """It died after it had sent the order and before it had the action on disk."""
+    desk.act(7, message_id="m", expired=True)
+    assert not desk.all(SettleDelivery)
+    (expired,) = desk.state.expired
+    order = VenueOrder(OrdId("X"), expired.name, Side.BUY, Decimal(9), Decimal(67000))
+    desk.orders[order.ord_id] = order
+    desk.tick(9)
+    desk.snapshot(orders=(order.report(),), seen_ms=desk.now // 1_000_000)
+    assert len(desk.all(SettleDelivery)) == 1
+    assert not desk.all(PublishRefusal)
+    assert desk.state.orders.exposure[Side.BUY] == 9
+
+
+def test_expired_action_is_not_decided_while_reads_may_be_behind(desk: Desk) -> None:
+    desk.act(7, message_id="m", expired=True)
+    for _ in range(30):
+        desk.tick(5)
+        if desk.state.sync.asked:
+            desk.snapshot()
+    assert not desk.all(PublishRefusal)
+    desk.tick(60)
+    desk.snapshot()
+    assert desk.last(PublishRefusal).reason is RefusalReason.STALE
 
 
 def test_action_that_became_an_order_is_not_rejected_when_a_copy_expires(desk: Desk) -> None:

@@ -7,8 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from oms_trio.cli import main
 from oms_trio.core.inputs import Verb
+from oms_trio.core.model import RefusalReason
+from oms_trio.http.pages import PAGE
 from oms_trio.watch.metrics import Metrics
 from tests.deploy.events import events_of_the_source
 
@@ -39,7 +43,7 @@ def exposed() -> set[str]:
     families = Metrics().registry.collect()
     plain = {sample.name for family in families for sample in family.samples}
     histograms = {f"{family.name}_bucket" for family in Metrics().registry.collect()}
-    labelled = {"oms_refusals_total", "oms_alerts_total"}  # no sample before something happens
+    labelled = {"oms_alerts_total"}  # no sample before something happens
     return plain | histograms | labelled | {"process_resident_memory_bytes"}
 
 
@@ -66,6 +70,23 @@ def test_the_dashboard_is_json_with_panels_that_do_not_overlap() -> None:
         taken |= cells
 
 
-def test_every_verb_is_explained() -> None:
+def test_every_verb_is_explained_and_offered() -> None:
+    said = CliRunner().invoke(main, ["ctl", "--help"]).output
     for verb in Verb:
         assert f"| `{verb.value}` |" in OPERATIONS
+        assert re.search(rf"^ *{verb.value}  +\w", said, re.MULTILINE), "explained by ctl"
+        assert f'<button value="{verb.value}"' in PAGE
+
+
+def test_what_cannot_be_taken_back_is_asked_for_twice() -> None:
+    asked = re.search(r"\[([^]]*)\]\.includes\(verb\) && !confirm", PAGE)
+    assert asked is not None
+    assert set(re.findall(r'"([\w-]+)"', asked[1])) == {
+        verb.value for verb in Verb if verb not in {Verb.PAUSE, Verb.RESUME}
+    }
+
+
+def test_every_reason_of_a_refusal_is_explained() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (told,) = re.findall(r"^Reasons of a refusal: `([a-z_ ]+)`", readme, re.MULTILINE)
+    assert told.split() == [reason.value for reason in RefusalReason]

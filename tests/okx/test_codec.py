@@ -51,7 +51,7 @@ ORD_ID = OrdId("3967288020668928111")
 
 
 def decode(text: str | bytes) -> Frame:
-    return decode_frame(text, INST_ID)
+    return decode_frame(text, INST_ID, "rl")
 
 
 def only_report(text: str) -> OrderReport:
@@ -150,7 +150,9 @@ def test_a_fill_is_told_exactly() -> None:
             sz=Decimal("1.2"),
             time_ms=1790000004211,
             pnl=Decimal(0),
+            fee=Decimal("-0.20160024"),
         ),
+        category="normal",
     )
 
 
@@ -340,7 +342,7 @@ def test_a_frame_cut_short_is_never_taken_for_whole(text: str, length: int) -> N
             decode(whole[:length])
 
 
-@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=0, max_value=10**9, places=8))
+@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=1, max_value=10**9, places=8))
 def test_sizes_pass_through_exactly(sz: Decimal) -> None:
     assert only_report(orders_push(live_row(sz=format(sz, "f")))).sz == sz
 

@@ -14,8 +14,8 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.clock import virtual_clock
-from oms_trio.core.effects import RequestSnapshot
-from oms_trio.core.model import ClOrdId, OrdId
+from oms_trio.core.effects import PlaceOrder, RequestSnapshot
+from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, Side
 from oms_trio.okx.bodies import PAGE
 from oms_trio.okx.endpoints import BALANCE
 from oms_trio.okx.errors import (
@@ -157,6 +157,91 @@ async def test_the_clock_offset_is_taken_at_the_middle_of_the_round_trip(
     assert autojump_clock.current_time() == 0.4
 
 
+async def test_a_slow_answer_replaces_the_estimate_only_where_it_proves_it_wrong(
+    autojump_clock: MockClock,
+) -> None:
+    """After 8 s the exchange's time is uncertain by 8 s, an expiry of 5 s would be worth nothing."""
+    ahead_ms = 500
+
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        now_ms = START_NS // 1_000_000 + round(trio.current_time() * 1000)
+        await trio.sleep(delay_s)
+        return httpx.Response(200, text=rest_body({"ts": str(now_ms + ahead_ms)}))
+
+    delay_s = 0.0
+    transport = httpx.MockTransport(answer)
+    client = httpx.AsyncClient(base_url="https://exchange.test", transport=transport)
+    rest = Rest(client, CREDENTIALS, virtual_clock(START_NS), inst_id=INST_ID)
+    assert await rest.measure_offset() == 500_000_000
+    delay_s = 8.0
+    assert await rest.measure_offset() == 500_000_000
+    ahead_ms = 20_000
+    assert await rest.measure_offset() == 16_000_000_000
+    delay_s = 0.0
+    assert await rest.measure_offset() == 20_000_000_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"code":"58999","msg":"new","data":[]}',
+        '{"code":"51000","msg":"Parameter error","data":[]}',
+        *(rest_body({"ts": ts}) for ts in ("0", "9999999999999999999", "1790000000", "")),
+        rest_body(),
+    ],
+)
+async def test_a_time_that_cannot_be_is_no_answer(text: str) -> None:
+    client = rest(Exchange(time=text))
+    with pytest.raises(RestUnavailableError):
+        await client.measure_offset()
+    assert client.offset_ns == 0
+
+
+async def test_a_snapshot_measures_the_clock_anew() -> None:
+    exchange = whole_exchange(time=rest_body({"ts": "1790000060123"}))
+    client = rest(exchange)
+    record = await client.snapshot_bodies(wanted())
+    assert record.offset_ns == client.offset_ns == 60_000_000_000
+    assert decode_snapshot(record, at_ns=0, inst_id=INST_ID, tag="rl").offset_ns == 60_000_000_000
+
+
+async def test_a_row_of_ours_that_cannot_be_read_is_no_answer_and_one_of_others_is() -> None:
+    ours, other = order_row(state="frozen"), order_row(state="frozen", tag="", ordId="66")
+    client = rest(whole_exchange(orders_pending=rest_body(ours)))
+    with pytest.raises(RestUnavailableError, match=r"frozen.*3967288020668928111"):
+        await client.snapshot_bodies(wanted(), tag="rl")
+    client = rest(whole_exchange(orders_pending=rest_body(other)))
+    await client.snapshot_bodies(wanted(), tag="rl")
+    assert client.passed_over.count == 1
+
+
+async def test_an_operation_is_not_judged_and_its_expiry_goes_into_the_header() -> None:
+    refused = '{"code":"1","msg":"","data":[{"clOrdId":"flat","sCode":"51169","sMsg":"none"}]}'
+    exchange = Exchange(order=refused, cancel_batch_orders=refused)
+    client = rest(exchange)
+    order = PlaceOrder(
+        ClOrdId("flat"), Side.SELL, OrderType.MARKET, None, Decimal("0.50"), 0, reduce_only=True
+    )
+    assert await client.place_order(order, tag="rl", exp_time_ms=1790000005000) == refused
+    assert await client.cancel_orders([OrdId("7"), OrdId("8")]) == refused
+    placed, canceled = exchange.asked
+    assert placed.headers["expTime"] == "1790000005000"
+    assert json.loads(placed.content) == {
+        "instId": INST_ID,
+        "tdMode": "cross",
+        "side": "sell",
+        "ordType": "market",
+        "sz": "0.5",
+        "clOrdId": "flat",
+        "tag": "rl",
+        "reduceOnly": True,
+    }
+    assert json.loads(canceled.content) == [
+        {"instId": INST_ID, "ordId": "7"},
+        {"instId": INST_ID, "ordId": "8"},
+    ]
+
+
 @pytest.mark.parametrize("code", ["50102", "50112"])
 async def test_a_refused_timestamp_is_answered_by_measuring_the_clock_once(code: str) -> None:
     def strict(request: httpx.Request) -> httpx.Response:
@@ -191,7 +276,7 @@ async def test_a_refused_timestamp_is_answered_by_measuring_the_clock_once(code:
         (401, '{"code":"50113","msg":"Invalid Sign"}', RestRefusedError),
         (400, '{"code":"51000","msg":"Parameter ccy error","data":[]}', RestError),
         (200, '{"code":"51603","msg":"Order does not exist","data":[]}', RestError),
-        (200, '{"code":"77777","msg":"new","data":[]}', RestError),
+        (200, '{"code":"77777","msg":"new","data":[]}', RestUnavailableError),
     ],
 )
 async def test_every_answer_that_is_not_good_is_an_error_of_its_class(
@@ -263,39 +348,35 @@ def whole_exchange(**changes: str | Answer) -> Exchange:
         "order": NO_SUCH_ORDER,
         "fills": FILLS,
         "fills_history": FILLS,
+        "bills": rest_body(),
+        "time": TIME_BODY,
     }
     return Exchange(**{**answers, **changes})
 
 
-def wanted(age_ms: int = 60_000, look_up: tuple[ClOrdId, ...] = ()) -> RequestSnapshot:
-    return RequestSnapshot(3, START_NS // 1_000_000 - age_ms, look_up)
+def wanted(age_ms: int = 60_000) -> RequestSnapshot:
+    return RequestSnapshot(3, ExchangeMs(START_NS // 1_000_000 - age_ms))
 
 
-async def test_a_snapshot_asks_for_fills_last_and_looks_up_what_is_not_pending() -> None:
+async def test_a_snapshot_asks_in_an_order_in_which_nothing_can_fall_in_between() -> None:
     exchange = whole_exchange()
-    look_up = (ClOrdId("oms7f3a01"), ClOrdId("lost"))
-    record = await rest(exchange).snapshot_bodies(wanted(look_up=look_up))
-    assert exchange.paths() == [
-        "instruments",
-        "mark-price",
-        "balance",
-        "orders-pending",
-        "orders-history",
-        "order",
-        "positions",
-        "fills",
-    ]
-    begin = str(START_NS // 1_000_000 - 60_000)
-    assert exchange.asked[-1].url.params["begin"] == begin
-    assert exchange.asked[4].url.params["begin"] == begin
-    assert "end" in exchange.asked[4].url.params
+    record = await rest(exchange).snapshot_bodies(wanted())
+    paths = exchange.paths()
+    assert set(paths[:4]) == {"instruments", "mark-price", "balance", "time"}
+    assert paths[4:7] == ["orders-pending", "orders-history", "positions"]
+    assert sorted(paths[7:]) == ["bills", "bills", "bills", "fills"]
+    (fills,) = [request for request in exchange.asked if request.url.path.endswith("/fills")]
+    assert fills.url.params["begin"] == str(START_NS // 1_000_000 - 60_000)
+    bills = [request.url.params for request in exchange.asked if request.url.path.endswith("bills")]
+    assert {params["type"] for params in bills} == {"5", "8", "9"}
+    assert all("end" in params for params in bills), "else pages would start at the oldest"
     snapshot = decode_snapshot(record, at_ns=START_NS, inst_id=INST_ID, tag="rl")
     assert (snapshot.request, snapshot.asked_at_ns) == (3, START_NS)
-    assert snapshot.missing == (ClOrdId("lost"),)
     assert [report.cl_ord_id for report in snapshot.orders] == ["oms7f3a01"]
     assert len(snapshot.fills) == 1
     assert snapshot.position is None
     assert snapshot.mark_px == Decimal("84003.2")
+    assert snapshot.offset_ns == 0
 
 
 @pytest.mark.parametrize(
@@ -312,7 +393,7 @@ async def test_an_old_watermark_is_asked_of_the_archives(
     exchange = whole_exchange()
     await rest(exchange).snapshot_bodies(wanted(age_days * DAY_MS))
     assert orders in exchange.paths()
-    assert exchange.paths()[-1] == fills
+    assert fills in exchange.paths()
 
 
 @pytest.mark.parametrize(
@@ -325,6 +406,8 @@ async def test_an_old_watermark_is_asked_of_the_archives(
         "orders_pending",
         "orders_history",
         "fills",
+        "bills",
+        "time",
     ],
 )
 async def test_a_snapshot_is_whole_or_none(path: str) -> None:

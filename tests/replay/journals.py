@@ -149,13 +149,23 @@ class Bench:
         """Bring a session up and answer the question that it causes."""
         (asked,) = [e for e in self.feed(records.link_up()) if isinstance(e, RequestSnapshot)]
         position = self.state.book.position
-        rows = [{"instId": "BTC-USDT-SWAP", "mgnMode": "cross", "pos": str(position), "uTime": "1"}]
+        rows = [
+            {
+                "instId": "BTC-USDT-SWAP",
+                "mgnMode": "cross",
+                "pos": str(position),
+                "uTime": "1790000000000",
+            }
+        ]
         bodies = SnapshotBodies(
             request=asked.request,
             asked_at_ns=self.now_ns,
             instrument=body(INSTRUMENT),
             balance=body(
-                {"uTime": "1", "details": [{"ccy": "USDT", "cashBal": "10000", "uTime": "1"}]}
+                {
+                    "uTime": "1790000000000",
+                    "details": [{"ccy": "USDT", "cashBal": "10000", "uTime": "1790000000000"}],
+                }
             ),
             pending=(body(),),
             history=(body(),),

@@ -88,4 +88,4 @@ def test_ticks_that_change_nothing_are_not_on_record(written: Written) -> None:
 def snapshot(desk: Desk, request: int) -> Snapshot:
     """The exchange holds 3 contracts; it lists no fill of ours yet."""
     told = PositionReport(BTC.lot_sz * 300, None, None, TradeId(desk.trade_id), 5)
-    return Snapshot(desk.now, desk.now, request, BTC, None, 0, told, (), (), ())
+    return Snapshot(desk.now, desk.now, request, BTC, None, 0, told, (), ())

@@ -243,6 +243,7 @@ async def test_page_shows_the_state_of_then_at_the_time_of_then() -> None:
             "sessions": 0,
             "push_age_s": 0.0,
             "reconciled_age_s": 0,
+            "unroutable": 0,
         }
         assert 0 < status["links"]["reconciled_age_s"] < 600
         assert 60 < status["uptime_s"] < 600

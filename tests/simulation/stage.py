@@ -21,12 +21,12 @@ from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.faults import Faults
 from oms_trio.sim.values import Order
 from oms_trio.simulation.agent import Act
-from oms_trio.simulation.invariants import Auditor
-from oms_trio.simulation.life import JOURNAL
+from oms_trio.simulation.invariants.audit import Auditor
 from oms_trio.simulation.replay import replay
 from oms_trio.simulation.run import unsettled
+from oms_trio.simulation.setting import RULES, SCOPE
 from oms_trio.simulation.tape import Tape
-from oms_trio.simulation.world import RULES, SCOPE, World, open_world
+from oms_trio.simulation.world import World, open_world
 
 PATIENT = attrs.evolve(RULES, max_order_age_ns=None, max_open_orders=300)
 """Orders are not cancelled by age or number, unless a scenario is about that."""
@@ -127,9 +127,9 @@ async def stage(folder: Path, clock: MockClock, *, rules: Rules = PATIENT) -> As
         yield scene
         await scene.at_rest()
         await end(world)
-        with Journal.open(folder / JOURNAL) as journal:
+        with Journal.open(world.room.journal) as journal:
             read = replay(journal, rules, SCOPE, {life.recovered[0] for life in world.lives})
-        assert Auditor(world, scene.acts, read).audit() == []
+        assert world.monitor.found + Auditor(world, scene.acts, read).audit() == []
         nursery.cancel_scope.cancel()
 
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import attrs
+import pytest
 import trio
 from trio.testing import MockClock
 
 from oms_trio.channels import Question
-from oms_trio.core.effects import LookUpOrder, RequestFills, RequestSnapshot
-from oms_trio.core.inputs import LookupAnswer, Snapshot
-from oms_trio.core.model import ClOrdId, OrdId
+from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
+from oms_trio.core.inputs import Listing, LookupAnswer, Snapshot
+from oms_trio.core.model import ClOrdId, ExchangeMs, OrderState, OrdId, Side
 from oms_trio.okx.errors import AccountUnfitError, RestRefusedError
 from oms_trio.okx.signing import Credentials
 from oms_trio.records import Arrival, Kind
 from oms_trio.sim.auth import SimAccount
-from oms_trio.tasks.reconciler import ANSWER_S, Reconciler, reconcile
+from oms_trio.sim.exchange import Exchange
+from oms_trio.sim.faults import RestAnswer
+from oms_trio.tasks.reconciler import ANSWER_S, LOOK_UPS, Reconciler, anybody, reconcile
 from tests.core.desk import RULES
 from tests.tasks.venue import (
     SCOPE,
@@ -32,7 +35,7 @@ from tests.tasks.venue import (
     waiting_in,
 )
 
-SNAPSHOT = RequestSnapshot(1, START_NS // 1_000_000 - 60_000, ())
+SNAPSHOT = RequestSnapshot(1, ExchangeMs(START_NS // 1_000_000 - 60_000))
 
 
 @attrs.define
@@ -49,23 +52,31 @@ class Asked:
 
 
 @asynccontextmanager
-async def asking(venue: Venue, credentials: Credentials | None = None) -> AsyncIterator[Asked]:
+async def asking(
+    venue: Venue,
+    credentials: Credentials | None = None,
+    account_seen: Callable[[str], object] = anybody,
+) -> AsyncIterator[Asked]:
     """Run a reconciler until all is answered."""
     inbox, arrivals = trio.open_memory_channel[Arrival](math.inf)
     questions, questions_out = trio.open_memory_channel[Question](math.inf)
     async with venue.open_rest(credentials) as rest, trio.open_nursery() as nursery:
-        nursery.start_soon(reconcile, questions_out, Reconciler(rest, inbox, SCOPE, RULES))
+        reconciler = Reconciler(rest, inbox, SCOPE, RULES, account_seen)
+        nursery.start_soon(reconcile, questions_out, reconciler)
         with questions:
             yield Asked(questions, arrivals)
 
 
 async def refusal_of(
-    venue: Venue, question: Question, credentials: Credentials | None = None
+    venue: Venue,
+    question: Question,
+    credentials: Credentials | None = None,
+    account_seen: Callable[[str], object] = anybody,
 ) -> BaseException:
     """Ask what is refused for good, and return how the task ends."""
 
     async def run() -> None:
-        async with asking(venue, credentials) as asked:
+        async with asking(venue, credentials, account_seen) as asked:
             asked.ask(question)
             await trio.sleep(3600)
 
@@ -101,18 +112,30 @@ async def test_no_answer_is_asked_for_again_and_never_told_as_flat(
         await next_of(asked.arrivals, Kind.SNAPSHOT, Kind.LOOKUP)
 
 
-async def test_a_failure_half_way_starts_the_snapshot_anew(autojump_clock: MockClock) -> None:
-    """A snapshot is whole: no part of the first try is in the second."""
+async def test_only_what_failed_of_a_snapshot_is_asked_again(autojump_clock: MockClock) -> None:
     async with open_venue() as venue, asking(venue) as asked:
         asked.ask(SNAPSHOT)
-        await trio.testing.wait_all_tasks_blocked()
-        whole = list(venue.rest_calls)
         await next_of(asked.arrivals, Kind.SNAPSHOT)
         venue.rest_calls.clear()
-        venue.exchange.faults.rest_failures = 1
         asked.ask(attrs.evolve(SNAPSHOT, request=2))
         await next_of(asked.arrivals, Kind.SNAPSHOT)
-        assert venue.rest_calls == [whole[0], *whole]
+        whole = list(venue.rest_calls)
+        venue.rest_calls.clear()
+        venue.exchange.faults.rest_failures = 3
+        asked.ask(attrs.evolve(SNAPSHOT, request=3))
+        await next_of(asked.arrivals, Kind.SNAPSHOT)
+        assert len(venue.rest_calls) == len(whole) + 3
+        assert set(venue.rest_calls) == set(whole)
+
+
+async def test_a_snapshot_of_slow_answers_is_no_failure(autojump_clock: MockClock) -> None:
+    """Ten answers of 8 s each: a deadline for all of them would start from zero for ever."""
+    async with open_venue() as venue, asking(venue) as asked:
+        venue.exchange.faults.rest_delay_s = 8
+        asked.ask(SNAPSHOT)
+        await next_of(asked.arrivals, Kind.SNAPSHOT)
+        assert trio.current_time() < 60
+        assert len(venue.rest_calls) == len(set(venue.rest_calls)) + 2, "bills are of three types"
 
 
 async def test_the_newest_request_replaces_an_older_one(autojump_clock: MockClock) -> None:
@@ -222,3 +245,195 @@ async def test_a_refused_key_ends_the_task(autojump_clock: MockClock) -> None:
         error = await refusal_of(venue, LookUpOrder(ClOrdId("nobody")), wrong)
     assert isinstance(error, RestRefusedError)
     assert "wrong" not in str(error)
+
+
+async def test_an_unknown_code_is_asked_again(autojump_clock: MockClock) -> None:
+    async with open_venue() as venue, asking(venue) as asked:
+        answer = RestAnswer(200, b'{"code":"58999","msg":"brand new","data":[]}')
+        venue.exchange.faults.rest_answers.extend([answer] * 12)
+        asked.ask(attrs.evolve(SNAPSHOT, anew=True), LookUpOrder(ClOrdId("nobody")))
+        await next_of(asked.arrivals, Kind.SNAPSHOT)
+
+
+LISTING = RequestListing(1)
+
+
+def listings(arrivals: list[Arrival]) -> list[Listing]:
+    told = [one for arrival in arrivals for one in arrival.inputs(7)]
+    return [one for one in told if isinstance(one, Listing)]
+
+
+async def test_a_listing_tells_what_is_pending_with_our_tag_and_the_position(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue, asking(venue) as asked:
+        rest_on(venue.exchange, 120)
+        rest_on(venue.exchange, 1, tag="hand")
+        filled = rest_on(venue.exchange, 1, prefix="filled")
+        venue.exchange.fill(filled[0], Decimal(1), Decimal(66_900))
+        asked.ask(LISTING)
+        (listing,) = listings([await next_of(asked.arrivals, Kind.LISTING)])
+        assert (listing.request, listing.at_ns) == (1, 7)
+        assert len(listing.orders) == 120
+        assert {report.tag for report in listing.orders} == {SCOPE.tag}
+        assert listing.position is not None
+        assert listing.position.pos == 1
+
+
+async def test_the_newest_listing_replaces_an_older_one_and_leaves_the_snapshot_alone(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue, asking(venue) as asked:
+        venue.exchange.faults.rest_status = 503
+        asked.ask(SNAPSHOT, LISTING)
+        await trio.sleep(1)
+        asked.ask(RequestListing(2))
+        await trio.sleep(30)
+        venue.exchange.faults.rest_status = 0
+        await trio.sleep(30)
+        arrivals = waiting_in(asked.arrivals)
+        assert [listing.request for listing in listings(arrivals)] == [2]
+        assert [arrival.kind for arrival in arrivals].count(Kind.SNAPSHOT) == 1
+
+
+@pytest.mark.parametrize("question", [attrs.evolve(SNAPSHOT, anew=True), SNAPSHOT, LISTING])
+async def test_the_account_is_shown_before_anything_else_of_it_is_used(
+    autojump_clock: MockClock, question: Question
+) -> None:
+    class WrongAccountError(Exception):
+        pass
+
+    def refuse(uid: str) -> None:
+        raise WrongAccountError(uid)
+
+    async with open_venue(account=SimAccount()) as venue:
+        error = await refusal_of(venue, question, account_seen=refuse)
+        assert isinstance(error, WrongAccountError)
+        assert str(error) == venue.exchange.account.uid
+        assert venue.rest_calls == ["GET /api/v5/account/config"]
+
+
+async def test_the_account_is_shown_once(autojump_clock: MockClock) -> None:
+    seen: list[str] = []
+    async with open_venue() as venue, asking(venue, account_seen=seen.append) as asked:
+        asked.ask(attrs.evolve(SNAPSHOT, anew=True))
+        await next_of(asked.arrivals, Kind.SNAPSHOT)
+        asked.ask(attrs.evolve(SNAPSHOT, request=2), LISTING)
+        await next_of(asked.arrivals, Kind.LISTING)
+        assert seen == [venue.exchange.account.uid]
+
+
+async def test_three_hundred_open_orders_are_reconciled_within_fifteen_seconds(
+    autojump_clock: MockClock,
+) -> None:
+    """At a round trip of 300 ms, with everything that a lost session has to ask."""
+    async with open_venue() as venue, asking(venue) as asked:
+        rest_on(venue.exchange, 300)
+        await trio.sleep(3600)
+        venue.exchange.faults.rest_delay_s = 0.3
+        began = trio.current_time()
+        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue), anew=True))
+        snapshot = await snapshot_of(asked)
+        assert trio.current_time() - began < 8
+        assert len(snapshot.orders) == 300
+
+
+async def test_old_orders_that_ended_while_we_were_away_are_in_the_history(
+    autojump_clock: MockClock,
+) -> None:
+    """The dead man's switch ends hundreds of orders that are older than the watermark."""
+    async with open_venue() as venue, asking(venue) as asked:
+        rest_on(venue.exchange, 300)
+        await trio.sleep(3600)
+        for order in list(venue.exchange.engine.book.pending):
+            venue.exchange.cancel({"ordId": order.ord_id}, lambda *_: None)
+        venue.exchange.faults.rest_delay_s = 0.3
+        began = trio.current_time()
+        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue), anew=True))
+        snapshot = await snapshot_of(asked)
+        assert trio.current_time() - began < 8
+        assert {report.state for report in snapshot.orders} == {OrderState.CANCELED}
+        assert len(snapshot.orders) == 300
+
+
+async def test_the_history_is_read_only_as_far_as_something_happened(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue, asking(venue) as asked:
+        for _ in range(3):
+            rest_on(venue.exchange, 150)
+            for order in list(venue.exchange.engine.book.pending):
+                venue.exchange.cancel({"ordId": order.ord_id}, lambda *_: None)
+            await trio.sleep(3)
+        await trio.sleep(600)
+        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue)))
+        await snapshot_of(asked)
+        assert venue.rest_calls.count("GET /api/v5/trade/orders-history") == 1
+
+
+async def test_hundreds_of_look_ups_hold_up_neither_a_snapshot_nor_the_operator(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue, asking(venue) as asked:
+        venue.exchange.faults.rest_delay_s = 0.3
+        asked.ask(*(LookUpOrder(ClOrdId(f"o{number}")) for number in range(300)))
+        await trio.sleep(0.1)
+        assert venue.rest_calls.count("GET /api/v5/trade/order") == LOOK_UPS
+        asked.ask(LISTING, SNAPSHOT)
+        await next_of(asked.arrivals, Kind.LISTING)
+        assert trio.current_time() < 1.5
+        await trio.sleep(13)
+        kinds = [arrival.kind for arrival in waiting_in(asked.arrivals)]
+        assert Kind.SNAPSHOT in kinds
+        assert venue.rest_calls.count("GET /api/v5/trade/order") == 300
+
+
+async def test_a_liquidation_is_told_with_its_fills_and_funding_with_its_amount(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue, asking(venue) as asked:
+        exchange = venue.exchange
+        (bought,) = rest_on(exchange, 1)
+        exchange.fill(bought, Decimal(1), Decimal(66_900))
+        exchange.fund(Decimal("0.0001"))
+        exchange.liquidate()
+        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue)))
+        snapshot = await snapshot_of(asked)
+        ours, forced = snapshot.fills
+        assert ours.ord_id == bought
+        report = next(one for one in snapshot.orders if one.ord_id == forced.ord_id)
+        assert (report.category, report.side, report.tag) == ("full_liquidation", Side.SELL, "")
+        assert report.acc_fill_sz == forced.sz == 1
+        assert ours.fee < 0
+        (funding,) = snapshot.funding
+        assert funding.amount < 0
+
+
+def a_minute_ago(venue: Venue) -> ExchangeMs:
+    return ExchangeMs(venue.clock() // 1_000_000 - 60_000)
+
+
+async def snapshot_of(asked: Asked) -> Snapshot:
+    (snapshot,) = (await next_of(asked.arrivals, Kind.SNAPSHOT)).inputs(7)
+    assert isinstance(snapshot, Snapshot)
+    return snapshot
+
+
+def rest_on(exchange: Exchange, count: int, tag: str = SCOPE.tag, prefix: str = "o") -> list[OrdId]:
+    """Let small limit buys rest on the exchange."""
+    placed = []
+    for number in range(count):
+        args = {
+            "instIdCode": exchange.instrument.inst_id_code,
+            "tdMode": "cross",
+            "side": "buy",
+            "ordType": "limit",
+            "px": "66900",
+            "sz": "1",
+            "clOrdId": f"{prefix}{tag}{number}",
+            "tag": tag,
+        }
+        outcome = exchange.place(args, lambda *_: None)
+        assert outcome.code == "0", outcome
+        placed.append(OrdId(outcome.ord_id))
+    return placed

@@ -14,17 +14,21 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from oms_trio import records
 from oms_trio.channels import Cancel, Order
-from oms_trio.clock import virtual_clock
+from oms_trio.clock import Clock, virtual_clock
 from oms_trio.core.effects import CancelOrders, PlaceOrder
 from oms_trio.core.inputs import CancelAnswer, OrderAnswer, Verdict
 from oms_trio.core.model import ClOrdId, OrderType, OrdId, RefusalReason, Side
 from oms_trio.okx.errors import SessionLostError
 from oms_trio.okx.line import Line
+from oms_trio.okx.rest import Rest
 from oms_trio.okx.websocket import Link
 from oms_trio.records import Arrival
+from oms_trio.sim.exchange import Exchange
+from oms_trio.sim.faults import RestAnswer
 from oms_trio.tasks.sender import Desk, send_cancels, send_orders
-from tests.tasks.venue import START_NS, waiting_in
+from tests.tasks.venue import SCOPE, START_NS, Venue, open_venue, waiting_in
 
 SECOND = 1_000_000_000
 CODE = 10459
@@ -55,11 +59,17 @@ class Counter:
     cancels: trio.MemorySendChannel[Cancel]
     arrivals: trio.MemoryReceiveChannel[Arrival]
 
-    def place(self, name: str, age_s: float = 5) -> None:
+    def place(self, name: str, age_s: float = 5, *, reduce_only: bool = False) -> None:
         """Hand an order over whose action expires ``age_s`` from now."""
         expires_ns = START_NS + round((trio.current_time() + age_s) * SECOND)
         effect = PlaceOrder(
-            ClOrdId(name), Side.BUY, OrderType.LIMIT, Decimal(67_000), Decimal("0.1"), expires_ns
+            ClOrdId(name),
+            Side.SELL if reduce_only else Side.BUY,
+            OrderType.LIMIT,
+            Decimal(67_000),
+            Decimal("0.1"),
+            expires_ns,
+            reduce_only,
         )
         self.orders.send_nowait(Order(effect, CODE))
 
@@ -75,15 +85,17 @@ class Counter:
 
 
 @asynccontextmanager
-async def counter(offset_ns: int = 0) -> AsyncIterator[Counter]:
+async def counter(
+    offset_ns: int = 0, rest: Rest | None = None, clock: Clock | None = None
+) -> AsyncIterator[Counter]:
     """Run both senders until what was handed over is sent."""
     inbox, arrivals = trio.open_memory_channel[Arrival](math.inf)
     orders, orders_out = trio.open_memory_channel[Order](math.inf)
     cancels, cancels_out = trio.open_memory_channel[Cancel](math.inf)
     link = Recorder()
     line = Line(link)
-    clock = virtual_clock(START_NS)
-    desk = Desk(line, inbox, clock, lambda: offset_ns, "omstrio")
+    clock = clock or virtual_clock(START_NS)
+    desk = Desk(line, inbox, clock, lambda: offset_ns, "omstrio", rest=rest)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send_orders, orders_out, desk)
         nursery.start_soon(send_cancels, cancels_out, desk)
@@ -219,3 +231,125 @@ async def test_orders_that_wait_for_room_do_not_hold_up_a_cancel(
         await trio.sleep(0.1)
         assert len(desk.link.sent) == 61
         assert desk.link.sent[-1][1]["op"] == "cancel-order"
+
+
+@asynccontextmanager
+async def without_session(venue: Venue) -> AsyncIterator[Counter]:
+    """Run both senders with REST, and no session."""
+    async with venue.open_rest() as rest, counter(rest=rest, clock=venue.clock) as desk:
+        desk.line.link = None
+        yield desk
+
+
+async def test_without_a_session_cancels_go_by_rest_and_are_answered_one_by_one(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue:
+        exchange = venue.exchange
+        orders = [place_on(exchange, f"o{number}") for number in range(25)]
+        exchange.fill(orders[3], Decimal(1), Decimal(66_900))
+        async with without_session(venue) as desk:
+            names = tuple((ClOrdId(f"o{number}"), ord_id) for number, ord_id in enumerate(orders))
+            desk.cancels.send_nowait(Cancel(CancelOrders(names), CODE))
+        verdicts = {answer.cl_ord_id: answer.verdict for answer in desk.answers()}
+        assert len(verdicts) == 25
+        assert verdicts.pop(ClOrdId("o3")) is Verdict.GONE
+        assert set(verdicts.values()) == {Verdict.ACCEPTED}
+        assert not exchange.engine.book.pending
+        posts = [call for call in venue.rest_calls if call.startswith("POST")]
+        assert posts == ["POST /api/v5/trade/cancel-batch-orders"] * 2
+
+
+async def test_without_a_session_an_order_that_reduces_the_position_goes_by_rest(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue:
+        bought = place_on(venue.exchange, "bought")
+        venue.exchange.fill(bought, Decimal(1), Decimal(66_900))
+        async with without_session(venue) as desk:
+            desk.place("flat", reduce_only=True)
+            desk.place("other")
+        answers = {answer.cl_ord_id: answer for answer in desk.answers()}
+        assert answers[ClOrdId("other")].verdict is Verdict.RETRY
+        placed = answers[ClOrdId("flat")]
+        assert isinstance(placed, OrderAnswer)
+        assert placed.verdict is Verdict.ACCEPTED
+        order = venue.exchange.engine.book.find(placed.ord_id or "", "")
+        assert order is not None
+        assert (order.cl_ord_id, order.tag, order.reduce_only) == ("flat", "omstrio", True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [
+        (RestAnswer(200, b'{"code":"50011","msg":"slow down","data":[]}'), Verdict.RETRY),
+        (
+            RestAnswer(
+                200,
+                b'{"code":"1","msg":"All operations failed","data":[{"clOrdId":"flat","ordId":"",'
+                b'"sCode":"51169","sMsg":"no position"}]}',
+            ),
+            Verdict.REFUSED,
+        ),
+        (RestAnswer(500, b'{"code":"51149","msg":"timed out","data":[]}'), Verdict.UNKNOWN),
+        (RestAnswer(502, b"<html>"), Verdict.UNKNOWN),
+        (RestAnswer(200, b"<html>"), Verdict.UNKNOWN),
+        (RestAnswer(200, b'{"code":"0","msg":"","data":[]}'), Verdict.UNKNOWN),
+    ],
+)
+async def test_an_order_by_rest_has_three_outcomes_too(
+    autojump_clock: MockClock, fault: RestAnswer, verdict: Verdict
+) -> None:
+    async with open_venue() as venue:
+        venue.exchange.faults.rest_answers.append(fault)
+        async with without_session(venue) as desk:
+            desk.place("flat", reduce_only=True)
+        arrivals = waiting_in(desk.arrivals)
+        (arrival,) = arrivals
+        (answer,) = arrival.inputs(7)
+        assert isinstance(answer, OrderAnswer)
+        assert (answer.cl_ord_id, answer.verdict) == ("flat", verdict)
+        again = records.read(arrival.kind.value, arrival.raw, arrival.context, SCOPE)
+        assert again.inputs(7) == (answer,)
+
+
+async def test_an_order_by_rest_cannot_come_alive_after_its_expiry(
+    autojump_clock: MockClock,
+) -> None:
+    """The exchange's clock is ahead, and nobody has measured it: the expiry has passed there."""
+    async with open_venue() as venue:
+        bought = place_on(venue.exchange, "bought")
+        venue.exchange.fill(bought, Decimal(1), Decimal(66_900))
+        venue.exchange.faults.clock_skew_ms = 10_000
+        async with without_session(venue) as desk:
+            desk.place("flat", reduce_only=True)
+        (answer,) = desk.answers()
+        assert (answer.verdict, answer.code) == (Verdict.REFUSED, "50036")
+
+
+async def test_a_rest_call_that_hangs_holds_up_no_other(autojump_clock: MockClock) -> None:
+    async with open_venue() as venue:
+        venue.exchange.faults.rest_delay_s = 9
+        async with without_session(venue) as desk:
+            desk.cancel(60)
+            desk.place("a", reduce_only=True)
+            desk.place("b", reduce_only=True)
+        assert len(desk.answers()) == 62
+        assert trio.current_time() < 10
+
+
+def place_on(exchange: Exchange, name: str) -> OrdId:
+    """Let an order rest on the exchange."""
+    args = {
+        "instIdCode": exchange.instrument.inst_id_code,
+        "tdMode": "cross",
+        "side": "buy",
+        "ordType": "limit",
+        "px": "66900",
+        "sz": "1",
+        "clOrdId": name,
+        "tag": "omstrio",
+    }
+    outcome = exchange.place(args, lambda *_: None)
+    assert outcome.code == "0", outcome
+    return OrdId(outcome.ord_id)

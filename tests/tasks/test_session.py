@@ -14,13 +14,20 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.core.effects import PlaceOrder
-from oms_trio.core.inputs import OrderAnswer, Verdict
+from oms_trio.core.inputs import LinkUp, OrderAnswer, Verdict
 from oms_trio.core.model import ClOrdId, OrderType, Side
 from oms_trio.okx.errors import LoginRefusedError, RetriesUsedUpError
 from oms_trio.okx.line import Line
 from oms_trio.okx.requests import encode_order
 from oms_trio.records import Arrival, Kind
-from oms_trio.tasks.session import BACK_OFF_FIRST_S, BACK_OFF_MOST_S, Exchange, keep_session
+from oms_trio.sim.faults import RestAnswer
+from oms_trio.tasks.session import (
+    BACK_OFF_FIRST_S,
+    BACK_OFF_MOST_S,
+    PROVED_S,
+    Exchange,
+    keep_session,
+)
 from tests.tasks.venue import SCOPE, Venue, failure_of, next_of, open_venue, waiting_in
 
 BUY = PlaceOrder(
@@ -37,19 +44,25 @@ class Held:
     arrivals: trio.MemoryReceiveChannel[Arrival]
     prepared: int = 0
 
-    async def up(self) -> None:
+    async def up(self) -> Arrival:
         """Wait until a session is ready."""
-        await next_of(self.arrivals, Kind.LINK_UP)
+        return await next_of(self.arrivals, Kind.LINK_UP)
 
-    async def place(self) -> None:
+    async def proved(self) -> None:
+        """Wait until a session has been ready for long enough to be no failure when it ends."""
+        await self.up()
+        await trio.sleep(PROVED_S)
+
+    async def place(self, name: str = "buy") -> None:
         """Send an order as the sender does."""
         link = self.line.link
         assert link is not None
-        request_id = self.line.expect(link, [BUY.cl_ord_id], cancel=False)
+        order = attrs.evolve(BUY, cl_ord_id=ClOrdId(name))
+        request_id = self.line.expect(link, [order.cl_ord_id], cancel=False)
         expires_ms = (self.venue.clock() + 5_000_000_000) // 1_000_000
         await link.send(
             encode_order(
-                BUY,
+                order,
                 inst_id_code=self.venue.exchange.instrument.inst_id_code,
                 tag=SCOPE.tag,
                 exp_time_ms=expires_ms,
@@ -65,9 +78,9 @@ async def holding(venue: Venue, max_retries: int = 50) -> AsyncIterator[Held]:
     held = Held(venue, Line(), arrivals)
     async with venue.open_rest() as rest, trio.open_nursery() as nursery:
 
-        async def prepare() -> None:
+        async def prepare() -> int:
             held.prepared += 1
-            await rest.measure_offset()
+            return await rest.measure_offset()
 
         exchange = Exchange(venue.connector(rest), prepare, max_retries, Random(1))
         nursery.start_soon(keep_session, exchange, held.line, inbox)
@@ -123,10 +136,10 @@ async def test_fifty_failures_in_a_row_are_the_end(autojump_clock: MockClock) ->
         assert len(venue.tried) == 50
 
 
-async def test_a_session_that_was_ready_resets_the_count(autojump_clock: MockClock) -> None:
+async def test_a_session_that_was_of_use_resets_the_count(autojump_clock: MockClock) -> None:
     async with open_venue() as venue, holding(venue, max_retries=3) as held:
         for _ in range(10):
-            await held.up()
+            await held.proved()
             venue.exchange.faults.login_codes.append("63999")
             venue.exchange.faults.cut()
         await held.up()
@@ -135,7 +148,7 @@ async def test_a_session_that_was_ready_resets_the_count(autojump_clock: MockClo
 
 async def test_the_loss_of_a_session_is_no_failed_attempt(autojump_clock: MockClock) -> None:
     async with open_venue() as venue, holding(venue, max_retries=1) as held:
-        await held.up()
+        await held.proved()
         venue.exchange.faults.cut()
         await held.up()
 
@@ -151,7 +164,7 @@ async def test_an_exchange_that_does_not_tell_the_time_is_a_failed_attempt(
 ) -> None:
     async with open_venue() as venue:
         async with holding(venue, max_retries=3) as held:
-            await held.up()
+            await held.proved()
             venue.exchange.faults.rest_failures = 2
             venue.exchange.faults.cut()
             await held.up()
@@ -200,9 +213,10 @@ async def test_a_clock_that_is_minutes_off_does_not_keep_us_out(
         async with venue.open_rest() as rest, trio.open_nursery() as nursery:
             exchange = Exchange(venue.connector(rest), rest.measure_offset, 1, Random(1))
             nursery.start_soon(keep_session, exchange, Line(), inbox)
-            await next_of(arrivals, Kind.LINK_UP)
+            up = await next_of(arrivals, Kind.LINK_UP)
             nursery.cancel_scope.cancel()
         assert len(venue.tried) == 1
+        assert up.inputs(7) == (LinkUp(7, -300 * 10**9),), "and the core is told"
 
 
 def verdicts(arrival: Arrival) -> list[tuple[str, Verdict]]:
@@ -242,10 +256,11 @@ async def test_an_answer_that_does_not_come_leaves_its_order_unknown_and_the_ses
         venue.exchange.faults.drop_acks = 1
         sent = trio.current_time()
         await held.place()
+        await held.place("next")
         unknown = await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.LINK_DOWN)
         assert verdicts(unknown) == [("buy", Verdict.UNKNOWN)]
         assert 10 <= trio.current_time() - sent <= 12
-        assert held.line.link is not None
+        assert held.line.link is not None, "a request sent after it was answered"
 
 
 async def test_an_answer_after_its_deadline_is_ignored(autojump_clock: MockClock) -> None:
@@ -253,10 +268,104 @@ async def test_an_answer_after_its_deadline_is_ignored(autojump_clock: MockClock
         await held.up()
         venue.exchange.faults.ack_delay_s = 14
         await held.place()
+        await trio.sleep(1)
+        venue.exchange.faults.ack_delay_s = 0
+        await held.place("next")
+        answer = await next_of(held.arrivals, Kind.ORDER_ANSWER)
+        assert verdicts(answer) == [("next", Verdict.ACCEPTED)]
         await next_of(held.arrivals, Kind.OWN_ANSWER)
         await trio.sleep(10)
         assert Kind.ORDER_ANSWER not in {arrival.kind for arrival in waiting_in(held.arrivals)}
         assert held.line.link is not None
+
+
+async def test_a_session_that_answers_no_request_is_ended_although_its_pushes_flow(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue, holding(venue) as held:
+        await held.up()
+        venue.exchange.faults.drop_acks = 1_000
+        first = held.line.link
+        began = trio.current_time()
+        for number in range(30):
+            if held.line.link is first:
+                await held.place(f"o{number}")
+            await trio.sleep(0.5)
+        kinds = [arrival.kind for arrival in waiting_in(held.arrivals)]
+        assert Kind.PUSH in kinds, "its orders were placed, and pushed"
+        unknown = kinds.index(Kind.OWN_ANSWER)
+        assert Kind.LINK_DOWN in kinds[unknown:]
+        assert Kind.LINK_UP in kinds, "another session is up"
+        assert len(venue.tried) == 2
+        assert venue.tried[1] - began < 12
+
+
+async def test_every_request_of_a_session_that_hangs_is_unknown(autojump_clock: MockClock) -> None:
+    async with open_venue() as venue, holding(venue) as held:
+        await held.up()
+        venue.exchange.faults.drop_acks = 3
+        for name in ("a", "b", "c"):
+            await held.place(name)
+            await trio.sleep(4)
+        arrivals = [await next_of(held.arrivals, Kind.OWN_ANSWER) for _ in range(3)]
+        told = [verdict for arrival in arrivals for verdict in verdicts(arrival)]
+        assert told == [(name, Verdict.UNKNOWN) for name in ("a", "b", "c")]
+
+
+async def test_sessions_that_hang_one_after_the_other_come_ever_later(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue:
+        venue.exchange.faults.drop_acks = 10**9
+
+        async def act(held: Held) -> None:
+            while True:
+                await held.up()
+                await held.place(f"o{len(venue.tried)}")
+
+        async def run() -> None:
+            async with holding(venue, 12) as held:
+                await act(held)
+
+        assert isinstance(await failure_of(run()), RetriesUsedUpError)
+        assert len(venue.tried) == 12
+
+
+async def test_a_subscription_that_dies_behind_its_acknowledgement_is_a_failed_session(
+    autojump_clock: MockClock,
+) -> None:
+    """Another program holds all connections that the channel allows."""
+    dead = '{"event":"channel-conn-count-error","channel":"orders","connCount":"30"}'
+    async with open_venue() as venue:
+
+        async def kill_subscriptions() -> None:
+            while True:
+                venue.exchange.faults.say(dead)
+                await trio.sleep(0.1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kill_subscriptions)
+            async with holding(venue) as held:
+                await trio.sleep(40)
+                assert held.prepared <= 12, "79 times in the first release"
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_time_that_the_exchange_refuses_to_tell_ends_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """An unknown code, and times that cannot be: each is a failed attempt and no more."""
+    answers = [
+        b'{"code":"58999","msg":"new","data":[]}',
+        b'{"code":"51000","msg":"Parameter error","data":[]}',
+        b'{"code":"0","msg":"","data":[{"ts":"9999999999999999999"}]}',
+        b'{"code":"0","msg":"","data":[{"ts":"0"}]}',
+    ]
+    async with open_venue() as venue:
+        venue.exchange.faults.rest_answers.extend(RestAnswer(200, body) for body in answers)
+        async with holding(venue, max_retries=10) as held:
+            await held.up()
+            assert held.prepared == len(answers) + 1
 
 
 async def test_a_stop_in_the_moment_of_a_loss_is_a_stop(autojump_clock: MockClock) -> None:

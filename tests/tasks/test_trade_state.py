@@ -68,7 +68,7 @@ def snapshot(request: int, balance: str) -> Arrival:
     """An arrival that makes a snapshot of a flat account."""
 
     def made(at_ns: int) -> tuple[inputs.Snapshot]:
-        return (inputs.Snapshot(at_ns, at_ns, request, BTC, Decimal(balance), 1, None, (), (), ()),)
+        return (inputs.Snapshot(at_ns, at_ns, request, BTC, Decimal(balance), 1, None, (), ()),)
 
     return Arrival(Kind.SNAPSHOT, b"{}", "", made)
 

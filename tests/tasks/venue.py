@@ -103,6 +103,7 @@ class _Router(httpx.AsyncBaseTransport):
         )
         if exchange.faults.stalled:
             await trio.sleep_forever()
+        await trio.sleep(answer.delay_s)
         return httpx.Response(answer.status, content=answer.body)
 
 

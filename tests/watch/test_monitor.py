@@ -6,6 +6,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import attrs
+import httpx
+import msgspec
 import pytest
 import structlog
 import trio
@@ -13,12 +15,14 @@ import trio
 from oms_trio import operations, records
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
+from oms_trio.core.effects import Effect, PublishClosure, PublishRefusal
 from oms_trio.core.inputs import Verb
-from oms_trio.core.model import Side
+from oms_trio.core.model import Cause, OrdId, RefusalReason, Side, StateId
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
 from oms_trio.notify import Notifier
+from oms_trio.records import Arrival, Kind, Origin
 from oms_trio.watch.latency import KEPT, Latency
 from oms_trio.watch.metrics import Metrics
 from oms_trio.watch.monitor import FOLD_AT_ONCE, QUEUE, Around, Monitor
@@ -131,6 +135,54 @@ def test_controls_of_earlier_processes_are_not_counted_again() -> None:
     second.say(Verb.PAUSE)
     assert second.status.controls.acted == {"operator": 3}
     assert second.monitor.metrics.controls.labels("operator")._value.get() == 1
+
+
+def observed(watched: Watched, effects: tuple[Effect, ...], origin: Origin | None = None) -> Status:
+    """Let the monitor see an action and what came of it."""
+    taken = Origin("a", redelivered=False, received_ns=START_NS, delivery=1)
+    context = msgspec.json.encode(origin or taken).decode()
+    arrival = Arrival(Kind.ACTION, b"", context, lambda _at_ns: ())
+    watched.monitor.observe(arrival, effects, watched.desk.state)
+    return watched.status
+
+
+def test_an_action_that_expired_is_counted_as_such_and_not_as_taken() -> None:
+    watched = Watched()
+    expired = Origin("a", redelivered=False, received_ns=1, delivery=1, expired=True)
+    stale = PublishRefusal("a.r", StateId(1), RefusalReason.STALE, "expired in the queue")
+    status = observed(watched, (stale,), expired)
+    assert (status.counts["expired"], status.counts.get("actions")) == (1, None)
+    assert watched.monitor.metrics.expired._value.get() == 1
+    assert watched.monitor.metrics.actions._value.get() == 0
+
+
+def test_refusals_are_counted_by_their_reason() -> None:
+    watched = Watched()
+    for reason in (RefusalReason.PRICE_COLLAR, RefusalReason.STALE, RefusalReason.STALE):
+        status = observed(watched, (PublishRefusal("a.r", StateId(1), reason, "why"),))
+    assert status.refusals == {"price_collar": 1, "stale": 2}
+    told = watched.monitor.metrics.exposition(status).decode()
+    assert 'oms_refusals_total{reason="price_collar"} 1.0' in told
+    assert 'oms_refusals_total{reason="below_min"} 0.0' in told
+
+
+def test_a_closure_that_no_action_caused_is_shown_with_its_cause() -> None:
+    closure = PublishClosure("c", StateId(1), OrdId("7"), (), -1.5, Cause.LIQUIDATION)
+    status = observed(Watched(), (closure,))
+    assert status.latest[0].text == "reward -1.5000, 0 orders, by liquidation"
+
+
+async def test_messages_that_no_queue_took_are_counted_and_shown(tmp_path: Path) -> None:
+    async with serving(tmp_path) as station:
+        station.told.close()
+        station.act(1)
+        order = (await station.orders(1))[0]
+        station.exchange.fill(order.ord_id, Decimal(1), Decimal(67000))
+        await station.until(lambda status: status["links"]["unroutable"] == 1)
+        async with httpx.AsyncClient(base_url=station.url) as client:
+            for _ in range(2):
+                text = (await client.get("/metrics")).text
+                assert "oms_unroutable_messages_total 1.0" in text
 
 
 def test_percentiles_are_those_of_the_latest() -> None:

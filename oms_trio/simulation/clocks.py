@@ -1,0 +1,49 @@
+"""The clocks of a run: virtual time never steps, wall clocks do, and run fast or slow."""
+
+from __future__ import annotations
+
+import attrs
+
+from oms_trio.clock import NS, Clock
+
+
+@attrs.define(eq=False)
+class WallClock:
+    """A wall clock beside the true time: off by something, drifting, and put right at times.
+
+    ``drift_ppm`` is how many microseconds it gains in a second.
+    """
+
+    true: Clock
+    offset_ns: int = 0
+    drift_ppm: int = 0
+    _since_ns: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Drift from now on."""
+        self._since_ns = self.true()
+
+    def __call__(self) -> int:
+        """Read it: Unix time in nanoseconds."""
+        now_ns = self.true()
+        return now_ns + self.offset_ns + (now_ns - self._since_ns) * self.drift_ppm // 1_000_000
+
+    def step(self, seconds: float) -> None:
+        """Put it forward, or back, as whoever sets a clock does."""
+        self.offset_ns += round(seconds * NS)
+
+    def drift(self, ppm: int) -> None:
+        """Let it run this much too fast from now on; what it has gained so far stays."""
+        now_ns = self.true()
+        self.offset_ns, self._since_ns = self() - now_ns, now_ns
+        self.drift_ppm = ppm
+
+
+def service_clock(wall: Clock, true: Clock, not_before_ns: int) -> Clock:
+    """Return the clock of a process that starts now: anchored at the wall clock, then steady.
+
+    It is never behind the last time in the journal, so that no record is older than the one
+    before it.
+    """
+    behind_ns = max(wall(), not_before_ns) - true()
+    return lambda: true() + behind_ns

@@ -1,0 +1,67 @@
+"""What differs from run to run beside its faults: rules, the agent's habits, and clocks."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from random import Random
+from typing import Final
+
+import attrs
+
+from oms_trio.core.model import Limits, RewardUnit, Rules
+from oms_trio.records import Scope
+
+SCOPE: Final = Scope("BTC-USDT-SWAP", "omstrio")
+RULES: Final = Rules(
+    leverage=Decimal(100),
+    step=Decimal("0.1"),
+    max_margin_fraction=Decimal("0.01"),
+    max_open_orders=12,
+    max_order_age_ns=90_000_000_000,
+    max_action_age_ns=5_000_000_000,
+    reward_unit=RewardUnit.USDT,
+    tag=SCOPE.tag,
+)
+"""Limits are low, so that orders grow old and too many within minutes, and the cap is met."""
+
+COLLAR: Final = Decimal("0.02")
+"""The service's default: how far from the mark price an order may be priced."""
+
+MANY: Final = 300
+"""The default number of open orders, with which a lost session is found again in time or not."""
+
+
+@attrs.frozen
+class Setting:
+    """What a run is set up with."""
+
+    rules: Rules = RULES
+    crowds: bool = False
+    """The agent fills the book with small orders now and then, up to the limit of open ones."""
+    forgetful: bool = False
+    """The agent restarts and counts its states from the beginning again."""
+    keep_s: float | None = None
+    """How long the journal keeps what it does not need for a start; None: for ever."""
+    drift_ppm: tuple[int, int] = (0, 0)
+    """How many microseconds a second the exchange's and the machine's wall clock gain."""
+
+
+def draw(random: Random) -> Setting:
+    """Draw the setting of a run."""
+    crowds = random.random() < 0.2
+    rules = attrs.evolve(
+        RULES,
+        reward_unit=random.choice((RewardUnit.USDT, RewardUnit.USDT, *RewardUnit)),
+        reward_net=random.random() < 0.3,
+        limits=Limits(price_collar=COLLAR if random.random() < 0.4 else None),
+    )
+    if crowds:
+        rules = attrs.evolve(rules, max_open_orders=MANY, max_order_age_ns=None)
+    drifts = (0, random.randint(-200, 200))
+    return Setting(
+        rules=rules,
+        crowds=crowds,
+        forgetful=random.random() < 0.3,
+        keep_s=random.choice((None, 60.0, 900.0)),
+        drift_ppm=(random.choice(drifts), random.choice(drifts)),
+    )
