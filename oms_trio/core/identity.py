@@ -58,11 +58,13 @@ def state_id_of(name: str) -> StateId | None:
 
 @attrs.frozen
 class Expired:
-    """An action that expired in the queue and is not decided yet."""
+    """An action that expired in the queue and is not decided yet.
 
-    name: ClOrdId
+    ``delivery`` is None from the end of the process that it came to until it comes again.
+    """
+
     state_id: StateId
-    delivery: int
+    delivery: int | None
 
 
 @attrs.define
