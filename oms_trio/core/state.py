@@ -14,7 +14,7 @@ from typing import assert_never
 
 import attrs
 
-from oms_trio.core import ageing, answers, fills, operator
+from oms_trio.core import adoption, ageing, answers, fills, operator
 from oms_trio.core.book import Book
 from oms_trio.core.effects import (
     Alert,
@@ -26,7 +26,7 @@ from oms_trio.core.effects import (
     RequestSnapshot,
     SettleDelivery,
 )
-from oms_trio.core.identity import Expired, Seen, order_name, state_id_of
+from oms_trio.core.identity import Expired, Seen
 from oms_trio.core.inputs import (
     AccountUpdate,
     Action,
@@ -48,20 +48,15 @@ from oms_trio.core.inputs import (
     Verdict,
 )
 from oms_trio.core.model import (
-    CAUSE_OF_CATEGORY,
     Cause,
     ClOrdId,
     ExchangeMs,
-    Fill,
     Instrument,
     OrderReport,
     OrderState,
-    OrderType,
-    OrdId,
     PositionReport,
     RefusalReason,
     Rules,
-    Side,
     StateId,
 )
 from oms_trio.core.orders import OrderInfo, Orders
@@ -324,27 +319,10 @@ class TradeState:
         """
         if report.u_time_ms <= self.orders.forgotten_ms:
             return None  # known, ended, booked and forgotten: its fills must not count again
-        state_id = state_id_of(report.cl_ord_id)
-        cause = CAUSE_OF_CATEGORY.get(report.category)
-        if cause is not None:
-            state_id, name = operator.NO_STATE, ClOrdId(f"{cause.value}{report.ord_id}")
-        elif report.tag == self.rules.tag and state_id is not None:
-            cause, name = Cause.AGENT, report.cl_ord_id
-        else:
+        created_ns = self.sync.service_ns(report.c_time_ms)
+        order = adoption.order_of_report(report, self.rules.tag, created_ns)
+        if order is None:
             return None
-        order = OrderInfo(
-            state_id=state_id,
-            cl_ord_id=name,
-            side=report.side,
-            ord_type=OrderType.LIMIT if report.px is not None else OrderType.MARKET,
-            price=report.px,
-            ref_px=report.px or report.avg_px or Decimal(0),
-            volume=report.sz,
-            created_ns=self.sync.service_ns(report.c_time_ms),
-            expires_at_ns=0,
-            okx_order_id=report.ord_id,
-            cause=cause,
-        )
         self.seen.names[order.cl_ord_id] = None
         self.orders.add(order)
         return order
@@ -515,29 +493,12 @@ class TradeState:
             px = self.book.trade.entry_px
         if not difference or px is None:
             return
-        name = order_name(operator.NO_STATE, b"manual%d" % now_ns)
-        time_ms = self.sync.exchange_ms(now_ns)
-        order = OrderInfo(
-            state_id=operator.NO_STATE,
-            cl_ord_id=name,
-            side=Side.BUY if difference > 0 else Side.SELL,
-            ord_type=OrderType.MARKET,
-            price=None,
-            ref_px=px,
-            volume=abs(difference),
-            created_ns=now_ns,
-            expires_at_ns=0,
-            okx_order_id=OrdId(f"manual{time_ms}"),
-            acc_fill_sz=abs(difference),
-            u_time_ms=time_ms,
-            derived=Fill(
-                OrdId(f"manual{time_ms}"), position.trade_id, px, abs(difference), time_ms
-            ),
-            cause=Cause.MANUAL,
+        order = adoption.order_by_hand(
+            position, difference, px, now_ns, self.sync.exchange_ms(now_ns)
         )
         self.orders.add(order)
         self.orders.move(order, OrderState.FILLED)
-        self.orders.waiting[name] = None
+        self.orders.waiting[order.cl_ord_id] = None
         do(Alert("position_adopted", f"{difference} contracts at {px}"))
         self._book(now_ns, do)
 
