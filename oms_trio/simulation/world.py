@@ -21,6 +21,7 @@ from oms_trio.clock import Clock, virtual_clock
 from oms_trio.core.effects import Effect, PlaceOrder
 from oms_trio.core.inputs import Verb
 from oms_trio.core.model import Instrument, Rules
+from oms_trio.core.risk import mark_age_ns
 from oms_trio.core.state import TradeState
 from oms_trio.okx.signing import Credentials
 from oms_trio.records import Arrival
@@ -51,11 +52,6 @@ ACCOUNT = SimAccount(
 
 BAND = Decimal("0.008")
 """The market keeps within this part of where it began, or of where it has jumped to since."""
-
-MARK_AGE_S = 125.0
-"""The service judges by a mark price of up to two minutes ago; a position push is a moment late."""
-
-COLLAR_CHECK_S = 100.0
 
 RESTART_S = (0.05, 8.0)
 
@@ -388,7 +384,7 @@ def open_world(
     random = Random(f"world {seed}")  # noqa: S311 - a seed repeats it
     clock = virtual_clock(WALL_CLOCK_START_NS)
     setting = setting or Setting(rules or RULES)
-    rules = attrs.evolve(setting.rules, check_every_ns=round(_check_s(setting, pace) * 1e9))
+    rules = attrs.evolve(setting.rules, check_every_ns=round(pace.check_s * 1e9))
     exchange_drift, drift = setting.drift_ppm
     skew_ns = random.randint(-20_000, 20_000) * 1_000_000
     exchange_wall = WallClock(clock, skew_ns, exchange_drift)
@@ -424,7 +420,7 @@ def open_world(
             rules,
             troubles,
             lambda: world.life,
-            max(MARK_AGE_S, rules.check_every_ns / 1e9),
+            mark_age_ns(rules) / 1e9 + 5.0,
         ),
         rules=rules,
         setting=setting,
@@ -438,13 +434,6 @@ def open_world(
     world.monitor.sample()
     nursery.start_soon(world.monitor.watch_liveness)
     return world
-
-
-def _check_s(setting: Setting, pace: Pace) -> float:
-    """Return how often to compare everything: a collar needs a mark price of the last minutes."""
-    if setting.rules.limits.price_collar is None:
-        return pace.check_s
-    return min(pace.check_s, COLLAR_CHECK_S)
 
 
 async def _wait(waiting: list[tuple[What, trio.Event]], what: What) -> None:
