@@ -29,8 +29,9 @@ RESTARTS: Final = 0.01
 WRONG_MIDS: Final = (0.2, 0.7, 0.97, 1.03, 1.5)
 """Mid prices as parts of the true one, from agents whose market data is stale or of another market."""
 
-CROWD_S: Final = 0.05
-"""The pause between small orders of a crowd: less than the exchange's limit lets through."""
+CROWD_S: Final = (0.05, 0.02)
+"""The pause between small orders of a crowd: as many as the exchange's limit lets through, and more,
+so that some have to wait to be sent."""
 
 CROWD: Final = (150, 330)
 """How many orders make a crowd: up to the limit of open ones, and beyond."""
@@ -77,9 +78,10 @@ class Agent:
     async def _crowd(self) -> None:
         """Fill the book with small orders that rest for a while, on both sides."""
         random = self.random
+        pause_s = random.choice(CROWD_S)
         for _ in range(random.randint(*CROWD)):
             self._publish(self._new(offset=random.uniform(0.5, 0.99), volume=0.012))
-            await trio.sleep(CROWD_S)
+            await trio.sleep(pause_s)
 
     def act(self) -> None:
         """Publish one action, or something that is none, or something twice."""

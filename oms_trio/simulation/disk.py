@@ -72,7 +72,7 @@ class Room:
 
     def keep(self, journal: Journal) -> None:
         """Copy what the next compaction may remove."""
-        since = journal.first_seq - 1
+        since = max([journal.first_seq - 1, *self.archive])
         self.archive |= dict(islice(journal.tail(since), retention.STEP))
 
     def note_confirmed(self) -> None:

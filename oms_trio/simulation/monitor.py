@@ -69,6 +69,9 @@ KNOWN_S: Final = 2.0 + SENT_S
 TROUBLED_S: Final = 90.0
 """The same when reports may come late or not at all."""
 
+KNOWN_OPEN_S: Final = 75.0
+"""Where nothing hampers it for so long there has been a check: what is open there is open here."""
+
 LOOK_S: Final = 15.0
 """How often the watch looks whether a bound has passed."""
 
@@ -283,9 +286,11 @@ class Monitor:
     async def watch_liveness(self) -> None:
         """Look that the service is reconciled whenever it can be; ends by cancellation only."""
         since, told = 0.0, False
+        missing: frozenset[str] = frozenset()
         while True:
             await trio.sleep(LOOK_S)
             life = self.life()
+            missing = self._look_for_orders(missing)
             state = None if life is None or life.dead or life.ended.is_set() else life.state
             if state is None or state.draining or self._reconciled(state):
                 since, told = trio.current_time(), False
@@ -294,6 +299,21 @@ class Monitor:
                 self._break(
                     9, f"{len(state.orders)} orders open, and not in sync: {state.sync.why}"
                 )
+
+    def _look_for_orders(self, missing_before: frozenset[str]) -> frozenset[str]:
+        """Look for orders that are open on the exchange and not here, and have been for long."""
+        life = self.life()
+        kinds = {*REACH, Trouble.PUSHES, Trouble.ORDERS, Trouble.CLOCK}
+        if life is None or life.state is None or self.troubles.calm_for(kinds) < KNOWN_OPEN_S:
+            return frozenset()
+        state = life.state
+        if state.draining or not state.ready:
+            return frozenset()
+        missing = self.open_orders() - {str(order.okx_order_id) for order in state.orders}
+        if lasting := missing & missing_before:
+            self._break(2, f"{len(lasting)} orders are open on the exchange and not here")
+            return frozenset()
+        return missing
 
     def _reconciled(self, state: TradeState) -> bool:
         # A position that nothing explains keeps the service from taking actions, and should.

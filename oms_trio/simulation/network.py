@@ -46,6 +46,11 @@ class Network:
         client.forget = server.forget = lambda: self._open.pop(number, None)
         return client, server
 
+    @property
+    def sessions(self) -> frozenset[int]:
+        """The numbers of the WebSocket connections whose clients have not left."""
+        return frozenset(number for number, (end, _) in self._open.items() if end.kind == "ws")
+
     @contextmanager
     def slowed(self, delay_s: tuple[float, float], *kinds: str) -> Iterator[None]:
         """Let chunks on connections of these kinds take so long for the block."""

@@ -83,14 +83,12 @@ class Trade:
 class Oracle:
     """Replays fills and funding one by one.
 
-    ``unit`` is ``usdt``, ``return`` or ``roe``; ``known_s`` is after how long funding is known to
-    whoever asks now and then.
+    ``unit`` is ``usdt``, ``return`` or ``roe``.
     """
 
     unit: str = "usdt"
     net: bool = False
     leverage: int = 100
-    known_s: float = 0.0
     due: list[Due] = attrs.Factory(list)
     position: Fraction = ZERO
     closed: int = 0
@@ -104,10 +102,10 @@ class Oracle:
         """All that is owed so far, in short."""
         return [due.message for due in self.due]
 
-    def fund(self, amount: Fraction, at: float) -> None:
-        """Take a settlement of funding: below 0 is paid."""
+    def fund(self, amount: Fraction, known_at: float) -> None:
+        """Take a settlement of funding (below 0 is paid), and when it must be known at the latest."""
         if self.position:
-            self._trade.funding.append((at, amount))
+            self._trade.funding.append((known_at, amount))
 
     def fill(self, fill: TrueFill) -> None:
         """Take the next match."""
@@ -174,7 +172,7 @@ class Oracle:
 
     def _gains(self, trade: Trade, now: float) -> Iterator[float]:
         for pnl in (trade.pnl + trade.penalty, trade.pnl):
-            for funding in _known(trade.funding, now - self.known_s):
+            for funding in _known(trade.funding, now):
                 money = pnl + (trade.fees + funding if self.net else 0)
                 if self.unit == "usdt":
                     yield float(money)

@@ -52,7 +52,7 @@ BUSY: Final = Pace(
 """A hundred faults and some hundred actions an hour: what is rare meets what is rare."""
 
 HARSH: Final = attrs.evolve(
-    BUSY, name="harsh", strike_every_s=8.0, moods=((0.3, 8.0), (3.0, 120.0), (12.0, 300.0))
+    BUSY, name="harsh", strike_every_s=6.0, moods=((0.3, 8.0), (3.0, 120.0), (12.0, 300.0))
 )
 """More faults than usual and no sleep: a mutant shows itself only when something strikes."""
 

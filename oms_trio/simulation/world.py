@@ -40,7 +40,7 @@ from oms_trio.simulation.noting import NotingFaults
 from oms_trio.simulation.pace import BUSY, Pace
 from oms_trio.simulation.setting import RULES, SCOPE, Setting
 from oms_trio.simulation.tape import Tape
-from oms_trio.simulation.troubles import Trouble, Troubles
+from oms_trio.simulation.troubles import REACH, Trouble, Troubles
 from oms_trio.watch.helm import NotObeyedError
 
 What = TypeVar("What")
@@ -64,13 +64,14 @@ def account_key() -> Credentials:
     return Credentials(ACCOUNT.api_key, ACCOUNT.secret, ACCOUNT.passphrase)
 
 
-@attrs.frozen
+@attrs.define
 class Funded:
-    """A settlement of funding: how many fills came before it, when (virtual), and how much."""
+    """A settlement of funding: how many fills came before it, and how much."""
 
     fills: int
-    at: float
     amount: Decimal
+    known_at: float = float("inf")
+    """When whoever asks now and then must know of it (virtual)."""
 
 
 @attrs.define(eq=False)
@@ -251,8 +252,13 @@ class World:
         before = exchange.engine.ledger.cash_bal
         exchange.fund(rate)
         if amount := exchange.engine.ledger.cash_bal - before:
-            fills = len(exchange.truth.fills())
-            self.funded.append(Funded(fills, trio.current_time(), amount))
+            self.funded.append(Funded(len(exchange.truth.fills()), amount))
+            self.nursery.start_soon(self._note_known, self.funded[-1])
+
+    async def _note_known(self, funded: Funded) -> None:
+        """Wait until there must have been a check that was hampered by nothing."""
+        await self.troubles.wait_calm(REACH, self.rules.check_every_ns / 1e9 + 30.0)
+        funded.known_at = trio.current_time()
 
     def cancel_resting(self, most: int) -> None:
         """Let the exchange cancel some of our resting orders, the oldest first."""

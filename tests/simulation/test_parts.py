@@ -152,7 +152,7 @@ def _fill(ord_id: str, sign: int, sz: str, px: str, **more: object) -> TrueFill:
 def test_oracle_counts_in_the_unit_that_is_set(unit: str, net: bool, gain: float) -> None:  # noqa: FBT001
     oracle = Oracle(unit, net=net)
     oracle.fill(_fill("A", 1, "2", "67000", fee=Fraction(-1)))
-    oracle.fund(Fraction(-2), 0.0)
+    oracle.fund(Fraction(-2), known_at=0.0)
     oracle.fill(_fill("B", -1, "2", "68000", fee=Fraction(-2), at=1.0))
     (found,) = oracle.due[-1].gains
     assert found == pytest.approx(gain)

@@ -16,9 +16,6 @@ from oms_trio.simulation.replay import Booked, Replay
 from oms_trio.simulation.setting import SCOPE
 from oms_trio.simulation.world import World
 
-FUNDING_KNOWN_S = 120.0
-"""Funding is read with every check; after two of them and this long it is known."""
-
 CAUSES = {
     Category.NORMAL: Cause.AGENT,
     Category.FULL_LIQUIDATION: Cause.LIQUIDATION,
@@ -79,7 +76,6 @@ def owed(world: World, replay: Replay) -> Owed:
         rules.reward_unit.value,
         net=rules.reward_net,
         leverage=int(rules.leverage),
-        known_s=FUNDING_KNOWN_S + 2 * rules.check_every_ns / 1e9,
     )
     found = Owed()
     steps = _steps(world, replay)
@@ -89,7 +85,7 @@ def owed(world: World, replay: Replay) -> Owed:
     displaced = 0
     for step in steps:
         while due is not None and step.place is not None and due.fills <= step.place:
-            oracle.fund(Fraction(due.amount), due.at)
+            oracle.fund(Fraction(due.amount), due.known_at)
             due = next(funded)
         before = oracle.closed
         oracle.fill(step.fill)

@@ -8,6 +8,7 @@ from typing import Final
 
 import trio
 
+from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.inputs import Verb
 from oms_trio.simulation.strikes.making import Act, Strike, at_once, switched
 from oms_trio.simulation.world import World
@@ -18,6 +19,9 @@ and reports disagree."""
 
 SIZES: Final = (Decimal(1), Decimal(20), Decimal(200))
 """Contracts traded by hand: lost among ours, as many as ours, and far above the cap."""
+
+WAITING: Final = 8
+"""So many unanswered orders mean that some wait for room."""
 
 SIDES: Final = ("buy", "sell")
 
@@ -91,6 +95,32 @@ async def _pause(world: World, random: Random) -> None:
         await world.command(Verb.RESUME)
 
 
+async def _stopped_waiting(world: World, random: Random) -> None:
+    """Stop everything while orders wait to be sent: for room, for another try, or to be looked up."""
+    if random.random() < 0.5:
+        world.exchange.refuse_next(random.choice(("50011", "50061")), 3)
+    with trio.move_on_after(world.pace.patience_s):
+        await world.moment(
+            lambda state: (
+                any(order.unsent or order.retry_due_ns for order in state.orders)
+                or sum(order.asked for order in state.orders) >= WAITING
+            )
+        )
+    await world.command(random.choice((Verb.PAUSE, Verb.KILL, Verb.CANCEL_ALL, Verb.CANCEL_ALL)))
+
+
+async def _adopted_cancelled(world: World, random: Random) -> None:
+    """Kill the process just after it has sent an order, and cancel everything when it is back."""
+    with trio.move_on_after(world.pace.patience_s):
+        await world.decision(PlaceOrder)
+    await trio.sleep(random.uniform(0.0005, 0.003))
+    world.kill()
+    life = await world.begun()
+    with trio.move_on_after(30.0):
+        await life.started.wait()
+    await world.command(random.choice((Verb.CANCEL_ALL, Verb.KILL)))
+
+
 async def on_duty(world: World, random: Random) -> None:
     """Adopt what is traded by hand for good, and resume after every pause; until cancelled."""
     while True:
@@ -117,6 +147,8 @@ STRIKES: Final[dict[str, Strike]] = {
     "operator kills": Strike(_command(Verb.KILL)),
     "operator flattens": Strike(_command(Verb.FLATTEN)),
     "operator adopts": Strike(_command(Verb.ADOPT)),
+    "operator stops, orders waiting": Strike(_stopped_waiting),
+    "killed, then all cancelled": Strike(_adopted_cancelled),
     "operator resumes": Strike(_command(Verb.RESUME)),
 }
 """Hands, the risk engine and the operator hamper nothing: the service has to cope at once."""

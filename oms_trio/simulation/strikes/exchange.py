@@ -7,14 +7,19 @@ from typing import Final
 
 import trio
 
+from oms_trio.core.effects import PlaceOrder
 from oms_trio.simulation.strikes.making import Act, Strike, at_once, count, switch, switched
 from oms_trio.simulation.troubles import Trouble
+from oms_trio.simulation.violation import Violation
 from oms_trio.simulation.world import World
 
 UNKNOWN_CODES: Final = ("50001", "50004", "50026", "51054", "51149", "64007")
 
 LAGS_MS: Final = (1000, 2000, 4500, 6000, 30_000, 90_000)
 """How far REST may be behind: below, at and far above every grace that the service grants."""
+
+BORNE_S: Final = 40.0
+"""A session that answers no request must have been ended by then."""
 
 FOREIGN: Final = (
     ("foreign_order", "state=mystery"),
@@ -63,6 +68,25 @@ async def _lag_cut(world: World, random: Random) -> None:
         await trio.sleep(random.uniform(5.0, 120.0))
 
 
+async def _lag_doubt(world: World, random: Random) -> None:
+    """Leave the outcome of orders unknown while REST is behind: that it shows none proves nothing."""
+    with switched(world, "rest_lag_ms", random.choice(LAGS_MS)):
+        for _ in range(random.randint(1, 4)):
+            code = random.choice(UNKNOWN_CODES)
+            world.exchange.faults.answer_submits(code, executed=random.random() < 0.7)
+        await trio.sleep(random.uniform(10.0, 120.0))
+
+
+async def _lag_kill(world: World, random: Random) -> None:
+    """Kill the process just after it has sent an order that REST does not show for a while."""
+    with switched(world, "rest_lag_ms", random.choice(LAGS_MS)):
+        with trio.move_on_after(world.pace.patience_s):
+            await world.decision(PlaceOrder)
+        await trio.sleep(random.uniform(0.0005, 0.003))
+        world.kill()
+        await trio.sleep(random.uniform(10.0, 60.0))
+
+
 async def _clock(world: World, random: Random) -> None:
     """Let the exchange's clock be wrong for a while, or stay as it is put."""
     skew_ms = random.choice((-1, 1)) * random.choice((300, 2000, 25_000))
@@ -82,7 +106,15 @@ async def _gateway(world: World, random: Random) -> None:
     """Let the order gateway hang for a while: requests get no answer, with or without effect."""
     name = random.choice(("ops_hang", "ops_hang_executed"))
     with switched(world, name, value=True):
-        await trio.sleep(random.uniform(5.0, 90.0))
+        with trio.move_on_after(60.0):
+            await world.decision(PlaceOrder)
+        life, sessions = world.life, world.network.sessions
+        await trio.sleep(random.choice((5.0, BORNE_S, BORNE_S)))
+        calm = world.troubles.calm_for({Trouble.PROCESS}) > BORNE_S
+        doubts = world.state is not None and any(order.in_doubt for order in world.state.orders)
+        if doubts and calm and life is world.life and sessions & world.network.sessions:
+            what = f"a session that has answered no request for {BORNE_S:.0f} s goes on"
+            world.monitor.found.append(Violation("9", what))
         world.exchange.faults.cut()
 
 
@@ -126,6 +158,8 @@ STRIKES: Final[dict[str, Strike]] = {
     "REST fails": Strike(count("rest_failures", 8)),
     "REST lags": Strike(_lag, _REST),
     "REST lags, session cut": Strike(_lag_cut, (*_REST, *_LINK)),
+    "unknown, REST lags": Strike(_lag_doubt, (*_REST, *_ORDERS), 60.0),
+    "killed, REST lags": Strike(_lag_kill, _REST),
     "REST answer lost": Strike(count("lost_rest_answers", 2)),
     "REST down": Strike(switch("rest_status", 503, 1.0, 60.0), _REST),
     "exchange's clock": Strike(_clock, (Trouble.CLOCK,), after_s=60.0),

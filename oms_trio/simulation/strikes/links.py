@@ -66,7 +66,7 @@ async def _crowded(world: World, random: Random) -> None:
         await trio.sleep(closed_s)
         if random.random() < 0.5:
             world.cancel_resting(random.randint(1, 300))
-        for _ in range(random.randint(0, 10)):
+        for _ in range(random.choice((0, 10, 150))):
             world.fill_any(random)
     with switched(world, "rest_delay_s", random.choice((0.0, 0.15, 0.3))):
         await trio.sleep(60.0)
