@@ -119,7 +119,7 @@ async def test_a_price_far_from_the_mark_price_of_the_snapshot_is_refused(tmp_pa
     """No position, so no push has brought a mark price: the snapshot has."""
     async with serving(tmp_path, OMS_PRICE_COLLAR="0.005") as station:
         station.act(1, mid="67400")
-        assert await refusal(station) == "stale"
+        assert await refusal(station) == "price_collar"
         station.act(2, mid="67100")
         await station.orders(1)
 

@@ -316,4 +316,4 @@ def test_fills_of_the_exchange_s_own_orders_are_fills_of_our_trade(desk: Desk) -
     desk.feed(OrderUpdate(desk.now, push))
     assert desk.state.book.position == 0
     assert desk.state.risk.paused == "the exchange closed 3 contracts (liquidation)"
-    assert desk.told[-1][0] == "closure"
+    assert desk.told[-1].kind == "closure"
