@@ -218,8 +218,8 @@ async def run_service(
         line,
         inbox,
         parts.clock,
-        lambda: parts.rest.offset_ns,
         scope.tag,
+        rest=parts.rest,
         limits=parts.limits,
         recall=recall,
     )

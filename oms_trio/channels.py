@@ -22,13 +22,13 @@ from oms_trio.records import Arrival
 
 @attrs.frozen
 class Order:
-    """An order to send, by the instrument's code of the day.
+    """An order to send, by the instrument's code of the day (None: not known yet, so by REST).
 
     ``recalls`` is how often orders had been recalled when this one was decided.
     """
 
     effect: PlaceOrder
-    inst_id_code: int
+    inst_id_code: int | None
     recalls: int = 0
 
 
@@ -48,7 +48,7 @@ class Cancel:
     """Orders to cancel, by the instrument's code of the day."""
 
     effect: CancelOrders
-    inst_id_code: int
+    inst_id_code: int | None
 
 
 Question = RequestSnapshot | RequestListing | RequestFills | LookUpOrder

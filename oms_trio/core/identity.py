@@ -36,6 +36,9 @@ REMEMBERED = 65_536
 GRACE_NS = 2_000_000_000
 """Clocks of broker, exchange and service may differ by this much, and queues be that late."""
 
+EXPIRED_NS = 600_000_000_000
+"""An expired action may be brought again for longer: it has no age, and its decision may take minutes."""
+
 
 def order_name(state_id: StateId, identity: bytes) -> ClOrdId:
     """Return the ``clOrdId`` of an action: 31 letters and digits (the exchange allows 32)."""
@@ -55,11 +58,13 @@ def state_id_of(name: str) -> StateId | None:
 
 @attrs.frozen
 class Expired:
-    """An action that expired in the queue and is not decided yet."""
+    """An action that expired in the queue and is not decided yet.
 
-    name: ClOrdId
+    ``delivery`` is None from the end of the process that it came to until it comes again.
+    """
+
     state_id: StateId
-    delivery: int
+    delivery: int | None
 
 
 @attrs.define
@@ -95,7 +100,8 @@ class Seen:
             return order_name(action.state_id, b"body%d:" % count + action.body)
 
         count, last_ns = self.bodies.pop(body := action.body.hex(), (0, 0))
-        repeated = action.redelivered and action.received_ns <= last_ns + max_age_ns + GRACE_NS
+        window_ns = EXPIRED_NS if action.expired else max_age_ns + GRACE_NS
+        repeated = action.redelivered and action.received_ns <= last_ns + window_ns
         if count == 0 or not repeated:
             count, last_ns = count + 1, action.received_ns
         while not action.redelivered and has_order(name(count)):

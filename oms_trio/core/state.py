@@ -90,7 +90,7 @@ class TradeState:
     book: Book = attrs.Factory(Book)
     seen: Seen = attrs.Factory(Seen)
     sync: Sync = attrs.Factory(Sync)
-    expired: list[Expired] = attrs.Factory(list)
+    expired: dict[ClOrdId, Expired] = attrs.Factory(dict)
     """Actions that expired in the queue and wait for a decision; the broker's prefetch bounds them."""
     started_ns: int = 0
     risk: Risk = attrs.Factory(Risk)
@@ -187,9 +187,8 @@ class TradeState:
                 self.rules = event.rules
                 self.draining, self.told_why = False, "starting"
                 self.risk.listing_due_ns = 0
-                for expired in self.expired:
-                    self.seen.names.pop(expired.name, None)  # the broker brings them again
-                self.expired.clear()
+                for name, expired in self.expired.items():
+                    self.expired[name] = attrs.evolve(expired, delivery=None)
                 self.sync.link_down("just started")
                 for order in self.orders:
                     order.in_doubt = order.in_doubt or order.asked
@@ -209,12 +208,12 @@ class TradeState:
         name, new = self.seen.identify(
             action, self.rules.max_action_age_ns, lambda name: self.orders.find(name) is not None
         )
+        if name in self.expired or (action.expired and new and not action.known):
+            self.expired[name] = Expired(action.state_id, action.delivery)
+            self._decide_expired(action.at_ns, do)
+            return
         if action.known or not new:
             do(SettleDelivery(action.delivery))
-            return
-        if action.expired:
-            self.expired.append(Expired(name, action.state_id, action.delivery))
-            self._decide_expired(action.at_ns, do)
             return
         if action.at_ns >= expires_ns:
             do(SettleDelivery(action.delivery, dead_letter="expired"))
@@ -295,11 +294,12 @@ class TradeState:
             ExchangeMs(self.sync.known_ns // NS_PER_MS),
         )
         if self.sync.merged and known_ms >= gone_ms and self.sync.has_shown(gone_ms, known_ms):
-            for expired in self.expired:
-                do(SettleDelivery(expired.delivery))
-                if self.orders.find(expired.name) is None:
+            for name, expired in self.expired.items():
+                if expired.delivery is not None:
+                    do(SettleDelivery(expired.delivery))
+                if self.orders.find(name) is None:
                     detail = "the action expired in the queue"
-                    self._refuse(expired.name, expired.state_id, RefusalReason.STALE, detail, do)
+                    self._refuse(name, expired.state_id, RefusalReason.STALE, detail, do)
             self.expired.clear()
             return
         soon_ns = max(now_ns + EXPIRED_AGAIN_NS, gone_ns)

@@ -31,6 +31,9 @@ SLOW_NS: Final = 1_000_000_000
 """The clock's answer is from some moment of its round trip. One that took longer than this replaces
 an earlier estimate only where it proves that wrong."""
 
+MOVED_NS: Final = 100_000_000
+"""A change of the estimate that is worth a line in the log; it is measured every minute."""
+
 
 class Calls:
     """Requests over one HTTP client.
@@ -74,9 +77,13 @@ class Calls:
         least, most = told - answered, told - sent
         known = self._measured and least <= self._offset_ns <= most
         if not known or answered - sent <= SLOW_NS:
-            self._offset_ns, self._measured = (least + most) // 2, True
-        log.info("okx_clock_measured", offset_ms=self._offset_ns / NS_PER_MS)
+            self._take_offset((least + most) // 2)
         return self._offset_ns
+
+    def _take_offset(self, offset_ns: int) -> None:
+        if not self._measured or abs(offset_ns - self._offset_ns) >= MOVED_NS:
+            log.info("okx_clock_measured", offset_ms=offset_ns / NS_PER_MS)
+        self._offset_ns, self._measured = offset_ns, True
 
     async def call(
         self,

@@ -134,6 +134,8 @@ class Monitor:
     failed_flatten: int = 0
     _called_off: dict[str, float] = attrs.Factory(dict)
     """Orders that were waiting to be sent when the operator cancelled everything, and when."""
+    _flat_at: float = 0.0
+    """When the exchange's position was last seen to be 0."""
     _known: set[str] = attrs.Factory(set)
     _unexplained_at: float = NEVER
     _paused_at: float = NEVER
@@ -146,6 +148,8 @@ class Monitor:
     def sample(self) -> None:
         """Note position, cash and mark price of this moment."""
         engine, now = self.exchange.engine, trio.current_time()
+        if not engine.ledger.pos:
+            self._flat_at = now
         samples = self._samples
         samples.append(
             _Sample(now, engine.ledger.pos, engine.ledger.cash_bal, engine.market.mark_px)
@@ -312,14 +316,15 @@ class Monitor:
     async def follow(self, verb: Verb, existed: frozenset[str]) -> None:
         """Wait until a command has had its time, and look at the exchange then."""
         failed = self.failed_flatten
-        paused_at = self._paused_at
+        paused_at, began = self._paused_at, trio.current_time()
         kinds = {*REACH, Trouble.ORDERS, Trouble.PUSHES, Trouble.CLOCK}
         await self.troubles.wait_calm(kinds, COMMANDED_S)
         if left := existed & self.open_orders():
             self._break(10, f"{len(left)} of {len(existed)} orders live after {verb.value}")
         resumed = self._paused_at != paused_at
         pos = self.exchange.engine.ledger.pos
-        if verb is Verb.FLATTEN and pos and not resumed and failed == self.failed_flatten:
+        stayed = pos and self._flat_at < began  # a hand may have traded since
+        if verb is Verb.FLATTEN and stayed and not resumed and failed == self.failed_flatten:
             self._break(10, f"the position is {pos} after flatten, and nobody said that it failed")
 
     def _break(self, invariant: int, what: str) -> None:

@@ -20,7 +20,6 @@ import trio
 from oms_trio import records
 from oms_trio.channels import Cancel, Inbox, Order, Recall
 from oms_trio.clock import NS, Clock
-from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
 from oms_trio.okx.codec import decode_answer
@@ -41,21 +40,16 @@ NS_PER_MS = 1_000_000
 
 @attrs.frozen
 class Desk:
-    """What both senders work with. ``offset_ns`` is the exchange's clock minus ours, now."""
+    """What both senders work with."""
 
     line: Line
     inbox: Inbox
     clock: Clock
-    offset_ns: Callable[[], int]
     tag: str
     recall: Recall = attrs.Factory(Recall)
     limits: OrderLimits = OKX_LIMITS
     rest: Rest | None = None
     """Takes cancels and reducing orders while there is no session; None: nothing does."""
-
-    def expiry_ms(self, order: PlaceOrder) -> int:
-        """When an order may not come alive any more, on the exchange's clock."""
-        return (order.expires_at_ns + self.offset_ns()) // NS_PER_MS
 
     async def answer(
         self,
@@ -115,21 +109,22 @@ async def _send_order(order: Order, desk: Desk, limit: Limiter, by_rest: trio.Nu
         reason = RefusalReason.PAUSED
         await desk.answer(names, Verdict.REFUSED, "called back before it was sent", reason=reason)
         return
-    link, rest = desk.line.link, desk.rest
+    code, rest = order.inst_id_code, desk.rest
+    link = None if code is None else desk.line.link
     if link is None and rest is not None and effect.reduce_only:
-        place = partial(rest.place_order, effect, tag=desk.tag, exp_time_ms=desk.expiry_ms(effect))
+        place = partial(rest.place_order, effect, tag=desk.tag, exp_time_ms=effect.exp_time_ms)
         by_rest.start_soon(partial(desk.by_rest, names, place, cancel=False))
         return
-    if link is None:
+    if link is None or code is None:
         reason = RefusalReason.NOT_READY
         await desk.answer(names, Verdict.RETRY, "no session with the exchange", reason=reason)
         return
     request_id = desk.line.expect(link, names, cancel=False)
     text = encode_order(
         effect,
-        inst_id_code=order.inst_id_code,
+        inst_id_code=code,
         tag=desk.tag,
-        exp_time_ms=desk.expiry_ms(effect),
+        exp_time_ms=effect.exp_time_ms,
         request_id=request_id,
     )
     with suppress(SessionLostError):
@@ -154,15 +149,16 @@ async def send_cancels(cancels: trio.MemoryReceiveChannel[Cancel], desk: Desk) -
 
 
 async def _send_cancel(
-    part: Sequence[tuple[ClOrdId, OrdId]], code: int, desk: Desk, by_rest: trio.Nursery
+    part: Sequence[tuple[ClOrdId, OrdId]], code: int | None, desk: Desk, by_rest: trio.Nursery
 ) -> None:
     names = [name for name, _ in part]
-    link, rest = desk.line.link, desk.rest
+    rest = desk.rest
+    link = None if code is None else desk.line.link
     if link is None and rest is not None:
         end = partial(rest.cancel_orders, [ord_id for _, ord_id in part])
         by_rest.start_soon(partial(desk.by_rest, names, end, cancel=True))
         return
-    if link is None:
+    if link is None or code is None:
         await desk.answer(names, Verdict.RETRY, "no session with the exchange", cancel=True)
         return
     request_id = desk.line.expect(link, names, cancel=True)

@@ -230,9 +230,9 @@ class Writer:
                 assert_never(effect)
 
     @property
-    def _inst_id_code(self) -> int:
-        assert self.state.instrument is not None, "orders come after the first snapshot"
-        return self.state.instrument.inst_id_code
+    def _inst_id_code(self) -> int | None:
+        instrument = self.state.instrument
+        return None if instrument is None else instrument.inst_id_code
 
     def _tell(self, effect: Publication) -> None:
         message = encode_publication(effect)

@@ -317,3 +317,21 @@ def test_fills_of_the_exchange_s_own_orders_are_fills_of_our_trade(desk: Desk) -
     assert desk.state.book.position == 0
     assert desk.state.risk.paused == "the exchange closed 3 contracts (liquidation)"
     assert desk.told[-1][0] == "closure"
+
+
+def test_position_that_a_liquidation_left_keeps_the_trade_id_from_before(desk: Desk) -> None:
+    order = desk.place("A", Side.BUY, "3")
+    desk.fill(order, "3", "67000")
+    before = desk.trade_id
+    push = desk.match(desk.place("L", Side.SELL, "3"), "3", "60000")
+    desk.state.orders.open.clear()
+    push = attrs.evolve(
+        push, ord_id=OrdId("L2"), cl_ord_id=ClOrdId(""), tag="", category="full_liquidation"
+    )
+    assert push.fill is not None
+    push = attrs.evolve(push, fill=attrs.evolve(push.fill, ord_id=OrdId("L2")))
+    desk.feed(OrderUpdate(desk.now, push))
+    desk.report_position(attrs.evolve(desk.held, pos=Decimal(0), trade_id=TradeId(before)))
+    desk.tick(4)
+    assert desk.state.book.position == 0
+    assert desk.last(Readiness).ready

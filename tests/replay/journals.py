@@ -26,6 +26,8 @@ from oms_trio.tasks.trade_state import encode_state
 from tests.core.desk import RULES, SECOND, START_NS
 from tests.service.rig import SCOPE
 
+U_TIME = str(START_NS // 1_000_000)
+
 INSTRUMENT = {
     "instId": "BTC-USDT-SWAP",
     "instIdCode": 10459,
@@ -150,22 +152,14 @@ class Bench:
         (asked,) = [e for e in self.feed(records.link_up()) if isinstance(e, RequestSnapshot)]
         position = self.state.book.position
         rows = [
-            {
-                "instId": "BTC-USDT-SWAP",
-                "mgnMode": "cross",
-                "pos": str(position),
-                "uTime": "1790000000000",
-            }
+            {"instId": "BTC-USDT-SWAP", "mgnMode": "cross", "pos": str(position), "uTime": U_TIME}
         ]
         bodies = SnapshotBodies(
             request=asked.request,
             asked_at_ns=self.now_ns,
             instrument=body(INSTRUMENT),
             balance=body(
-                {
-                    "uTime": "1790000000000",
-                    "details": [{"ccy": "USDT", "cashBal": "10000", "uTime": "1790000000000"}],
-                }
+                {"uTime": U_TIME, "details": [{"ccy": "USDT", "cashBal": "10000", "uTime": U_TIME}]}
             ),
             pending=(body(),),
             history=(body(),),

@@ -154,7 +154,7 @@ async def test_only_our_orders_count_where_there_are_some(tmp_path: Path) -> Non
 
 async def test_actions_become_orders_and_find_their_answers(tmp_path: Path) -> None:
     """The names that the trade state gives are those of the recorded frames."""
-    account = '{"arg":{"channel":"account"},"data":[{"uTime":"1","details":[{"ccy":"USDT","cashBal":"10000","uTime":"1"}]}]}'
+    account = '{"arg":{"channel":"account"},"data":[{"uTime":"1790000000000","details":[{"ccy":"USDT","cashBal":"10000","uTime":"1790000000000"}]}]}'
     body = encode_action(7, OrderType.LIMIT, -0.25, 3.0, Decimal(67000))
     act = json.dumps({"ts": START_NS // MS + 3_000, "action": body.hex(), "message_id": "m"}) + "\n"
     first = await played(tmp_path, lines(LOGIN, account) + act)

@@ -12,22 +12,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from oms_trio import records
-from oms_trio.core.book import Book
 from oms_trio.core.inputs import Verdict
-from oms_trio.core.model import Cause, Side
-from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.records import OwnAnswer
 from oms_trio.replay.files import open_recording
 from oms_trio.replay.latency import Latencies, in_words
-from oms_trio.replay.model import Booked, Moment, Step
 from oms_trio.replay.orders import Orders, OrderStory
-from oms_trio.replay.play import WatchedBook, play
+from oms_trio.replay.play import play
 from oms_trio.replay.run import Show, Wanted, replay
 from oms_trio.replay.summary import Summary
 from oms_trio.replay.trades import Trades, TradeStory
-from tests.core.booking import Booking
-from tests.core.desk import RULES, SECOND
+from tests.core.desk import SECOND, START_NS
 from tests.replay.journals import Bench, orders_push, write_journal
 
 MS = 1_000_000
@@ -69,22 +64,6 @@ async def test_trade_is_told_with_every_fill_and_its_reward(path: Path) -> None:
     assert [part for _, part in trade.portions] == [1.0] * 4
 
 
-def test_trade_without_an_agent_is_told_though_no_message_told_of_it() -> None:
-    booked: list[Booked] = []
-    closed: list[TradeStory] = []
-    booking = Booking(book=WatchedBook.of(Book(), booked.append))
-    booking.fill(booking.order("H", Side.BUY, "2", Cause.MANUAL), "2", "67000")
-    booking.fill(booking.order("L", Side.SELL, "2", Cause.LIQUIDATION), "2", "66500")
-    assert booking.told == []
-    trades = Trades(closed.append)
-    state = TradeState(RULES, book=booking.book)
-    trades(Moment(Step(1, 0, records.TICK), (), (), tuple(booked), state))
-    assert trades.current is None
-    (story,) = closed
-    assert (story.okx_id, story.closed_by, story.reward) == ("H", "L", -10.0)
-    assert (story.state_id, story.portions) == (None, ())
-
-
 async def test_fill_that_turns_the_position_is_in_both_trades(path: Path) -> None:
     """What a fill puts into the new trade is what it did not need to close the old one."""
     with Journal.open(path) as journal:
@@ -108,7 +87,7 @@ async def test_fill_that_turns_the_position_is_in_both_trades(path: Path) -> Non
                 avgPx="67100",
                 fillPx="67100",
                 fillSz=str(half),
-                fillTime="1",
+                fillTime=f"{START_NS // 1_000_000 + 1}",
                 tradeId="2000",
             )
         )
@@ -123,7 +102,7 @@ async def test_fill_that_turns_the_position_is_in_both_trades(path: Path) -> Non
                 avgPx="67100",
                 fillPx="67100",
                 fillSz=str(half * 3),
-                fillTime="2",
+                fillTime=f"{START_NS // 1_000_000 + 2}",
                 tradeId="2001",
             )
         )

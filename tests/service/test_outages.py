@@ -14,6 +14,7 @@ from oms_trio.okx.errors import RetriesUsedUpError
 from oms_trio.records import Kind
 from oms_trio.sim.exchange import Mode
 from oms_trio.simulation.oracle import TrueFill, expected
+from oms_trio.tasks.session import PROVED_S
 from tests.service.jumping import Service, serving, until
 from tests.tasks.venue import failure_of, open_venue
 
@@ -69,6 +70,7 @@ async def test_the_fiftieth_failed_attempt_is_the_last(
 
         async def run() -> None:
             async with serving(tmp_path, venue):
+                await trio.sleep(PROVED_S)  # else its end would be a failed attempt as well
                 venue.exchange.faults.refuse_connections = True
                 venue.exchange.faults.cut()
                 venue.rest_calls.clear()

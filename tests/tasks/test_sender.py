@@ -95,7 +95,7 @@ async def counter(
     link = Recorder()
     line = Line(link)
     clock = clock or virtual_clock(START_NS)
-    desk = Desk(line, inbox, clock, lambda: offset_ns, "omstrio", rest=rest)
+    desk = Desk(line, inbox, clock, "omstrio", rest=rest)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send_orders, orders_out, desk)
         nursery.start_soon(send_cancels, cancels_out, desk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from random import Random
 
@@ -16,7 +16,7 @@ from trio.testing import MockClock
 from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.inputs import LinkUp, OrderAnswer, Verdict
 from oms_trio.core.model import ClOrdId, OrderType, Side
-from oms_trio.okx.errors import LoginRefusedError, RetriesUsedUpError
+from oms_trio.okx.errors import LoginRefusedError, RetriesUsedUpError, SessionLostError
 from oms_trio.okx.line import Line
 from oms_trio.okx.requests import encode_order
 from oms_trio.records import Arrival, Kind
@@ -60,15 +60,15 @@ class Held:
         order = attrs.evolve(BUY, cl_ord_id=ClOrdId(name))
         request_id = self.line.expect(link, [order.cl_ord_id], cancel=False)
         expires_ms = (self.venue.clock() + 5_000_000_000) // 1_000_000
-        await link.send(
-            encode_order(
-                order,
-                inst_id_code=self.venue.exchange.instrument.inst_id_code,
-                tag=SCOPE.tag,
-                exp_time_ms=expires_ms,
-                request_id=request_id,
-            )
+        text = encode_order(
+            order,
+            inst_id_code=self.venue.exchange.instrument.inst_id_code,
+            tag=SCOPE.tag,
+            exp_time_ms=expires_ms,
+            request_id=request_id,
         )
+        with suppress(SessionLostError):
+            await link.send(text)
 
 
 @asynccontextmanager

@@ -273,12 +273,14 @@ def _expected(truth: TruthLog, pushes: _Pushes) -> Iterator[_Wanted]:
     value that the exchange's position really had in that trade, and no better than the worst
     that the journal holds from before the close.
     """
-    oracle = Oracle(MULTIPLIER)
+    oracle = Oracle()
     trade_ids: set[int] = set()
     for fill in truth.fills:
         order = truth.orders[fill.ord_id]
         told = len(oracle.messages)
-        oracle.fill(TrueFill(fill.ord_id, order.sign, order.sz, fill.sz, fill.px))
+        oracle.fill(
+            TrueFill(fill.ord_id, order.sign, order.sz, fill.sz, fill.px, multiplier=MULTIPLIER)
+        )
         for message in oracle.messages[told:]:
             if message[0] == "execution":
                 yield _Wanted(message, order.state_id)
