@@ -323,12 +323,11 @@ class Desk:
 
 
 def messages(effects: list[Effect]) -> list[Message]:
-    """Write publications as the oracle does; the reward is the only gain, and no trade is numbered."""
+    """Write publications as the oracle does."""
     told: list[Message] = []
     for effect in effects:
         if isinstance(effect, PublishExecution):
-            told.append(Message("execution", effect.ord_id, effect.state_id, effect.cause.value))
+            told.append(("execution", effect.ord_id, (), 0.0))
         elif isinstance(effect, PublishClosure):
-            closure = Message("closure", effect.ord_id, effect.state_id, effect.cause.value)
-            told.append(attrs.evolve(closure, portions=effect.portions, gains=(effect.reward,)))
+            told.append(("closure", effect.ord_id, effect.portions, effect.reward))
     return told

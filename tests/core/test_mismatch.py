@@ -317,7 +317,7 @@ def test_fills_of_the_exchange_s_own_orders_are_fills_of_our_trade(desk: Desk) -
     desk.feed(OrderUpdate(desk.now, push))
     assert desk.state.book.position == 0
     assert desk.state.risk.paused == "the exchange closed 3 contracts (liquidation)"
-    assert desk.told[-1].kind == "closure"
+    assert desk.told[-1][0] == "closure"
 
 
 def test_position_that_a_liquidation_left_keeps_the_trade_id_from_before(desk: Desk) -> None:
@@ -351,6 +351,6 @@ def test_closing_order_of_a_process_that_died_is_nobody_s_action(desk: Desk) -> 
     desk.fill(closing, "3", "66000")
     assert desk.state.book.position == 0
     (closure,) = desk.told[told:]
-    assert closure.kind == "closure"
+    assert closure[0] == "closure"
     assert desk.last(PublishClosure).cause is Cause.OPERATOR
     assert desk.last(PublishClosure).state_id == 1

@@ -27,7 +27,7 @@ def desk() -> Desk:
 
 
 def names(desk: Desk) -> list[str]:
-    return [told.ord_id for told in desk.told]
+    return [name for _, name, _, _ in desk.told]
 
 
 def test_growth_told_by_a_look_up_waits_for_what_came_before_it(desk: Desk) -> None:

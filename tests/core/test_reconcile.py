@@ -27,7 +27,6 @@ from oms_trio.core.inputs import (
     Verdict,
 )
 from oms_trio.core.model import OrderState, OrdId, PositionReport, Side, StateId, TradeId
-from oms_trio.simulation.oracle import Message
 from tests.core.desk import RULES, SECOND, Desk, VenueOrder
 
 
@@ -75,7 +74,7 @@ def test_fills_missed_while_away_come_in_execution_order_once(desk: Desk) -> Non
     assert len(desk.told) == 1
     rows = tuple(reversed(a.fills + b.fills))
     desk.snapshot(orders=(a.report(), b.report()), fills=rows)
-    kinds = [(told.kind, told.ord_id) for told in desk.told]
+    kinds = [(kind, name) for kind, name, _, _ in desk.told]
     assert kinds == [
         ("execution", "A"),
         ("execution", "B"),
@@ -192,7 +191,7 @@ def test_snapshot_that_lags_behind_the_pushes_is_asked_for_again(desk: Desk) -> 
         fills=tuple(a.fills + b.fills),
         position=held(desk, "1"),
     )
-    assert [told.ord_id for told in desk.told] == ["A", "B"]
+    assert [name for _, name, _, _ in desk.told] == ["A", "B"]
     assert desk.state.ready
 
 
@@ -234,7 +233,7 @@ def test_order_of_ours_that_the_disk_does_not_know_is_adopted(desk: Desk) -> Non
     desk.feed(LinkUp(desk.now))
     desk.snapshot(orders=(order.report(),), fills=tuple(order.fills), position=held(desk, "-1"))
     assert desk.state.ready
-    assert desk.told == [Message("execution", "L", 77)]
+    assert desk.told == [("execution", "L", (), 0.0)]
     (info,) = desk.state.orders
     assert info.state_id == 77
     assert info.exposure == 2
@@ -326,8 +325,8 @@ def test_drawdown_told_while_reconciling_outlives_the_link_and_the_process(
     desk.feed(LinkUp(desk.now))
     desk.snapshot(position=held(desk, "2"))
     desk.fill(desk.place("B", Side.SELL, "2"), "2", "67100")
-    assert desk.told[-1].kind == "closure"
-    assert desk.told[-1].gains == pytest.approx((2 * 0.5,))
+    assert desk.told[-1][0] == "closure"
+    assert desk.told[-1][3] == pytest.approx(2 * 0.5)
 
 
 def test_drawdown_of_a_trade_opened_while_away_waits_for_its_fill(desk: Desk) -> None:
@@ -340,5 +339,5 @@ def test_drawdown_of_a_trade_opened_while_away_waits_for_its_fill(desk: Desk) ->
     desk.feed(LinkUp(desk.now))
     desk.snapshot(position=held(desk, "2"), orders=(a.report(),), fills=tuple(a.fills))
     desk.fill(desk.place("B", Side.SELL, "2"), "2", "67100")
-    assert desk.told[-1].kind == "closure"
-    assert desk.told[-1].gains == pytest.approx((2 * 0.5,))
+    assert desk.told[-1][0] == "closure"
+    assert desk.told[-1][3] == pytest.approx(2 * 0.5)

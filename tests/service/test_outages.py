@@ -156,7 +156,7 @@ async def test_fills_of_a_gap_of_any_length_are_told_in_order_once(
     named = [
         (name.split(".")[0], "closure" if name.endswith(".c") else "execution") for name in told
     ]
-    assert named == [(message.ord_id, message.kind) for message in oracle.messages]
+    assert named == [(name, kind) for kind, name, _, _ in oracle.messages]
     assert len(set(told)) == len(told)
 
 

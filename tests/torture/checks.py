@@ -207,27 +207,26 @@ class _Wanted:
     """A message that must come. ``drawdowns`` are those which its reward may be weighed with."""
 
     message: Message
+    state_id: int
     drawdowns: frozenset[float] = frozenset()
 
     def difference(self, told: dict[str, Any]) -> str | None:
         """Say how a message that came differs, None when it does not."""
-        message = self.message
-        closes = message.kind == "closure"
+        kind, ord_id, portions, gain = self.message
+        closes = kind == "closure"
         if (told["okx_id"], told["state_id"], told["is_trade_closed"]) != (
-            message.ord_id,
-            message.state_id,
+            ord_id,
+            self.state_id,
             closes,
         ):
-            return f"{told}, not {message.kind} of {message.ord_id} (state {message.state_id})"
+            return f"{told}, not {kind} of {ord_id} (state {self.state_id})"
         if not closes:
             return None
         parts = [(name, part) for one in told["filled_portions"] for name, part in one.items()]
-        if [name for name, _ in parts] != [name for name, _ in message.portions] or not all(
-            math.isclose(a, b, abs_tol=1e-9)
-            for (_, a), (_, b) in zip(parts, message.portions, strict=True)
+        if [name for name, _ in parts] != [name for name, _ in portions] or not all(
+            math.isclose(a, b, abs_tol=1e-9) for (_, a), (_, b) in zip(parts, portions, strict=True)
         ):
-            return f"portions {parts}, not {message.portions}"
-        (gain,) = message.gains
+            return f"portions {parts}, not {portions}"
         rewards = [gain * (1 - math.copysign(2 * abs(dd), gain)) for dd in self.drawdowns]
         if not any(math.isclose(told["reward"], reward, abs_tol=1e-9) for reward in rewards):
             return f"reward {told['reward']} of a gain of {gain}, drawdowns {sorted(self.drawdowns)[:SHOWN]}"
@@ -280,24 +279,18 @@ def _expected(truth: TruthLog, pushes: _Pushes) -> Iterator[_Wanted]:
         order = truth.orders[fill.ord_id]
         told = len(oracle.messages)
         oracle.fill(
-            TrueFill(
-                fill.ord_id,
-                order.sign,
-                order.sz,
-                fill.sz,
-                fill.px,
-                order.state_id,
-                multiplier=MULTIPLIER,
-            )
+            TrueFill(fill.ord_id, order.sign, order.sz, fill.sz, fill.px, multiplier=MULTIPLIER)
         )
         for message in oracle.messages[told:]:
-            if message.kind == "execution":
-                yield _Wanted(message)
+            if message[0] == "execution":
+                yield _Wanted(message, order.state_id)
                 continue
             priced = {ratio for by in trade_ids for ratio in truth.priced.get(by, ())}
             seen = pushes.seen(trade_ids, fill.trade_id)
             possible = {ratio for ratio in priced if ratio <= seen + 1e-12 and ratio < 0}
-            yield _Wanted(message, frozenset(possible | ({0.0} if seen == 0 else set())))
+            yield _Wanted(
+                message, order.state_id, frozenset(possible | ({0.0} if seen == 0 else set()))
+            )
             trade_ids = set()
         if oracle.position:
             trade_ids.add(fill.trade_id)
