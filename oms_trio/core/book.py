@@ -33,6 +33,10 @@ ZERO = Decimal(0)
 AHEAD_KEPT = 256
 """Position reports kept until their fill is told; normally it is milliseconds away."""
 
+UNORDERED = frozenset({Cause.LIQUIDATION, Cause.ADL})
+"""Position reports keep the trade id from before a fill of these: it says nothing of whether they
+contain that fill, so it always counts."""
+
 RECENT_KEPT = 1024
 """Fills whose trade ids are kept, to know the position as of a position report. A report is seconds
 old at most, and so many fills do not come meanwhile."""
@@ -97,7 +101,8 @@ class Book:
         if number > 0:
             if self.ahead:
                 self._count_ahead(number)
-            self._remember(number, order.side.sign * fill.sz)
+            if order.cause not in UNORDERED:
+                self._remember(number, order.side.sign * fill.sz)
         if self.funding_due:
             self._count_funding(fill.time_ms)
         self.fills += 1

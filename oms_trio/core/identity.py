@@ -30,6 +30,10 @@ from oms_trio.core.model import ClOrdId, StateId
 PREFIX = "oms"
 NAME = re.compile(PREFIX + r"([0-9a-f]{8})[0-9a-f]{20}")
 
+OPERATORS = "operator"
+NO_STATE = StateId(0)
+"""The state id of orders that no action stands behind; it is never published for one."""
+
 REMEMBERED = 65_536
 """Actions kept in memory; a redelivery comes within the action's maximum age, seconds."""
 
@@ -50,6 +54,16 @@ def name_by_message_id(state_id: StateId, message_id: str, body: bytes) -> ClOrd
     return order_name(state_id, b"id" + message_id.encode() + body)
 
 
+def operators_name(what: str, now_ns: int) -> ClOrdId:
+    """Return the ``clOrdId`` of an order that an operator's command is behind, not an action."""
+    return ClOrdId(OPERATORS + sha256(b"%s%d" % (what.encode(), now_ns)).hexdigest()[:20])
+
+
+def is_operators(name: str) -> bool:
+    """Whether ``operators_name`` made this name."""
+    return name.startswith(OPERATORS)
+
+
 def state_id_of(name: str) -> StateId | None:
     """Read the state id back from one of our order names; None for any other name."""
     match = NAME.fullmatch(name)
@@ -58,11 +72,13 @@ def state_id_of(name: str) -> StateId | None:
 
 @attrs.frozen
 class Expired:
-    """An action that expired in the queue and is not decided yet."""
+    """An action that expired in the queue and is not decided yet.
 
-    name: ClOrdId
+    ``delivery`` is None from the end of the process that it came to until it comes again.
+    """
+
     state_id: StateId
-    delivery: int
+    delivery: int | None
 
 
 @attrs.define

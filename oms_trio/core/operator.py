@@ -19,7 +19,7 @@ from decimal import Decimal
 
 from oms_trio.core import answers
 from oms_trio.core.effects import Alert, CancelOrders, Effect, RecallOrders, RequestListing
-from oms_trio.core.identity import order_name
+from oms_trio.core.identity import NO_STATE, operators_name
 from oms_trio.core.inputs import Command, Listing, Verb
 from oms_trio.core.model import (
     CancelState,
@@ -28,16 +28,12 @@ from oms_trio.core.model import (
     PositionReport,
     Rules,
     Side,
-    StateId,
 )
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import FLAT, PUSH_GRACE_NS, Sync
 from oms_trio.core.risk import SECOND_NS, Control, Risk, Trip
 
 Do = Callable[[Effect], None]
-
-NO_STATE = StateId(0)
-"""The state id of orders that no action stands behind."""
 
 LIST_AGAIN_NS = SECOND_NS
 LISTING_PATIENCE_NS = 30 * SECOND_NS
@@ -217,7 +213,7 @@ def _close(
     risk.closing_orders += 1
     order = OrderInfo(
         state_id=NO_STATE,
-        cl_ord_id=order_name(NO_STATE, b"flatten%d" % now_ns),
+        cl_ord_id=operators_name("flatten", now_ns),
         side=Side.SELL if position.pos > 0 else Side.BUY,
         ord_type=OrderType.MARKET,
         price=None,

@@ -14,7 +14,7 @@ from typing import assert_never
 
 import attrs
 
-from oms_trio.core import ageing, answers, fills, operator
+from oms_trio.core import adoption, ageing, answers, fills, operator
 from oms_trio.core.book import Book
 from oms_trio.core.effects import (
     Alert,
@@ -26,7 +26,7 @@ from oms_trio.core.effects import (
     RequestSnapshot,
     SettleDelivery,
 )
-from oms_trio.core.identity import Expired, Seen, order_name, state_id_of
+from oms_trio.core.identity import Expired, Seen
 from oms_trio.core.inputs import (
     AccountUpdate,
     Action,
@@ -48,20 +48,15 @@ from oms_trio.core.inputs import (
     Verdict,
 )
 from oms_trio.core.model import (
-    CAUSE_OF_CATEGORY,
     Cause,
     ClOrdId,
     ExchangeMs,
-    Fill,
     Instrument,
     OrderReport,
     OrderState,
-    OrderType,
-    OrdId,
     PositionReport,
     RefusalReason,
     Rules,
-    Side,
     StateId,
 )
 from oms_trio.core.orders import OrderInfo, Orders
@@ -90,7 +85,7 @@ class TradeState:
     book: Book = attrs.Factory(Book)
     seen: Seen = attrs.Factory(Seen)
     sync: Sync = attrs.Factory(Sync)
-    expired: list[Expired] = attrs.Factory(list)
+    expired: dict[ClOrdId, Expired] = attrs.Factory(dict)
     """Actions that expired in the queue and wait for a decision; the broker's prefetch bounds them."""
     started_ns: int = 0
     risk: Risk = attrs.Factory(Risk)
@@ -187,9 +182,8 @@ class TradeState:
                 self.rules = event.rules
                 self.draining, self.told_why = False, "starting"
                 self.risk.listing_due_ns = 0
-                for expired in self.expired:
-                    self.seen.names.pop(expired.name, None)  # the broker brings them again
-                self.expired.clear()
+                for name, expired in self.expired.items():
+                    self.expired[name] = attrs.evolve(expired, delivery=None)
                 self.sync.link_down("just started")
                 for order in self.orders:
                     order.in_doubt = order.in_doubt or order.asked
@@ -209,12 +203,12 @@ class TradeState:
         name, new = self.seen.identify(
             action, self.rules.max_action_age_ns, lambda name: self.orders.find(name) is not None
         )
+        if name in self.expired or (action.expired and new and not action.known):
+            self.expired[name] = Expired(action.state_id, action.delivery)
+            self._decide_expired(action.at_ns, do)
+            return
         if action.known or not new:
             do(SettleDelivery(action.delivery))
-            return
-        if action.expired:
-            self.expired.append(Expired(name, action.state_id, action.delivery))
-            self._decide_expired(action.at_ns, do)
             return
         if action.at_ns >= expires_ns:
             do(SettleDelivery(action.delivery, dead_letter="expired"))
@@ -295,11 +289,12 @@ class TradeState:
             ExchangeMs(self.sync.known_ns // NS_PER_MS),
         )
         if self.sync.merged and known_ms >= gone_ms and self.sync.has_shown(gone_ms, known_ms):
-            for expired in self.expired:
-                do(SettleDelivery(expired.delivery))
-                if self.orders.find(expired.name) is None:
+            for name, expired in self.expired.items():
+                if expired.delivery is not None:
+                    do(SettleDelivery(expired.delivery))
+                if self.orders.find(name) is None:
                     detail = "the action expired in the queue"
-                    self._refuse(expired.name, expired.state_id, RefusalReason.STALE, detail, do)
+                    self._refuse(name, expired.state_id, RefusalReason.STALE, detail, do)
             self.expired.clear()
             return
         soon_ns = max(now_ns + EXPIRED_AGAIN_NS, gone_ns)
@@ -324,27 +319,10 @@ class TradeState:
         """
         if report.u_time_ms <= self.orders.forgotten_ms:
             return None  # known, ended, booked and forgotten: its fills must not count again
-        state_id = state_id_of(report.cl_ord_id)
-        cause = CAUSE_OF_CATEGORY.get(report.category)
-        if cause is not None:
-            state_id, name = operator.NO_STATE, ClOrdId(f"{cause.value}{report.ord_id}")
-        elif report.tag == self.rules.tag and state_id is not None:
-            cause, name = Cause.AGENT, report.cl_ord_id
-        else:
+        created_ns = self.sync.service_ns(report.c_time_ms)
+        order = adoption.order_of_report(report, self.rules.tag, created_ns)
+        if order is None:
             return None
-        order = OrderInfo(
-            state_id=state_id,
-            cl_ord_id=name,
-            side=report.side,
-            ord_type=OrderType.LIMIT if report.px is not None else OrderType.MARKET,
-            price=report.px,
-            ref_px=report.px or report.avg_px or Decimal(0),
-            volume=report.sz,
-            created_ns=self.sync.service_ns(report.c_time_ms),
-            expires_at_ns=0,
-            okx_order_id=report.ord_id,
-            cause=cause,
-        )
         self.seen.names[order.cl_ord_id] = None
         self.orders.add(order)
         return order
@@ -515,29 +493,12 @@ class TradeState:
             px = self.book.trade.entry_px
         if not difference or px is None:
             return
-        name = order_name(operator.NO_STATE, b"manual%d" % now_ns)
-        time_ms = self.sync.exchange_ms(now_ns)
-        order = OrderInfo(
-            state_id=operator.NO_STATE,
-            cl_ord_id=name,
-            side=Side.BUY if difference > 0 else Side.SELL,
-            ord_type=OrderType.MARKET,
-            price=None,
-            ref_px=px,
-            volume=abs(difference),
-            created_ns=now_ns,
-            expires_at_ns=0,
-            okx_order_id=OrdId(f"manual{time_ms}"),
-            acc_fill_sz=abs(difference),
-            u_time_ms=time_ms,
-            derived=Fill(
-                OrdId(f"manual{time_ms}"), position.trade_id, px, abs(difference), time_ms
-            ),
-            cause=Cause.MANUAL,
+        order = adoption.order_by_hand(
+            position, difference, px, now_ns, self.sync.exchange_ms(now_ns)
         )
         self.orders.add(order)
         self.orders.move(order, OrderState.FILLED)
-        self.orders.waiting[name] = None
+        self.orders.waiting[order.cl_ord_id] = None
         do(Alert("position_adopted", f"{difference} contracts at {px}"))
         self._book(now_ns, do)
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from oms_trio.simulation.batch import fingerprint, hunt_all, run_many
 from oms_trio.simulation.coverage import COLUMNS, Coverage
 from oms_trio.simulation.determinism import check_scheduler
-from oms_trio.simulation.mutants import MUTANTS, SEEDS
+from oms_trio.simulation.mutants.hunting import MUTANTS, SEEDS
 from oms_trio.simulation.pace import BUSY, PACES
 from oms_trio.simulation.run import Plan, Report, simulate
 from oms_trio.simulation.strikes.catalog import CATALOG

@@ -87,11 +87,24 @@ class Agent:
         if self.world.setting.forgetful and random.random() < RESTARTS:
             self._count = 0
         if random.random() < ODDITY:
-            random.choice(ODDITIES)(self)
+            random.choice(self._oddities)()
         else:
             self._publish(self._new())
 
     # What no agent should do.
+
+    @property
+    def _oddities(self) -> tuple[Callable[[], None], ...]:
+        return (
+            self._garbage,
+            self._garbage,
+            self._saturated,
+            self._twice,
+            self._much_later,
+            self._same_bytes,
+            self._wrong_mid,
+            self._odd_name,
+        )
 
     def _garbage(self) -> None:
         self._publish(Act(self.random.randbytes(self.random.choice((0, 24, 26, 40))), None, None))
@@ -164,15 +177,3 @@ class Agent:
         if act.state_id is not None:
             self.world.monitor.published_at[act.state_id] = act.at
         self.world.broker.publish_action(act.body, act.message_id)
-
-
-ODDITIES: Final[tuple[Callable[[Agent], None], ...]] = (
-    Agent._garbage,
-    Agent._garbage,
-    Agent._saturated,
-    Agent._twice,
-    Agent._much_later,
-    Agent._same_bytes,
-    Agent._wrong_mid,
-    Agent._odd_name,
-)

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from oms_trio.simulation.mutants import HOURS, MUTANTS, Catch, hunt
+from oms_trio.simulation.mutants.hunting import HOURS, MUTANTS, Catch, hunt
 from oms_trio.simulation.run import Plan, Report, simulate
 
 AHEAD: Final = 4

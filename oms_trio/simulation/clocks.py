@@ -37,13 +37,3 @@ class WallClock:
         now_ns = self.true()
         self.offset_ns, self._since_ns = self() - now_ns, now_ns
         self.drift_ppm = ppm
-
-
-def service_clock(wall: Clock, true: Clock, not_before_ns: int) -> Clock:
-    """Return the clock of a process that starts now: anchored at the wall clock, then steady.
-
-    It is never behind the last time in the journal, so that no record is older than the one
-    before it.
-    """
-    behind_ns = max(wall(), not_before_ns) - true()
-    return lambda: true() + behind_ns

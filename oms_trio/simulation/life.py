@@ -18,7 +18,7 @@ import trio
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Delivery, Outgoing
 from oms_trio.app import Insides, Parts, recover, run_service
-from oms_trio.clock import Clock
+from oms_trio.clock import Clock, service_clock
 from oms_trio.core.model import Rules
 from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
@@ -29,7 +29,6 @@ from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
 from oms_trio.records import Scope
-from oms_trio.simulation.clocks import service_clock
 from oms_trio.simulation.disk import Room, SimDisk
 from oms_trio.simulation.freezing import PROCESS, freeze, frozen, thaw
 from oms_trio.simulation.http import Dial, open_transport
@@ -188,7 +187,7 @@ class Life:
         self, journal: Journal, transport: httpx.AsyncHTTPTransport, random: Random
     ) -> None:
         around = self.around
-        clock = service_clock(around.wall, around.clock, journal.last_at_ns)
+        clock = service_clock(journal.last_at_ns, wall=around.wall, elapsed=around.clock)
         async with httpx.AsyncClient(
             base_url="http://127.0.0.1", transport=transport, timeout=10.0
         ) as client:

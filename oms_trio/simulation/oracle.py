@@ -37,8 +37,12 @@ class TrueFill:
     at: float = 0.0
 
 
+Message = tuple[str, str, tuple[tuple[str, float], ...], float]
+"""("execution" or "closure", okx id, portions, reward); the last two are empty in an execution."""
+
+
 @attrs.frozen
-class Message:
+class Due:
     """What the agent must get; ``portions`` and ``gains`` are of a closure (``trade`` its number).
 
     ``gains`` is what the trade has brought in the reward's unit, without its drawdown; several where
@@ -52,6 +56,11 @@ class Message:
     portions: tuple[tuple[str, float], ...] = ()
     gains: tuple[float, ...] = ()
     trade: int = 0
+
+    @property
+    def message(self) -> Message:
+        """What is owed in short, the first of the gains for a reward."""
+        return self.kind, self.ord_id, self.portions, self.gains[0] if self.gains else 0.0
 
 
 @attrs.define
@@ -82,13 +91,18 @@ class Oracle:
     net: bool = False
     leverage: int = 100
     known_s: float = 0.0
-    messages: list[Message] = attrs.Factory(list)
+    due: list[Due] = attrs.Factory(list)
     position: Fraction = ZERO
     closed: int = 0
     """How many trades are over."""
     _trade: Trade = attrs.Factory(Trade)
     _filled: dict[str, Fraction] = attrs.Factory(dict)
     _volumes: dict[str, Fraction] = attrs.Factory(dict)
+
+    @property
+    def messages(self) -> list[Message]:
+        """All that is owed so far, in short."""
+        return [due.message for due in self.due]
 
     def fund(self, amount: Fraction, at: float) -> None:
         """Take a settlement of funding: below 0 is paid."""
@@ -122,7 +136,7 @@ class Oracle:
 
     def _execution(self, fill: TrueFill) -> None:
         if fill.cause == "agent" and fill.state_id is not None:
-            self.messages.append(Message("execution", fill.ord_id, fill.state_id))
+            self.due.append(Due("execution", fill.ord_id, fill.state_id))
 
     def _grow(self, fill: TrueFill, sz: Fraction) -> None:
         size, trade = abs(self.position), self._trade
@@ -153,8 +167,8 @@ class Oracle:
                 (name, float(sz / self._volumes[name])) for name, sz in trade.parts.items()
             )
             gains = tuple(dict.fromkeys(self._gains(trade, fill.at)))
-            self.messages.append(
-                Message("closure", fill.ord_id, state_id, fill.cause, portions, gains, self.closed)
+            self.due.append(
+                Due("closure", fill.ord_id, state_id, fill.cause, portions, gains, self.closed)
             )
         self.closed += 1
 

@@ -257,6 +257,8 @@ def unsettled(world: World) -> str:
     pending = {order.ord_id for order in world.exchange.engine.book.pending}
     if pending != {order.okx_order_id for order in state.orders}:
         return f"{len(state.orders)} orders open, not {len(pending)}"
+    if state.expired:
+        return f"{len(state.expired)} expired actions are not decided"
     if world.broker.depth:
         return f"{world.broker.depth} actions wait in the queue"
     if life.journal is not None and (waiting := life.journal.outbox_size()):

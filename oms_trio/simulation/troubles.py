@@ -77,5 +77,6 @@ class Troubles:
     async def wait_calm(self, kinds: Iterable[Trouble], lasting_s: float) -> None:
         """Wait until none of these kinds has been on for so long, from now on."""
         kinds, began = tuple(kinds), trio.current_time()
-        while (left := lasting_s - self.calm_for(kinds, began)) > 0:
+        while (left := lasting_s - self.calm_for(kinds, began)) > 0:  # noqa: ASYNC110 - see below
+            # Until it may be over: what begins or ends meanwhile only moves that moment.
             await trio.sleep(min(max(left, 0.5), lasting_s))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
-from oms_trio.core.model import OrderType
+from oms_trio.core.model import OrderType, Side
+from oms_trio.sim import by_hand
 from oms_trio.sim.exchange import Exchange, Mode
 from tests.service.station import Station, serving
 
@@ -87,7 +89,39 @@ async def test_flatten_keeps_on_when_the_exchange_refuses_the_closing_order(tmp_
         assert any("flatten_refused" in event["text"] for event in status["latest"])
 
 
-@pytest.mark.parametrize("verb", ["pause", "kill", "flatten"])
+async def test_adopt_makes_a_hand_traded_position_ours_and_stays_paused(tmp_path: Path) -> None:
+    exchange = Exchange(mode=Mode.AUTO)
+    async with serving(tmp_path, exchange) as station:
+        station.act(1, order_type=OrderType.MARKET)
+        assert (await station.heard())["state_id"] == 1
+        by_hand.trade(exchange, Side.SELL, Decimal(3))
+        await station.until(lambda status: not status["position"]["explained"])
+        station.act(2, order_type=OrderType.MARKET)
+        await station.ask("adopt")
+        status = await station.until(
+            lambda status: status["position"]["explained"] and status["position"]["ours"] == "-2"
+        )
+        assert status["controls"]["paused"].startswith("adopt by uid")
+        closure = await station.told.receive()
+        said = msgspec.json.decode(closure.body)
+        assert (said["state_id"], said["is_trade_closed"]) == (1, True)
+        assert closure.cause == "manual"
+        await station.until(
+            lambda status: any("position_adopted" in event["text"] for event in status["latest"])
+        )
+    async with serving(tmp_path, exchange) as station:
+        status = await station.until(lambda status: status["position"]["exchange"] == "-2")
+        assert status["position"]["ours"] == "-2"
+        assert status["position"]["explained"]
+        station.act(3)
+        assert await refusal(station) == "paused"
+        await station.ask("resume")
+        placed = len(exchange.truth.orders())
+        station.act(4)
+        await station.orders(placed + 1)
+
+
+@pytest.mark.parametrize("verb", ["pause", "kill", "flatten", "adopt"])
 async def test_the_word_holds_after_a_restart(tmp_path: Path, verb: str) -> None:
     exchange = Exchange(mode=Mode.MANUAL)
     async with serving(tmp_path, exchange) as station:
@@ -122,6 +156,17 @@ async def test_a_price_far_from_the_mark_price_of_the_snapshot_is_refused(tmp_pa
         assert await refusal(station) == "price_collar"
         station.act(2, mid="67100")
         await station.orders(1)
+
+
+async def test_a_wrong_mid_is_refused_without_any_setting(tmp_path: Path) -> None:
+    async with serving(tmp_path) as station:
+        for state_id, mid in enumerate(("14500", "20200", "65000", "69000"), 1):
+            station.act(state_id, mid=mid, order_type=OrderType.MARKET)
+            assert await refusal(station) == "price_collar"
+        station.act(5, mid="66000")
+        await station.orders(1)
+        status = await station.until(lambda status: status["refusals"] == {"price_collar": 4})
+        assert status["controls"]["limits"]["price_collar"] == "0.02"
 
 
 async def test_a_daily_loss_pauses_and_holds_after_a_restart(tmp_path: Path) -> None:

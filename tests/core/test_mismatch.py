@@ -10,13 +10,14 @@ import pytest
 from oms_trio.core.effects import (
     Alert,
     PlaceOrder,
+    PublishClosure,
     PublishRefusal,
     Readiness,
     RequestListing,
     RequestSnapshot,
 )
 from oms_trio.core.inputs import Command, LinkDown, LinkUp, Listing, OrderUpdate, Verb
-from oms_trio.core.model import ClOrdId, Fill, OrderReport, OrderState, OrdId, Side, TradeId
+from oms_trio.core.model import Cause, ClOrdId, Fill, OrderReport, OrderState, OrdId, Side, TradeId
 from tests.core.desk import RULES, START_NS, Desk
 
 HAND = Decimal(200)
@@ -317,3 +318,39 @@ def test_fills_of_the_exchange_s_own_orders_are_fills_of_our_trade(desk: Desk) -
     assert desk.state.book.position == 0
     assert desk.state.risk.paused == "the exchange closed 3 contracts (liquidation)"
     assert desk.told[-1].kind == "closure"
+
+
+def test_position_that_a_liquidation_left_keeps_the_trade_id_from_before(desk: Desk) -> None:
+    order = desk.place("A", Side.BUY, "3")
+    desk.fill(order, "3", "67000")
+    before = desk.trade_id
+    push = desk.match(desk.place("L", Side.SELL, "3"), "3", "60000")
+    desk.state.orders.open.clear()
+    push = attrs.evolve(
+        push, ord_id=OrdId("L2"), cl_ord_id=ClOrdId(""), tag="", category="full_liquidation"
+    )
+    assert push.fill is not None
+    push = attrs.evolve(push, fill=attrs.evolve(push.fill, ord_id=OrdId("L2")))
+    desk.feed(OrderUpdate(desk.now, push))
+    desk.report_position(attrs.evolve(desk.held, pos=Decimal(0), trade_id=TradeId(before)))
+    desk.tick(4)
+    assert desk.state.book.position == 0
+    assert desk.last(Readiness).ready
+
+
+def test_closing_order_of_a_process_that_died_is_nobody_s_action(desk: Desk) -> None:
+    """It was sent, and then everything that this process knew of it was lost."""
+    order = desk.place("A", Side.BUY, "3")
+    desk.fill(order, "3", "67000")
+    told = len(desk.told)
+    say(desk, Verb.FLATTEN)
+    desk.answer_listing()
+    closing = desk.accept("F")
+    desk.state.orders.open.clear()
+    desk.state.orders.names.clear()
+    desk.fill(closing, "3", "66000")
+    assert desk.state.book.position == 0
+    (closure,) = desk.told[told:]
+    assert closure.kind == "closure"
+    assert desk.last(PublishClosure).cause is Cause.OPERATOR
+    assert desk.last(PublishClosure).state_id == 1

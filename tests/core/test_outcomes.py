@@ -21,6 +21,7 @@ from oms_trio.core.inputs import (
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
+    Started,
     Verdict,
 )
 from oms_trio.core.model import (
@@ -364,14 +365,27 @@ def test_expired_action_of_which_an_earlier_process_made_an_order_is_not_rejecte
     """It died after it had sent the order and before it had the action on disk."""
     desk.act(7, message_id="m", expired=True)
     assert not desk.all(SettleDelivery)
-    (expired,) = desk.state.expired
-    order = VenueOrder(OrdId("X"), expired.name, Side.BUY, Decimal(9), Decimal(67000))
+    (name,) = desk.state.expired
+    order = VenueOrder(OrdId("X"), name, Side.BUY, Decimal(9), Decimal(67000))
     desk.orders[order.ord_id] = order
     desk.tick(9)
     desk.snapshot(orders=(order.report(),), seen_ms=desk.now // 1_000_000)
     assert len(desk.all(SettleDelivery)) == 1
     assert not desk.all(PublishRefusal)
     assert desk.state.orders.exposure[Side.BUY] == 9
+
+
+def test_undecided_expired_action_survives_a_restart(desk: Desk) -> None:
+    """It comes again, and the journal knows it."""
+    desk.act(7, message_id="m", expired=True)
+    desk.feed(Started(desk.now, RULES))
+    desk.feed(LinkUp(desk.now))
+    desk.snapshot(seen_ms=desk.now // 1_000_000)
+    body = b"7 %d" % desk.now
+    desk.act(7, message_id="m", expired=True, known=True, redelivered=True, body=body)
+    settle(desk)
+    assert len(desk.all(SettleDelivery)) == 1
+    assert len(desk.all(PublishRefusal)) == 1
 
 
 def test_expired_action_is_not_decided_while_reads_may_be_behind(desk: Desk) -> None:

@@ -48,10 +48,11 @@ class Station:
         volume: float = 0.66,
         order_type: OrderType = OrderType.LIMIT,
         mid: str = "67000",
+        message_id: str | None = None,
     ) -> None:
         """Publish an action as an agent does; by default it buys 1 contract."""
         body = encode_action(state_id, order_type, price, volume, Decimal(mid))
-        self.broker.publish_action(body)
+        self.broker.publish_action(body, message_id)
 
     async def heard(self) -> dict[str, Any]:
         """Wait for the next message to the agent."""

@@ -6,7 +6,8 @@ import secrets
 
 import pytest
 
-from oms_trio.simulation.mutants import MUTANTS, hunt
+from oms_trio.simulation.mutants.hunting import MUTANTS, hunt
+from oms_trio.simulation.mutants.making import find
 from oms_trio.simulation.run import Plan, simulate
 from tests.simulation.fixed import HOURS, SEEDS
 
@@ -38,7 +39,14 @@ def test_a_broken_service_is_caught(name: str) -> None:
 
 def test_after_a_mutant_the_service_is_sound_again() -> None:
     mutant = MUTANTS["unknown is taken for refused"]
-    sound = getattr(mutant.owner, mutant.name)
+    owner, name = find(mutant.place)
+    sound = getattr(owner, name)
     with mutant.alive():
-        assert getattr(mutant.owner, mutant.name) is not sound
-    assert getattr(mutant.owner, mutant.name) is sound
+        assert getattr(owner, name) is not sound
+    assert getattr(owner, name) is sound
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_every_mutant_has_a_place_to_break(name: str) -> None:
+    with MUTANTS[name].alive():
+        pass

@@ -279,7 +279,17 @@ def _expected(truth: TruthLog, pushes: _Pushes) -> Iterator[_Wanted]:
     for fill in truth.fills:
         order = truth.orders[fill.ord_id]
         told = len(oracle.messages)
-        oracle.fill(TrueFill(fill.ord_id, order.sign, order.sz, fill.sz, fill.px, order.state_id))
+        oracle.fill(
+            TrueFill(
+                fill.ord_id,
+                order.sign,
+                order.sz,
+                fill.sz,
+                fill.px,
+                order.state_id,
+                multiplier=MULTIPLIER,
+            )
+        )
         for message in oracle.messages[told:]:
             if message.kind == "execution":
                 yield _Wanted(message)

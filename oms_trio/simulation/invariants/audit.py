@@ -22,7 +22,6 @@ import msgspec
 
 from oms_trio.amqp.codec import REJECT_KEY
 from oms_trio.sim.values import Order
-from oms_trio.simulation import awaited
 from oms_trio.simulation.agent import Act
 from oms_trio.simulation.invariants.owed import owed, state_id_of
 from oms_trio.simulation.replay import Replay
@@ -136,7 +135,7 @@ class Auditor:
             if said != (closes, message.ord_id, message.state_id):
                 self._break(3, f"message {number} is {text}, and should be {message}")
                 return
-            if awaited.CAUSES_TOLD and text["cause"] != message.cause:
+            if text["cause"] != message.cause:
                 self._break(3, f"message {number} has the cause {text['cause']!r}: {message}")
             if not closes:
                 continue
@@ -184,8 +183,6 @@ class Auditor:
         ended = Counter(map(state_id_of, orders)) + Counter(t["state_id"] for t in refusals)
         for state_id, actions in self.actions.items():
             lost = sum(gone[body] for body in actions.bodies)
-            if not awaited.EXPIRED_TOLD:
-                lost += sum(dead[body] for body in actions.bodies)
             if ended[state_id] < actions.least - lost:
                 self._break(
                     4,

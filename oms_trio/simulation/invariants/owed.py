@@ -11,7 +11,7 @@ import attrs
 
 from oms_trio.core.model import Cause, PositionReport
 from oms_trio.sim.values import Category, Fill, Order
-from oms_trio.simulation.oracle import Message, Oracle, TrueFill
+from oms_trio.simulation.oracle import Due, Oracle, TrueFill
 from oms_trio.simulation.replay import Booked, Replay
 from oms_trio.simulation.setting import SCOPE
 from oms_trio.simulation.world import World
@@ -42,7 +42,7 @@ class Step:
 class Owed:
     """What the agent is owed, and which trade was open when."""
 
-    messages: list[Message] = attrs.Factory(list)
+    messages: list[Due] = attrs.Factory(list)
     behind: list[tuple[int, int, int]] = attrs.Factory(list)
     """By trade id of a match: the number of the trade behind it, and its direction."""
     shifted: set[int] = attrs.Factory(set)
@@ -100,7 +100,7 @@ def owed(world: World, replay: Replay) -> Owed:
         displaced += here
         if displaced or here or step.touched:
             found.shifted |= {before, oracle.closed}
-    found.messages = oracle.messages
+    found.messages = oracle.due
     found.behind.sort()
     return found
 
@@ -126,11 +126,9 @@ def _steps(world: World, replay: Replay) -> list[Step]:
     touched = _touched(world)
     made = _Steps(world)
     steps = [made.of(place, fill, touched=place in touched) for place, fill in order]
-    at = 0
-    for one in replay.booked:
+    for at, one in enumerate(replay.booked):
         if one.cause is Cause.MANUAL:
             steps.insert(at, made.of_adoption(one))
-        at += 1
     return steps
 
 

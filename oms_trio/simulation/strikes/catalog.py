@@ -14,7 +14,6 @@ import attrs
 import trio
 
 from oms_trio.sim.faults import Faults
-from oms_trio.simulation import awaited
 from oms_trio.simulation.coverage import CONDITIONS, Coverage, conditions
 from oms_trio.simulation.strikes import account, exchange, links, machine
 from oms_trio.simulation.strikes.machine import DECISIONS
@@ -37,8 +36,7 @@ async def strike_on(world: World, coverage: Coverage, random: Random) -> None:
     A run has all kinds of faults, or some, or very few: what takes several faults of a kind in a
     row is hardly ever met when each is one of many.
     """
-    names = [name for name in CATALOG if name not in awaited.STRIKES]
-    menu = random.sample(names, random.choice((4, 12, len(names))))
+    menu = random.sample(list(CATALOG), random.choice((4, 12, len(CATALOG))))
     try:
         async with trio.open_nursery() as nursery:
             while True:

@@ -1,13 +1,9 @@
-"""Services that are broken on purpose: a simulation that lets one live proves nothing.
-
-Each mutant replaces one function by a version with a mistake that somebody has made, here or
-elsewhere, and names the invariants that may catch it.
-"""
+"""Mistakes in the path of data: from action to order, from fill to message, to the disk and back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from itertools import count
 from typing import Any, Final
@@ -19,7 +15,6 @@ import trio
 
 from oms_trio.amqp.model import BrokerUnavailable, Outgoing
 from oms_trio.channels import Commit
-from oms_trio.core import answers, fills, identity, state
 from oms_trio.core.effects import Effect
 from oms_trio.core.identity import order_name
 from oms_trio.core.inputs import Action, Input, OrderAnswer, Snapshot, Tick, Verdict
@@ -30,38 +25,11 @@ from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Message
-from oms_trio.okx import session
 from oms_trio.simulation.life import SlowBroker
-from oms_trio.simulation.pace import HARSH
-from oms_trio.simulation.run import Plan, Report, simulate
-from oms_trio.simulation.violation import Violation
-from oms_trio.tasks import commit, sender
-
-HOURS: Final = 0.4
-SEEDS: Final = 100
-"""A mutant that this many runs let live is one that we do not catch."""
+from oms_trio.simulation.mutants.making import Mutant
+from oms_trio.tasks import commit
 
 log = structlog.get_logger()
-
-
-@attrs.frozen
-class Mutant:
-    """A place in the code, and what stands there instead."""
-
-    owner: Any
-    name: str
-    make: Callable[[Any], Any]
-    """Builds the broken function from the sound one."""
-
-    @contextmanager
-    def alive(self) -> Iterator[None]:
-        """Break the service for the block."""
-        sound = getattr(self.owner, self.name)
-        setattr(self.owner, self.name, self.make(sound))
-        try:
-            yield
-        finally:
-            setattr(self.owner, self.name, sound)
 
 
 def _ack_before_commit(sound: Any) -> Any:  # noqa: ANN401 - any function, here and below
@@ -211,40 +179,39 @@ def _secret_logged(sound: Any) -> Any:  # noqa: ANN401
 
 
 MUTANTS: Final[dict[str, Mutant]] = {
-    "acknowledged before the commit": Mutant(commit, "_commit", _ack_before_commit),
-    "a new clOrdId at every try": Mutant(identity, "order_name", _new_name_each_time),
-    "a redelivery is believed new": Mutant(TradeState, "_take_action", _redelivery_believed_new),
-    "repeats of a tradeId counted": Mutant(Orders, "hold", _repeats_counted),
-    "fills booked over a gap": Mutant(fills, "release", _gap_not_held),
-    "a snapshot overwrites fills": Mutant(TradeState, "_merge", _snapshot_overwrites),
-    "the cap ignores open orders": Mutant(state, "size_order", _open_orders_ignored),
-    "the outbox is lost at a restart": Mutant(Journal, "outbox", _outbox_not_read),
-    "a missing confirm is ignored": Mutant(SlowBroker, "publish", _confirm_not_awaited),
-    "unknown is taken for refused": Mutant(answers, "take_order_answer", _unknown_is_refused),
-    "orders without expTime": Mutant(sender, "encode_order", _without_expiry),
-    "absence believed at once": Mutant(answers, "take_absence", _absence_believed_at_once),
-    "orders without our tag adopted": Mutant(TradeState, "_adopt", _foreign_orders_adopted),
-    "pushes before the snapshot lost": Mutant(Sync, "take_aside", _kept_aside_forgotten),
-    "drawdowns of other trades counted": Mutant(Trade, "owns", _any_drawdown),
-    "a state change that no record tells": Mutant(TradeState, "apply", _unrecorded_change),
-    "the login written to the log": Mutant(session, "encode_login", _secret_logged),
+    "acknowledged before the commit": Mutant("oms_trio.tasks.commit:_commit", _ack_before_commit),
+    "a new clOrdId at every try": Mutant("oms_trio.core.identity:order_name", _new_name_each_time),
+    "a redelivery is believed new": Mutant(
+        "oms_trio.core.state:TradeState._take_action", _redelivery_believed_new
+    ),
+    "repeats of a tradeId counted": Mutant("oms_trio.core.orders:Orders.hold", _repeats_counted),
+    "fills booked over a gap": Mutant("oms_trio.core.fills:release", _gap_not_held),
+    "a snapshot overwrites fills": Mutant(
+        "oms_trio.core.state:TradeState._merge", _snapshot_overwrites
+    ),
+    "the cap ignores open orders": Mutant("oms_trio.core.state:size_order", _open_orders_ignored),
+    "the outbox is lost at a restart": Mutant(
+        "oms_trio.journal.journal:Journal.outbox", _outbox_not_read
+    ),
+    "a missing confirm is ignored": Mutant(
+        "oms_trio.simulation.life:SlowBroker.publish", _confirm_not_awaited
+    ),
+    "unknown is taken for refused": Mutant(
+        "oms_trio.core.answers:take_order_answer", _unknown_is_refused
+    ),
+    "orders without expTime": Mutant("oms_trio.tasks.sender:encode_order", _without_expiry),
+    "absence believed at once": Mutant(
+        "oms_trio.core.answers:take_absence", _absence_believed_at_once
+    ),
+    "orders without our tag adopted": Mutant(
+        "oms_trio.core.state:TradeState._adopt", _foreign_orders_adopted
+    ),
+    "pushes before the snapshot lost": Mutant(
+        "oms_trio.core.reconcile:Sync.take_aside", _kept_aside_forgotten
+    ),
+    "drawdowns of other trades counted": Mutant("oms_trio.core.trade:Trade.owns", _any_drawdown),
+    "a state change that no record tells": Mutant(
+        "oms_trio.core.state:TradeState.apply", _unrecorded_change
+    ),
+    "the login written to the log": Mutant("oms_trio.okx.session:encode_login", _secret_logged),
 }
-
-
-@attrs.frozen
-class Catch:
-    """How a mutant was caught: in which of the runs, and by what."""
-
-    runs: int
-    violation: Violation
-    report: Report
-
-
-def hunt(mutant: Mutant, seeds: Sequence[int], hours: float = HOURS) -> Catch | None:
-    """Run seed after seed until an invariant breaks; None when the mutant outlives them."""
-    with mutant.alive():
-        for runs, seed in enumerate(seeds, start=1):
-            report = simulate(Plan(seed, hours, HARSH))
-            if report.violations:
-                return Catch(runs, report.violations[0], report)
-    return None
