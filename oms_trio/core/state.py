@@ -144,7 +144,7 @@ class TradeState:
         """
         return f"{shape_of(TradeState)}:{sha256(repr(self).encode()).hexdigest()}"
 
-    def _dispatch(self, event: Input, do: Callable[[Effect], None]) -> None:  # noqa: C901, PLR0912 - the table of inputs
+    def _dispatch(self, event: Input, do: Callable[[Effect], None]) -> None:  # noqa: C901, PLR0912, PLR0915 - the table of inputs
         match event:
             case OrderUpdate():
                 if not self.sync.keep_aside(event):
