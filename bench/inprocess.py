@@ -228,7 +228,7 @@ def _inputs(bench: Bench, number: int, *, buys: bool) -> tuple[Action, OrderAnsw
     (action,) = records.action(delivery, decode_action(body), now_ns).inputs(now_ns)
     assert isinstance(action, Action)
     name, _ = attrs.evolve(bench.writer.state.seen).identify(
-        action, RULES.max_action_age_ns, lambda _: False
+        action, now_ns, RULES.max_action_age_ns, lambda _: False
     )
     del bench.writer.state.seen.names[name]
     fields = order_fields(number, name, buys=buys)

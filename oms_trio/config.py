@@ -45,8 +45,8 @@ __all__ = ["Config", "ConfigError", "HttpAddress", "Row", "Secret"]
 _OKX_SECRET: Final = pattern(r"[!-~]([ -~]*[!-~])?", "printable ASCII without spaces around it")
 # It is guarded by nothing but its length: the page may be reached by whoever is on this machine.
 _TOKEN: Final = pattern(r"[!-~]{16,256}", "16 to 256 printable ASCII")
-# 255 bytes is AMQP's limit for names, and ".dead" is added to one. The broker owns "amq.".
-_AMQP_NAME: Final = pattern(r"(?!amq\.)[!-~]{1,250}", "1 to 250 printable ASCII, not amq.*")
+# 255 bytes is AMQP's limit for names, and ".expired" is added to one. The broker owns "amq.".
+_AMQP_NAME: Final = pattern(r"(?!amq\.)[!-~]{1,247}", "1 to 247 printable ASCII, not amq.*")
 
 
 def _setting(
@@ -148,7 +148,10 @@ class Config:
     )
     action_queue: str = attrs.field(
         metadata=_setting(
-            "OMS_ACTION_QUEUE", "oms_action_queue", _AMQP_NAME, "their queue; .dead is added"
+            "OMS_ACTION_QUEUE",
+            "oms_action_queue",
+            _AMQP_NAME,
+            "their queue; .dead and .expired are added",
         )
     )
     execution_exchange: str = attrs.field(

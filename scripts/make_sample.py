@@ -84,7 +84,7 @@ class World:
 
         def connect() -> AbstractAsyncContextManager[Link]:
             url = f"ws://127.0.0.1:{self.port}/ws/v5/private"
-            session = Session(key, config.instrument)
+            session = Session(key, config.instrument, config.order_tag, rest.passed_over)
             return open_link(url, session, self.clock, offset_ns=rest.offset_ns)
 
         scope = Scope(config.instrument, config.order_tag)

@@ -236,7 +236,8 @@ class Consuming:
             tag=tag,
             body=message.body,
             message_id=properties.message_id,
-            redelivered=bool(message.redelivered),
+            # Between two queues RabbitMQ forgets that it had delivered a message before.
+            redelivered=expired or bool(message.redelivered),
             expired=expired,
             flaw=str((properties.headers or {}).get(FLAW, "")),
         )

@@ -220,7 +220,7 @@ class MemoryBroker:
         while self._queue and self._queue[0].expires_at <= now:
             message = self._queue.popleft()
             self._dead_letters.append(DeadLetter(message.body, message.message_id, "expired"))
-            self._expired.append(attrs.evolve(message, redelivered=False, expired=True))
+            self._expired.append(attrs.evolve(message, redelivered=True, expired=True))
         held_expired = sum(message.expired for message in self._unsettled.values())
         held = len(self._unsettled) - held_expired
         while self._available and self._expired and held_expired < EXPIRED_PREFETCH:

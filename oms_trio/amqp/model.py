@@ -53,7 +53,8 @@ class Delivery:
 
     ``tag`` is unique in this process for ever (it is not AMQP's delivery tag, which starts anew
     with every channel). ``expired`` says that it did not come from the action queue but from the
-    dead letters, because it had waited there for longer than an action lives. ``flaw`` says why
+    dead letters, because it had waited there for longer than an action lives. ``redelivered`` says
+    that it may have been delivered before; of an expired one nobody knows, so it always may. ``flaw`` says why
     the message cannot be used, whatever its body; empty: it can.
     """
 

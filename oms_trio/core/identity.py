@@ -40,9 +40,6 @@ REMEMBERED = 65_536
 GRACE_NS = 2_000_000_000
 """Clocks of broker, exchange and service may differ by this much, and queues be that late."""
 
-EXPIRED_NS = 600_000_000_000
-"""An expired action may be brought again for longer: it has no age, and its decision may take minutes."""
-
 
 def order_name(state_id: StateId, identity: bytes) -> ClOrdId:
     """Return the ``clOrdId`` of an action: 31 letters and digits (the exchange allows 32)."""
@@ -87,20 +84,26 @@ class Seen:
 
     names: dict[ClOrdId, None] = attrs.Factory(dict)
     bodies: dict[str, tuple[int, int]] = attrs.Factory(dict)
-    """Body (hex) -> how many actions had it, and when the last of them was received."""
+    """Body (hex) -> how many actions had it, and when the last of them was received (the exchange's
+    clock)."""
 
     def identify(
-        self, action: Action, max_age_ns: int, has_order: Callable[[ClOrdId], bool]
+        self,
+        action: Action,
+        received_ns: int | None,
+        max_age_ns: int,
+        has_order: Callable[[ClOrdId], bool],
     ) -> tuple[ClOrdId, bool]:
         """Return the action's order name and whether the action is new; remember it.
 
-        ``has_order`` says whether an order of a name is known: one may outlive the memory of its
+        ``received_ns`` is by the exchange's clock, which goes on evenly while processes come and go;
+        None while a process has not measured it yet. ``has_order`` says whether an order of a name is known: one may outlive the memory of its
         action.
         """
         if action.message_id is not None:
             name = name_by_message_id(action.state_id, action.message_id, action.body)
         else:
-            name = self._by_body(action, max_age_ns, has_order)
+            name = self._by_body(action, received_ns, max_age_ns, has_order)
         if name in self.names or has_order(name):
             return name, False
         self.names[name] = None
@@ -108,16 +111,23 @@ class Seen:
         return name, True
 
     def _by_body(
-        self, action: Action, max_age_ns: int, has_order: Callable[[ClOrdId], bool]
+        self,
+        action: Action,
+        received_ns: int | None,
+        max_age_ns: int,
+        has_order: Callable[[ClOrdId], bool],
     ) -> ClOrdId:
         def name(count: int) -> ClOrdId:
             return order_name(action.state_id, b"body%d:" % count + action.body)
 
         count, last_ns = self.bodies.pop(body := action.body.hex(), (0, 0))
-        window_ns = EXPIRED_NS if action.expired else max_age_ns + GRACE_NS
-        repeated = action.redelivered and action.received_ns <= last_ns + window_ns
+        # An expired action has no age, so it may be brought again however much later.
+        ageless = action.expired or received_ns is None
+        repeated = action.redelivered and (
+            ageless or (received_ns or 0) <= last_ns + max_age_ns + GRACE_NS
+        )
         if count == 0 or not repeated:
-            count, last_ns = count + 1, action.received_ns
+            count, last_ns = count + 1, received_ns or last_ns
         while not action.redelivered and has_order(name(count)):
             count += 1  # the count was forgotten, but the order of an earlier one is still known
         self.bodies[body] = (count, last_ns)

@@ -295,5 +295,8 @@ class Orders:
 
 
 def in_execution_order(fills: Iterable[Fill]) -> list[Fill]:
-    """Sort fills as they happened: by the exchange's time, then by its growing trade id."""
-    return sorted(fills, key=lambda fill: (fill.time_ms, fill.trade_id or 0))
+    """Sort fills as they happened: by the exchange's time, then by its growing trade id.
+
+    The risk engine's are negative, and grow as well.
+    """
+    return sorted(fills, key=lambda fill: (fill.time_ms, abs(fill.trade_id or 0)))

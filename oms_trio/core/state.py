@@ -87,6 +87,8 @@ class TradeState:
     sync: Sync = attrs.Factory(Sync)
     expired: dict[ClOrdId, Expired] = attrs.Factory(dict)
     """Actions that expired in the queue and wait for a decision; the broker's prefetch bounds them."""
+    clock_known: bool = False
+    """Whether this process has measured the exchange's clock."""
     started_ns: int = 0
     risk: Risk = attrs.Factory(Risk)
     draining: bool = False
@@ -142,7 +144,7 @@ class TradeState:
         """
         return f"{shape_of(TradeState)}:{sha256(repr(self).encode()).hexdigest()}"
 
-    def _dispatch(self, event: Input, do: Callable[[Effect], None]) -> None:  # noqa: C901, PLR0912 - the table of inputs
+    def _dispatch(self, event: Input, do: Callable[[Effect], None]) -> None:  # noqa: C901, PLR0912, PLR0915 - the table of inputs
         match event:
             case OrderUpdate():
                 if not self.sync.keep_aside(event):
@@ -173,12 +175,14 @@ class TradeState:
             case Listing():
                 self._take_listing(event, do)
             case LinkUp():
+                self.clock_known = True
                 self.sync.link_up(event.offset_ns)
                 self._request_snapshot(event.at_ns, do)
             case LinkDown():
                 self.sync.link_down(event.why)
             case Started():
                 self.started_ns = event.at_ns
+                self.clock_known = False
                 self.rules = event.rules
                 self.draining, self.told_why = False, "starting"
                 self.risk.listing_due_ns = 0
@@ -201,7 +205,10 @@ class TradeState:
     def _take_action(self, action: Action, do: Callable[[Effect], None]) -> None:
         expires_ns = action.received_ns + self.rules.max_action_age_ns
         name, new = self.seen.identify(
-            action, self.rules.max_action_age_ns, lambda name: self.orders.find(name) is not None
+            action,
+            action.received_ns + self.sync.offset_ns if self.clock_known else None,
+            self.rules.max_action_age_ns,
+            lambda name: self.orders.find(name) is not None,
         )
         if name in self.expired or (action.expired and new and not action.known):
             self.expired[name] = Expired(action.state_id, action.delivery)

@@ -164,7 +164,7 @@ def _in_order(records: list[FillRecord]) -> tuple[Fill, ...]:
         for record in _once(records)
         if record.fill.trade_id is not None or record.sub_type in CLOSES
     ]
-    return tuple(sorted(fills, key=lambda fill: (fill.time_ms, fill.trade_id or 0)))
+    return tuple(sorted(fills, key=lambda fill: (fill.time_ms, abs(fill.trade_id or 0))))
 
 
 def _funding_of(bills: list[Funding]) -> tuple[Funding, ...]:

@@ -1,8 +1,9 @@
 """Frames that somebody kept, as a recording: inputs as the service would have made them.
 
 Such a recording has no answers of REST. The trade state asks for some all the same; it gets those
-that follow from the frames: an instrument, and the position that was pushed last. A fill whose
-push is missing is therefore derived from the order's growth, as when the exchange cannot name it.
+that follow from the frames: an instrument, the position that was pushed last, and of an order the
+fills that were pushed. A fill whose push is missing is therefore derived from the order's growth, as
+when the exchange cannot name it.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class FramesRecording:
                 snapshot = partial(self._snapshot, effect.request, state)
                 found.append(Arrival(Kind.SNAPSHOT, b"", "", snapshot))
             elif isinstance(effect, RequestFills):
-                found.append(Arrival(Kind.FILLS, b"", "", partial(_no_fills, effect)))
+                found.append(Arrival(Kind.FILLS, b"", "", partial(_fills, effect, state)))
         return found
 
     def _snapshot(self, request: int, state: TradeState, at_ns: int) -> tuple[Snapshot]:
@@ -159,8 +160,10 @@ class FramesRecording:
         )
 
 
-def _no_fills(effect: RequestFills, at_ns: int) -> tuple[FillsAnswer]:
-    return (FillsAnswer(at_ns, effect.ord_id, ()),)
+def _fills(effect: RequestFills, state: TradeState, at_ns: int) -> tuple[FillsAnswer]:
+    order = state.orders.find(None, effect.ord_id)
+    pushed = () if order is None else tuple(order.held.values())
+    return (FillsAnswer(at_ns, effect.ord_id, pushed),)
 
 
 @attrs.define

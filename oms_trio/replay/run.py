@@ -92,7 +92,14 @@ async def _verify(recording: Recording, wanted: Wanted, console: Console) -> boo
     verifier = Verifier(recording.digests)
     try:
         with _progress(recording, console) as on_batch:
-            await play(recording, [verifier], until=Until(wanted.until_ns), on_batch=on_batch)
+            await play(
+                recording,
+                [verifier],
+                near_ns=wanted.from_ns,
+                from_ns=wanted.from_ns,
+                until=Until(wanted.until_ns),
+                on_batch=on_batch,
+            )
     except Different as error:
         console.print(f"[bold red]differs[/] behind {verifier.steps - 1} records that agree")
         await _explain(recording, error, console)
@@ -101,6 +108,9 @@ async def _verify(recording: Recording, wanted: Wanted, console: Console) -> boo
         f"the same: {verifier.steps} records, {verifier.messages} messages, "
         f"{_counted(verifier.digests_seen, 'digest')} of the state"
     )
+    if others := verifier.in_other_words:
+        verb = "says" if others == 1 else "say"
+        console.print(f"{_counted(others, 'record')} of another release {verb} so in other words")
     if others := verifier.digests_of_others:
         verb = "was" if others == 1 else "were"
         console.print(

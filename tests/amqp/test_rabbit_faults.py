@@ -233,6 +233,8 @@ async def test_large_dead_letters_in_a_memory_alarm_wait_until_it_is_over(
     """Each try ends with a buffer full of them, and a socket that the broker does not read."""
     if not uvloop:
         monkeypatch.setattr(broker_module, "find_spec", lambda _name: None)
+    # Short, but enough to write all of it on a busy machine once the alarm is over.
+    monkeypatch.setattr(wire, "ANSWER_S", 2)
     watermark = partial(rabbitmq_node.control, "set_vm_memory_high_watermark")
     await trio.to_thread.run_sync(watermark, "0.4")
     agent = PikaAgent(fresh_settings(rabbitmq_node.port), rabbitmq_node)
@@ -243,11 +245,11 @@ async def test_large_dead_letters_in_a_memory_alarm_wait_until_it_is_over(
         await agent.act(*bodies)
         deliveries = await take(broker, len(bodies))
         await trio.to_thread.run_sync(watermark, "0.00001")
-        with trio.fail_after(PATIENCE_S):
+        with trio.fail_after(2 * PATIENCE_S):
             async with trio.open_nursery() as nursery:
                 for delivery in deliveries:
                     nursery.start_soon(broker.dead_letter, delivery.tag, "why")
-                await trio.sleep(2)
+                await trio.sleep(4)
                 await trio.to_thread.run_sync(watermark, "0.4")
         letters = await agent.dead_letters(len(bodies))
         assert {letter.body for letter in letters} == set(bodies)
@@ -256,11 +258,14 @@ async def test_large_dead_letters_in_a_memory_alarm_wait_until_it_is_over(
 
 async def until_blocked(broker: RabbitBroker) -> None:
     """Publish until it fails in time: an alarm takes a moment to reach the connections."""
-    with trio.fail_after(PATIENCE_S), pytest.raises(BrokerUnavailable):
+    with trio.fail_after(PATIENCE_S):
         while True:
             await broker.wait_publishable()
-            with trio.fail_after(5):
-                await broker.publish([Outgoing("m", UPDATE, b"{}")])
+            try:
+                with trio.fail_after(5):
+                    await broker.publish([Outgoing("m", UPDATE, b"{}")])
+            except BrokerUnavailable:
+                return
 
 
 async def test_a_cut_fails_a_large_publish_at_once_and_not_at_its_deadline(world: World) -> None:

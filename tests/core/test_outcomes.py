@@ -272,6 +272,21 @@ def test_redelivered_action_that_is_known_is_only_settled(desk: Desk) -> None:
     assert len(desk.all(SettleDelivery)) == 2
 
 
+def test_redelivery_is_known_again_though_the_wall_clock_was_set_before_the_restart(
+    desk: Desk,
+) -> None:
+    """Ten minutes forward: by our clock the queue cannot have kept it for so long."""
+    desk.act(7, body=b"same")
+    desk.feed(Started(desk.now + 600 * SECOND, RULES))
+    desk.now += 602 * SECOND
+    desk.feed(LinkUp(desk.now, offset_ns=-600 * SECOND))
+    desk.snapshot(seen_ms=desk.now // 1_000_000)
+    desk.act(7, body=b"same", redelivered=True)
+    assert len(desk.all(PlaceOrder)) == 1
+    assert len(desk.state.orders) == 1
+    assert len(desk.all(SettleDelivery)) == 2
+
+
 def test_same_bytes_again_are_a_new_action(desk: Desk) -> None:
     """Agents restart their state ids: only the broker's flag makes equal bytes a repeat."""
     desk.act(7, body=b"same", volume="0.01")

@@ -26,6 +26,9 @@ ACTIONS = 45
 """In each life."""
 
 PAUSE_S = 0.03
+READY_S = 60.0
+"""A fault may keep a session away for its 8 s, and the pause behind it is as long as all before."""
+
 SETTLE_S = 3.0
 """A question to the exchange that a fault has caught is asked again within this time."""
 
@@ -56,7 +59,7 @@ async def test_live_run_with_faults_and_kills_replays_bit_for_bit(
         env = environment(tmp_path, **settings)
         for life in range(LIVES):
             with running("run", env=env, output=tmp_path / f"life-{life}.log") as program:
-                program.wait_for(r"\bready\b")
+                program.wait_for(r"\bready\b", patience_s=READY_S)
                 act(agent, life, random)
                 if life == LIVES - 1:
                     # Only a state without open questions is kept as a snapshot at the end.

@@ -55,8 +55,8 @@ def written() -> Iterator[Written]:
 def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
     """A snapshot shows the exchange's position and the fill that explains it is not told yet.
 
-    The next tick, which causes nothing, notes since when the positions differ; three seconds later
-    that causes a question. Without that tick on record a replay asks later.
+    Two seconds later that causes a question, three seconds later an alert. Without what the ticks
+    before have changed, a replay asks and warns later.
     """
     desk = written.desk
     twin = Desk()
@@ -70,7 +70,9 @@ def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
         one.feed(snapshot(one, request.request))
     assert twin.state.digest() == desk.state.digest()
     recorded = [entry.record for _ in range(14) for entry in written.tick()]
-    assert sum(bool(record.outputs) for record in recorded) == 1
+    caused = b"".join(record.outputs for record in recorded)
+    assert (caused.count(b"RequestSnapshot"), caused.count(b"position_unexplained")) == (1, 1)
+    assert sum(bool(record.outputs) for record in recorded) == 2
     for record in recorded:
         effects = [one for event in TICK.inputs(record.at_ns) for one in twin.state.apply(event)]
         assert encode_effects(tuple(effects)) == record.outputs

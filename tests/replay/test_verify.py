@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import attrs
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -16,7 +17,7 @@ from oms_trio.core.trade import Trade
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry
 from oms_trio.replay.files import open_recording
-from oms_trio.replay.model import RecordingError
+from oms_trio.replay.model import Moment, RecordingError
 from oms_trio.replay.play import play
 from oms_trio.replay.run import Wanted, replay
 from oms_trio.replay.verify import Different, Verifier, state_before
@@ -44,6 +45,41 @@ async def test_same_rules_give_same_messages_and_digest(path: Path) -> None:
     assert verifier.digests_seen == 1
     with open_recording(path) as recording:
         assert (await play(recording)).digest() == bench.state.digest()
+
+
+def in_older_words(moment: Moment, **changes: object) -> Moment:
+    """The record as a release wrote it that told of no cause, and asked another question."""
+    then = msgspec.json.decode(moment.step.outputs or b"[]")
+    for _, fields in then:
+        fields.pop("cause", None)
+        fields.update({name: value for name, value in changes.items() if name in fields})
+    if then:
+        then.insert(0, ["RequestSnapshot", {"number": 1}])
+    outputs = msgspec.json.encode(then) if then else b""
+    return attrs.evolve(moment, step=attrs.evolve(moment.step, outputs=outputs))
+
+
+async def test_other_release_may_say_the_same_in_other_words(path: Path) -> None:
+    """Only where a digest says that it was another one: this release says it in the same."""
+    write_journal(path)
+    with open_recording(path) as recording:
+        (end,) = recording.digests
+        other = Verifier({end: "another shape:digest"})
+        await play(recording, [lambda moment: other(in_older_words(moment))])
+        assert 0 < other.in_other_words < other.steps == end
+        for own in (Verifier(recording.digests), Verifier({})):
+            with pytest.raises(Different):
+                await play(recording, [lambda moment, own=own: own(in_older_words(moment))])
+
+
+async def test_other_release_that_said_something_else_is_found(path: Path) -> None:
+    write_journal(path)
+    with open_recording(path) as recording:
+        other = Verifier(dict.fromkeys(recording.digests, "another shape:digest"))
+        with pytest.raises(Different) as caught:
+            await play(recording, [lambda moment: other(in_older_words(moment, reward=0.25))])
+    assert isinstance(caught.value.then, list)
+    assert caught.value.then[0] == "PublishClosure"
 
 
 async def test_changed_reward_is_found_at_the_first_closure(

@@ -17,6 +17,7 @@ from tests.rabbitmq import RabbitNode
 EXCHANGE, KEY = "oms", "oms.action"
 QUEUE = "oms_action_queue"
 DEAD = f"{QUEUE}.dead"
+EXPIRED = f"{QUEUE}.expired"
 EXECUTIONS = "execution-exchange"
 BATCH = 500
 
@@ -115,7 +116,7 @@ def agent_on(node: RabbitNode, queue: str) -> Iterator[PikaAgent]:
     """An agent with empty queues of the contract's names."""
     agent = PikaAgent(node, queue)
     agent.connect()
-    for name in (QUEUE, DEAD):
+    for name in (QUEUE, DEAD, EXPIRED):
         agent.channel.queue_delete(name)
     try:
         yield agent

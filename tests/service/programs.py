@@ -74,13 +74,13 @@ class Program:
         """Everything that it has said so far."""
         return self.output.read_text()
 
-    def wait_for(self, pattern: str, times: int = 1) -> None:
+    def wait_for(self, pattern: str, times: int = 1, *, patience_s: float = PATIENCE_S) -> None:
         """Wait until the output matches so many times.
 
         Raises:
             AssertionError: it ended before, or did not say it in time.
         """
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while len(re.findall(pattern, self.text)) < times:
             assert self.process.poll() is None, f"ended before {pattern!r}:\n{self.text[-3000:]}"
             assert time.monotonic() < deadline, f"no {pattern!r} in:\n{self.text[-3000:]}"

@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from oms_trio.core.reconcile import READER_LAG_MOST_MS
 from oms_trio.okx.errors import RetriesUsedUpError
 from oms_trio.records import Kind
 from oms_trio.sim.exchange import Mode
@@ -163,10 +164,15 @@ async def test_fills_of_a_gap_of_any_length_are_told_in_order_once(
 async def test_an_action_that_grew_too_old_becomes_no_order(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """Redelivered to a fresh process, it is looked up until nothing older can come alive."""
+    """Redelivered to a fresh process, it is looked up until nothing older can come alive.
+
+    On an account on which nothing happens, no read shows how far it is behind.
+    """
     async with open_venue() as venue, serving(tmp_path, venue) as service:
         service.act(7, -0.1, 1.0)
         service.broker.restart()
+        await trio.sleep(READER_LAG_MOST_MS / 1000)
+        assert not service.heard()
         await trio.sleep(30)
         (told,) = service.heard()
         assert told.routing_key == "execution.reject"

@@ -18,6 +18,7 @@ from oms_trio.core.model import OrderState
 from oms_trio.okx.errors import RetriesUsedUpError
 from oms_trio.simulation.coverage import CONDITIONS
 from oms_trio.simulation.tape import Tape
+from oms_trio.simulation.troubles import Trouble
 from oms_trio.simulation.world import open_world
 from oms_trio.tasks.trade_state import encode_state
 from tests.simulation.stage import PATIENT, end, stage
@@ -88,13 +89,14 @@ async def test_04_no_answer_is_never_flat(tmp_path: Path, autojump_clock: MockCl
         scene.fill(await scene.order("buy", "3"), "3")
         await scene.at_rest()
         told = len(scene.told)
-        scene.faults.rest_status = 503
-        scene.faults.cut()
-        await trio.sleep(5 * MINUTE)
-        assert scene.state.book.position == 3
-        assert not scene.state.ready
-        assert len(scene.told) == told
-        scene.faults.rest_status = 0
+        with scene.world.troubles.during({Trouble.REST}):
+            scene.faults.rest_status = 503
+            scene.faults.cut()
+            await trio.sleep(5 * MINUTE)
+            assert scene.state.book.position == 3
+            assert not scene.state.ready
+            assert len(scene.told) == told
+            scene.faults.rest_status = 0
         await scene.at_rest()
         assert scene.state.book.position == 3
 
@@ -123,8 +125,9 @@ async def test_06_position_that_nothing_explains_stops_orders_and_does_not_spin(
         assert scene.world.trade_by_hand("buy")
         scene.fill(scene.exchange.engine.book.pending[0].ord_id)
         await scene.until(lambda: not scene.state.ready)
-        asked = scene.state.sync.request
         scene.act("buy")
+        await trio.sleep(4 * MINUTE)  # by then it is proved that no order came of the action
+        asked = scene.state.sync.request
         await trio.sleep(10 * MINUTE)
         assert scene.state.sync.request - asked <= 20
         assert [order for order in scene.orders if order.tag] == []

@@ -19,7 +19,7 @@ from oms_trio.channels import Cancel, Order
 from oms_trio.clock import Clock, virtual_clock
 from oms_trio.core.effects import CancelOrders, PlaceOrder
 from oms_trio.core.inputs import CancelAnswer, OrderAnswer, Verdict
-from oms_trio.core.model import ClOrdId, OrderType, OrdId, RefusalReason, Side
+from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, RefusalReason, Side
 from oms_trio.okx.errors import SessionLostError
 from oms_trio.okx.line import Line
 from oms_trio.okx.rest import Rest
@@ -58,8 +58,17 @@ class Counter:
     orders: trio.MemorySendChannel[Order]
     cancels: trio.MemorySendChannel[Cancel]
     arrivals: trio.MemoryReceiveChannel[Arrival]
+    offset_ns: int = 0
+    """How far the exchange's clock is ahead."""
 
-    def place(self, name: str, age_s: float = 5, *, reduce_only: bool = False) -> None:
+    def place(
+        self,
+        name: str,
+        age_s: float = 5,
+        *,
+        reduce_only: bool = False,
+        inst_id_code: int | None = CODE,
+    ) -> None:
         """Hand an order over whose action expires ``age_s`` from now."""
         expires_ns = START_NS + round((trio.current_time() + age_s) * SECOND)
         effect = PlaceOrder(
@@ -70,8 +79,9 @@ class Counter:
             Decimal("0.1"),
             expires_ns,
             reduce_only,
+            exp_time_ms=ExchangeMs((expires_ns + self.offset_ns) // 1_000_000),
         )
-        self.orders.send_nowait(Order(effect, CODE))
+        self.orders.send_nowait(Order(effect, inst_id_code))
 
     def cancel(self, count: int) -> None:
         """Hand over the wish to cancel some orders."""
@@ -100,7 +110,7 @@ async def counter(
         nursery.start_soon(send_orders, orders_out, desk)
         nursery.start_soon(send_cancels, cancels_out, desk)
         with orders, cancels:
-            yield Counter(line, link, orders, cancels, arrivals)
+            yield Counter(line, link, orders, cancels, arrivals, offset_ns)
 
 
 async def test_sixty_orders_leave_at_once_and_the_next_when_there_is_room(
@@ -277,6 +287,33 @@ async def test_without_a_session_an_order_that_reduces_the_position_goes_by_rest
         order = venue.exchange.engine.book.find(placed.ord_id or "", "")
         assert order is not None
         assert (order.cl_ord_id, order.tag, order.reduce_only) == ("flat", "omstrio", True)
+
+
+async def test_before_the_instrument_is_known_both_senders_use_rest_beside_a_session(
+    autojump_clock: MockClock,
+) -> None:
+    """The WebSocket names the instrument by its code of the day, REST by its name."""
+    async with open_venue() as venue:
+        bought = place_on(venue.exchange, "bought")
+        venue.exchange.fill(bought, Decimal(1), Decimal(66_900))
+        resting = place_on(venue.exchange, "resting")
+        async with venue.open_rest() as rest, counter(rest=rest, clock=venue.clock) as desk:
+            desk.place("flat", reduce_only=True, inst_id_code=None)
+            desk.place("other", inst_id_code=None)
+            ended = CancelOrders(((ClOrdId("resting"), resting),))
+            desk.cancels.send_nowait(Cancel(ended, None))
+        verdicts = {answer.cl_ord_id: answer.verdict for answer in desk.answers()}
+        assert verdicts == {
+            "flat": Verdict.ACCEPTED,
+            "other": Verdict.RETRY,
+            "resting": Verdict.ACCEPTED,
+        }
+        assert not desk.link.sent
+        posts = [call for call in venue.rest_calls if call.startswith("POST")]
+        assert sorted(posts) == [
+            "POST /api/v5/trade/cancel-batch-orders",
+            "POST /api/v5/trade/order",
+        ]
 
 
 @pytest.mark.parametrize(

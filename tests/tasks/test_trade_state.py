@@ -159,17 +159,6 @@ def test_a_tick_with_an_effect_is_recorded(scribe: Scribe) -> None:
     assert isinstance(scribe.questions.receive_nowait(), RequestSnapshot)
 
 
-def test_a_wall_clock_that_steps_back_does_not_turn_time_back(scribe: Scribe) -> None:
-    scribe.make_ready()
-    (before,) = scribe.take(action(1))
-    scribe.now[0] -= 3600 * SECOND
-    (during,) = scribe.take(action(2))
-    scribe.now[0] += 3601 * SECOND
-    (after,) = scribe.take(action(3))
-    assert before.record.at_ns == during.record.at_ns
-    assert after.record.at_ns == before.record.at_ns + SECOND
-
-
 def test_readiness_opens_and_closes_the_gate(scribe: Scribe) -> None:
     assert scribe.consumed == []
     scribe.make_ready()
