@@ -180,6 +180,9 @@ class Rules:
     limits: Limits = Limits()
     reward_net: bool = False
     """Whether a reward is net of the trade's fees and of the funding paid while it was open."""
+    reader_lag_ms: int = 180_000
+    """No read of the exchange is assumed to be further behind than this, even when nothing shows how
+    far it is: on a quiet account what is not found is believed to be absent only after this long."""
     check_every_ns: int = 60_000_000_000
     """How often everything is compared with the exchange while nothing gives cause to."""
 

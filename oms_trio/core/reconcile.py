@@ -43,9 +43,6 @@ CHECK_TRIES = 5
 
 LAG_AGAIN_NS = SECOND_NS
 
-READER_LAG_MOST_MS = 180_000
-"""No read is assumed to be further behind than this, even when nothing shows how far it is."""
-
 
 FLAT = PositionReport(Decimal(0), None, None, None, 0)
 """What the exchange says by listing no position."""
@@ -87,6 +84,8 @@ class Sync:
     lagging_since_ns: int | None = None
     reader_ms: ExchangeMs = NEVER
     """The youngest change of an order, or match, that a read has shown."""
+    reader_lag_ms: int = 180_000
+    """See ``Rules``."""
     positions: list[Decimal] = attrs.Factory(list)
     """Our positions since the last question left, to judge an answer without a trade id."""
     alarmed: bool = False
@@ -134,7 +133,7 @@ class Sync:
 
     def has_shown(self, until_ms: ExchangeMs, asked_ms: ExchangeMs) -> bool:
         """Whether a read asked for at ``asked_ms`` must have shown what happened until ``until_ms``."""
-        return self.reader_ms >= until_ms or asked_ms >= until_ms + READER_LAG_MOST_MS
+        return self.reader_ms >= until_ms or asked_ms >= until_ms + self.reader_lag_ms
 
     def note_position(self, report: PositionReport, at_ns: int) -> None:
         """Keep the newest report of the position: by trade id, then by time of change."""
@@ -209,7 +208,7 @@ class Sync:
             return False
         now_ns = snapshot.at_ns
         self.lagging_since_ns = since_ns = self.lagging_since_ns or now_ns
-        if now_ns >= since_ns + READER_LAG_MOST_MS * NS_PER_MS:
+        if now_ns >= since_ns + self.reader_lag_ms * NS_PER_MS:
             return False
         self.lags += 1
         self.asked = False

@@ -60,7 +60,7 @@ from oms_trio.core.model import (
     StateId,
 )
 from oms_trio.core.orders import OrderInfo, Orders
-from oms_trio.core.reconcile import NS_PER_MS, READER_LAG_MOST_MS, Sync
+from oms_trio.core.reconcile import NS_PER_MS, Sync
 from oms_trio.core.risk import Control, Risk, Trip
 from oms_trio.core.shape import shape_of
 from oms_trio.core.sizing import Sized, Unsized, size_order
@@ -184,6 +184,7 @@ class TradeState:
                 self.started_ns = event.at_ns
                 self.clock_known = False
                 self.rules = event.rules
+                self.sync.reader_lag_ms = event.rules.reader_lag_ms
                 self.draining, self.told_why = False, "starting"
                 self.risk.listing_due_ns = 0
                 for name, expired in self.expired.items():
@@ -211,6 +212,9 @@ class TradeState:
             lambda name: self.orders.find(name) is not None,
         )
         if name in self.expired or (action.expired and new and not action.known):
+            before = self.expired.get(name)
+            if before is not None and before.delivery is not None:
+                do(SettleDelivery(before.delivery))
             self.expired[name] = Expired(action.state_id, action.delivery)
             self._decide_expired(action.at_ns, do)
             return
@@ -412,7 +416,7 @@ class TradeState:
         order = self.orders.find(None, answer.ord_id)
         if order is None:
             return
-        overdue = self.sync.exchange_ms(answer.at_ns) >= order.u_time_ms + READER_LAG_MOST_MS
+        overdue = self.sync.exchange_ms(answer.at_ns) >= order.u_time_ms + self.sync.reader_lag_ms
         fills.take_fills_answer(self.orders, order, answer.fills, answer.at_ns, overdue=overdue)
         self._book(answer.at_ns, do)
 
