@@ -106,13 +106,15 @@ async def _gateway(world: World, random: Random) -> None:
     """Let the order gateway hang for a while: requests get no answer, with or without effect."""
     name = random.choice(("ops_hang", "ops_hang_executed"))
     with switched(world, name, value=True):
-        with trio.move_on_after(60.0):
+        with trio.move_on_after(60.0) as patience:
             await world.decision(PlaceOrder)
         life, sessions = world.life, world.network.sessions
-        await trio.sleep(random.choice((5.0, BORNE_S, BORNE_S)))
+        lasting_s = random.choice((5.0, BORNE_S, BORNE_S))
+        await trio.sleep(lasting_s)
         calm = world.troubles.calm_for({Trouble.PROCESS}) > BORNE_S
         doubts = world.state is not None and any(order.in_doubt for order in world.state.orders)
-        if doubts and calm and life is world.life and sessions & world.network.sessions:
+        sent = doubts and not patience.cancelled_caught and lasting_s == BORNE_S
+        if sent and calm and life is world.life and sessions & world.network.sessions:
             what = f"a session that has answered no request for {BORNE_S:.0f} s goes on"
             world.monitor.found.append(Violation("9", what))
         world.exchange.faults.cut()
