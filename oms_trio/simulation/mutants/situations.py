@@ -217,7 +217,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "orders are looked up one by one": Mutant("oms_trio.tasks.reconciler:LOOK_UPS", value(1)),
     "flatten believes itself flat": Mutant("oms_trio.core.operator:carry_out", _flat_by_the_book),
     "liquidations are nobody's": Mutant(
-        "oms_trio.core.state:CAUSE_OF_CATEGORY", value(dict[str, Cause]())
+        "oms_trio.core.adoption:CAUSE_OF_CATEGORY", value(dict[str, Cause]())
     ),
     "a running process follows the wall clock": Mutant(
         "oms_trio.simulation.life:service_clock", _wall_clock
