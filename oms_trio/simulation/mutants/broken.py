@@ -17,10 +17,19 @@ from oms_trio.amqp.model import BrokerUnavailable, Outgoing
 from oms_trio.channels import Commit
 from oms_trio.core.effects import Effect
 from oms_trio.core.identity import order_name
-from oms_trio.core.inputs import Action, Input, OrderAnswer, Snapshot, Tick, Verdict
+from oms_trio.core.inputs import (
+    Action,
+    Input,
+    OrderAnswer,
+    OrderUpdate,
+    PositionUpdate,
+    Snapshot,
+    Tick,
+    Verdict,
+)
 from oms_trio.core.model import ClOrdId, Fill, OrderReport, Side, StateId
 from oms_trio.core.orders import OrderInfo, Orders, in_execution_order
-from oms_trio.core.reconcile import Kept, Sync
+from oms_trio.core.reconcile import Sync
 from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
 from oms_trio.journal.journal import Journal
@@ -145,10 +154,9 @@ def _foreign_orders_adopted(sound: Any) -> Any:  # noqa: ANN401
     return broken
 
 
-def _kept_aside_forgotten(_sound: Any) -> Any:  # noqa: ANN401
-    def broken(self: Sync) -> list[Kept]:
-        self.aside.clear()
-        return []
+def _nothing_kept_aside(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(_self: Sync, _update: OrderUpdate | PositionUpdate) -> bool:
+        return False
 
     return broken
 
@@ -207,7 +215,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "oms_trio.core.state:TradeState._adopt", _foreign_orders_adopted
     ),
     "pushes before the snapshot lost": Mutant(
-        "oms_trio.core.reconcile:Sync.take_aside", _kept_aside_forgotten
+        "oms_trio.core.reconcile:Sync.keep_aside", _nothing_kept_aside
     ),
     "drawdowns of other trades counted": Mutant("oms_trio.core.trade:Trade.owns", _any_drawdown),
     "a state change that no record tells": Mutant(
