@@ -53,6 +53,7 @@ async def test_actions_of_the_time_in_which_the_service_was_stopped_are_stale_an
             running("run", env=env, output=tmp_path / "log") as service,
         ):
             await trio.to_thread.run_sync(service.wait_for, r"\bready\b")
+            await trio.to_thread.run_sync(lambda: list(agent.hear(DEAD)))  # of other tests
             # An order of some time after the start: when a snapshot shows it, what an earlier process
             # may have sent would be shown as well, and expired actions can be decided.
             await trio.sleep(SETTLED_S)
