@@ -61,7 +61,9 @@ async def test_what_breaks_a_promise_is_seen(rabbitmq_node: RabbitNode, tmp_path
     async with trio.open_nursery() as nursery:
         for wrong in SABOTAGES:
             nursery.start_soon(run, wrong)
-    assert "neither ordered, refused nor dead" in str(reports["ack_before_commit"].problems)
+    # Whether what was on its way when the process died was an action, or malformed, is chance.
+    lost = str(reports["ack_before_commit"].problems)
+    assert "neither ordered, refused nor dead" in lost or "malformed" in lost
     assert "orders and refusals for" in str(reports["random_names"].problems)
     # Executions are missing, or refusals, without which an action has no end.
     assert reports["outbox_in_memory"].problems
