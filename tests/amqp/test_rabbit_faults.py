@@ -339,7 +339,7 @@ async def test_a_killed_node_is_found_again_with_all_that_was_confirmed(
         first = await take(broker, 2)
         broker.ack([first[0].tag])
         await broker.publish([Outgoing("m-1", UPDATE, b"{}")])
-        await trio.sleep(0.2)
+        await trio.sleep(1)  # acknowledgements reach the node's disk a moment later
         await trio.to_thread.run_sync(rabbitmq_node.kill)
         await agent.until_connected(connected=False)
         with pytest.raises(BrokerUnavailable):

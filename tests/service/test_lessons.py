@@ -1,4 +1,4 @@
-"""The page of lessons names tests; each of them must be there."""
+"""The pages of lessons and of trust name tests; each of them must be there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "lessons.md").read_text()
 ROWS = re.findall(r"^\| (\d+) \|(.*)$", PAGE, re.MULTILINE)
-NAMED = sorted(set(re.findall(r"`(tests/\S+\.py)::(\w+)`", PAGE)))
+TRUST = (ROOT / "docs" / "trust.md").read_text()
+NAMED = sorted(set(re.findall(r"`(tests/\S+\.py)::(\w+)`", PAGE + TRUST)))
+FILES = sorted(set(re.findall(r"`(tests/[^\s:`]+)`", TRUST)))
 
 
 def test_every_lesson_has_its_report_and_a_test() -> None:
@@ -24,3 +26,8 @@ def test_every_lesson_has_its_report_and_a_test() -> None:
 def test_a_named_test_exists(file: str, name: str) -> None:
     source = (ROOT / file).read_text()
     assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_named_file_exists(path: str) -> None:
+    assert (ROOT / path).exists()
