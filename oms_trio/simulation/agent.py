@@ -33,6 +33,9 @@ CROWD_S: Final = (0.05, 0.02)
 """The pause between small orders of a crowd: as many as the exchange's limit lets through, and more,
 so that some have to wait to be sent."""
 
+SMALL: Final = 0.012
+"""The volume of orders of which hundreds fit under the cap."""
+
 CROWD: Final = (150, 330)
 """How many orders make a crowd: up to the limit of open ones, and beyond."""
 
@@ -59,6 +62,15 @@ class Agent:
     _count: int = 0
     _named: int = 0
 
+    def __attrs_post_init__(self) -> None:
+        """Let the world ask for more than it does by itself."""
+        self.world.burst = self.burst
+
+    def burst(self, count: int) -> None:
+        """Take many small actions at once: more than the exchange's limit lets through."""
+        for _ in range(count):
+            self._publish(self._new(offset=self.random.uniform(0.5, 0.99), volume=SMALL))
+
     async def run(self) -> None:
         """Act for ever, mood after mood; ends by cancellation only."""
         random = self.random
@@ -80,7 +92,7 @@ class Agent:
         random = self.random
         pause_s = random.choice(CROWD_S)
         for _ in range(random.randint(*CROWD)):
-            self._publish(self._new(offset=random.uniform(0.5, 0.99), volume=0.012))
+            self._publish(self._new(offset=random.uniform(0.5, 0.99), volume=SMALL))
             await trio.sleep(pause_s)
 
     def act(self) -> None:

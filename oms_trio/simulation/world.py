@@ -97,6 +97,8 @@ class World:
     nursery: trio.Nursery
     center: Decimal
     """What price the market keeps near."""
+    burst: Callable[[int], object] = lambda _count: None
+    """Has the agent take so many actions at once."""
     hands: int = 0
     """How many people trade by hand now, and will take it back."""
     funded: list[Funded] = attrs.Factory(list)

@@ -20,6 +20,9 @@ and reports disagree."""
 SIZES: Final = (Decimal(1), Decimal(20), Decimal(200))
 """Contracts traded by hand: lost among ours, as many as ours, and far above the cap."""
 
+BURST: Final = (70, 120)
+"""Actions at once: the limit is 60 orders in 2 s."""
+
 WAITING: Final = 8
 """So many unanswered orders mean that some wait for room."""
 
@@ -97,8 +100,11 @@ async def _pause(world: World, random: Random) -> None:
 
 async def _stopped_waiting(world: World, random: Random) -> None:
     """Stop everything while orders wait to be sent: for room, for another try, or to be looked up."""
-    if random.random() < 0.5:
+    chance = random.random()
+    if chance < 0.3:
         world.exchange.refuse_next(random.choice(("50011", "50061")), 3)
+    elif chance < 0.6:
+        world.burst(random.randint(*BURST))
     with trio.move_on_after(world.pace.patience_s):
         await world.moment(
             lambda state: (
