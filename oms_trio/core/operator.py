@@ -209,6 +209,7 @@ def _close(
         why = f"position {position.pos} is open after {FLATTEN_TRIES} closing orders: close it by hand"
         do(Alert("flatten_failed", why))
         _end(risk)
+        risk.flattening = True  # until the operator says what next: the alert on it must stay
         return
     risk.closing_orders += 1
     order = OrderInfo(

@@ -229,6 +229,10 @@ def test_flatten_gives_up_loudly_when_the_exchange_refuses(desk: Desk) -> None:
         desk.tick(1)
     assert alerts(desk)[-1] == "flatten_failed"
     assert len(desk.all(PlaceOrder)) == 20
+    risk = desk.state.risk
+    before = risk.flattening
+    say(desk, Verb.RESUME)
+    assert (before, risk.flattening) == (True, False)
 
 
 @pytest.mark.parametrize("verb", [Verb.KILL, Verb.CANCEL_ALL, Verb.FLATTEN])
