@@ -198,11 +198,12 @@ class Sync:
         REST may lag behind the pushes. A fill that is too new for the one and too old for the
         other is in neither, and to book what came after it would put trades in a wrong order. What
         gives it away is the position's trade id: it is of a match younger than all that the list
-        of fills shows, ours or anybody else's on the account.
+        of fills shows, ours or anybody else's on the account, and than all that we had booked. (A
+        liquidation or ADL changes a position whose last match may be of long ago.)
         """
         pushes = [kept.position for kept in self.aside if kept.position is not None]
         told = max([*pushes, snapshot.position or FLAT], key=_version)
-        shown = (told.trade_id or 0) <= (snapshot.newest_trade_id or 0)
+        shown = (told.trade_id or 0) <= max(snapshot.newest_trade_id or 0, book.last_trade_id or 0)
         old = told.u_time_ms < self.since_ms
         if self.merged or shown or old or told.pos == book.position_at(told.trade_id):
             return False

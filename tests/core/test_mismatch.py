@@ -358,3 +358,35 @@ def test_closing_order_of_a_process_that_died_is_nobody_s_action(desk: Desk) -> 
     assert closure[0] == "closure"
     assert desk.last(PublishClosure).cause is Cause.OPERATOR
     assert desk.last(PublishClosure).state_id == 1
+
+
+def test_deleveraging_while_the_link_was_down_is_no_lag_of_the_reads(desk: Desk) -> None:
+    """The position's last match is older than what is asked for, and its change is not."""
+    order = desk.place("A", Side.BUY, "12")
+    desk.fill(order, "12", "67000")
+    held = desk.held
+    desk.tick(61)
+    desk.snapshot(position=held)
+    desk.tick(600)
+    desk.snapshot(position=held)
+    desk.feed(LinkDown(desk.now, "cut"))
+    desk.tick(1)
+    desk.feed(LinkUp(desk.now))
+    at_ms = desk.now // 1_000_000
+    fill = Fill(OrdId("L"), TradeId(-9), Decimal(66000), Decimal(3), at_ms)
+    taken = attrs.evolve(
+        order.report(),
+        ord_id=OrdId("L"),
+        cl_ord_id=ClOrdId(""),
+        tag="",
+        side=Side.SELL,
+        sz=Decimal(3),
+        acc_fill_sz=Decimal(3),
+        state=OrderState.FILLED,
+        category="adl",
+        u_time_ms=at_ms,
+    )
+    position = attrs.evolve(held, pos=Decimal(9), u_time_ms=at_ms)
+    desk.snapshot(orders=(taken,), fills=(fill,), position=position)
+    assert desk.state.book.position == 9
+    assert desk.last(Readiness).ready
