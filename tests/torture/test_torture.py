@@ -56,7 +56,7 @@ async def test_what_breaks_a_promise_is_seen(rabbitmq_node: RabbitNode, tmp_path
         folder = tmp_path / wrong
         folder.mkdir()
         plan = Plan(1, lives, None, exchange_faults=False)
-        reports[wrong] = await torture(plan, rabbitmq_node, folder, wrong=wrong, quiet_s=14.0)
+        reports[wrong] = await torture(plan, rabbitmq_node, folder, wrong=wrong, quiet_s=22.0)
 
     async with trio.open_nursery() as nursery:
         for wrong in SABOTAGES:
