@@ -30,7 +30,7 @@ from oms_trio.core.model import (
     Side,
 )
 from oms_trio.core.orders import OrderInfo, Orders
-from oms_trio.core.reconcile import FLAT, PUSH_GRACE_NS, Sync
+from oms_trio.core.reconcile import CHECK_AGAIN_NS, Sync
 from oms_trio.core.risk import SECOND_NS, Control, Risk, Trip
 
 Do = Callable[[Effect], None]
@@ -103,13 +103,14 @@ def carry_out(
     sync: Sync,
     rules: Rules,
     *,
+    position: PositionReport,
     waiting_for_fills: bool,
     adopt: Callable[[PositionReport], None],
     do: Do,
 ) -> None:
     """Do the next step of a command on what the exchange lists.
 
-    ``adopt`` books the difference between a position and ours.
+    ``position`` is the exchange's newest, by the listing or by a later push; ``adopt`` books the difference between a position and ours.
     """
     if not risk.command or listing.request != risk.listing:
         return
@@ -118,7 +119,6 @@ def carry_out(
     if risk.cancelling and _cancel(risk, listing, orders, sync, do):
         _warn(risk, now_ns, "orders are still pending or of unknown outcome", do)
         return
-    position = _newest(listing, sync)
     if risk.flattening and position.pos:
         _close(risk, orders, sync, position, rules, now_ns, do)
         return
@@ -131,10 +131,11 @@ def carry_out(
         if not sync.linked or not sync.merged or waiting_for_fills:
             _warn(risk, now_ns, "not reconciled with the exchange yet", do)
             return
-        differs_since_ns = sync.differs_since_ns
-        if differs_since_ns is not None:
-            if now_ns < differs_since_ns + PUSH_GRACE_NS:
-                return  # its fills may be on their way
+        if sync.differs_since_ns is not None:
+            if not sync.may_adopt(position, now_ns):
+                sync.check_due_ns = min(sync.check_due_ns, now_ns + CHECK_AGAIN_NS)
+                _warn(risk, now_ns, "fills that explain the position may be on their way", do)
+                return
             adopt(position)
     do(Alert("command_done", f"{risk.command}: {_result(listing, position)}", urgent=False))
     _end(risk)
@@ -146,15 +147,6 @@ def _end(risk: Risk) -> None:
 
 def _result(listing: Listing, position: PositionReport) -> str:
     return f"the exchange lists {len(listing.orders)} of our orders and position {position.pos}"
-
-
-def _newest(listing: Listing, sync: Sync) -> PositionReport:
-    """Return the exchange's position: as listed, unless a push has told of a later one."""
-    if listing.position is not None:
-        sync.note_position(listing.position, listing.at_ns)
-    elif sync.told_at_ns < listing.asked_at_ns:
-        sync.exchange_pos, sync.told_at_ns = FLAT, listing.at_ns
-    return sync.exchange_pos or FLAT
 
 
 def _cancel(risk: Risk, listing: Listing, orders: Orders, sync: Sync, do: Do) -> bool:

@@ -192,7 +192,9 @@ class Orders:
         found = [
             order
             for orders in (self.open, self.ended)
-            if (order := next(reversed(orders.values()), None)) is not None and order.has_okx_id
+            if (order := next(reversed(orders.values()), None)) is not None
+            and order.has_okx_id
+            and order.cause in {Cause.AGENT, Cause.OPERATOR}  # others cannot be looked up by name
         ]
         return max(found, key=lambda order: order.u_time_ms, default=None)
 

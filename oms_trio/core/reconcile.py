@@ -26,7 +26,7 @@ import attrs
 
 from oms_trio.core.book import Book
 from oms_trio.core.inputs import OrderUpdate, PositionUpdate, Snapshot
-from oms_trio.core.model import NEVER, ExchangeMs, OrderReport, PositionReport
+from oms_trio.core.model import NEVER, ExchangeMs, OrderReport, PositionReport, TradeId
 
 SECOND_NS = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -86,6 +86,8 @@ class Sync:
     """The youngest change of an order, or match, that a read has shown."""
     reader_lag_ms: int = 180_000
     """See ``Rules``."""
+    newest_trade_id: TradeId | None = None
+    """The youngest match of all that the last snapshot listed, ours or not."""
     positions: list[Decimal] = attrs.Factory(list)
     """Our positions since the last question left, to judge an answer without a trade id."""
     alarmed: bool = False
@@ -141,6 +143,38 @@ class Sync:
         if known is None or _version(report) >= _version(known):
             self.exchange_pos = report
             self.told_at_ns = at_ns
+
+    def note_listed(
+        self, report: PositionReport | None, asked_at_ns: int, at_ns: int
+    ) -> PositionReport:
+        """Keep what a question about the position has found, and return what is the newest now.
+
+        A missed closing push is never repeated, so what is not listed is flat, unless a push has
+        come after the question.
+        """
+        if report is not None:
+            self.note_position(report, at_ns)
+        elif self.exchange_pos is None or self.told_at_ns < asked_at_ns:
+            self.exchange_pos, self.told_at_ns = FLAT, at_ns
+        return self.exchange_pos or FLAT
+
+    def reads_show(self, position: PositionReport) -> bool:
+        """Whether the last list of fills reaches up to the match that a position names."""
+        old = position.u_time_ms < self.since_ms
+        return old or (position.trade_id or 0) <= (self.newest_trade_id or 0)
+
+    def may_adopt(self, position: PositionReport, now_ns: int) -> bool:
+        """Whether a difference to a position is none that fills will explain.
+
+        A snapshot must have been merged that was asked for after the difference began, and its list
+        of fills must reach up to the position; at last that is taken for granted.
+        """
+        since_ns = self.differs_since_ns
+        if since_ns is None or now_ns < since_ns + PUSH_GRACE_NS:
+            return False
+        if self.known_ns - self.offset_ns < since_ns:
+            return False
+        return self.reads_show(position) or now_ns >= since_ns + self.reader_lag_ms * NS_PER_MS
 
     def compare(self, book: Book, now_ns: int) -> None:
         """Hold the exchange's latest position against our fills up to the match that it names."""
@@ -203,9 +237,8 @@ class Sync:
         """
         pushes = [kept.position for kept in self.aside if kept.position is not None]
         told = max([*pushes, snapshot.position or FLAT], key=_version)
-        shown = (told.trade_id or 0) <= max(snapshot.newest_trade_id or 0, book.last_trade_id or 0)
-        old = told.u_time_ms < self.since_ms
-        if self.merged or shown or old or told.pos == book.position_at(told.trade_id):
+        shown = self.reads_show(told) or (told.trade_id or 0) <= (book.last_trade_id or 0)
+        if self.merged or shown or told.pos == book.position_at(told.trade_id):
             return False
         now_ns = snapshot.at_ns
         self.lagging_since_ns = since_ns = self.lagging_since_ns or now_ns
@@ -224,14 +257,7 @@ class Sync:
         self.asked, self.merged = False, True
         self.lagging_since_ns = None
         self.known_ns = snapshot.asked_at_ns + snapshot.offset_ns
-        told = snapshot.position
-        if told is None and self.told_at_ns < snapshot.asked_at_ns:
-            # A missed closing push is never repeated: what is not listed is flat.
-            self.exchange_pos, self.told_at_ns = FLAT, snapshot.at_ns
-        elif told is not None:
-            self.note_position(told, snapshot.at_ns)
-        elif self.exchange_pos is None:
-            self.exchange_pos, self.told_at_ns = FLAT, snapshot.at_ns
+        self.note_listed(snapshot.position, snapshot.asked_at_ns, snapshot.at_ns)
         self.compare(book, snapshot.at_ns)
         if self.differs_since_ns is not None:
             self.tries += 1

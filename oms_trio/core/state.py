@@ -432,6 +432,7 @@ class TradeState:
         if snapshot.request != self.sync.request or not self.sync.linked:
             return
         self.sync.note_read(snapshot.seen_ms)
+        self.sync.newest_trade_id = snapshot.newest_trade_id
         if self.sync.lagging(snapshot, self.book):
             return
         self.sync.offset_ns = snapshot.offset_ns
@@ -482,12 +483,15 @@ class TradeState:
         operator.ask(self.risk, now_ns, do)
 
     def _take_listing(self, listing: Listing, do: Callable[[Effect], None]) -> None:
+        position = self.sync.note_listed(listing.position, listing.asked_at_ns, listing.at_ns)
+        self.sync.compare(self.book, listing.at_ns)
         operator.carry_out(
             self.risk,
             listing,
             self.orders,
             self.sync,
             self.rules,
+            position=position,
             waiting_for_fills=bool(self.orders.waiting),
             adopt=lambda position: self._adopt_position(position, listing.at_ns, do),
             do=do,

@@ -207,6 +207,20 @@ class Desk:
         name = self.last(PlaceOrder).cl_ord_id
         return self.feed(OrderAnswer(self.now, name, Verdict.REFUSED, code=code))
 
+    def carry_on(self, seconds: int = 10) -> None:
+        """Let time pass, and answer what is asked for: snapshots, and listings of a command."""
+        for _ in range(seconds):
+            self.tick(1)
+            if self.state.sync.asked:
+                fills = tuple(fill for order in self.orders.values() for fill in order.fills)
+                reports = tuple(order.report() for order in self.orders.values())
+                newest = TradeId(self.trade_id)
+                self.snapshot(
+                    orders=reports, fills=fills, position=self.held, newest_trade_id=newest
+                )
+            if self.state.risk.command:
+                self.answer_listing()
+
     def show_that_reads_are_not_behind(self) -> None:
         """Let a look-up show somebody's order that has changed just now."""
         stranger = VenueOrder(OrdId("S"), ClOrdId(""), Side.BUY, Decimal(1), Decimal(67000))

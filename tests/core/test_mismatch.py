@@ -139,6 +139,7 @@ def test_adopting_makes_the_position_ours_and_keeps_trading_paused(desk: Desk) -
     desk.tick(4)
     say(desk, Verb.ADOPT)
     desk.answer_listing()
+    desk.carry_on()
     assert desk.state.book.position == 201
     assert desk.state.ready
     assert desk.state.risk.paused == "adopt by test"
@@ -159,6 +160,38 @@ def test_adopting_waits_for_fills_that_may_be_on_their_way(desk: Desk) -> None:
     desk.answer_listing()
     assert desk.state.book.position == 1
     assert alerts(desk)[-1] == "command_done"
+    assert "position_adopted" not in alerts(desk)
+
+
+def test_adopting_does_not_book_a_fill_whose_push_was_missed(desk: Desk) -> None:
+    """The check that finds it comes later than the operator."""
+    order = desk.place("A", Side.BUY, "2")
+    desk.match(order, "2", "67000")
+    desk.report_position()
+    say(desk, Verb.ADOPT)
+    for _ in range(20):
+        desk.tick(1)
+        desk.answer_listing()
+    assert desk.state.book.position == 0
+    desk.carry_on()
+    assert desk.state.book.position == 2
+    assert len(desk.told) == 1
+    assert "position_adopted" not in alerts(desk)
+
+
+def test_adopting_waits_for_a_list_of_fills_that_reaches_up_to_the_position(desk: Desk) -> None:
+    order = desk.place("A", Side.BUY, "2")
+    desk.match(order, "2", "67000")
+    desk.report_position()
+    say(desk, Verb.ADOPT)
+    for _ in range(60):
+        desk.tick(1)
+        if desk.state.sync.asked:
+            desk.snapshot(position=desk.held)
+        desk.answer_listing()
+    assert desk.state.book.position == 0
+    desk.carry_on(70)
+    assert desk.state.book.position == 2
     assert "position_adopted" not in alerts(desk)
 
 
@@ -190,10 +223,7 @@ def test_flatten_closes_what_the_exchange_lists_not_what_we_believe(desk: Desk) 
     order = desk.accept("F")
     desk.fill(order, "200", "67000")
     desk.report_position()
-    for _ in range(10):
-        desk.tick(1)
-        if desk.state.risk.command:
-            desk.answer_listing()
+    desk.carry_on()
     assert desk.held.pos == 0
     assert desk.state.book.position == 0
     assert alerts(desk)[-1] == "command_done"
@@ -207,10 +237,7 @@ def test_flatten_of_a_position_that_is_gone_at_the_exchange_sends_nothing(desk: 
     desk.by_hand = Decimal(-3)
     desk.trade_id += 1
     say(desk, Verb.FLATTEN)
-    for _ in range(10):
-        if desk.state.risk.command:
-            desk.answer_listing()
-        desk.tick(1)
+    desk.carry_on()
     assert len(desk.all(PlaceOrder)) == sent
     assert desk.state.book.position == 0
     assert alerts(desk)[-1] == "command_done"
