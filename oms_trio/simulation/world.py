@@ -24,7 +24,7 @@ from oms_trio.core.model import Instrument, Rules
 from oms_trio.core.risk import mark_age_ns
 from oms_trio.core.state import TradeState
 from oms_trio.okx.signing import Credentials
-from oms_trio.records import Arrival
+from oms_trio.records import Arrival, Kind
 from oms_trio.sim.admission import check_inst_id_code
 from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.exchange import Exchange, Mode
@@ -40,7 +40,7 @@ from oms_trio.simulation.noting import NotingFaults
 from oms_trio.simulation.pace import BUSY, Pace
 from oms_trio.simulation.setting import RULES, SCOPE, Setting
 from oms_trio.simulation.tape import Tape
-from oms_trio.simulation.troubles import REACH, Trouble, Troubles
+from oms_trio.simulation.troubles import Trouble, Troubles
 from oms_trio.watch.helm import NotObeyedError
 
 What = TypeVar("What")
@@ -55,6 +55,9 @@ BAND = Decimal("0.008")
 
 RESTART_S = (0.05, 8.0)
 
+TOLD_S = 15.0
+"""A snapshot tells of what was so long before, where REST is hampered by nothing."""
+
 HAND_TRIES = 20
 """Then whoever trades by hand gives up, and what is left is for the operator to adopt."""
 
@@ -66,9 +69,10 @@ def account_key() -> Credentials:
 
 @attrs.define
 class Funded:
-    """A settlement of funding: how many fills came before it, and how much."""
+    """A settlement of funding: how many fills came before it, when (virtual), and how much."""
 
     fills: int
+    at: float
     amount: Decimal
     known_at: float = float("inf")
     """When whoever asks now and then must know of it (virtual)."""
@@ -254,13 +258,17 @@ class World:
         before = exchange.engine.ledger.cash_bal
         exchange.fund(rate)
         if amount := exchange.engine.ledger.cash_bal - before:
-            self.funded.append(Funded(len(exchange.truth.fills()), amount))
-            self.nursery.start_soon(self._note_known, self.funded[-1])
+            fills = len(exchange.truth.fills())
+            self.funded.append(Funded(fills, trio.current_time(), amount))
 
-    async def _note_known(self, funded: Funded) -> None:
-        """Wait until there must have been a check that was hampered by nothing."""
-        await self.troubles.wait_calm(REACH, self.rules.check_every_ns / 1e9 + 30.0)
-        funded.known_at = trio.current_time()
+    def _note_known(self, state: TradeState) -> None:
+        """Note what a snapshot must have told of that has just been taken in."""
+        now = trio.current_time()
+        whole = state.sync.merged and not state.sync.asked
+        if whole and self.troubles.calm_for({Trouble.REST}) > TOLD_S:
+            for funded in self.funded:
+                if now > funded.at + TOLD_S:
+                    funded.known_at = min(funded.known_at, now)
 
     def cancel_resting(self, most: int) -> None:
         """Let the exchange cancel some of our resting orders, the oldest first."""
@@ -340,6 +348,8 @@ class World:
         """Note what the cap allowed when an order was decided, and count what came in."""
         self.arrivals[arrival.kind.value] += 1
         self.monitor.observe(effects, state)
+        if arrival.kind is Kind.SNAPSHOT:
+            self._note_known(state)
         for holds, come in self._awaited:
             if holds(state):
                 come.set()
