@@ -259,7 +259,8 @@ def test_a_state_folder_belongs_to_the_first_account_that_is_seen(
     env = environment(tmp_path, **exchange, **broker_at(rabbitmq_node.port), COLUMNS="300")
     with running("run", env=env, output=tmp_path / "log") as service:
         service.wait_for(r"\bready\b")
-        assert run("check", env=env).code == 0, "it can be checked beside the service"
+        beside = run("check", env=env)
+        assert beside.code == 0, beside.out
         assert service.stop().code == 0
     ended = run("run", env={**env, "OKX_DEMO": "1"})
     assert ended.code == 78
