@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import trio
@@ -23,12 +24,15 @@ from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Account
 from oms_trio.live import JOURNAL, account_of, broker_settings, connector, open_rest
+from oms_trio.okx.bodies import AccountConfig
 from oms_trio.okx.errors import OkxError
 from oms_trio.okx.requests import PING
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Event, Ready, Send, Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link
+
+_T = TypeVar("_T")
 
 PATIENCE_S = 30.0
 
@@ -76,13 +80,15 @@ async def check(config: Config) -> Verdict:
     _print_settings(config, console)
     findings: list[Finding] = []
     async with open_rest(config) as rest:
+        # Once for both: the exchange takes few of these from one account, which may be trading now.
+        account_config = _once(rest.account_config)
         tests: dict[str, Test] = {
             "disk": partial(_disk, config.state_dir),
             "clock": partial(_clock, rest),
             "rest": partial(_round_trips, rest),
             "instrument": partial(_instrument, rest, config.rules()),
-            "account": partial(_account, rest),
-            "state": partial(_state, config, rest),
+            "account": partial(_account, account_config),
+            "state": partial(_state, config, account_config),
             "leverage": partial(_leverage, rest, config.rules()),
             "balance": partial(_balance, rest, config.rules()),
             "session": partial(_session, config, rest),
@@ -111,6 +117,18 @@ async def _tried(what: str, test: Test) -> Finding:
     return Finding(what, "fail", why, configuration)
 
 
+def _once(ask: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
+    """Keep the first answer; what was not answered is asked again."""
+    answers: list[_T] = []
+
+    async def asked() -> _T:
+        if not answers:
+            answers.append(await ask())
+        return answers[0]
+
+    return asked
+
+
 def _first(error: BaseException) -> BaseException:
     return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
@@ -135,8 +153,8 @@ async def _instrument(rest: Rest, rules: Rules) -> Finding:
     return Finding("instrument", "ok", detail)
 
 
-async def _account(rest: Rest) -> Finding:
-    config = await rest.account_config()
+async def _account(account_config: Callable[[], Awaitable[AccountConfig]]) -> Finding:
+    config = await account_config()
     mode = "net mode" if config.net_mode else f"{config.pos_mode}, net mode will be set"
     level = ACCOUNT_LEVELS.get(config.acct_lv, "unknown")
     detail = (
@@ -152,9 +170,9 @@ async def _account(rest: Rest) -> Finding:
     return Finding("account", "ok", detail)
 
 
-async def _state(config: Config, rest: Rest) -> Finding:
+async def _state(config: Config, account_config: Callable[[], Awaitable[AccountConfig]]) -> Finding:
     """Compare the account that the state folder belongs to with that of the key."""
-    account = account_of(config, (await rest.account_config()).uid)
+    account = account_of(config, (await account_config()).uid)
     path = config.state_dir / JOURNAL
     if not path.exists():
         return Finding("state", "ok", f"{config.state_dir} is new, and will belong to {account}")
