@@ -28,7 +28,7 @@ import trio
 from bench.places import OURS, PEERS, ROOT, installed
 from bench.recording import ANSWER, ORDER, RULES, SCOPE, SNAPSHOT
 from bench.stats import Row, Tables, compare, quantile
-from oms_trio import logs, records
+from oms_trio import records
 from oms_trio.amqp.codec import decode_action, encode_action
 from oms_trio.amqp.model import Delivery
 from oms_trio.app import unobserved
@@ -41,6 +41,7 @@ from oms_trio.okx.frames import OpResponse, OrdersPush
 from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.records import Arrival
+from oms_trio.settings import logs
 from oms_trio.tasks.trade_state import Outlets, Writer
 
 CYCLES = 3000

@@ -15,7 +15,6 @@ import msgspec
 from oms_trio import records
 from oms_trio.amqp.codec import decode_action, encode_action, encode_publication
 from oms_trio.amqp.model import Delivery
-from oms_trio.config import Config
 from oms_trio.core.effects import PlaceOrder, PublishClosure, PublishExecution, PublishRefusal
 from oms_trio.core.model import ClOrdId, OrderType
 from oms_trio.core.state import TradeState
@@ -24,6 +23,7 @@ from oms_trio.okx.codec import decode_frame
 from oms_trio.okx.frames import AccountPush, OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.recorded import SnapshotBodies
 from oms_trio.records import Arrival, Kind, Scope, encode_effects
+from oms_trio.settings.config import Config
 
 DEFAULTS = Config.from_environ({"HOME": "/"})
 SCOPE = Scope(DEFAULTS.instrument, DEFAULTS.order_tag)

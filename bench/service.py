@@ -18,10 +18,11 @@ from pathlib import Path
 
 import trio
 
-from oms_trio import live, logs
+from oms_trio import live
 from oms_trio.amqp import broker
-from oms_trio.config import Config
 from oms_trio.okx.limits import OrderLimits
+from oms_trio.settings import logs
+from oms_trio.settings.config import Config
 
 ENDLESS = OrderLimits(orders=10**9, cancels=10**9, cancels_in_batches=10**9)
 PROBE_S = 0.002

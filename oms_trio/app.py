@@ -25,7 +25,6 @@ from oms_trio import records
 from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker
 from oms_trio.channels import Batch, Cancel, Commit, Inbox, Order, Question, Recall
-from oms_trio.clock import Clock, system_clock
 from oms_trio.core.effects import Effect
 from oms_trio.core.model import Rules
 from oms_trio.core.state import TradeState
@@ -40,6 +39,7 @@ from oms_trio.okx.line import Line
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.websocket import Link
 from oms_trio.records import Arrival, Scope
+from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.tasks.commit import Keeper, keep_journal
 from oms_trio.tasks.ingest import ingest
 from oms_trio.tasks.publisher import publish

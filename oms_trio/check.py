@@ -18,7 +18,6 @@ from rich.table import Table
 
 from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.model import BrokerError, BrokerMisconfigured
-from oms_trio.config import Config
 from oms_trio.core.model import Rules
 from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
 from oms_trio.journal.journal import Journal
@@ -31,6 +30,7 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Event, Ready, Send, Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link
+from oms_trio.settings.config import Config
 
 _T = TypeVar("_T")
 

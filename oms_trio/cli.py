@@ -26,12 +26,10 @@ import msgspec
 import trio
 from rich.console import Console
 
-from oms_trio import logs
 from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.model import BrokerError, BrokerMisconfigured
 from oms_trio.check import Verdict
 from oms_trio.check import check as run_check
-from oms_trio.config import Config, ConfigError
 from oms_trio.control.client import ControlError, ask
 from oms_trio.control.terminal import draw
 from oms_trio.core.inputs import Verb
@@ -42,6 +40,8 @@ from oms_trio.live import send_action, serve
 from oms_trio.okx.errors import OkxError
 from oms_trio.replay.commands import Hands, export, record, replay
 from oms_trio.replay.model import RecordingError
+from oms_trio.settings import logs
+from oms_trio.settings.config import Config, ConfigError
 from oms_trio.sim.plan import FaultPlan, evenly
 from oms_trio.sim.run import SimSettingsError, run_sim
 from oms_trio.version import __version__

@@ -21,9 +21,6 @@ from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker, Outgoing
 from oms_trio.amqp.settings import ACTION_KEY, BrokerSettings
 from oms_trio.app import Insides, Parts, recover, run_service, unobserved
-from oms_trio.clock import Clock, service_clock, system_clock
-from oms_trio.config import Config
-from oms_trio.cpu import one_cpu
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.lock import StateLock
@@ -36,6 +33,9 @@ from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
 from oms_trio.operations import Reach, open_operations
 from oms_trio.records import Scope
+from oms_trio.settings.clock import Clock, service_clock, system_clock
+from oms_trio.settings.config import Config
+from oms_trio.settings.cpu import one_cpu
 from oms_trio.tasks.ticker import QUIET_S
 from oms_trio.tasks.trade_state import Observer
 from oms_trio.watch.timed import TimedBroker, timed_commits

@@ -29,12 +29,9 @@ import trio
 from rich.console import Console
 from trio.testing import MockClock
 
-from oms_trio import logs
 from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.app import Parts, recover, run_service
-from oms_trio.clock import Clock, virtual_clock
-from oms_trio.config import Config
 from oms_trio.core.model import OrderType
 from oms_trio.demo.agent import Agent
 from oms_trio.journal.disk import Disk
@@ -45,6 +42,9 @@ from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
 from oms_trio.records import Scope
 from oms_trio.replay.run import Wanted, replay
+from oms_trio.settings import logs
+from oms_trio.settings.clock import Clock, virtual_clock
+from oms_trio.settings.config import Config
 from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.server import serve
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from oms_trio.cli import main
-from oms_trio.config import Config
+from oms_trio.settings.config import Config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

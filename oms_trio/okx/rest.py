@@ -17,7 +17,6 @@ from typing import Final, TypeVar
 import httpx
 import trio
 
-from oms_trio.clock import Clock
 from oms_trio.core.effects import PlaceOrder, RequestListing, RequestSnapshot
 from oms_trio.core.model import ClOrdId, Instrument, OrderReport, OrdId, PositionReport
 from oms_trio.okx import bodies
@@ -59,6 +58,7 @@ from oms_trio.okx.recorded import (
 from oms_trio.okx.requests import order_body, plain
 from oms_trio.okx.rows import INST_TYPE, SETTLE_CCY
 from oms_trio.okx.signing import Credentials
+from oms_trio.settings.clock import Clock
 
 Ask = Callable[[], Awaitable[str]]
 """Makes one request; returns the body of a good answer that was read once."""

@@ -20,10 +20,10 @@ import trio
 import trio_websocket
 import wsproto
 
-from oms_trio.clock import Clock
 from oms_trio.okx import connection as wire
 from oms_trio.okx.errors import ProtocolError, SessionLostError
 from oms_trio.okx.session import Event, Send, Session
+from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
 

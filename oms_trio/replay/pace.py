@@ -5,8 +5,8 @@ from __future__ import annotations
 import attrs
 import trio
 
-from oms_trio.clock import NS
 from oms_trio.replay.model import Step
+from oms_trio.settings.clock import NS
 
 
 @attrs.define

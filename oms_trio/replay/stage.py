@@ -14,7 +14,6 @@ import attrs
 import trio
 
 from oms_trio.amqp.model import Broker
-from oms_trio.config import HttpAddress
 from oms_trio.core.inputs import Verb
 from oms_trio.core.state import TradeState
 from oms_trio.http.server import listen, serve_http, url_of
@@ -25,6 +24,7 @@ from oms_trio.replay.pace import Pace
 from oms_trio.replay.play import Before
 from oms_trio.replay.relay import Relay, relaying
 from oms_trio.replay.times import iso
+from oms_trio.settings.config import HttpAddress
 from oms_trio.watch.helm import NotObeyedError
 from oms_trio.watch.monitor import Around, Monitor
 from oms_trio.watch.status import Replay, Status, Store

@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from oms_trio.clock import NS
+from oms_trio.settings.clock import NS
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ from decimal import Decimal
 
 import attrs
 
-from oms_trio.clock import Clock
 from oms_trio.core.model import Instrument, Side
+from oms_trio.settings.clock import Clock
 from oms_trio.sim.bills import FUNDING, FUNDING_PAID, FUNDING_RECEIVED, Bill, Bills, trade_bill
 from oms_trio.sim.book import Book
 from oms_trio.sim.events import AccountChanged, Event, OrderChanged, PositionChanged, Settled

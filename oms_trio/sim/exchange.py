@@ -10,8 +10,8 @@ from random import Random
 
 import attrs
 
-from oms_trio.clock import Clock, system_clock
 from oms_trio.core.model import Instrument, Side
+from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.sim.admission import Args, OrderRequest, Refused, read_amendment, read_order
 from oms_trio.sim.amending import amend
 from oms_trio.sim.auth import SimAccount

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import attrs
 import msgspec
 
-from oms_trio.clock import Clock
+from oms_trio.settings.clock import Clock
 from oms_trio.sim.faults import Faults
 from oms_trio.sim.pushes import JsonObject
 

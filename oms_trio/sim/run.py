@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from oms_trio.clock import system_clock
+from oms_trio.settings.clock import system_clock
 from oms_trio.sim.auth import SimAccount, draw_uid
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.plan import FaultPlan, play

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from oms_trio.clock import NS, Clock
+from oms_trio.settings.clock import NS, Clock
 
 
 @attrs.define(eq=False)

@@ -18,7 +18,6 @@ import trio
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Delivery, Outgoing
 from oms_trio.app import Insides, Parts, recover, run_service
-from oms_trio.clock import Clock, service_clock
 from oms_trio.core.model import Rules
 from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
@@ -29,6 +28,7 @@ from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
 from oms_trio.records import Scope
+from oms_trio.settings.clock import Clock, service_clock
 from oms_trio.simulation.disk import Room, SimDisk
 from oms_trio.simulation.freezing import PROCESS, freeze, frozen, thaw
 from oms_trio.simulation.http import Dial, open_transport

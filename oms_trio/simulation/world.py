@@ -17,7 +17,6 @@ import trio
 
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
-from oms_trio.clock import Clock, virtual_clock
 from oms_trio.core.effects import Effect, PlaceOrder
 from oms_trio.core.inputs import Verb
 from oms_trio.core.model import Instrument, Rules
@@ -25,6 +24,7 @@ from oms_trio.core.risk import mark_age_ns
 from oms_trio.core.state import TradeState
 from oms_trio.okx.signing import Credentials
 from oms_trio.records import Arrival, Kind
+from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.sim.admission import check_inst_id_code
 from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.exchange import Exchange, Mode

@@ -11,9 +11,9 @@ from oms_trio import records
 from oms_trio.amqp.codec import ActionLayout, DecodedAction, MalformedAction, decode_action
 from oms_trio.amqp.model import Broker, Delivery
 from oms_trio.channels import Inbox, hand_over
-from oms_trio.clock import Clock
 from oms_trio.core.identity import name_by_message_id
 from oms_trio.core.model import ClOrdId
+from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import structlog
 import trio
 
-from oms_trio.clock import Clock
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.errors import JournalFull
+from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
 

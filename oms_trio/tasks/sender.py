@@ -19,7 +19,6 @@ import trio
 
 from oms_trio import records
 from oms_trio.channels import Cancel, Inbox, Order, Recall
-from oms_trio.clock import NS, Clock
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
 from oms_trio.okx.codec import decode_answer
@@ -34,6 +33,7 @@ from oms_trio.okx.requests import (
 )
 from oms_trio.okx.rest import Rest
 from oms_trio.records import OwnAnswer
+from oms_trio.settings.clock import NS, Clock
 
 NS_PER_MS = 1_000_000
 

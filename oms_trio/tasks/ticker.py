@@ -6,10 +6,10 @@ import attrs
 import trio
 
 from oms_trio.channels import Inbox
-from oms_trio.clock import NS, Clock
 from oms_trio.core.effects import Effect
 from oms_trio.core.state import TradeState
 from oms_trio.records import TICK
+from oms_trio.settings.clock import NS, Clock
 
 SOON_S = 0.25
 """Ages and retries are judged this often; the shortest of their times is half a second."""

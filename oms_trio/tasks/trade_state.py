@@ -19,7 +19,6 @@ import trio
 
 from oms_trio.amqp.codec import encode_publication
 from oms_trio.channels import Cancel, Commit, Order, Question, Recall
-from oms_trio.clock import Clock
 from oms_trio.core.effects import (
     Alert,
     CancelOrders,
@@ -45,6 +44,7 @@ from oms_trio.core.state import TradeState
 from oms_trio.gate import Gate
 from oms_trio.journal.model import Entry, Message, Record, Snapshot
 from oms_trio.records import Arrival, Kind, encode_effects
+from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
 

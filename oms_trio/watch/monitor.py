@@ -15,7 +15,6 @@ import msgspec
 import trio
 
 from oms_trio.amqp.model import Outgoing
-from oms_trio.clock import Clock
 from oms_trio.core.effects import (
     Alert,
     CancelOrders,
@@ -29,6 +28,7 @@ from oms_trio.core.model import Cause, OrdId
 from oms_trio.core.risk import Control
 from oms_trio.core.state import TradeState
 from oms_trio.records import Arrival, Kind, Origin
+from oms_trio.settings.clock import Clock
 from oms_trio.version import __version__
 from oms_trio.watch.latency import Latency
 from oms_trio.watch.metrics import Metrics

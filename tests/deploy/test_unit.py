@@ -18,9 +18,9 @@ import pytest
 import trio
 
 from oms_trio import app
-from oms_trio.config import Config
 from oms_trio.notify import Notifier
 from oms_trio.records import Arrival
+from oms_trio.settings.config import Config
 from oms_trio.tasks.trade_state import Writer, keep_state
 from tests.rabbitmq import RabbitNode
 from tests.service.programs import broker_at, environment, running, simulated_exchange

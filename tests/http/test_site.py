@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from oms_trio.http.server import listen, url_of
 from oms_trio.http.site import PAGES_MAX
-from oms_trio.logs import configure
+from oms_trio.settings.logs import configure
 from tests.service.station import Station, serving
 
 TOKEN = "a-token-of-the-test"

@@ -11,7 +11,6 @@ import httpx
 import pytest
 import trio
 
-from oms_trio.clock import system_clock
 from oms_trio.core.effects import PlaceOrder, RequestSnapshot
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderReport, OrderState, OrderType, OrdId, Side
@@ -24,6 +23,7 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Event, Ready, Session, UpgradeAhead
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
+from oms_trio.settings.clock import system_clock
 from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.server import PRIVATE_PATH, serve

@@ -13,7 +13,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from oms_trio.clock import virtual_clock
 from oms_trio.core.effects import PlaceOrder, RequestSnapshot
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, Side
 from oms_trio.okx.bodies import PAGE
@@ -28,6 +27,7 @@ from oms_trio.okx.errors import (
 from oms_trio.okx.recorded import decode_snapshot
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.signing import rest_sign
+from oms_trio.settings.clock import virtual_clock
 from tests.okx.samples import (
     ACCOUNT,
     CONFIG,

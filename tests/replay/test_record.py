@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from oms_trio.config import Config
 from oms_trio.okx.errors import LoginRefusedError
 from oms_trio.replay.files import open_recording
 from oms_trio.replay.lines import FrameLine, LinkLine, read_line
@@ -19,6 +18,7 @@ from oms_trio.replay.model import RecordingError
 from oms_trio.replay.play import play
 from oms_trio.replay.record import record_frames
 from oms_trio.replay.summary import Summary
+from oms_trio.settings.config import Config
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.server import serve
 

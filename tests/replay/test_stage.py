@@ -22,7 +22,6 @@ from trio.testing import MockClock
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.amqp.settings import BrokerSettings
-from oms_trio.config import HttpAddress
 from oms_trio.http.server import listen
 from oms_trio.records import Kind
 from oms_trio.replay.files import open_recording
@@ -33,6 +32,7 @@ from oms_trio.replay.relay import relaying, replay_settings
 from oms_trio.replay.run import Wanted, replay
 from oms_trio.replay.stage import Doors, Stage, watch
 from oms_trio.replay.times import unix_ns
+from oms_trio.settings.config import HttpAddress
 from oms_trio.watch.monitor import Monitor
 from tests.core.desk import SECOND, START_NS
 from tests.replay.journals import fill_push, position_push, write_journal

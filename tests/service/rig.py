@@ -20,7 +20,6 @@ from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.app import Parts, recover, run_service
-from oms_trio.clock import system_clock
 from oms_trio.core.model import OrderType, Rules
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
@@ -29,6 +28,7 @@ from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
 from oms_trio.records import Scope
+from oms_trio.settings.clock import system_clock
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.server import serve
 from oms_trio.sim.values import Order

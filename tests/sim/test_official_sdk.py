@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from oms_trio.clock import system_clock
+from oms_trio.settings.clock import system_clock
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.server import serve
 

@@ -17,7 +17,7 @@ import pytest
 import trio
 import trustme
 
-from oms_trio.clock import system_clock
+from oms_trio.settings.clock import system_clock
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.server import serve
 

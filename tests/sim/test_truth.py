@@ -13,7 +13,7 @@ import httpx
 import pytest
 import trio
 
-from oms_trio.clock import system_clock
+from oms_trio.settings.clock import system_clock
 from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.run import SimSettingsError, read_prices
 from oms_trio.sim.truth import Truth

@@ -11,9 +11,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from oms_trio.clock import NS, virtual_clock
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
+from oms_trio.settings.clock import NS, virtual_clock
 from oms_trio.simulation.clocks import WallClock
 from oms_trio.simulation.disk import KilledError, Room, SimDisk, mixed
 from oms_trio.simulation.freezing import PROCESS, freeze, frozen, thaw

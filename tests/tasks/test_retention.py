@@ -8,10 +8,10 @@ from pathlib import Path
 import trio
 from trio.testing import MockClock
 
-from oms_trio.clock import virtual_clock
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
+from oms_trio.settings.clock import virtual_clock
 from oms_trio.tasks.retention import retain
 
 HOUR_NS = 3600 * 10**9

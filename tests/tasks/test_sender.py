@@ -16,7 +16,6 @@ from trio.testing import MockClock
 
 from oms_trio import records
 from oms_trio.channels import Cancel, Order
-from oms_trio.clock import Clock, virtual_clock
 from oms_trio.core.effects import CancelOrders, PlaceOrder
 from oms_trio.core.inputs import CancelAnswer, OrderAnswer, Verdict
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, RefusalReason, Side
@@ -25,6 +24,7 @@ from oms_trio.okx.line import Line
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.websocket import Link
 from oms_trio.records import Arrival
+from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.faults import RestAnswer
 from oms_trio.tasks.sender import Desk, send_cancels, send_orders

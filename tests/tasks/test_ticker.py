@@ -5,9 +5,9 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock
 
-from oms_trio.clock import virtual_clock
 from oms_trio.core.effects import Readiness
 from oms_trio.records import Arrival
+from oms_trio.settings.clock import virtual_clock
 from oms_trio.tasks.ticker import QUIET_S, SOON_S, Ticker
 from tests.core.desk import START_NS, Desk
 

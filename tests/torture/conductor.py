@@ -18,9 +18,9 @@ import attrs
 import pika
 import trio
 
-from oms_trio.config import Config
 from oms_trio.live import JOURNAL
 from oms_trio.records import Scope
+from oms_trio.settings.config import Config
 from tests.amqp.proxy import Proxy, open_proxy
 from tests.rabbitmq import RabbitNode
 from tests.torture.agent import Collector, Names, Producer, prepare, waiting

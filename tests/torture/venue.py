@@ -21,7 +21,7 @@ from typing import IO
 import attrs
 import trio
 
-from oms_trio import logs
+from oms_trio.settings import logs
 from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.server import serve

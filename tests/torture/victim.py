@@ -21,7 +21,6 @@ import attrs
 from oms_trio.amqp.model import Delivery
 from oms_trio.amqp.rabbit import RabbitBroker
 from oms_trio.cli import main
-from oms_trio.config import Config
 from oms_trio.core import identity as identities
 from oms_trio.core.identity import PREFIX
 from oms_trio.core.model import ClOrdId, Rules, StateId
@@ -30,6 +29,7 @@ from oms_trio.journal.model import Entry
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.websocket import Link
 from oms_trio.records import Kind
+from oms_trio.settings.config import Config
 from oms_trio.tasks import trade_state
 
 DIED = "torture: died at"

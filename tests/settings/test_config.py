@@ -10,8 +10,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from oms_trio.config import Config, ConfigError, HttpAddress, Secret
 from oms_trio.core.model import Limits, RewardUnit, Rules
+from oms_trio.settings.config import Config, ConfigError, HttpAddress, Secret
 
 HOME = {"HOME": "/home/agent"}
 OKX = {"OKX_API_KEY": "key-1", "OKX_SECRET_KEY": "secret-2", "OKX_PASSPHRASE": "pass-3!"}

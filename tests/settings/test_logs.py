@@ -18,7 +18,7 @@ import attrs
 import pytest
 import structlog
 
-from oms_trio import logs
+from oms_trio.settings import logs
 
 SECRET = 'p@ss/"wörd" 7f3a'
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from oms_trio.core.model import Limits, RewardUnit, Rules
-from oms_trio.environ import (
+from oms_trio.settings.environ import (
     ConfigError,
     HttpAddress,
     Reader,

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from oms_trio.foreign_names import is_foreign
+from oms_trio.settings.foreign_names import is_foreign
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from oms_trio.cpu import one_cpu
+from oms_trio.settings.cpu import one_cpu
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="the system does not tell"

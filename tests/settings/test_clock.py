@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oms_trio.clock import NS, elapsed_ns, service_clock
+from oms_trio.settings.clock import NS, elapsed_ns, service_clock
 
 NOON = 1_790_000_000 * NS
 
