@@ -28,19 +28,19 @@ import trio
 from bench.places import OURS, PEERS, ROOT, installed
 from bench.recording import ANSWER, ORDER, RULES, SCOPE, SNAPSHOT
 from bench.stats import Row, Tables, compare, quantile
-from oms_trio import records
 from oms_trio.amqp.codec import decode_action, encode_action
 from oms_trio.amqp.model import Delivery
-from oms_trio.app import unobserved
-from oms_trio.channels import Cancel, Commit, Order, Question
 from oms_trio.core.inputs import Action, OrderAnswer, OrderUpdate
 from oms_trio.core.model import ClOrdId, OrderType, Rules
 from oms_trio.core.state import TradeState
-from oms_trio.gate import Gate
 from oms_trio.okx.frames import OpResponse, OrdersPush
 from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
-from oms_trio.records import Arrival
+from oms_trio.service import journaled_inputs
+from oms_trio.service.app import unobserved
+from oms_trio.service.channels import Cancel, Commit, Order, Question
+from oms_trio.service.intake_gate import Gate
+from oms_trio.service.journaled_inputs import Arrival
 from oms_trio.settings import logs
 from oms_trio.tasks.trade_state import Outlets, Writer
 
@@ -79,9 +79,9 @@ class Bench:
         session = Session(Credentials("", "", ""), SCOPE.inst_id)
         bench = cls(writer, commits_out, orders_out, session)
         for arrival in (
-            records.started(rules),
-            records.link_up(),
-            records.snapshot(SNAPSHOT, SCOPE),
+            journaled_inputs.started(rules),
+            journaled_inputs.link_up(),
+            journaled_inputs.snapshot(SNAPSHOT, SCOPE),
         ):
             bench.take(arrival)
         return bench
@@ -98,7 +98,7 @@ class Bench:
         body = encode_action(self.count, OrderType.LIMIT, price, volume, Decimal("67000.00"))
         delivery = Delivery(self.count, body, f"m{self.count}", redelivered=False)
         began = time.perf_counter_ns()
-        self.writer.take([records.action(delivery, decode_action(body), time.time_ns())])
+        self.writer.take([journaled_inputs.action(delivery, decode_action(body), time.time_ns())])
         cost = time.perf_counter_ns() - began
         self.commits.receive_nowait()
         return self.orders.receive_nowait().effect.cl_ord_id, cost
@@ -109,14 +109,14 @@ class Bench:
         (frame,) = self.session.receive(text, 0.0)
         assert isinstance(frame, OpResponse)
         name = fields["name"]
-        self.take(records.order_answer(text, frame, (ClOrdId(str(name)),)))
+        self.take(journaled_inputs.order_answer(text, frame, (ClOrdId(str(name)),)))
 
     def pushed(self, text: str) -> int:
         """Take an ``orders`` push; returns what it cost from its bytes on."""
         began = time.perf_counter_ns()
         (frame,) = self.session.receive(text, 0.0)
         assert isinstance(frame, OrdersPush)
-        self.writer.take([records.push(text, frame)])
+        self.writer.take([journaled_inputs.push(text, frame)])
         cost = time.perf_counter_ns() - began
         commit = self.commits.receive_nowait()
         assert commit.entries[0].outbox
@@ -226,7 +226,7 @@ def _inputs(bench: Bench, number: int, *, buys: bool) -> tuple[Action, OrderAnsw
     )
     delivery = Delivery(number, body, f"m{number}", redelivered=False)
     now_ns = START_NS + number
-    (action,) = records.action(delivery, decode_action(body), now_ns).inputs(now_ns)
+    (action,) = journaled_inputs.action(delivery, decode_action(body), now_ns).inputs(now_ns)
     assert isinstance(action, Action)
     name, _ = attrs.evolve(bench.writer.state.seen).identify(
         action, now_ns, RULES.max_action_age_ns, lambda _: False
@@ -235,7 +235,7 @@ def _inputs(bench: Bench, number: int, *, buys: bool) -> tuple[Action, OrderAnsw
     fields = order_fields(number, name, buys=buys)
     (frame,) = bench.session.receive(ANSWER % fields, 0.0)
     assert isinstance(frame, OpResponse)
-    (answer,) = records.order_answer("", frame, (name,)).inputs(now_ns)
+    (answer,) = journaled_inputs.order_answer("", frame, (name,)).inputs(now_ns)
     assert isinstance(answer, OrderAnswer)
     (push,) = bench.session.receive(ORDER % fields, 0.0)
     assert isinstance(push, OrdersPush)

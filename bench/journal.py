@@ -16,12 +16,12 @@ from tempfile import TemporaryDirectory
 
 from bench.recording import RULES, SCOPE, recording
 from bench.stats import Row, Tables
-from oms_trio.app import recover
 from oms_trio.core.identity import order_name
 from oms_trio.core.model import StateId
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
+from oms_trio.service.app import recover
 from oms_trio.tasks.trade_state import SNAPSHOT_EVERY, encode_state
 
 ROUNDS = 200

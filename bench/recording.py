@@ -12,7 +12,6 @@ from decimal import Decimal
 
 import msgspec
 
-from oms_trio import records
 from oms_trio.amqp.codec import decode_action, encode_action, encode_publication
 from oms_trio.amqp.model import Delivery
 from oms_trio.core.effects import PlaceOrder, PublishClosure, PublishExecution, PublishRefusal
@@ -22,7 +21,8 @@ from oms_trio.journal.model import Entry, Message, Record
 from oms_trio.okx.codec import decode_frame
 from oms_trio.okx.frames import AccountPush, OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.recorded import SnapshotBodies
-from oms_trio.records import Arrival, Kind, Scope, encode_effects
+from oms_trio.service import journaled_inputs
+from oms_trio.service.journaled_inputs import Arrival, Kind, Scope, encode_effects
 from oms_trio.settings.config import Config
 
 DEFAULTS = Config.from_environ({"HOME": "/"})
@@ -139,15 +139,17 @@ class Recorder:
 def recording(cycles: int) -> Iterator[Entry]:
     """Give the entries of so many cycles, seven each, behind three that start the state."""
     recorder = Recorder()
-    yield recorder.take(records.started(RULES))
-    yield recorder.take(records.link_up())
-    yield recorder.take(records.snapshot(SNAPSHOT, SCOPE))
+    yield recorder.take(journaled_inputs.started(RULES))
+    yield recorder.take(journaled_inputs.link_up())
+    yield recorder.take(journaled_inputs.snapshot(SNAPSHOT, SCOPE))
     for cycle in range(cycles):
         for half, (side, price) in enumerate((("buy", -0.25), ("sell", 0.25))):
             state_id = (2 * cycle + half) % 2**32
             body = encode_action(state_id, OrderType.LIMIT, price, 1.0, Decimal("67000.00"))
             delivery = Delivery(2 * cycle + half, body, f"m{2 * cycle + half}", redelivered=False)
-            yield recorder.take(records.action(delivery, decode_action(body), recorder.now_ns))
+            yield recorder.take(
+                journaled_inputs.action(delivery, decode_action(body), recorder.now_ns)
+            )
             fields = {
                 "ord": 3967288020668928111 + 2 * cycle + half,
                 "name": recorder.last_name,
@@ -165,7 +167,9 @@ def recording(cycles: int) -> Iterator[Entry]:
             answer = ANSWER % fields
             response = decode_frame(answer, SCOPE.inst_id)
             assert isinstance(response, OpResponse)
-            yield recorder.take(records.order_answer(answer, response, (recorder.last_name,)))
+            yield recorder.take(
+                journaled_inputs.order_answer(answer, response, (recorder.last_name,))
+            )
             yield recorder.take(_push(ORDER % fields))
             if half == 0:
                 yield recorder.take(_push(POSITION % fields))
@@ -174,4 +178,4 @@ def recording(cycles: int) -> Iterator[Entry]:
 def _push(text: str) -> Arrival:
     event = decode_frame(text, SCOPE.inst_id)
     assert isinstance(event, OrdersPush | PositionsPush | AccountPush)
-    return records.push(text, event)
+    return journaled_inputs.push(text, event)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bench.recording import RULES, SCOPE, recording
 from bench.stats import Row, Tables
-from oms_trio import records
 from oms_trio.core.state import TradeState
+from oms_trio.service import journaled_inputs
 
 PAGE_BYTES = resource.getpagesize()
 
@@ -26,7 +26,7 @@ def speed(cycles: int, rounds: int) -> list[Row]:
     decoded = [
         event
         for entry in entries
-        for event in records.read(
+        for event in journaled_inputs.read(
             entry.record.kind, entry.record.raw, entry.record.context, SCOPE
         ).inputs(entry.record.at_ns)
     ]
@@ -42,7 +42,7 @@ def speed(cycles: int, rounds: int) -> list[Row]:
         began = time.process_time()
         for entry in entries:
             record = entry.record
-            arrival = records.read(record.kind, record.raw, record.context, SCOPE)
+            arrival = journaled_inputs.read(record.kind, record.raw, record.context, SCOPE)
             for event in arrival.inputs(record.at_ns):
                 again.apply(event)
         rates["raw"].append(len(entries) / (time.process_time() - began))

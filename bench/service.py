@@ -18,9 +18,9 @@ from pathlib import Path
 
 import trio
 
-from oms_trio import live
 from oms_trio.amqp import broker
 from oms_trio.okx.limits import OrderLimits
+from oms_trio.service import runtime
 from oms_trio.settings import logs
 from oms_trio.settings.config import Config
 
@@ -73,7 +73,7 @@ class Pauses:
 
 
 async def _serve(config: Config, pauses: Pauses | None) -> None:
-    run = partial(live.serve, config, limits=ENDLESS)
+    run = partial(runtime.serve, config, limits=ENDLESS)
     if pauses is None:
         await run()
         return

@@ -36,10 +36,10 @@ from oms_trio.core.inputs import Verb
 from oms_trio.core.model import OrderType
 from oms_trio.demo.run import demo as run_demo
 from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
-from oms_trio.live import send_action, serve
 from oms_trio.okx.errors import OkxError
 from oms_trio.replay.commands import Hands, export, record, replay
 from oms_trio.replay.model import RecordingError
+from oms_trio.service.runtime import send_action, serve
 from oms_trio.settings import logs
 from oms_trio.settings.config import Config, ConfigError
 from oms_trio.sim.plan import FaultPlan, evenly

@@ -17,7 +17,6 @@ import structlog
 import trio
 
 from oms_trio.amqp.model import Broker
-from oms_trio.app import Insides
 from oms_trio.control.protocol import SOCKET
 from oms_trio.control.protocol import listen as listen_for_control
 from oms_trio.control.server import Desk, serve_control
@@ -29,7 +28,8 @@ from oms_trio.http.site import Site
 from oms_trio.journal.disk import Disk
 from oms_trio.notify import Notifier
 from oms_trio.okx.rest import Rest
-from oms_trio.records import Arrival
+from oms_trio.service.app import Insides
+from oms_trio.service.journaled_inputs import Arrival
 from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.settings.config import Config
 from oms_trio.tasks.deadman import Countdown, DeadMan, keep_armed

@@ -31,7 +31,6 @@ from trio.testing import MockClock
 
 from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.memory import MemoryBroker
-from oms_trio.app import Parts, recover, run_service
 from oms_trio.core.model import OrderType
 from oms_trio.demo.agent import Agent
 from oms_trio.journal.disk import Disk
@@ -40,8 +39,9 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
-from oms_trio.records import Scope
 from oms_trio.replay.run import Wanted, replay
+from oms_trio.service.app import Parts, recover, run_service
+from oms_trio.service.journaled_inputs import Scope
 from oms_trio.settings import logs
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.settings.config import Config

@@ -28,7 +28,7 @@ from oms_trio.amqp.settings import ACTION_KEY
 from oms_trio.demo.agent import Agent
 from oms_trio.demo.screen import plain_line, screen, summary
 from oms_trio.demo.tally import Tally
-from oms_trio.live import broker_settings, serve
+from oms_trio.service.runtime import broker_settings, serve
 from oms_trio.settings.config import Config
 from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.server import serve as serve_exchange

@@ -12,7 +12,7 @@ from oms_trio.core.effects import Effect, PlaceOrder
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
-from oms_trio.records import Arrival, Kind
+from oms_trio.service.journaled_inputs import Arrival, Kind
 
 LATEST = 8
 

@@ -14,7 +14,6 @@ import click
 from rich.console import Console
 
 from oms_trio.amqp.broker import open_broker
-from oms_trio.live import broker_settings
 from oms_trio.replay.export import Format, export_rows
 from oms_trio.replay.record import record_frames
 from oms_trio.replay.relay import replay_settings
@@ -23,6 +22,7 @@ from oms_trio.replay.run import replay as run_replay
 from oms_trio.replay.stage import Doors
 from oms_trio.replay.tables import What
 from oms_trio.replay.times import unix_ns
+from oms_trio.service.runtime import broker_settings
 from oms_trio.settings import logs
 from oms_trio.settings.config import Config, ConfigError, HttpAddress
 

@@ -20,7 +20,6 @@ from zlib import crc32
 import attrs
 import msgspec
 
-from oms_trio import records
 from oms_trio.amqp.codec import MalformedAction, decode_action
 from oms_trio.amqp.model import Delivery
 from oms_trio.core.effects import Effect, RequestFills, RequestSnapshot
@@ -39,9 +38,10 @@ from oms_trio.okx.frames import (
     PositionsPush,
 )
 from oms_trio.okx.requests import CHANNELS
-from oms_trio.records import Arrival, Kind
 from oms_trio.replay.lines import ActionLine, FrameLine, Line, LinkLine, UnreadableLine, read_line
 from oms_trio.replay.model import Beginning, RecordingError, Step
+from oms_trio.service import journaled_inputs
+from oms_trio.service.journaled_inputs import Arrival, Kind
 
 TICK_NS = 250_000_000
 """As often as the service ticks, as far as the recording has lines to tick between."""
@@ -187,10 +187,10 @@ class _Reader:
                 continue
             if begins:
                 self.ticked_ns = self.now_ns
-                yield self.now_ns, records.started(self.recording.rules)
+                yield self.now_ns, journaled_inputs.started(self.recording.rules)
             if self.now_ns >= self.ticked_ns + TICK_NS:
                 self.ticked_ns = self.now_ns
-                yield self.now_ns, records.TICK
+                yield self.now_ns, journaled_inputs.TICK
             for arrival in self._of_line(line):
                 yield self.now_ns, arrival
 
@@ -213,12 +213,12 @@ class _Reader:
     def _up(self) -> Iterator[Arrival]:
         if not self.linked:
             self.linked = True
-            yield records.link_up()
+            yield journaled_inputs.link_up()
 
     def _down(self, why: str) -> Iterator[Arrival]:
         if self.linked:
             self.linked = False
-            yield records.link_down(why)
+            yield journaled_inputs.link_down(why)
 
     def _of_frame(self, text: str) -> Iterator[Arrival]:
         event = decode_frame(text, self.recording.instrument.inst_id)
@@ -228,10 +228,10 @@ class _Reader:
                 yield from self._down("another login")
             case OrdersPush():
                 yield from self._up()
-                yield records.push(text, self._taken_over(event))
+                yield journaled_inputs.push(text, self._taken_over(event))
             case PositionsPush() | AccountPush():
                 yield from self._up()
-                yield records.push(text, event)
+                yield journaled_inputs.push(text, event)
             case OpResponse() | ErrorEvent():
                 yield from self._answer(text, event)
             case _:
@@ -242,10 +242,10 @@ class _Reader:
         if isinstance(event, OpResponse):
             names = names or [result.cl_ord_id for result in event.results if result.cl_ord_id]
             if "cancel" in event.op:
-                yield records.cancel_answer(text, event, names)
+                yield journaled_inputs.cancel_answer(text, event, names)
                 return
         if names:
-            yield records.order_answer(text, event, names)
+            yield journaled_inputs.order_answer(text, event, names)
 
     def _note_request(self, text: str) -> None:
         try:
@@ -265,7 +265,7 @@ class _Reader:
             return
         self.deliveries += 1
         delivery = Delivery(self.deliveries, line.body, line.message_id, line.redelivered)
-        yield records.action(delivery, decoded, self.now_ns)
+        yield journaled_inputs.action(delivery, decoded, self.now_ns)
 
     def _taken_over(self, push: OrdersPush) -> OrdersPush:
         if not self.recording.adopt:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 import attrs
 import msgspec
 
-from oms_trio import records
 from oms_trio.core.effects import Effect
 from oms_trio.core.model import Rules
 from oms_trio.core.state import TradeState
@@ -15,8 +14,9 @@ from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Snapshot
 from oms_trio.okx.errors import OkxError
 from oms_trio.okx.recorded import SnapshotBodies
-from oms_trio.records import Arrival, Kind, Scope
 from oms_trio.replay.model import Beginning, RecordingError, Step
+from oms_trio.service import journaled_inputs
+from oms_trio.service.journaled_inputs import Arrival, Kind, Scope
 from oms_trio.tasks.trade_state import decode_state
 
 LOOKED_AT = 10_000
@@ -95,7 +95,9 @@ class JournalRecording:
         for seq, record in self.journal.tail(after):
             self._read = seq
             try:
-                arrival = records.read(record.kind, record.raw, record.context, self._scope)
+                arrival = journaled_inputs.read(
+                    record.kind, record.raw, record.context, self._scope
+                )
             except (ValueError, AssertionError, msgspec.MsgspecError, OkxError) as error:
                 raise _unreadable(seq, error) from error
             yield Step(seq, record.at_ns, arrival, record.outputs)

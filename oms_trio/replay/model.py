@@ -13,7 +13,7 @@ from oms_trio.core.inputs import Input
 from oms_trio.core.model import Fill, OrdId, Side
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
-from oms_trio.records import Arrival
+from oms_trio.service.journaled_inputs import Arrival
 
 
 class RecordingError(Exception):

@@ -14,12 +14,12 @@ from typing import Final
 import structlog
 import trio
 
-from oms_trio.live import connector, open_rest
 from oms_trio.okx.errors import LoginRefusedError, ProtocolError, RestUnavailableError, SessionError
 from oms_trio.okx.session import Event, Ready, Send, Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.replay.lines import write_frame, write_link
 from oms_trio.replay.model import RecordingError
+from oms_trio.service.runtime import connector, open_rest
 from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.settings.config import Config
 

@@ -21,15 +21,15 @@ import trio
 from oms_trio.amqp.codec import encode_publication
 from oms_trio.amqp.model import Broker, Outgoing
 from oms_trio.amqp.settings import BrokerSettings
-from oms_trio.app import BATCHES
-from oms_trio.channels import Batch, Commit
 from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRefusal
-from oms_trio.gate import Gate
 from oms_trio.journal.disk import Disk, RunSync
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Message, Record
-from oms_trio.live import JOURNAL
 from oms_trio.replay.model import Moment
+from oms_trio.service.app import BATCHES
+from oms_trio.service.channels import Batch, Commit
+from oms_trio.service.intake_gate import Gate
+from oms_trio.service.runtime import JOURNAL
 from oms_trio.tasks.commit import Keeper, keep_journal
 from oms_trio.tasks.publisher import publish
 from oms_trio.watch.timed import TimedBroker

@@ -15,9 +15,9 @@ import msgspec
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
 from oms_trio.core.shape import same_shape, shape_of
 from oms_trio.core.state import TradeState
-from oms_trio.records import encode_effects
 from oms_trio.replay.model import Moment, Recording, RecordingError, Step
 from oms_trio.replay.play import Until, play
+from oms_trio.service.journaled_inputs import encode_effects
 
 QUESTIONS: Final = frozenset(
     kind.__name__ for kind in (RequestSnapshot, RequestListing, RequestFills, LookUpOrder)

@@ -17,7 +17,6 @@ import trio
 
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Delivery, Outgoing
-from oms_trio.app import Insides, Parts, recover, run_service
 from oms_trio.core.model import Rules
 from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
@@ -27,7 +26,8 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
-from oms_trio.records import Scope
+from oms_trio.service.app import Insides, Parts, recover, run_service
+from oms_trio.service.journaled_inputs import Scope
 from oms_trio.settings.clock import Clock, service_clock
 from oms_trio.simulation.disk import Room, SimDisk
 from oms_trio.simulation.freezing import PROCESS, freeze, frozen, thaw

@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 
-from oms_trio import records
 from oms_trio.core.book import Book
 from oms_trio.core.effects import Publication, PublishClosure
 from oms_trio.core.inputs import Input, PositionUpdate, Snapshot
@@ -19,7 +18,8 @@ from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Record
-from oms_trio.records import Scope, encode_effects
+from oms_trio.service import journaled_inputs
+from oms_trio.service.journaled_inputs import Scope, encode_effects
 
 
 @attrs.frozen
@@ -113,7 +113,7 @@ def replay(
     forgotten = ((seq, record) for seq, record in sorted((archive or {}).items()) if seq < first)
     for seq, record in chain(forgotten, journal.tail(first - 1)):
         whole.update(repr(record).encode())
-        arrival = records.read(record.kind, record.raw, record.context, scope)
+        arrival = journaled_inputs.read(record.kind, record.raw, record.context, scope)
         events = arrival.inputs(record.at_ns)
         effects = tuple(chain.from_iterable(found.state.apply(event) for event in events))
         for event in events:

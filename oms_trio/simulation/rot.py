@@ -7,9 +7,9 @@ from random import Random
 from shutil import copyfile
 from tempfile import TemporaryDirectory
 
-from oms_trio.app import recover
 from oms_trio.journal.errors import StateError
 from oms_trio.journal.journal import Journal
+from oms_trio.service.app import recover
 from oms_trio.simulation.disk import JOURNAL
 from oms_trio.simulation.setting import SCOPE
 from oms_trio.simulation.violation import Violation

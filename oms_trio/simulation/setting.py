@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from oms_trio.core.model import Limits, RewardUnit, Rules
-from oms_trio.records import Scope
+from oms_trio.service.journaled_inputs import Scope
 
 SCOPE: Final = Scope("BTC-USDT-SWAP", "omstrio")
 RULES: Final = Rules(

@@ -23,7 +23,7 @@ from oms_trio.core.model import Instrument, Rules
 from oms_trio.core.risk import mark_age_ns
 from oms_trio.core.state import TradeState
 from oms_trio.okx.signing import Credentials
-from oms_trio.records import Arrival, Kind
+from oms_trio.service.journaled_inputs import Arrival, Kind
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.sim.admission import check_inst_id_code
 from oms_trio.sim.auth import SimAccount

@@ -10,12 +10,12 @@ import structlog
 import trio
 
 from oms_trio.amqp.model import Broker
-from oms_trio.channels import Batch, Commit
 from oms_trio.core.effects import SettleDelivery
-from oms_trio.gate import Gate
 from oms_trio.journal.disk import FULL_PAUSE_S, Disk
 from oms_trio.journal.errors import JournalFull
 from oms_trio.journal.model import Entry, Message
+from oms_trio.service.channels import Batch, Commit
+from oms_trio.service.intake_gate import Gate
 
 log = structlog.get_logger()
 

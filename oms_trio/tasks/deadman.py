@@ -6,9 +6,9 @@ import attrs
 import structlog
 import trio
 
-from oms_trio.gate import Gate
 from oms_trio.okx.errors import OkxError
 from oms_trio.okx.rest import Rest
+from oms_trio.service.intake_gate import Gate
 
 log = structlog.get_logger()
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import structlog
 import trio
 
-from oms_trio import records
 from oms_trio.amqp.codec import ActionLayout, DecodedAction, MalformedAction, decode_action
 from oms_trio.amqp.model import Broker, Delivery
-from oms_trio.channels import Inbox, hand_over
 from oms_trio.core.identity import name_by_message_id
 from oms_trio.core.model import ClOrdId
+from oms_trio.service import journaled_inputs
+from oms_trio.service.channels import Inbox, hand_over
 from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ async def ingest(
                     known = delivery.message_id is not None and on_record(
                         name_by_message_id(decoded.state_id, delivery.message_id, delivery.body)
                     )
-                    arrival = records.action(delivery, decoded, received_ns, known=known)
+                    arrival = journaled_inputs.action(delivery, decoded, received_ns, known=known)
                     await hand_over(inbox, arrival)
 
 

@@ -9,10 +9,10 @@ import structlog
 import trio
 
 from oms_trio.amqp.model import Broker, BrokerUnavailable, Outgoing
-from oms_trio.channels import Batch
 from oms_trio.journal.disk import FULL_PAUSE_S, Disk
 from oms_trio.journal.errors import JournalFull
 from oms_trio.journal.model import Message
+from oms_trio.service.channels import Batch
 
 log = structlog.get_logger()
 

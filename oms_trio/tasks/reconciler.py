@@ -10,8 +10,6 @@ import attrs
 import structlog
 import trio
 
-from oms_trio import records
-from oms_trio.channels import Inbox, Question
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
 from oms_trio.core.model import Rules
 from oms_trio.okx.errors import (
@@ -22,7 +20,9 @@ from oms_trio.okx.errors import (
     RestUnavailableError,
 )
 from oms_trio.okx.rest import Rest
-from oms_trio.records import Arrival, Scope
+from oms_trio.service import journaled_inputs
+from oms_trio.service.channels import Inbox, Question
+from oms_trio.service.journaled_inputs import Arrival, Scope
 
 log = structlog.get_logger()
 
@@ -72,7 +72,7 @@ class Reconciler:
         bodies = await self.rest.snapshot_bodies(
             request, tag=self.scope.tag, again=self.until_answered
         )
-        return records.snapshot(bodies, self.scope)
+        return journaled_inputs.snapshot(bodies, self.scope)
 
     async def listing(self, request: RequestListing) -> Arrival:
         """Ask what the exchange lists; for that no session is needed."""
@@ -81,13 +81,13 @@ class Reconciler:
         bodies = await self.rest.listing_bodies(
             request, tag=self.scope.tag, again=self.until_answered
         )
-        return records.listing(bodies, self.scope)
+        return journaled_inputs.listing(bodies, self.scope)
 
     async def fills(self, request: RequestFills) -> Arrival:
         """Ask for the fills of one order."""
 
         async def ask() -> Arrival:
-            return records.fills(await self.rest.fills_bodies(request.ord_id), self.scope)
+            return journaled_inputs.fills(await self.rest.fills_bodies(request.ord_id), self.scope)
 
         return await self.until_answered("fills", ask)
 
@@ -95,7 +95,9 @@ class Reconciler:
         """Ask for one order."""
 
         async def ask() -> Arrival:
-            return records.lookup(await self.rest.lookup_body(request.cl_ord_id), self.scope)
+            return journaled_inputs.lookup(
+                await self.rest.lookup_body(request.cl_ord_id), self.scope
+            )
 
         return await self.until_answered("lookup", ask, self._look_ups)
 

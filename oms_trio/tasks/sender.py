@@ -17,8 +17,6 @@ from functools import partial
 import attrs
 import trio
 
-from oms_trio import records
-from oms_trio.channels import Cancel, Inbox, Order, Recall
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
 from oms_trio.okx.codec import decode_answer
@@ -32,7 +30,9 @@ from oms_trio.okx.requests import (
     encode_order,
 )
 from oms_trio.okx.rest import Rest
-from oms_trio.records import OwnAnswer
+from oms_trio.service import journaled_inputs
+from oms_trio.service.channels import Cancel, Inbox, Order, Recall
+from oms_trio.service.journaled_inputs import OwnAnswer
 from oms_trio.settings.clock import NS, Clock
 
 NS_PER_MS = 1_000_000
@@ -62,7 +62,7 @@ class Desk:
     ) -> None:
         """Answer a request ourselves that was certainly not sent."""
         answer = OwnAnswer(tuple(names), cancel, verdict, detail, reason)
-        await self.inbox.send(records.own_answer(answer))
+        await self.inbox.send(journaled_inputs.own_answer(answer))
 
     async def by_rest(
         self, names: Sequence[ClOrdId], send: Callable[[], Awaitable[str]], *, cancel: bool
@@ -71,7 +71,7 @@ class Desk:
 
         No answer, or one that cannot be read, leaves the outcome unknown, as on the WebSocket.
         """
-        build = records.cancel_answer if cancel else records.order_answer
+        build = journaled_inputs.cancel_answer if cancel else journaled_inputs.order_answer
         try:
             text = await send()
             arrival = build(text, decode_answer(text), names)

@@ -17,8 +17,6 @@ import attrs
 import structlog
 import trio
 
-from oms_trio import records
-from oms_trio.channels import Inbox, hand_over
 from oms_trio.core.inputs import Verdict
 from oms_trio.okx.errors import (
     LoginFailedError,
@@ -36,7 +34,9 @@ from oms_trio.okx.limits import Limiter
 from oms_trio.okx.line import ANSWER_S, Line, Request
 from oms_trio.okx.session import Ready, UpgradeAhead
 from oms_trio.okx.websocket import Heard, Link
-from oms_trio.records import Arrival, OwnAnswer
+from oms_trio.service import journaled_inputs
+from oms_trio.service.channels import Inbox, hand_over
+from oms_trio.service.journaled_inputs import Arrival, OwnAnswer
 
 log = structlog.get_logger()
 
@@ -97,7 +97,7 @@ async def keep_session(exchange: Exchange, line: Line, inbox: Inbox) -> None:
             await _tell_unknown(progress.unanswered, why, inbox)
             if progress.ready_at is not None:
                 refused = 0
-                await inbox.send(records.link_down(why))
+                await inbox.send(journaled_inputs.link_down(why))
             failures = 0 if progress.proved else failures + 1
             if isinstance(error, LoginFailedError) and error.limited:
                 refused += 1
@@ -197,7 +197,7 @@ class _Relay:
                 case Ready(conn_id=conn_id):
                     await self._take_over(link, predecessor)
                     log.info("okx_session_ready", conn_id=conn_id)
-                    await self.inbox.send(records.link_up(offset_ns))
+                    await self.inbox.send(journaled_inputs.link_up(offset_ns))
                     for arrival in early or ():
                         await self.inbox.send(arrival)
                     early = None
@@ -245,13 +245,17 @@ class _Relay:
         event = heard.event
         match event:
             case OrdersPush() | PositionsPush() | AccountPush():
-                return records.push(heard.text, event)
+                return journaled_inputs.push(heard.text, event)
             case OpResponse() | ErrorEvent():
                 request = self.line.answered(event)
                 if request is None:
                     log.warning("okx_answer_unexpected", id=event.id, code=event.code)
                     return None
-                build = records.cancel_answer if request.cancel else records.order_answer
+                build = (
+                    journaled_inputs.cancel_answer
+                    if request.cancel
+                    else journaled_inputs.order_answer
+                )
                 return build(heard.text, event, request.names)
             case _:
                 return None
@@ -274,4 +278,4 @@ class _Relay:
 async def _tell_unknown(requests: list[Request], why: str, inbox: Inbox) -> None:
     for request in requests:
         answer = OwnAnswer(request.names, request.cancel, Verdict.UNKNOWN, why)
-        await inbox.send(records.own_answer(answer))
+        await inbox.send(journaled_inputs.own_answer(answer))

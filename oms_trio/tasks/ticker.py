@@ -5,10 +5,10 @@ from __future__ import annotations
 import attrs
 import trio
 
-from oms_trio.channels import Inbox
 from oms_trio.core.effects import Effect
 from oms_trio.core.state import TradeState
-from oms_trio.records import TICK
+from oms_trio.service.channels import Inbox
+from oms_trio.service.journaled_inputs import TICK
 from oms_trio.settings.clock import NS, Clock
 
 SOON_S = 0.25

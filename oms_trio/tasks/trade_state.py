@@ -18,7 +18,6 @@ import structlog
 import trio
 
 from oms_trio.amqp.codec import encode_publication
-from oms_trio.channels import Cancel, Commit, Order, Question, Recall
 from oms_trio.core.effects import (
     Alert,
     CancelOrders,
@@ -41,9 +40,10 @@ from oms_trio.core.identity import name_by_message_id
 from oms_trio.core.inputs import Action, Input
 from oms_trio.core.model import RewardUnit
 from oms_trio.core.state import TradeState
-from oms_trio.gate import Gate
 from oms_trio.journal.model import Entry, Message, Record, Snapshot
-from oms_trio.records import Arrival, Kind, encode_effects
+from oms_trio.service.channels import Cancel, Commit, Order, Question, Recall
+from oms_trio.service.intake_gate import Gate
+from oms_trio.service.journaled_inputs import Arrival, Kind, encode_effects
 from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import attrs
 import trio
 
-from oms_trio import records
-from oms_trio.channels import Inbox
 from oms_trio.core.inputs import Verb
+from oms_trio.service import journaled_inputs
+from oms_trio.service.channels import Inbox
 
 DURABLE_S = 10.0
 """A commit takes milliseconds; a full disk holds it up until there is room."""
@@ -32,7 +32,7 @@ class Helm:
         durable = trio.Event()
         with trio.move_on_after(DURABLE_S) as patience:
             try:
-                await self.inbox.send(records.command(verb, by, durable.set))
+                await self.inbox.send(journaled_inputs.command(verb, by, durable.set))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 raise NotObeyedError("the service is stopping; ask again when it is up") from None
             await durable.wait()

@@ -27,7 +27,7 @@ from oms_trio.core.effects import (
 from oms_trio.core.model import Cause, OrdId
 from oms_trio.core.risk import Control
 from oms_trio.core.state import TradeState
-from oms_trio.records import Arrival, Kind, Origin
+from oms_trio.service.journaled_inputs import Arrival, Kind, Origin
 from oms_trio.settings.clock import Clock
 from oms_trio.version import __version__
 from oms_trio.watch.latency import Latency

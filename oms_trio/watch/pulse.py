@@ -10,7 +10,7 @@ import attrs
 from oms_trio.core.effects import Effect
 from oms_trio.core.state import TradeState
 from oms_trio.notify import Notifier
-from oms_trio.records import Arrival, Kind
+from oms_trio.service.journaled_inputs import Arrival, Kind
 
 
 @attrs.define

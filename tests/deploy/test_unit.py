@@ -17,9 +17,9 @@ import attrs
 import pytest
 import trio
 
-from oms_trio import app
 from oms_trio.notify import Notifier
-from oms_trio.records import Arrival
+from oms_trio.service import app
+from oms_trio.service.journaled_inputs import Arrival
 from oms_trio.settings.config import Config
 from oms_trio.tasks.trade_state import Writer, keep_state
 from tests.rabbitmq import RabbitNode

@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 
-from oms_trio import records
 from oms_trio.amqp.codec import decode_action, encode_action
 from oms_trio.amqp.model import Delivery
 from oms_trio.core.effects import Effect, PlaceOrder, RequestSnapshot
@@ -21,7 +20,8 @@ from oms_trio.journal.model import Entry, Record
 from oms_trio.okx.codec import decode_frame
 from oms_trio.okx.frames import OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.recorded import SnapshotBodies
-from oms_trio.records import Arrival, encode_effects
+from oms_trio.service import journaled_inputs
+from oms_trio.service.journaled_inputs import Arrival, encode_effects
 from oms_trio.tasks.trade_state import encode_state
 from tests.core.desk import RULES, SECOND, START_NS
 from tests.service.rig import SCOPE
@@ -140,16 +140,18 @@ class Bench:
         """Take a push in."""
         event = decode_frame(text, SCOPE.inst_id)
         assert isinstance(event, OrdersPush | PositionsPush)
-        return self.feed(records.push(text, event), seconds)
+        return self.feed(journaled_inputs.push(text, event), seconds)
 
     def start(self) -> None:
         """Begin a process, and reconcile with an exchange that has nothing of ours."""
-        self.feed(records.started(RULES))
+        self.feed(journaled_inputs.started(RULES))
         self.link_up()
 
     def link_up(self) -> None:
         """Bring a session up and answer the question that it causes."""
-        (asked,) = [e for e in self.feed(records.link_up()) if isinstance(e, RequestSnapshot)]
+        (asked,) = [
+            e for e in self.feed(journaled_inputs.link_up()) if isinstance(e, RequestSnapshot)
+        ]
         position = self.state.book.position
         rows = [
             {"instId": "BTC-USDT-SWAP", "mgnMode": "cross", "pos": str(position), "uTime": U_TIME}
@@ -167,7 +169,7 @@ class Bench:
             position=body(*(rows if position else [])),
             fills=(body(),),
         )
-        self.feed(records.snapshot(bodies, SCOPE))
+        self.feed(journaled_inputs.snapshot(bodies, SCOPE))
         assert self.state.ready
 
     def act(self, price: float, volume: float = 1.0) -> str | None:
@@ -175,7 +177,9 @@ class Bench:
         self.actions += 1
         raw = encode_action(self.actions, OrderType.LIMIT, price, volume, Decimal(67000))
         delivery = Delivery(self.actions, raw, None, False)
-        arrival = records.action(delivery, decode_action(raw), self.now_ns + SECOND - 2_000_000)
+        arrival = journaled_inputs.action(
+            delivery, decode_action(raw), self.now_ns + SECOND - 2_000_000
+        )
         effects = self.feed(arrival)
         names = [str(one.cl_ord_id) for one in effects if isinstance(one, PlaceOrder)]
         return names[0] if names else None
@@ -191,7 +195,10 @@ class Bench:
         text = json.dumps({"id": "1", "op": "order", "code": "0", "msg": "", "data": [row]})
         frame = decode_frame(text, SCOPE.inst_id)
         assert isinstance(frame, OpResponse)
-        self.feed(records.order_answer(text, frame, [next(reversed(self.state.orders.open))]), 0.03)
+        self.feed(
+            journaled_inputs.order_answer(text, frame, [next(reversed(self.state.orders.open))]),
+            0.03,
+        )
         self.push(fill_push(ord_id, name, side, sz, px, self.trade_id), 0.2)
         return ord_id
 

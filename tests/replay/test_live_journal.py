@@ -12,11 +12,11 @@ import trio
 from oms_trio.amqp.codec import encode_action
 from oms_trio.core.model import OrderType
 from oms_trio.journal.journal import Journal
-from oms_trio.live import JOURNAL
 from oms_trio.replay.files import open_recording
 from oms_trio.replay.play import play
 from oms_trio.replay.summary import Summary
 from oms_trio.replay.verify import Verifier
+from oms_trio.service.runtime import JOURNAL
 from tests.rabbitmq import RabbitNode
 from tests.service.producer import PikaAgent, agent_on
 from tests.service.programs import broker_at, environment, run, running, simulated_exchange

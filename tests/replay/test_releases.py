@@ -13,16 +13,16 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from oms_trio.app import recover
 from oms_trio.core.shape import shape_of
 from oms_trio.core.state import TradeState
 from oms_trio.journal.errors import StateError
 from oms_trio.journal.journal import Journal
-from oms_trio.live import JOURNAL
 from oms_trio.replay.files import open_recording
 from oms_trio.replay.model import RecordingError
 from oms_trio.replay.play import play
 from oms_trio.replay.run import Wanted, replay
+from oms_trio.service.app import recover
+from oms_trio.service.runtime import JOURNAL
 from tests.core.desk import RULES
 from tests.replay.journals import Bench
 from tests.service.rig import SCOPE
@@ -134,7 +134,7 @@ def test_snapshot_from_before_a_field_was_added_is_read(
 ) -> None:
     """Replaying a month at a start for one new counter would be slow, and is not needed."""
     bench = write(tmp_path / "journal.sqlite", without_a_field)
-    monkeypatch.setattr("oms_trio.app.TradeState", None)  # nothing begins anew
+    monkeypatch.setattr("oms_trio.service.app.TradeState", None)  # nothing begins anew
     with Journal.open(tmp_path / "journal.sqlite") as journal:
         assert recover(journal, RULES, SCOPE).state.digest() == bench.state.digest()
 

@@ -8,14 +8,14 @@ import attrs
 import pytest
 import trio
 
-from oms_trio import records
-from oms_trio.channels import Cancel, Commit, Order, Question
 from oms_trio.core.effects import RequestSnapshot
 from oms_trio.core.inputs import OrderUpdate, Snapshot
 from oms_trio.core.model import PositionReport, Side, TradeId
-from oms_trio.gate import Gate
 from oms_trio.journal.model import Entry
-from oms_trio.records import TICK, encode_effects
+from oms_trio.service import journaled_inputs
+from oms_trio.service.channels import Cancel, Commit, Order, Question
+from oms_trio.service.intake_gate import Gate
+from oms_trio.service.journaled_inputs import TICK, encode_effects
 from oms_trio.tasks.trade_state import Outlets, Writer
 from tests.core.desk import BTC, SECOND, Desk
 
@@ -65,7 +65,7 @@ def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
         order = one.place("1", Side.BUY, "3")
         one.match(order, "2", "67000")
         one.feed(OrderUpdate(one.now, one.match(order, "1", "67010")))
-        asked = one.feed(records.link_up().inputs(one.now)[0])
+        asked = one.feed(journaled_inputs.link_up().inputs(one.now)[0])
         (request,) = [effect for effect in asked if isinstance(effect, RequestSnapshot)]
         one.feed(snapshot(one, request.request))
     assert twin.state.digest() == desk.state.digest()

@@ -23,7 +23,6 @@ from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.amqp.settings import BrokerSettings
 from oms_trio.http.server import listen
-from oms_trio.records import Kind
 from oms_trio.replay.files import open_recording
 from oms_trio.replay.model import Moment, RecordingError, Step, Watcher
 from oms_trio.replay.pace import Pace
@@ -32,6 +31,7 @@ from oms_trio.replay.relay import relaying, replay_settings
 from oms_trio.replay.run import Wanted, replay
 from oms_trio.replay.stage import Doors, Stage, watch
 from oms_trio.replay.times import unix_ns
+from oms_trio.service.journaled_inputs import Kind
 from oms_trio.settings.config import HttpAddress
 from oms_trio.watch.monitor import Monitor
 from tests.core.desk import SECOND, START_NS

@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from oms_trio import records
 from oms_trio.core.inputs import Verdict
 from oms_trio.journal.journal import Journal
-from oms_trio.records import OwnAnswer
 from oms_trio.replay.files import open_recording
 from oms_trio.replay.latency import Latencies, in_words
 from oms_trio.replay.orders import Orders, OrderStory
@@ -22,6 +20,8 @@ from oms_trio.replay.play import play
 from oms_trio.replay.run import Show, Wanted, replay
 from oms_trio.replay.summary import Summary
 from oms_trio.replay.trades import Trades, TradeStory
+from oms_trio.service import journaled_inputs
+from oms_trio.service.journaled_inputs import OwnAnswer
 from tests.core.desk import SECOND, START_NS
 from tests.replay.journals import Bench, orders_push, write_journal
 
@@ -132,7 +132,7 @@ async def test_refused_order_ends_when_it_is_refused(path: Path) -> None:
         bench.start()
         bench.act(-0.1)
         (name,) = bench.state.orders.open
-        bench.feed(records.own_answer(OwnAnswer((name,), False, Verdict.REFUSED, "no")))
+        bench.feed(journaled_inputs.own_answer(OwnAnswer((name,), False, Verdict.REFUSED, "no")))
         bench.act(-0.2)
     ended, orders = await orders_of(path)
     assert [story.info.order_state.value for story in ended] == ["rejected"]
@@ -147,7 +147,7 @@ async def test_summary_counts_what_happened(path: Path) -> None:
         bench.trade("buy", "67000")
         bench.trade("sell", "67100")
         bench.act(-0.1, volume=0.0)
-        bench.feed(records.link_down("cut"))
+        bench.feed(journaled_inputs.link_down("cut"))
         bench.act(-0.1)
         bench.now_ns += 4 * SECOND
         bench.link_up()
@@ -174,7 +174,7 @@ async def test_gap_that_lasts_to_the_end_is_told(path: Path) -> None:
     with Journal.open(path) as journal:
         bench = Bench(journal)
         bench.start()
-        bench.feed(records.link_down("cut"))
+        bench.feed(journaled_inputs.link_down("cut"))
     summary = Summary()
     with open_recording(path) as recording:
         await play(recording, [summary])

@@ -16,13 +16,13 @@ import trio
 from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
-from oms_trio.app import Parts, recover, run_service
 from oms_trio.core.effects import Effect
 from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
-from oms_trio.records import Arrival, Kind
+from oms_trio.service.app import Parts, recover, run_service
+from oms_trio.service.journaled_inputs import Arrival, Kind
 from oms_trio.sim.values import Order
 from tests.core.desk import RULES
 from tests.tasks.venue import SCOPE, Venue

@@ -19,7 +19,6 @@ import trio
 from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
-from oms_trio.app import Parts, recover, run_service
 from oms_trio.core.model import OrderType, Rules
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
@@ -27,7 +26,8 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
-from oms_trio.records import Scope
+from oms_trio.service.app import Parts, recover, run_service
+from oms_trio.service.journaled_inputs import Scope
 from oms_trio.settings.clock import system_clock
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.server import serve

@@ -21,7 +21,7 @@ from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.control.client import ask
 from oms_trio.core.model import OrderType
-from oms_trio.live import serve
+from oms_trio.service.runtime import serve
 from oms_trio.settings.config import Config
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.server import serve as serve_exchange

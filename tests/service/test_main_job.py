@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from oms_trio.app import recover
 from oms_trio.core.model import OrderType
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
+from oms_trio.service.app import recover
 from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.exchange import Exchange, Mode
 from tests.core.desk import RULES

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.okx.errors import RetriesUsedUpError
-from oms_trio.records import Kind
+from oms_trio.service.journaled_inputs import Kind
 from oms_trio.sim.exchange import Mode
 from oms_trio.simulation.oracle import TrueFill, expected
 from oms_trio.tasks.session import PROVED_S

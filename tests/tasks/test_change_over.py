@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from oms_trio.core.inputs import Verdict
 from oms_trio.okx.errors import LoginRefusedError
-from oms_trio.records import Kind
+from oms_trio.service.journaled_inputs import Kind
 from tests.tasks.test_session import end_of, holding, verdicts
 from tests.tasks.venue import next_of, open_venue, waiting_in
 

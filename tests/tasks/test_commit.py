@@ -12,12 +12,12 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from oms_trio.channels import Batch, Commit
 from oms_trio.core.effects import SettleDelivery
-from oms_trio.gate import Gate
 from oms_trio.journal.disk import FULL_PAUSE_S
 from oms_trio.journal.errors import JournalBroken, JournalFull
 from oms_trio.journal.model import Snapshot
+from oms_trio.service.channels import Batch, Commit
+from oms_trio.service.intake_gate import Gate
 from oms_trio.tasks.commit import GROUP, LINGER_S, Keeper, keep_journal
 from tests.journal.helpers import entries, sequences
 from tests.tasks.ledger import Ledger, open_ledger

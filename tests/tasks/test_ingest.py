@@ -16,7 +16,7 @@ from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Delivery
 from oms_trio.core.inputs import Action
 from oms_trio.core.model import OrderType
-from oms_trio.records import Arrival
+from oms_trio.service.journaled_inputs import Arrival
 from oms_trio.tasks.ingest import ingest
 from tests.tasks.venue import START_NS, waiting_in
 

@@ -12,13 +12,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from oms_trio.channels import Question
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
 from oms_trio.core.inputs import Listing, LookupAnswer, Snapshot
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderState, OrdId, Side
 from oms_trio.okx.errors import AccountUnfitError, RestRefusedError
 from oms_trio.okx.signing import Credentials
-from oms_trio.records import Arrival, Kind
+from oms_trio.service.channels import Question
+from oms_trio.service.journaled_inputs import Arrival, Kind
 from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.faults import RestAnswer

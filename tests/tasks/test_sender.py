@@ -14,8 +14,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from oms_trio import records
-from oms_trio.channels import Cancel, Order
 from oms_trio.core.effects import CancelOrders, PlaceOrder
 from oms_trio.core.inputs import CancelAnswer, OrderAnswer, Verdict
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, RefusalReason, Side
@@ -23,7 +21,9 @@ from oms_trio.okx.errors import SessionLostError
 from oms_trio.okx.line import Line
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.websocket import Link
-from oms_trio.records import Arrival
+from oms_trio.service import journaled_inputs
+from oms_trio.service.channels import Cancel, Order
+from oms_trio.service.journaled_inputs import Arrival
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.sim.exchange import Exchange
 from oms_trio.sim.faults import RestAnswer
@@ -346,7 +346,7 @@ async def test_an_order_by_rest_has_three_outcomes_too(
         (answer,) = arrival.inputs(7)
         assert isinstance(answer, OrderAnswer)
         assert (answer.cl_ord_id, answer.verdict) == ("flat", verdict)
-        again = records.read(arrival.kind.value, arrival.raw, arrival.context, SCOPE)
+        again = journaled_inputs.read(arrival.kind.value, arrival.raw, arrival.context, SCOPE)
         assert again.inputs(7) == (answer,)
 
 

@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.core.effects import Readiness
-from oms_trio.records import Arrival
+from oms_trio.service.journaled_inputs import Arrival
 from oms_trio.settings.clock import virtual_clock
 from oms_trio.tasks.ticker import QUIET_S, SOON_S, Ticker
 from tests.core.desk import START_NS, Desk

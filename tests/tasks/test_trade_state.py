@@ -12,18 +12,18 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from oms_trio import records
 from oms_trio.amqp.codec import decode_action, encode_action
 from oms_trio.amqp.model import Delivery
-from oms_trio.channels import Cancel, Commit, Order, Question
 from oms_trio.core import inputs
 from oms_trio.core.effects import Effect, RequestSnapshot, SettleDelivery
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
-from oms_trio.gate import Gate
 from oms_trio.journal.model import Entry, Snapshot
-from oms_trio.records import Arrival, Kind
+from oms_trio.service import journaled_inputs
+from oms_trio.service.channels import Cancel, Commit, Order, Question
+from oms_trio.service.intake_gate import Gate
+from oms_trio.service.journaled_inputs import Arrival, Kind
 from oms_trio.tasks import trade_state
 from oms_trio.tasks.trade_state import Outlets, Writer, decode_state, keep_state
 from tests.core.desk import BTC, RULES, SECOND, START_NS
@@ -53,7 +53,7 @@ class Scribe:
 
     def make_ready(self, balance: str = "10000") -> None:
         """Bring the state to where actions are taken."""
-        self.take(records.started(RULES), records.link_up())
+        self.take(journaled_inputs.started(RULES), journaled_inputs.link_up())
         asked = self.questions.receive_nowait()
         assert isinstance(asked, RequestSnapshot)
         self.take(snapshot(asked.request, balance))
@@ -77,7 +77,7 @@ def action(state_id: int = 1, volume: float = 3.0, delivery: int = 5) -> Arrival
     """An action as the ingesting task hands it over."""
     body = encode_action(state_id, OrderType.LIMIT, -0.25, volume, Decimal(67_000))
     came = Delivery(delivery, body, f"id-{state_id}", redelivered=False)
-    return records.action(came, decode_action(body), START_NS)
+    return journaled_inputs.action(came, decode_action(body), START_NS)
 
 
 @pytest.fixture
@@ -114,7 +114,11 @@ def open_scribe() -> Iterator[Scribe]:
 
 
 def test_inputs_are_recorded_raw_in_one_sequence(scribe: Scribe) -> None:
-    entries = scribe.take(records.started(RULES), records.link_up(), records.link_down("cut"))
+    entries = scribe.take(
+        journaled_inputs.started(RULES),
+        journaled_inputs.link_up(),
+        journaled_inputs.link_down("cut"),
+    )
     assert [(entry.seq, entry.record.kind) for entry in entries] == [
         (1, "started"),
         (2, "link_up"),
@@ -146,7 +150,7 @@ def test_a_tick_without_effect_is_not_recorded(scribe: Scribe) -> None:
     scribe.make_ready()
     before = scribe.writer.seq
     scribe.now[0] += SECOND
-    assert scribe.take(records.TICK, records.TICK) == []
+    assert scribe.take(journaled_inputs.TICK, journaled_inputs.TICK) == []
     assert scribe.writer.seq == before
     assert scribe.observed[-1] == (Kind.TICK, ())
 
@@ -154,7 +158,7 @@ def test_a_tick_without_effect_is_not_recorded(scribe: Scribe) -> None:
 def test_a_tick_with_an_effect_is_recorded(scribe: Scribe) -> None:
     scribe.make_ready()
     scribe.now[0] += 61 * SECOND
-    (entry,) = scribe.take(records.TICK)
+    (entry,) = scribe.take(journaled_inputs.TICK)
     assert entry.record.kind == "tick"
     assert isinstance(scribe.questions.receive_nowait(), RequestSnapshot)
 
@@ -163,7 +167,7 @@ def test_readiness_opens_and_closes_the_gate(scribe: Scribe) -> None:
     assert scribe.consumed == []
     scribe.make_ready()
     assert scribe.consumed == [True]
-    scribe.take(records.link_down("cut"))
+    scribe.take(journaled_inputs.link_down("cut"))
     assert scribe.consumed == [True, False]
     assert "cut" in scribe.gate.reasons["state"]
 
@@ -233,14 +237,16 @@ async def test_after_the_drain_every_channel_to_others_is_closed() -> None:
         inbox, arrivals = trio.open_memory_channel[Arrival](10)
         scribe.make_ready()
         scribe.take()
-        for arrival in (action(), records.DRAIN):
+        for arrival in (action(), journaled_inputs.DRAIN):
             inbox.send_nowait(arrival)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_state, arrivals, scribe.writer)
             order = await scribe.orders.receive()
             assert scribe.orders.statistics().open_send_channels == 1, "an order is unanswered"
-            answer = records.OwnAnswer((order.effect.cl_ord_id,), False, Verdict.UNKNOWN, "lost")
-            await inbox.send(records.own_answer(answer))
+            answer = journaled_inputs.OwnAnswer(
+                (order.effect.cl_ord_id,), False, Verdict.UNKNOWN, "lost"
+            )
+            await inbox.send(journaled_inputs.own_answer(answer))
         assert scribe.writer.drained
         last = scribe.commit()[-1]
         assert last.snapshot is not None

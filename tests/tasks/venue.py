@@ -17,7 +17,7 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
-from oms_trio.records import Arrival, Kind, Scope
+from oms_trio.service.journaled_inputs import Arrival, Kind, Scope
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.sim import rest as sim_rest
 from oms_trio.sim.auth import SimAccount

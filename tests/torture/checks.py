@@ -16,10 +16,10 @@ from typing import Any
 
 import attrs
 
-from oms_trio.app import recover
 from oms_trio.core.model import Rules
 from oms_trio.journal.journal import Journal
-from oms_trio.records import Scope
+from oms_trio.service.app import recover
+from oms_trio.service.journaled_inputs import Scope
 from oms_trio.simulation.oracle import Message, Oracle, TrueFill
 from tests.torture.agent import Received, Sent
 from tests.torture.plan import Action

@@ -18,8 +18,8 @@ import attrs
 import pika
 import trio
 
-from oms_trio.live import JOURNAL
-from oms_trio.records import Scope
+from oms_trio.service.journaled_inputs import Scope
+from oms_trio.service.runtime import JOURNAL
 from oms_trio.settings.config import Config
 from tests.amqp.proxy import Proxy, open_proxy
 from tests.rabbitmq import RabbitNode

@@ -28,7 +28,7 @@ from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.websocket import Link
-from oms_trio.records import Kind
+from oms_trio.service.journaled_inputs import Kind
 from oms_trio.settings.config import Config
 from oms_trio.tasks import trade_state
 

@@ -12,7 +12,7 @@ import pytest
 import structlog
 import trio
 
-from oms_trio import operations, records
+from oms_trio import operations
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.core.effects import Effect, PublishClosure, PublishRefusal
@@ -22,7 +22,8 @@ from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
 from oms_trio.notify import Notifier
-from oms_trio.records import Arrival, Kind, Origin
+from oms_trio.service import journaled_inputs
+from oms_trio.service.journaled_inputs import Arrival, Kind, Origin
 from oms_trio.watch.latency import KEPT, Latency
 from oms_trio.watch.metrics import Metrics
 from oms_trio.watch.monitor import FOLD_AT_ONCE, QUEUE, Around, Monitor
@@ -53,7 +54,7 @@ class Watched:
         return Monitor("BTC-USDT-SWAP", lambda: self.desk.now)
 
     def say(self, verb: Verb) -> None:
-        arrival = records.command(verb, "test")
+        arrival = journaled_inputs.command(verb, "test")
         for event in arrival.inputs(self.desk.now):
             self.monitor.observe(arrival, tuple(self.desk.feed(event)), self.desk.state)
 
@@ -207,8 +208,8 @@ def test_a_beat_comes_with_ticks_alone_and_not_too_often() -> None:
     desk = Desk()
     for step in range(13):
         now = float(step)
-        pulse.observe(records.command(Verb.PAUSE, "x"), (), desk.state)
-        pulse.observe(records.TICK, (), desk.state)
+        pulse.observe(journaled_inputs.command(Verb.PAUSE, "x"), (), desk.state)
+        pulse.observe(journaled_inputs.TICK, (), desk.state)
     assert beats == ["WATCHDOG=1"] * 5
 
 

@@ -14,7 +14,6 @@ import structlog
 import trio
 
 from oms_trio.amqp.model import BrokerUnavailable, Outgoing
-from oms_trio.channels import Commit
 from oms_trio.core.effects import Effect
 from oms_trio.core.identity import order_name
 from oms_trio.core.inputs import (
@@ -34,6 +33,7 @@ from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Message
+from oms_trio.service.channels import Commit
 from oms_trio.simulation.life import SlowBroker
 from oms_trio.simulation.mutants.making import Mutant
 from oms_trio.tasks import commit

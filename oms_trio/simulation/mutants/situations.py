@@ -202,7 +202,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "oms_trio.journal.journal:Journal.compact", _compacted_past_snapshots
     ),
     "a recall is ignored": Mutant(
-        "oms_trio.channels:Recall.covers", value(lambda _self, _order: False)
+        "oms_trio.service.channels:Recall.covers", value(lambda _self, _order: False)
     ),
     "no rate limit is kept": Mutant("oms_trio.okx.limits:Limiter.acquire", _no_rate_limit),
     "cancel-all withholds nothing": Mutant("oms_trio.core.risk:Risk.withholds", _pause_only),

@@ -21,14 +21,11 @@ import msgspec
 import structlog
 import trio
 
-from oms_trio import records
 from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker
-from oms_trio.channels import Batch, Cancel, Commit, Inbox, Order, Question, Recall
 from oms_trio.core.effects import Effect
 from oms_trio.core.model import Rules
 from oms_trio.core.state import TradeState
-from oms_trio.gate import Gate
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.errors import JournalFull, StateError
 from oms_trio.journal.journal import Journal
@@ -38,7 +35,10 @@ from oms_trio.okx.limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.line import Line
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.websocket import Link
-from oms_trio.records import Arrival, Scope
+from oms_trio.service import journaled_inputs
+from oms_trio.service.channels import Batch, Cancel, Commit, Inbox, Order, Question, Recall
+from oms_trio.service.intake_gate import Gate
+from oms_trio.service.journaled_inputs import Arrival, Scope
 from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.tasks.commit import Keeper, keep_journal
 from oms_trio.tasks.ingest import ingest
@@ -146,7 +146,7 @@ def recover(journal: Journal, rules: Rules, scope: Scope) -> Recovered:
     try:
         for number, record in journal.tail(seq):
             seq = number
-            arrival = records.read(record.kind, record.raw, record.context, scope)
+            arrival = journaled_inputs.read(record.kind, record.raw, record.context, scope)
             for event in arrival.inputs(record.at_ns):
                 state.apply(event)
     except (ValueError, msgspec.ValidationError, OkxError) as error:
@@ -249,7 +249,7 @@ async def run_service(
                         parts.rest, inbox, scope, parts.rules, parts.account_seen
                     )
                     flow.start_soon(reconcile, questions_out, reconciler)
-                    await inbox.send(records.started(parts.rules))
+                    await inbox.send(journaled_inputs.started(parts.rules))
                     flow.start_soon(keep_session, exchange, line, inbox)
                     async with trio.open_nursery() as sources:
                         sources.start_soon(
@@ -266,7 +266,7 @@ async def run_service(
                         sources.cancel_scope.cancel()
                     gate.close("stop", "the service is stopping")
                     with trio.move_on_after(DRAIN_S) as patience:
-                        await inbox.send(records.DRAIN)
+                        await inbox.send(journaled_inputs.DRAIN)
                         await written.wait()
                     log.info("drained", in_time=not patience.cancelled_caught)
                     flow.cancel_scope.cancel()

@@ -12,7 +12,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from oms_trio import records
 from oms_trio.amqp.codec import (
     ActionLayout,
     decode_action,
@@ -28,7 +27,8 @@ from oms_trio.journal.journal import Journal
 from oms_trio.okx.codec import decode_answer, decode_frame
 from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.recorded import FillsBodies, ListingBodies, LookupBody, SnapshotBodies
-from oms_trio.records import Arrival, Kind, OwnAnswer
+from oms_trio.service import journaled_inputs
+from oms_trio.service.journaled_inputs import Arrival, Kind, OwnAnswer
 from oms_trio.sim.exchange import Mode
 from tests.core.desk import RULES
 from tests.okx import samples
@@ -42,7 +42,7 @@ TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=60)
 
 def assert_same(arrival: Arrival, at_ns: int) -> None:
     """Read an arrival back from what the journal keeps of it: equal, with equal inputs."""
-    again = records.read(arrival.kind.value, arrival.raw, arrival.context, SCOPE)
+    again = journaled_inputs.read(arrival.kind.value, arrival.raw, arrival.context, SCOPE)
     assert again == arrival
     assert again.inputs(at_ns) == arrival.inputs(at_ns)
     assert again.inputs(at_ns), "it says something"
@@ -82,7 +82,7 @@ def test_an_action_is_read_back(
     kind = OrderType.MARKET if market else OrderType.LIMIT
     body = encode_action(state_id, kind, price, volume, Decimal(cents) / 100, layout)
     delivery = Delivery(tag, body, message_id, redelivered, expired)
-    assert_same(records.action(delivery, decode_action(body, layout), received_ns), at_ns)
+    assert_same(journaled_inputs.action(delivery, decode_action(body, layout), received_ns), at_ns)
 
 
 @given(
@@ -102,18 +102,18 @@ def test_an_own_answer_is_read_back(
     reason: RefusalReason,
 ) -> None:
     answer = OwnAnswer(tuple(map(ClOrdId, names)), cancel, verdict, detail, reason)
-    assert_same(records.own_answer(answer), at_ns)
+    assert_same(journaled_inputs.own_answer(answer), at_ns)
 
 
 @given(at_ns=AT_NS, why=TEXT)
 def test_the_link_and_the_process_are_read_back(at_ns: int, why: str) -> None:
     for arrival in (
-        records.link_up(),
-        records.link_up(-90 * 10**9),
-        records.link_down(why),
-        records.started(RULES),
-        records.TICK,
-        records.DRAIN,
+        journaled_inputs.link_up(),
+        journaled_inputs.link_up(-90 * 10**9),
+        journaled_inputs.link_down(why),
+        journaled_inputs.started(RULES),
+        journaled_inputs.TICK,
+        journaled_inputs.DRAIN,
     ):
         assert_same(arrival, at_ns)
 
@@ -129,8 +129,8 @@ def test_answers_of_the_exchange_are_read_back(
     frame = decode_frame(text, SCOPE.inst_id)
     assert isinstance(frame, OpResponse | ErrorEvent)
     asked = [ClOrdId(name) for name in names]
-    assert_same(records.order_answer(text, frame, asked), at_ns)
-    assert_same(records.cancel_answer(text, frame, asked), at_ns)
+    assert_same(journaled_inputs.order_answer(text, frame, asked), at_ns)
+    assert_same(journaled_inputs.cancel_answer(text, frame, asked), at_ns)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_answers_of_the_exchange_are_read_back(
 def test_pushes_are_read_back(text: str) -> None:
     event = decode_frame(text, SCOPE.inst_id)
     assert isinstance(event, OrdersPush | PositionsPush | AccountPush)
-    assert_same(records.push(text, event), 1)
+    assert_same(journaled_inputs.push(text, event), 1)
 
 
 def test_answers_by_rest_are_read_back() -> None:
@@ -159,28 +159,30 @@ def test_answers_by_rest_are_read_back() -> None:
         position=samples.rest_body(*json.loads(samples.POSITION)["data"]),
         fills=(samples.FILLS,),
     )
-    assert_same(records.snapshot(body, SCOPE), 9)
-    assert_same(records.listing(ListingBodies(3, 5, body.pending, body.position), SCOPE), 9)
-    assert_same(records.fills(FillsBodies("1", (samples.FILLS,)), SCOPE), 9)
-    assert_same(records.lookup(LookupBody("nobody", 4, samples.NO_SUCH_ORDER), SCOPE), 9)
+    assert_same(journaled_inputs.snapshot(body, SCOPE), 9)
+    assert_same(
+        journaled_inputs.listing(ListingBodies(3, 5, body.pending, body.position), SCOPE), 9
+    )
+    assert_same(journaled_inputs.fills(FillsBodies("1", (samples.FILLS,)), SCOPE), 9)
+    assert_same(journaled_inputs.lookup(LookupBody("nobody", 4, samples.NO_SUCH_ORDER), SCOPE), 9)
 
 
 def test_a_session_of_the_first_release_has_no_offset() -> None:
-    old = records.read("link_up", b"", "", SCOPE)
-    assert old.inputs(7) == records.link_up(0).inputs(7)
+    old = journaled_inputs.read("link_up", b"", "", SCOPE)
+    assert old.inputs(7) == journaled_inputs.link_up(0).inputs(7)
 
 
 def test_answers_of_operations_by_rest_are_read_back() -> None:
     row = {"ordId": "7", "clOrdId": "a", "sCode": "0", "sMsg": ""}
     text = json.dumps({"code": "0", "msg": "", "data": [row], "inTime": "1", "outTime": "2"})
     frame = decode_answer(text)
-    assert_same(records.order_answer(text, frame, [ClOrdId("a")]), 9)
-    assert_same(records.cancel_answer(text, frame, [ClOrdId("a")]), 9)
+    assert_same(journaled_inputs.order_answer(text, frame, [ClOrdId("a")]), 9)
+    assert_same(journaled_inputs.cancel_answer(text, frame, [ClOrdId("a")]), 9)
 
 
 def test_a_kind_of_another_release_is_refused() -> None:
     with pytest.raises(ValueError, match="telepathy"):
-        records.read("telepathy", b"", "", SCOPE)
+        journaled_inputs.read("telepathy", b"", "", SCOPE)
 
 
 async def test_a_replayed_journal_gives_the_same_state_and_the_same_messages(
@@ -205,7 +207,7 @@ async def test_a_replayed_journal_gives_the_same_state_and_the_same_messages(
     kinds = set()
     with Journal.open(tmp_path / "journal.sqlite", read_only=True) as journal:
         for _, record in journal.tail(0):
-            arrival = records.read(record.kind, record.raw, record.context, SCOPE)
+            arrival = journaled_inputs.read(record.kind, record.raw, record.context, SCOPE)
             kinds.add(arrival.kind)
             for event in arrival.inputs(record.at_ns):
                 again += [

@@ -17,7 +17,7 @@ from oms_trio.core.effects import (
     SettleDelivery,
 )
 from oms_trio.journal.model import Entry, Message, Snapshot
-from oms_trio.records import Arrival
+from oms_trio.service.journaled_inputs import Arrival
 
 
 @attrs.frozen

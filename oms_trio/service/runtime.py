@@ -20,7 +20,6 @@ from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker, Outgoing
 from oms_trio.amqp.settings import ACTION_KEY, BrokerSettings
-from oms_trio.app import Insides, Parts, recover, run_service, unobserved
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.lock import StateLock
@@ -32,7 +31,8 @@ from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
 from oms_trio.operations import Reach, open_operations
-from oms_trio.records import Scope
+from oms_trio.service.app import Insides, Parts, recover, run_service, unobserved
+from oms_trio.service.journaled_inputs import Scope
 from oms_trio.settings.clock import Clock, service_clock, system_clock
 from oms_trio.settings.config import Config
 from oms_trio.settings.cpu import one_cpu
