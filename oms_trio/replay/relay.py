@@ -25,6 +25,7 @@ from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRefus
 from oms_trio.journal.disk import Disk, RunSync
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Message, Record
+from oms_trio.ops.timed import TimedBroker
 from oms_trio.replay.model import Moment
 from oms_trio.service.app import BATCHES
 from oms_trio.service.channels import Batch, Commit
@@ -32,7 +33,6 @@ from oms_trio.service.intake_gate import Gate
 from oms_trio.service.runtime import JOURNAL
 from oms_trio.tasks.commit import Keeper, keep_journal
 from oms_trio.tasks.publisher import publish
-from oms_trio.watch.timed import TimedBroker
 
 SUFFIX: Final = ".replay"
 """What exchange and queue of a replay end in: no live one is called so, unless on purpose."""

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemaining
 
 from oms_trio.amqp.codec import encode_publication
 from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRefusal
+from oms_trio.ops.monitor import Monitor
 from oms_trio.replay.files import open_recording
 from oms_trio.replay.gather import Gathered
 from oms_trio.replay.model import Moment, Recording, RecordingError, Watcher
@@ -31,7 +32,6 @@ from oms_trio.replay.stage import Doors, Stage, watch
 from oms_trio.replay.summary import Summary
 from oms_trio.replay.times import iso
 from oms_trio.replay.verify import Different, Verifier, state_before
-from oms_trio.watch.monitor import Monitor
 
 
 class Show(StrEnum):

@@ -16,18 +16,18 @@ import trio
 from oms_trio.amqp.model import Broker
 from oms_trio.core.inputs import Verb
 from oms_trio.core.state import TradeState
-from oms_trio.http.server import listen, serve_http, url_of
-from oms_trio.http.site import Site
 from oms_trio.journal.disk import RunSync
+from oms_trio.ops.monitor import Around, Monitor
+from oms_trio.ops.operator_commands import NotObeyedError
+from oms_trio.ops.status import Replay, Status, Store
+from oms_trio.ops.web.server import listen, serve_http, url_of
+from oms_trio.ops.web.site import Site
 from oms_trio.replay.model import Moment, Recording, RecordingError, Step, Watcher
 from oms_trio.replay.pace import Pace
 from oms_trio.replay.play import Before
 from oms_trio.replay.relay import Relay, relaying
 from oms_trio.replay.times import iso
 from oms_trio.settings.config import HttpAddress
-from oms_trio.watch.helm import NotObeyedError
-from oms_trio.watch.monitor import Around, Monitor
-from oms_trio.watch.status import Replay, Status, Store
 
 Perform = Callable[[Sequence[Watcher], Before], Awaitable[object]]
 """Plays the recording with these watchers, awaiting something before each step."""

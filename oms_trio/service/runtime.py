@@ -30,7 +30,8 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
-from oms_trio.operations import Reach, open_operations
+from oms_trio.ops.sidecar import Reach, open_operations
+from oms_trio.ops.timed import TimedBroker, timed_commits
 from oms_trio.service.app import Insides, Parts, recover, run_service, unobserved
 from oms_trio.service.journaled_inputs import Scope
 from oms_trio.settings.clock import Clock, service_clock, system_clock
@@ -38,7 +39,6 @@ from oms_trio.settings.config import Config
 from oms_trio.settings.cpu import one_cpu
 from oms_trio.tasks.ticker import QUIET_S
 from oms_trio.tasks.trade_state import Observer
-from oms_trio.watch.timed import TimedBroker, timed_commits
 
 log = structlog.get_logger()
 

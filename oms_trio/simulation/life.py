@@ -26,6 +26,7 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
+from oms_trio.ops.operator_commands import Helm
 from oms_trio.service.app import Insides, Parts, recover, run_service
 from oms_trio.service.journaled_inputs import Scope
 from oms_trio.settings.clock import Clock, service_clock
@@ -34,7 +35,6 @@ from oms_trio.simulation.freezing import PROCESS, freeze, frozen, thaw
 from oms_trio.simulation.http import Dial, open_transport
 from oms_trio.simulation.tape import Tape
 from oms_trio.tasks.trade_state import Observer
-from oms_trio.watch.helm import Helm
 
 BROKER_S = (0.0002, 0.002)
 

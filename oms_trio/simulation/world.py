@@ -23,6 +23,7 @@ from oms_trio.core.model import Instrument, Rules
 from oms_trio.core.risk import mark_age_ns
 from oms_trio.core.state import TradeState
 from oms_trio.okx.signing import Credentials
+from oms_trio.ops.operator_commands import NotObeyedError
 from oms_trio.service.journaled_inputs import Arrival, Kind
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.sim.admission import check_inst_id_code
@@ -41,7 +42,6 @@ from oms_trio.simulation.pace import BUSY, Pace
 from oms_trio.simulation.setting import RULES, SCOPE, Setting
 from oms_trio.simulation.tape import Tape
 from oms_trio.simulation.troubles import Trouble, Troubles
-from oms_trio.watch.helm import NotObeyedError
 
 What = TypeVar("What")
 

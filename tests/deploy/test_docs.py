@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from oms_trio.cli import main
 from oms_trio.core.inputs import Verb
 from oms_trio.core.model import RefusalReason
-from oms_trio.http.pages import PAGE
-from oms_trio.watch.metrics import Metrics
+from oms_trio.ops.metrics import Metrics
+from oms_trio.ops.web.pages import PAGE
 from tests.deploy.events import events_of_the_source
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ import attrs
 import pytest
 import trio
 
-from oms_trio.notify import Notifier
+from oms_trio.ops.systemd import Notifier
 from oms_trio.service import app
 from oms_trio.service.journaled_inputs import Arrival
 from oms_trio.settings.config import Config

@@ -18,7 +18,7 @@ from oms_trio.replay.gather import POINTS, Gathered, Series
 from oms_trio.replay.model import RecordingError
 from oms_trio.replay.page import write_page
 from oms_trio.replay.play import play
-from tests.http.browser import browser
+from tests.ops.web.browser import browser
 from tests.replay.journals import write_journal
 from tests.replay.sample import SAMPLE
 

@@ -22,7 +22,8 @@ from trio.testing import MockClock
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.amqp.settings import BrokerSettings
-from oms_trio.http.server import listen
+from oms_trio.ops.monitor import Monitor
+from oms_trio.ops.web.server import listen
 from oms_trio.replay.files import open_recording
 from oms_trio.replay.model import Moment, RecordingError, Step, Watcher
 from oms_trio.replay.pace import Pace
@@ -33,7 +34,6 @@ from oms_trio.replay.stage import Doors, Stage, watch
 from oms_trio.replay.times import unix_ns
 from oms_trio.service.journaled_inputs import Kind
 from oms_trio.settings.config import HttpAddress
-from oms_trio.watch.monitor import Monitor
 from tests.core.desk import SECOND, START_NS
 from tests.replay.journals import fill_push, position_push, write_journal
 from tests.replay.sample import SAMPLE, SAMPLES

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from oms_trio.cli import main
-from tests.http.browser import browser
+from tests.ops.web.browser import browser
 from tests.rabbitmq import RabbitNode
 from tests.replay.sample import SAMPLE, SAMPLES
 from tests.service.producer import EXECUTIONS, QUEUE, agent_on

@@ -19,8 +19,8 @@ import trio
 from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
-from oms_trio.control.client import ask
 from oms_trio.core.model import OrderType
+from oms_trio.ops.control.client import ask
 from oms_trio.service.runtime import serve
 from oms_trio.settings.config import Config
 from oms_trio.sim.exchange import Exchange, Mode

@@ -21,10 +21,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oms_trio.core.inputs import Verb
-from oms_trio.http.guard import SHOWS_ONLY, refuse_control, refuse_host
-from oms_trio.http.pages import HEADERS, PAGE
-from oms_trio.watch.metrics import CONTENT_TYPE, Metrics
-from oms_trio.watch.status import Status, encode_status
+from oms_trio.ops.metrics import CONTENT_TYPE, Metrics
+from oms_trio.ops.status import Status, encode_status
+from oms_trio.ops.web.guard import SHOWS_ONLY, refuse_control, refuse_host
+from oms_trio.ops.web.pages import HEADERS, PAGE
 
 log = structlog.get_logger()
 

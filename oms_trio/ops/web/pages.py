@@ -8,7 +8,7 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Final
 
-PAGE: Final = files("oms_trio.http").joinpath("page.html").read_text(encoding="utf-8")
+PAGE: Final = files("oms_trio.ops.web").joinpath("page.html").read_text(encoding="utf-8")
 
 
 def _hashes(tag: str) -> str:

@@ -12,7 +12,7 @@ LATEST_SHOWN = 12
 
 
 def draw(status: dict[str, Any]) -> RenderableType:
-    """Draw what ``GET /status`` and the control socket tell (see ``watch.status.Status``)."""
+    """Draw what ``GET /status`` and the control socket tell (see ``ops.status.Status``)."""
     return Group(
         _head(status),
         _facts(status),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.browser import Tab, browser
+from tests.ops.web.browser import Tab, browser
 from tests.service.programs import environment, running
 from tests.service.station import serving
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oms_trio.http.guard import refuse_control, refuse_host
+from oms_trio.ops.web.guard import refuse_control, refuse_host
 
 TOKEN = "0123456789abcdef"
 GOOD = {"host": "127.0.0.1:9464", "authorization": f"Bearer {TOKEN}"}

@@ -18,8 +18,8 @@ from prometheus_client import (
 
 from oms_trio.core.model import RefusalReason
 from oms_trio.core.risk import Control
+from oms_trio.ops.status import Status
 from oms_trio.version import __version__
-from oms_trio.watch.status import Status
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -27,12 +27,9 @@ from oms_trio.core.effects import (
 from oms_trio.core.model import Cause, OrdId
 from oms_trio.core.risk import Control
 from oms_trio.core.state import TradeState
-from oms_trio.service.journaled_inputs import Arrival, Kind, Origin
-from oms_trio.settings.clock import Clock
-from oms_trio.version import __version__
-from oms_trio.watch.latency import Latency
-from oms_trio.watch.metrics import Metrics
-from oms_trio.watch.status import (
+from oms_trio.ops.latency import Latency
+from oms_trio.ops.metrics import Metrics
+from oms_trio.ops.status import (
     Event,
     Links,
     Replay,
@@ -43,6 +40,9 @@ from oms_trio.watch.status import (
     position_of,
     trade_of,
 )
+from oms_trio.service.journaled_inputs import Arrival, Kind, Origin
+from oms_trio.settings.clock import Clock
+from oms_trio.version import __version__
 
 QUEUE = 8192
 """Inputs that wait to be counted: some seconds of the exchange's fastest, some megabytes."""

@@ -12,7 +12,6 @@ import pytest
 import structlog
 import trio
 
-from oms_trio import operations
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.core.effects import Effect, PublishClosure, PublishRefusal
@@ -21,15 +20,16 @@ from oms_trio.core.model import Cause, OrdId, RefusalReason, Side, StateId
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
-from oms_trio.notify import Notifier
+from oms_trio.ops import sidecar
+from oms_trio.ops.latency import KEPT, Latency
+from oms_trio.ops.metrics import Metrics
+from oms_trio.ops.monitor import FOLD_AT_ONCE, QUEUE, Around, Monitor
+from oms_trio.ops.status import ORDERS_SHOWN, Status, Store
+from oms_trio.ops.systemd import Notifier
+from oms_trio.ops.timed import TimedBroker, timed_commits
+from oms_trio.ops.watchdog import Pulse
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import Arrival, Kind, Origin
-from oms_trio.watch.latency import KEPT, Latency
-from oms_trio.watch.metrics import Metrics
-from oms_trio.watch.monitor import FOLD_AT_ONCE, QUEUE, Around, Monitor
-from oms_trio.watch.pulse import Pulse
-from oms_trio.watch.status import ORDERS_SHOWN, Status, Store
-from oms_trio.watch.timed import TimedBroker, timed_commits
 from tests.core.desk import START_NS, Desk
 from tests.service.station import serving
 
@@ -250,8 +250,8 @@ async def test_a_page_that_crashes_is_begun_again_and_trading_goes_on(
         await trio.lowlevel.checkpoint()
         raise RuntimeError("a bug of the page")
 
-    monkeypatch.setattr(operations, "serve_http", crash)
-    monkeypatch.setattr(operations, "AGAIN_S", 0.05)
+    monkeypatch.setattr(sidecar, "serve_http", crash)
+    monkeypatch.setattr(sidecar, "AGAIN_S", 0.05)
     with structlog.testing.capture_logs() as logged:
         async with serving(tmp_path) as station:
             station.act(1)

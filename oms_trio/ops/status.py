@@ -11,7 +11,7 @@ from oms_trio.core.model import CancelState, Rules
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
-from oms_trio.watch.latency import Spread
+from oms_trio.ops.latency import Spread
 
 ORDERS_SHOWN = 40
 """The newest and the oldest open orders; of 300 nobody reads more, and building them takes time."""

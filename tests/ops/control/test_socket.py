@@ -17,10 +17,10 @@ import trio
 from click.testing import CliRunner
 
 from oms_trio.cli import main
-from oms_trio.control.client import ControlError, ask
-from oms_trio.control.protocol import SOCKET, listen
-from oms_trio.control.server import ASK_S, Desk, serve_control
 from oms_trio.core.inputs import Verb
+from oms_trio.ops.control.client import ControlError, ask
+from oms_trio.ops.control.protocol import SOCKET, listen
+from oms_trio.ops.control.server import ASK_S, Desk, serve_control
 from tests.service.station import serving
 
 

@@ -17,8 +17,8 @@ import trio
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from oms_trio.http.server import listen, url_of
-from oms_trio.http.site import PAGES_MAX
+from oms_trio.ops.web.server import listen, url_of
+from oms_trio.ops.web.site import PAGES_MAX
 from oms_trio.settings.logs import configure
 from tests.service.station import Station, serving
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from oms_trio.control.protocol import Answer, Request, socket_address
+from oms_trio.ops.control.protocol import Answer, Request, socket_address
 
 PATIENCE_S = 20.0
 

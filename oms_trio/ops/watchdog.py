@@ -9,7 +9,7 @@ import attrs
 
 from oms_trio.core.effects import Effect
 from oms_trio.core.state import TradeState
-from oms_trio.notify import Notifier
+from oms_trio.ops.systemd import Notifier
 from oms_trio.service.journaled_inputs import Arrival, Kind
 
 

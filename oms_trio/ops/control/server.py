@@ -11,9 +11,9 @@ import msgspec
 import structlog
 import trio
 
-from oms_trio.bounded_server import Connection, serve_bounded
-from oms_trio.control.protocol import LINE_MAX, STATUS, Answer, Request
 from oms_trio.core.inputs import Verb
+from oms_trio.ops.bounded_server import Connection, serve_bounded
+from oms_trio.ops.control.protocol import LINE_MAX, STATUS, Answer, Request
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from starlette.applications import Starlette
 
-from oms_trio.bounded_server import serve_bounded
+from oms_trio.ops.bounded_server import serve_bounded
 
 AT_ONCE: Final = 32
 """Connections open at once: a few browsers with their open pages, Prometheus, health checks."""

@@ -13,8 +13,8 @@ import httpx
 import pytest
 import trio
 
-from oms_trio.control.protocol import SOCKET
-from oms_trio.http.server import AT_ONCE
+from oms_trio.ops.control.protocol import SOCKET
+from oms_trio.ops.web.server import AT_ONCE
 from tests.amqp.proxy import open_proxy
 from tests.rabbitmq import RabbitNode
 from tests.service.programs import (

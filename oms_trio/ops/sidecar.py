@@ -17,27 +17,27 @@ import structlog
 import trio
 
 from oms_trio.amqp.model import Broker
-from oms_trio.control.protocol import SOCKET
-from oms_trio.control.protocol import listen as listen_for_control
-from oms_trio.control.server import Desk, serve_control
 from oms_trio.core.effects import Effect
 from oms_trio.core.state import TradeState
-from oms_trio.http.server import listen as listen_for_http
-from oms_trio.http.server import serve_http, url_of
-from oms_trio.http.site import Site
 from oms_trio.journal.disk import Disk
-from oms_trio.notify import Notifier
 from oms_trio.okx.rest import Rest
+from oms_trio.ops.control.protocol import SOCKET
+from oms_trio.ops.control.protocol import listen as listen_for_control
+from oms_trio.ops.control.server import Desk, serve_control
+from oms_trio.ops.monitor import Around, Monitor
+from oms_trio.ops.operator_commands import Helm, NotObeyedError
+from oms_trio.ops.status import Status, Store, encode_status
+from oms_trio.ops.systemd import Notifier
+from oms_trio.ops.watchdog import Pulse
+from oms_trio.ops.web.server import listen as listen_for_http
+from oms_trio.ops.web.server import serve_http, url_of
+from oms_trio.ops.web.site import Site
 from oms_trio.service.app import Insides
 from oms_trio.service.journaled_inputs import Arrival
 from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.settings.config import Config
 from oms_trio.tasks.deadman import Countdown, DeadMan, keep_armed
 from oms_trio.tasks.trade_state import Observer
-from oms_trio.watch.helm import Helm, NotObeyedError
-from oms_trio.watch.monitor import Around, Monitor
-from oms_trio.watch.pulse import Pulse
-from oms_trio.watch.status import Status, Store, encode_status
 
 log = structlog.get_logger()
 
