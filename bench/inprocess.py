@@ -33,9 +33,9 @@ from oms_trio.amqp.model import Delivery
 from oms_trio.core.inputs import Action, OrderAnswer, OrderUpdate
 from oms_trio.core.model import ClOrdId, OrderType, Rules
 from oms_trio.core.state import TradeState
-from oms_trio.okx.frames import OpResponse, OrdersPush
 from oms_trio.okx.session import Session
-from oms_trio.okx.signing import Credentials
+from oms_trio.okx.wire.frames import OpResponse, OrdersPush
+from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service import journaled_inputs
 from oms_trio.service.app import unobserved
 from oms_trio.service.channels import Cancel, Commit, Order, Question

@@ -18,9 +18,9 @@ from oms_trio.core.effects import PlaceOrder, PublishClosure, PublishExecution, 
 from oms_trio.core.model import ClOrdId, OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.journal.model import Entry, Message, Record
-from oms_trio.okx.codec import decode_frame
-from oms_trio.okx.frames import AccountPush, OpResponse, OrdersPush, PositionsPush
-from oms_trio.okx.recorded import SnapshotBodies
+from oms_trio.okx.wire.codec import decode_frame
+from oms_trio.okx.wire.frames import AccountPush, OpResponse, OrdersPush, PositionsPush
+from oms_trio.okx.wire.recorded import SnapshotBodies
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import Arrival, Kind, Scope, encode_effects
 from oms_trio.settings.config import Config

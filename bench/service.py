@@ -19,7 +19,7 @@ from pathlib import Path
 import trio
 
 from oms_trio.amqp import broker
-from oms_trio.okx.limits import OrderLimits
+from oms_trio.okx.rate_limits import OrderLimits
 from oms_trio.service import runtime
 from oms_trio.settings import logs
 from oms_trio.settings.config import Config

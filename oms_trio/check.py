@@ -22,13 +22,13 @@ from oms_trio.core.model import Rules
 from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Account
-from oms_trio.okx.bodies import AccountConfig
 from oms_trio.okx.errors import OkxError
-from oms_trio.okx.requests import PING
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Event, Ready, Send, Session
-from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link
+from oms_trio.okx.wire.bodies import AccountConfig
+from oms_trio.okx.wire.requests import PING
+from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.runtime import JOURNAL, account_of, broker_settings, connector, open_rest
 from oms_trio.settings.config import Config
 

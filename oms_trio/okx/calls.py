@@ -10,12 +10,12 @@ import httpx
 import msgspec
 import structlog
 
-from oms_trio.okx import bodies
-from oms_trio.okx.codes import QueryOutcome, outcome_of_query
 from oms_trio.okx.endpoints import TIME, Endpoint
 from oms_trio.okx.errors import ProtocolError, RestError, RestRefusedError, RestUnavailableError
-from oms_trio.okx.limits import Limiter
-from oms_trio.okx.signing import Credentials, rest_headers
+from oms_trio.okx.rate_limits import Limiter
+from oms_trio.okx.wire import bodies
+from oms_trio.okx.wire.codes import QueryOutcome, outcome_of_query
+from oms_trio.okx.wire.signing import Credentials, rest_headers
 from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()

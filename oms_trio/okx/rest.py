@@ -19,8 +19,6 @@ import trio
 
 from oms_trio.core.effects import PlaceOrder, RequestListing, RequestSnapshot
 from oms_trio.core.model import ClOrdId, Instrument, OrderReport, OrdId, PositionReport
-from oms_trio.okx import bodies
-from oms_trio.okx.bodies import AccountConfig
 from oms_trio.okx.calls import NS_PER_MS, Calls, decoded
 from oms_trio.okx.endpoints import (
     BALANCE,
@@ -44,10 +42,12 @@ from oms_trio.okx.endpoints import (
     Endpoint,
 )
 from oms_trio.okx.errors import OkxError, RestUnavailableError
-from oms_trio.okx.foreign import PassedOver
-from oms_trio.okx.frames import Balance
-from oms_trio.okx.liquidation import BILL_TYPES
-from oms_trio.okx.recorded import (
+from oms_trio.okx.wire import bodies
+from oms_trio.okx.wire.bodies import AccountConfig
+from oms_trio.okx.wire.foreign import PassedOver
+from oms_trio.okx.wire.frames import Balance
+from oms_trio.okx.wire.liquidation import BILL_TYPES
+from oms_trio.okx.wire.recorded import (
     FillsBodies,
     ListingBodies,
     LookupBody,
@@ -55,9 +55,9 @@ from oms_trio.okx.recorded import (
     decode_fills,
     decode_lookup,
 )
-from oms_trio.okx.requests import order_body, plain
-from oms_trio.okx.rows import INST_TYPE, SETTLE_CCY
-from oms_trio.okx.signing import Credentials
+from oms_trio.okx.wire.requests import order_body, plain
+from oms_trio.okx.wire.rows import INST_TYPE, SETTLE_CCY
+from oms_trio.okx.wire.signing import Credentials
 from oms_trio.settings.clock import Clock
 
 Ask = Callable[[], Awaitable[str]]

@@ -19,8 +19,6 @@ from typing import Final, assert_never
 
 import attrs
 
-from oms_trio.okx.codec import decode_frame
-from oms_trio.okx.codes import LoginOutcome, login_advice, outcome_of_login
 from oms_trio.okx.errors import (
     ClockSkewedError,
     LoginFailedError,
@@ -28,8 +26,10 @@ from oms_trio.okx.errors import (
     SessionError,
     SessionLostError,
 )
-from oms_trio.okx.foreign import Note, ignore
-from oms_trio.okx.frames import (
+from oms_trio.okx.wire.codec import decode_frame
+from oms_trio.okx.wire.codes import LoginOutcome, login_advice, outcome_of_login
+from oms_trio.okx.wire.foreign import Note, ignore
+from oms_trio.okx.wire.frames import (
     AccountPush,
     ChannelCount,
     ChannelCountExceeded,
@@ -45,8 +45,8 @@ from oms_trio.okx.frames import (
     UnknownFrame,
     Unsubscribed,
 )
-from oms_trio.okx.requests import CHANNELS, PING, encode_login, encode_subscribe
-from oms_trio.okx.signing import Credentials
+from oms_trio.okx.wire.requests import CHANNELS, PING, encode_login, encode_subscribe
+from oms_trio.okx.wire.signing import Credentials
 
 IDLE_S: Final = 15.0
 """Silence before a ping, and again before the link counts as lost; twice this is the exchange's

@@ -27,9 +27,9 @@ from oms_trio.core.identity import order_name, state_id_of
 from oms_trio.core.inputs import FillsAnswer, Snapshot
 from oms_trio.core.model import ClOrdId, Instrument, OrderReport, Rules, StateId
 from oms_trio.core.state import TradeState
-from oms_trio.okx.codec import decode_frame
 from oms_trio.okx.errors import ProtocolError
-from oms_trio.okx.frames import (
+from oms_trio.okx.wire.codec import decode_frame
+from oms_trio.okx.wire.frames import (
     AccountPush,
     ErrorEvent,
     LoggedIn,
@@ -37,7 +37,7 @@ from oms_trio.okx.frames import (
     OrdersPush,
     PositionsPush,
 )
-from oms_trio.okx.requests import CHANNELS
+from oms_trio.okx.wire.requests import CHANNELS
 from oms_trio.replay.lines import ActionLine, FrameLine, Line, LinkLine, UnreadableLine, read_line
 from oms_trio.replay.model import Beginning, RecordingError, Step
 from oms_trio.service import journaled_inputs

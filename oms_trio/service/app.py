@@ -31,8 +31,8 @@ from oms_trio.journal.errors import JournalFull, StateError
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Snapshot
 from oms_trio.okx.errors import OkxError
-from oms_trio.okx.limits import OKX_LIMITS, OrderLimits
-from oms_trio.okx.line import Line
+from oms_trio.okx.pending_requests import Line
+from oms_trio.okx.rate_limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.websocket import Link
 from oms_trio.service import journaled_inputs

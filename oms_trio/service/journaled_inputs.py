@@ -32,10 +32,17 @@ from oms_trio.core.inputs import (
     Verdict,
 )
 from oms_trio.core.model import ClOrdId, RefusalReason, Rules
-from oms_trio.okx.answers import cancel_answers, order_answers, updates
-from oms_trio.okx.codec import decode_answer, decode_frame
-from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush, Push
-from oms_trio.okx.recorded import (
+from oms_trio.okx.wire.answers import cancel_answers, order_answers, updates
+from oms_trio.okx.wire.codec import decode_answer, decode_frame
+from oms_trio.okx.wire.frames import (
+    AccountPush,
+    ErrorEvent,
+    OpResponse,
+    OrdersPush,
+    PositionsPush,
+    Push,
+)
+from oms_trio.okx.wire.recorded import (
     FillsBodies,
     ListingBodies,
     LookupBody,

@@ -25,11 +25,11 @@ from oms_trio.journal.journal import Journal
 from oms_trio.journal.lock import StateLock
 from oms_trio.journal.model import Account
 from oms_trio.journal.thread import open_thread
-from oms_trio.okx.limits import OKX_LIMITS, OrderLimits
+from oms_trio.okx.rate_limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
-from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.sidecar import Reach, open_operations
 from oms_trio.ops.timed import TimedBroker, timed_commits
 from oms_trio.service.app import Insides, Parts, recover, run_service, unobserved

@@ -24,8 +24,8 @@ from oms_trio.journal.errors import JournalBroken
 from oms_trio.journal.journal import Journal
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
-from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.operator_commands import Helm
 from oms_trio.service.app import Insides, Parts, recover, run_service
 from oms_trio.service.journaled_inputs import Scope

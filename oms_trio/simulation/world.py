@@ -22,7 +22,7 @@ from oms_trio.core.inputs import Verb
 from oms_trio.core.model import Instrument, Rules
 from oms_trio.core.risk import mark_age_ns
 from oms_trio.core.state import TradeState
-from oms_trio.okx.signing import Credentials
+from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.operator_commands import NotObeyedError
 from oms_trio.service.journaled_inputs import Arrival, Kind
 from oms_trio.settings.clock import Clock, virtual_clock

@@ -19,17 +19,17 @@ import trio
 
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
-from oms_trio.okx.codec import decode_answer
 from oms_trio.okx.errors import ProtocolError, RestUnavailableError, SessionLostError
-from oms_trio.okx.limits import OKX_LIMITS, Limiter, OrderLimits
-from oms_trio.okx.line import Line
-from oms_trio.okx.requests import (
+from oms_trio.okx.pending_requests import Line
+from oms_trio.okx.rate_limits import OKX_LIMITS, Limiter, OrderLimits
+from oms_trio.okx.rest import Rest
+from oms_trio.okx.wire.codec import decode_answer
+from oms_trio.okx.wire.requests import (
     BATCH_CANCEL_MAX,
     encode_batch_cancel,
     encode_cancel,
     encode_order,
 )
-from oms_trio.okx.rest import Rest
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Cancel, Inbox, Order, Recall
 from oms_trio.service.journaled_inputs import OwnAnswer

@@ -29,11 +29,11 @@ from oms_trio.okx.errors import (
     SessionError,
     SessionLostError,
 )
-from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
-from oms_trio.okx.limits import Limiter
-from oms_trio.okx.line import ANSWER_S, Line, Request
+from oms_trio.okx.pending_requests import ANSWER_S, Line, Request
+from oms_trio.okx.rate_limits import Limiter
 from oms_trio.okx.session import Ready, UpgradeAhead
 from oms_trio.okx.websocket import Heard, Link
+from oms_trio.okx.wire.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Inbox, hand_over
 from oms_trio.service.journaled_inputs import Arrival, OwnAnswer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from oms_trio.okx.signing import Credentials
+from oms_trio.okx.wire.signing import Credentials
 
 INST_ID: Final = "BTC-USDT-SWAP"
 CREDENTIALS: Final = Credentials("6f0c-sim", "sim-secret-0001", "pp-sim")

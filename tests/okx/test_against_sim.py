@@ -14,15 +14,15 @@ import trio
 from oms_trio.core.effects import PlaceOrder, RequestSnapshot
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderReport, OrderState, OrderType, OrdId, Side
-from oms_trio.okx.answers import cancel_answers, order_answers
 from oms_trio.okx.errors import LoginRefusedError, RestRefusedError, SessionLostError
-from oms_trio.okx.frames import OpResponse, OrdersPush
-from oms_trio.okx.recorded import decode_fills, decode_lookup, decode_snapshot
-from oms_trio.okx.requests import encode_batch_cancel, encode_order
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Event, Ready, Session, UpgradeAhead
-from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.wire.answers import cancel_answers, order_answers
+from oms_trio.okx.wire.frames import OpResponse, OrdersPush
+from oms_trio.okx.wire.recorded import decode_fills, decode_lookup, decode_snapshot
+from oms_trio.okx.wire.requests import encode_batch_cancel, encode_order
+from oms_trio.okx.wire.signing import Credentials
 from oms_trio.settings.clock import system_clock
 from oms_trio.sim.auth import SimAccount
 from oms_trio.sim.exchange import Exchange, Mode

@@ -16,9 +16,9 @@ from oms_trio.core.inputs import (
     Verdict,
 )
 from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
-from oms_trio.okx.answers import cancel_answers, order_answers, updates
-from oms_trio.okx.codec import decode_frame
-from oms_trio.okx.frames import (
+from oms_trio.okx.wire.answers import cancel_answers, order_answers, updates
+from oms_trio.okx.wire.codec import decode_frame
+from oms_trio.okx.wire.frames import (
     AccountPush,
     ErrorEvent,
     OpResponse,

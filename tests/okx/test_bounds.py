@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from oms_trio.okx import bodies
-from oms_trio.okx.codec import decode_frame
 from oms_trio.okx.errors import ProtocolError
-from oms_trio.okx.frames import AccountPush, OrdersPush, PositionsPush
+from oms_trio.okx.wire import bodies
+from oms_trio.okx.wire.codec import decode_frame
+from oms_trio.okx.wire.frames import AccountPush, OrdersPush, PositionsPush
 from tests.okx.samples import (
     ACCOUNT,
     FILLS,

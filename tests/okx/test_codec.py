@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oms_trio.core.model import ClOrdId, Fill, OrderReport, OrderState, OrdId, Side, TradeId
-from oms_trio.okx.codec import decode_frame
 from oms_trio.okx.errors import ProtocolError
-from oms_trio.okx.frames import (
+from oms_trio.okx.wire.codec import decode_frame
+from oms_trio.okx.wire.frames import (
     AccountPush,
     Balance,
     ChannelCount,

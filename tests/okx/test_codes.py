@@ -12,7 +12,7 @@ import pytest
 
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import RefusalReason
-from oms_trio.okx.codes import (
+from oms_trio.okx.wire.codes import (
     PROOFS,
     LoginOutcome,
     QueryOutcome,

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from oms_trio.okx import bodies
-from oms_trio.okx.codec import decode_frame
 from oms_trio.okx.errors import ProtocolError
-from oms_trio.okx.foreign import KINDS, PassedOver
-from oms_trio.okx.frames import AccountPush, OrdersPush, PositionsPush
+from oms_trio.okx.wire import bodies
+from oms_trio.okx.wire.codec import decode_frame
+from oms_trio.okx.wire.foreign import KINDS, PassedOver
+from oms_trio.okx.wire.frames import AccountPush, OrdersPush, PositionsPush
 from tests.okx.samples import (
     ACCOUNT,
     INST_ID,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from oms_trio.okx.limits import Limiter, Window
+from oms_trio.okx.rate_limits import Limiter, Window
 
 # Quarters of a second are exact floats, so that the edges of the window are met exactly.
 QUARTERS = st.integers(0, 12).map(lambda quarters: quarters / 4)

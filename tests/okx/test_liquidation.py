@@ -10,9 +10,9 @@ import pytest
 
 from oms_trio.core.inputs import Snapshot
 from oms_trio.core.model import Fill, Funding, OrderState, OrdId, Side, TradeId
-from oms_trio.okx.codec import decode_frame
-from oms_trio.okx.frames import OrdersPush
-from oms_trio.okx.recorded import FillsBodies, decode_fills, decode_snapshot
+from oms_trio.okx.wire.codec import decode_frame
+from oms_trio.okx.wire.frames import OrdersPush
+from oms_trio.okx.wire.recorded import FillsBodies, decode_fills, decode_snapshot
 from tests.okx.samples import INST_ID, fill_row, order_row, orders_push, rest_body
 from tests.okx.test_recorded import record
 

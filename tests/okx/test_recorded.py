@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from oms_trio.core.inputs import FillsAnswer, LookupAnswer, Snapshot
 from oms_trio.core.model import ClOrdId, Instrument, OrdId
-from oms_trio.okx import bodies
-from oms_trio.okx.bodies import PAGE, AccountConfig
 from oms_trio.okx.errors import InstrumentUnfitError, ProtocolError
-from oms_trio.okx.frames import Balance
-from oms_trio.okx.recorded import (
+from oms_trio.okx.wire import bodies
+from oms_trio.okx.wire.bodies import PAGE, AccountConfig
+from oms_trio.okx.wire.frames import Balance
+from oms_trio.okx.wire.recorded import (
     FillsBodies,
     LookupBody,
     SnapshotBodies,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.model import ClOrdId, OrderType, OrdId, Side
-from oms_trio.okx.requests import (
+from oms_trio.okx.wire.requests import (
     PING,
     encode_batch_cancel,
     encode_cancel,

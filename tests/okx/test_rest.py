@@ -15,7 +15,6 @@ from trio.testing import MockClock
 
 from oms_trio.core.effects import PlaceOrder, RequestSnapshot
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, Side
-from oms_trio.okx.bodies import PAGE
 from oms_trio.okx.endpoints import BALANCE
 from oms_trio.okx.errors import (
     InstrumentUnfitError,
@@ -24,9 +23,10 @@ from oms_trio.okx.errors import (
     RestRefusedError,
     RestUnavailableError,
 )
-from oms_trio.okx.recorded import decode_snapshot
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.signing import rest_sign
+from oms_trio.okx.wire.bodies import PAGE
+from oms_trio.okx.wire.recorded import decode_snapshot
+from oms_trio.okx.wire.signing import rest_sign
 from oms_trio.settings.clock import virtual_clock
 from tests.okx.samples import (
     ACCOUNT,

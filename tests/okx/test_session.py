@@ -14,8 +14,8 @@ from oms_trio.okx.errors import (
     SessionError,
     SessionLostError,
 )
-from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.session import HANDSHAKE_S, IDLE_S, Ready, Send, Session, UpgradeAhead
+from oms_trio.okx.wire.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
 from tests.okx.samples import (
     ACCOUNT,
     CREDENTIALS,

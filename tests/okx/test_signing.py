@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from oms_trio.okx.requests import encode_login
-from oms_trio.okx.signing import (
+from oms_trio.okx.wire.requests import encode_login
+from oms_trio.okx.wire.signing import (
     Credentials,
     login_sign,
     rest_headers,

@@ -7,9 +7,9 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.okx.errors import SessionLostError
-from oms_trio.okx.frames import OpResponse, OrdersPush
 from oms_trio.okx.session import IDLE_S, Ready
 from oms_trio.okx.websocket import Heard, open_link
+from oms_trio.okx.wire.frames import OpResponse, OrdersPush
 from oms_trio.settings.clock import virtual_clock
 from tests.okx.fakes import URL, Connection, everything, new_session, serving, until_ready, welcome
 from tests.okx.samples import (

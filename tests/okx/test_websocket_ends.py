@@ -8,9 +8,9 @@ import trio_websocket
 from trio.testing import MockClock
 
 from oms_trio.okx.errors import LoginRefusedError, ProtocolError, SessionLostError
-from oms_trio.okx.frames import OrdersPush
 from oms_trio.okx.session import Ready
 from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.wire.frames import OrdersPush
 from tests.okx.fakes import URL, Connection, everything, new_session, serving, until_ready, welcome
 from tests.okx.samples import (
     PARTIAL_FILL,

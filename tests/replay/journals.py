@@ -17,9 +17,9 @@ from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
-from oms_trio.okx.codec import decode_frame
-from oms_trio.okx.frames import OpResponse, OrdersPush, PositionsPush
-from oms_trio.okx.recorded import SnapshotBodies
+from oms_trio.okx.wire.codec import decode_frame
+from oms_trio.okx.wire.frames import OpResponse, OrdersPush, PositionsPush
+from oms_trio.okx.wire.recorded import SnapshotBodies
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import Arrival, encode_effects
 from oms_trio.tasks.trade_state import encode_state

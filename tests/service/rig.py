@@ -24,8 +24,8 @@ from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
-from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.app import Parts, recover, run_service
 from oms_trio.service.journaled_inputs import Scope
 from oms_trio.settings.clock import system_clock

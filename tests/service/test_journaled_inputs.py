@@ -24,9 +24,9 @@ from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, OrderType, RefusalReason
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
-from oms_trio.okx.codec import decode_answer, decode_frame
-from oms_trio.okx.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
-from oms_trio.okx.recorded import FillsBodies, ListingBodies, LookupBody, SnapshotBodies
+from oms_trio.okx.wire.codec import decode_answer, decode_frame
+from oms_trio.okx.wire.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
+from oms_trio.okx.wire.recorded import FillsBodies, ListingBodies, LookupBody, SnapshotBodies
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import Arrival, Kind, OwnAnswer
 from oms_trio.sim.exchange import Mode

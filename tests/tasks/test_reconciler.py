@@ -16,7 +16,7 @@ from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, Req
 from oms_trio.core.inputs import Listing, LookupAnswer, Snapshot
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderState, OrdId, Side
 from oms_trio.okx.errors import AccountUnfitError, RestRefusedError
-from oms_trio.okx.signing import Credentials
+from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.channels import Question
 from oms_trio.service.journaled_inputs import Arrival, Kind
 from oms_trio.sim.auth import SimAccount

@@ -18,7 +18,7 @@ from oms_trio.core.effects import CancelOrders, PlaceOrder
 from oms_trio.core.inputs import CancelAnswer, OrderAnswer, Verdict
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, RefusalReason, Side
 from oms_trio.okx.errors import SessionLostError
-from oms_trio.okx.line import Line
+from oms_trio.okx.pending_requests import Line
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.websocket import Link
 from oms_trio.service import journaled_inputs

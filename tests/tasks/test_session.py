@@ -17,8 +17,8 @@ from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.inputs import LinkUp, OrderAnswer, Verdict
 from oms_trio.core.model import ClOrdId, OrderType, Side
 from oms_trio.okx.errors import LoginRefusedError, RetriesUsedUpError, SessionLostError
-from oms_trio.okx.line import Line
-from oms_trio.okx.requests import encode_order
+from oms_trio.okx.pending_requests import Line
+from oms_trio.okx.wire.requests import encode_order
 from oms_trio.service.journaled_inputs import Arrival, Kind
 from oms_trio.sim.faults import RestAnswer
 from oms_trio.tasks.session import (

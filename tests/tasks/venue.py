@@ -15,8 +15,8 @@ from trio.testing import memory_stream_pair
 
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
-from oms_trio.okx.signing import Credentials
 from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.journaled_inputs import Arrival, Kind, Scope
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.sim import rest as sim_rest

@@ -22,7 +22,7 @@ from oms_trio.core.reconcile import Sync
 from oms_trio.core.risk import Risk
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
-from oms_trio.okx.limits import Limiter
+from oms_trio.okx.rate_limits import Limiter
 from oms_trio.simulation.mutants.making import Mutant, getter, value
 
 NS_PER_MS: Final = 1_000_000
@@ -204,7 +204,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "a recall is ignored": Mutant(
         "oms_trio.service.channels:Recall.covers", value(lambda _self, _order: False)
     ),
-    "no rate limit is kept": Mutant("oms_trio.okx.limits:Limiter.acquire", _no_rate_limit),
+    "no rate limit is kept": Mutant("oms_trio.okx.rate_limits:Limiter.acquire", _no_rate_limit),
     "cancel-all withholds nothing": Mutant("oms_trio.core.risk:Risk.withholds", _pause_only),
     "no overlap in the watermark": Mutant("oms_trio.core.reconcile:OVERLAP_MS", value(0)),
     "one absence ends a live order": Mutant(
@@ -233,7 +233,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "the cap goes by the agent's mid": Mutant("oms_trio.core.state:size_order", _mid_believed),
     "a hanging gateway is borne": Mutant(
-        "oms_trio.okx.line:Line.hangs", value(lambda _self, _overdue: False)
+        "oms_trio.okx.pending_requests:Line.hangs", value(lambda _self, _overdue: False)
     ),
     "a saturated price is taken": Mutant("oms_trio.amqp.codec:_decode_price", _saturated_taken),
     "a pause is not noticed": Mutant("oms_trio.amqp.memory:HELD_S", value(1e9)),

@@ -15,8 +15,8 @@ import msgspec
 
 from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.model import OrderType, OrdId
-from oms_trio.okx.rows import INST_TYPE, SETTLE_CCY
-from oms_trio.okx.signing import Credentials, login_sign
+from oms_trio.okx.wire.rows import INST_TYPE, SETTLE_CCY
+from oms_trio.okx.wire.signing import Credentials, login_sign
 
 PING: Final = "ping"
 """The heartbeat that the exchange understands: this bare text, neither JSON nor a ping frame."""

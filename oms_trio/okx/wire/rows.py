@@ -12,10 +12,10 @@ from typing import Final
 import msgspec
 
 from oms_trio.core.model import ClOrdId, Fill, OrderReport, OrdId, PositionReport
-from oms_trio.okx import fields
 from oms_trio.okx.errors import ProtocolError
-from oms_trio.okx.foreign import Note, ignore
-from oms_trio.okx.frames import Balance, FillRecord, OpResult
+from oms_trio.okx.wire import fields
+from oms_trio.okx.wire.foreign import Note, ignore
+from oms_trio.okx.wire.frames import Balance, FillRecord, OpResult
 
 INST_TYPE: Final = "SWAP"
 SETTLE_CCY: Final = "USDT"

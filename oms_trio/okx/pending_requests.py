@@ -8,8 +8,8 @@ import attrs
 import trio
 
 from oms_trio.core.model import ClOrdId
-from oms_trio.okx.frames import ErrorEvent, OpResponse
 from oms_trio.okx.websocket import Link
+from oms_trio.okx.wire.frames import ErrorEvent, OpResponse
 
 ANSWER_S = 10.0
 """An answer takes milliseconds; one that takes this long leaves its request unknown."""

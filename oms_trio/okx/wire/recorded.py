@@ -12,9 +12,9 @@ import msgspec
 
 from oms_trio.core.inputs import FillsAnswer, Listing, LookupAnswer, Snapshot
 from oms_trio.core.model import CAUSE_OF_CATEGORY, ClOrdId, ExchangeMs, Fill, Funding, OrdId
-from oms_trio.okx import bodies
-from oms_trio.okx.frames import FillRecord
-from oms_trio.okx.liquidation import CLOSES, missing_from, orders_made_of
+from oms_trio.okx.wire import bodies
+from oms_trio.okx.wire.frames import FillRecord
+from oms_trio.okx.wire.liquidation import CLOSES, missing_from, orders_made_of
 
 
 class SnapshotBodies(msgspec.Struct, frozen=True):

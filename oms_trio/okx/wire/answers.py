@@ -13,8 +13,8 @@ from oms_trio.core.inputs import (
     PositionUpdate,
 )
 from oms_trio.core.model import ClOrdId
-from oms_trio.okx.codes import is_fatal, verdict_of_cancel, verdict_of_submit
-from oms_trio.okx.frames import (
+from oms_trio.okx.wire.codes import is_fatal, verdict_of_cancel, verdict_of_submit
+from oms_trio.okx.wire.frames import (
     AccountPush,
     ErrorEvent,
     OpResponse,

@@ -11,10 +11,10 @@ from typing import Final
 
 import msgspec
 
-from oms_trio.okx import fields
 from oms_trio.okx.errors import ProtocolError
-from oms_trio.okx.foreign import Note, ignore
-from oms_trio.okx.frames import (
+from oms_trio.okx.wire import fields
+from oms_trio.okx.wire.foreign import Note, ignore
+from oms_trio.okx.wire.frames import (
     AccountPush,
     ChannelCount,
     ChannelCountExceeded,
@@ -30,8 +30,8 @@ from oms_trio.okx.frames import (
     UnknownFrame,
     Unsubscribed,
 )
-from oms_trio.okx.reports import balance_of, orders_of, positions_of
-from oms_trio.okx.rows import ResultRow, op_result
+from oms_trio.okx.wire.reports import balance_of, orders_of, positions_of
+from oms_trio.okx.wire.rows import ResultRow, op_result
 
 
 class _Arg(msgspec.Struct, frozen=True, gc=False):

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from oms_trio.core.model import ClOrdId, OrderReport, OrderState, OrdId, Side
-from oms_trio.okx.frames import FillRecord
+from oms_trio.okx.wire.frames import FillRecord
 
 FUNDING: Final = "8"
 LIQUIDATION: Final = "5"

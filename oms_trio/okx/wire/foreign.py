@@ -21,9 +21,9 @@ import structlog
 
 from oms_trio.core.identity import state_id_of
 from oms_trio.core.model import CAUSE_OF_CATEGORY
-from oms_trio.okx import fields
 from oms_trio.okx.errors import ProtocolError
-from oms_trio.okx.liquidation import CLOSES
+from oms_trio.okx.wire import fields
+from oms_trio.okx.wire.liquidation import CLOSES
 
 log = structlog.get_logger()
 

@@ -11,12 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from oms_trio.core.model import Fill, Funding, OrderReport, OrdId, PositionReport
-from oms_trio.okx import fields
 from oms_trio.okx.errors import ProtocolError
-from oms_trio.okx.foreign import Note, Rows, is_our_row
-from oms_trio.okx.frames import Balance, FillRecord
-from oms_trio.okx.liquidation import BILL_TYPES, CLOSES, FUNDING
-from oms_trio.okx.rows import (
+from oms_trio.okx.wire import fields
+from oms_trio.okx.wire.foreign import Note, Rows, is_our_row
+from oms_trio.okx.wire.frames import Balance, FillRecord
+from oms_trio.okx.wire.liquidation import BILL_TYPES, CLOSES, FUNDING
+from oms_trio.okx.wire.rows import (
     SETTLE_CCY,
     AccountRow,
     BillRow,

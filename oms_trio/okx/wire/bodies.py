@@ -14,12 +14,12 @@ import attrs
 import msgspec
 
 from oms_trio.core.model import Funding, Instrument, OrderReport, PositionReport
-from oms_trio.okx import fields, reports
-from oms_trio.okx.codes import QueryOutcome, outcome_of_query
 from oms_trio.okx.errors import InstrumentUnfitError, ProtocolError
-from oms_trio.okx.foreign import Note, ignore
-from oms_trio.okx.frames import Balance, FillRecord
-from oms_trio.okx.rows import SETTLE_CCY
+from oms_trio.okx.wire import fields, reports
+from oms_trio.okx.wire.codes import QueryOutcome, outcome_of_query
+from oms_trio.okx.wire.foreign import Note, ignore
+from oms_trio.okx.wire.frames import Balance, FillRecord
+from oms_trio.okx.wire.rows import SETTLE_CCY
 
 PAGE: Final = 100
 """Rows of a full page; a shorter page is the last."""
