@@ -28,11 +28,11 @@ from rich.console import Console
 
 from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.model import BrokerError, BrokerMisconfigured
-from oms_trio.check import Verdict
-from oms_trio.check import check as run_check
+from oms_trio.commands.check import Verdict
+from oms_trio.commands.check import check as run_check
+from oms_trio.commands.demo.program import demo as run_demo
 from oms_trio.core.inputs import Verb
 from oms_trio.core.model import OrderType
-from oms_trio.demo.run import demo as run_demo
 from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
 from oms_trio.okx.errors import OkxError
 from oms_trio.ops.control.client import ControlError, ask

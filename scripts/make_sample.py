@@ -31,8 +31,8 @@ from trio.testing import MockClock
 
 from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.memory import MemoryBroker
+from oms_trio.commands.demo.agent import Agent
 from oms_trio.core.model import OrderType
-from oms_trio.demo.agent import Agent
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.okx.rest import Rest

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from oms_trio.demo.tally import Tally
+from oms_trio.commands.demo.tally import Tally
 from oms_trio.sim.exchange import Exchange
 from oms_trio.version import __version__
 

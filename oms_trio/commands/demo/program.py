@@ -25,9 +25,9 @@ from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Broker, Outgoing
 from oms_trio.amqp.settings import ACTION_KEY
-from oms_trio.demo.agent import Agent
-from oms_trio.demo.screen import plain_line, screen, summary
-from oms_trio.demo.tally import Tally
+from oms_trio.commands.demo.agent import Agent
+from oms_trio.commands.demo.screen import plain_line, screen, summary
+from oms_trio.commands.demo.tally import Tally
 from oms_trio.service.runtime import broker_settings, serve
 from oms_trio.settings.config import Config
 from oms_trio.sim.exchange import Exchange
