@@ -38,7 +38,7 @@ from oms_trio.okx.errors import OkxError
 from oms_trio.ops.control.client import ControlError, ask
 from oms_trio.ops.control.terminal import draw
 from oms_trio.replay.commands import Hands, export, record, replay
-from oms_trio.replay.model import RecordingError
+from oms_trio.replay.recordings.model import RecordingError
 from oms_trio.service.runtime import send_action, serve
 from oms_trio.settings import logs
 from oms_trio.settings.config import Config, ConfigError

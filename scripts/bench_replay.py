@@ -29,10 +29,10 @@ sys.path.insert(0, str(ROOT))
 from bench.recording import recording  # noqa: E402 - found by the line above
 from oms_trio.journal.journal import Journal  # noqa: E402
 from oms_trio.journal.model import Entry  # noqa: E402
-from oms_trio.replay.journals import JournalRecording  # noqa: E402
-from oms_trio.replay.model import Moment, Watcher  # noqa: E402
-from oms_trio.replay.play import play  # noqa: E402
-from oms_trio.replay.summary import Summary  # noqa: E402
+from oms_trio.replay.player import play  # noqa: E402
+from oms_trio.replay.recordings.journals import JournalRecording  # noqa: E402
+from oms_trio.replay.recordings.model import Moment, Watcher  # noqa: E402
+from oms_trio.replay.report.summary import Summary  # noqa: E402
 from oms_trio.replay.verify import Verifier  # noqa: E402
 
 COMMIT = 4096

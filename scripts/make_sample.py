@@ -39,7 +39,7 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import Link, open_link
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.replay.run import Wanted, replay
+from oms_trio.replay.program import Wanted, replay
 from oms_trio.service.app import Parts, recover, run_service
 from oms_trio.service.journaled_inputs import Scope
 from oms_trio.settings import logs

@@ -14,14 +14,14 @@ import click
 from rich.console import Console
 
 from oms_trio.amqp.broker import open_broker
-from oms_trio.replay.export import Format, export_rows
-from oms_trio.replay.record import record_frames
+from oms_trio.replay.export.files import Format, export_rows
+from oms_trio.replay.export.tables import What
+from oms_trio.replay.program import Show, Wanted
+from oms_trio.replay.program import replay as run_replay
+from oms_trio.replay.recordings.recorder import record_frames
 from oms_trio.replay.relay import replay_settings
-from oms_trio.replay.run import Show, Wanted
-from oms_trio.replay.run import replay as run_replay
-from oms_trio.replay.stage import Doors
-from oms_trio.replay.tables import What
 from oms_trio.replay.times import unix_ns
+from oms_trio.replay.watched import Doors
 from oms_trio.service.runtime import broker_settings
 from oms_trio.settings import logs
 from oms_trio.settings.config import Config, ConfigError, HttpAddress

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import trio
 
-from oms_trio.replay.model import Step
+from oms_trio.replay.recordings.model import Step
 from oms_trio.settings.clock import NS
 
 

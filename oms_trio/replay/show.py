@@ -11,9 +11,9 @@ from rich.table import Table
 
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
-from oms_trio.replay.model import Moment
+from oms_trio.replay.export.trades import Trades, TradeStory
+from oms_trio.replay.recordings.model import Moment
 from oms_trio.replay.times import clock, iso
-from oms_trio.replay.trades import Trades, TradeStory
 
 _DIGITS = 10
 """Significant digits of averages; what was on the wire has fewer."""

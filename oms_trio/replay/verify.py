@@ -15,8 +15,8 @@ import msgspec
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
 from oms_trio.core.shape import same_shape, shape_of
 from oms_trio.core.state import TradeState
-from oms_trio.replay.model import Moment, Recording, RecordingError, Step
-from oms_trio.replay.play import Until, play
+from oms_trio.replay.player import Until, play
+from oms_trio.replay.recordings.model import Moment, Recording, RecordingError, Step
 from oms_trio.service.journaled_inputs import encode_effects
 
 QUESTIONS: Final = frozenset(

@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no types
 import pytest
 
-from oms_trio.replay.export import Format, export_rows
-from oms_trio.replay.model import RecordingError
-from oms_trio.replay.tables import COLUMNS, What
+from oms_trio.replay.export.files import Format, export_rows
+from oms_trio.replay.export.tables import COLUMNS, What
+from oms_trio.replay.recordings.model import RecordingError
 from oms_trio.replay.times import unix_ns
 from tests.replay.journals import Bench, write_journal
 

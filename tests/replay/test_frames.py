@@ -15,10 +15,10 @@ from oms_trio.core.effects import Effect, PlaceOrder, PublishClosure, PublishExe
 from oms_trio.core.inputs import LinkDown, LinkUp
 from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
-from oms_trio.replay.files import open_recording
-from oms_trio.replay.model import Moment, RecordingError
-from oms_trio.replay.play import play
-from oms_trio.replay.summary import Summary
+from oms_trio.replay.player import play
+from oms_trio.replay.recordings.files import open_recording
+from oms_trio.replay.recordings.model import Moment, RecordingError
+from oms_trio.replay.report.summary import Summary
 from tests.core.desk import START_NS
 from tests.replay.journals import fill_push, orders_push, position_push
 

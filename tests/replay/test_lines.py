@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from oms_trio.amqp.codec import encode_action
 from oms_trio.core.model import OrderType
-from oms_trio.replay.lines import (
+from oms_trio.replay.recordings.lines import (
     ActionLine,
     FrameLine,
     LinkLine,

@@ -12,9 +12,9 @@ import trio
 from oms_trio.amqp.codec import encode_action
 from oms_trio.core.model import OrderType
 from oms_trio.journal.journal import Journal
-from oms_trio.replay.files import open_recording
-from oms_trio.replay.play import play
-from oms_trio.replay.summary import Summary
+from oms_trio.replay.player import play
+from oms_trio.replay.recordings.files import open_recording
+from oms_trio.replay.report.summary import Summary
 from oms_trio.replay.verify import Verifier
 from oms_trio.service.runtime import JOURNAL
 from tests.rabbitmq import RabbitNode

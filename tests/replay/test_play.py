@@ -11,11 +11,11 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.journal.journal import Journal
-from oms_trio.replay.files import open_recording
-from oms_trio.replay.journals import JournalRecording
-from oms_trio.replay.model import Booked, Moment, RecordingError
 from oms_trio.replay.pace import Pace
-from oms_trio.replay.play import AHEAD, Until, play
+from oms_trio.replay.player import AHEAD, Until, play
+from oms_trio.replay.recordings.files import open_recording
+from oms_trio.replay.recordings.journals import JournalRecording
+from oms_trio.replay.recordings.model import Booked, Moment, RecordingError
 from tests.core.desk import SECOND
 from tests.replay.journals import Bench, position_push, write_journal
 
@@ -161,7 +161,7 @@ async def test_reader_is_bounded_ahead_of_a_player_that_waits(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long a recording is, only some batches of it are in memory."""
-    monkeypatch.setattr("oms_trio.replay.play.BATCH", 8)
+    monkeypatch.setattr("oms_trio.replay.player.BATCH", 8)
     write_journal(path, [("buy", "67000"), ("sell", "67100")] * 20)
     furthest = 0
     with Journal.open(path, read_only=True) as journal:

@@ -12,12 +12,12 @@ import pytest
 import trio
 
 from oms_trio.okx.errors import LoginRefusedError
-from oms_trio.replay.files import open_recording
-from oms_trio.replay.lines import FrameLine, LinkLine, read_line
-from oms_trio.replay.model import RecordingError
-from oms_trio.replay.play import play
-from oms_trio.replay.record import record_frames
-from oms_trio.replay.summary import Summary
+from oms_trio.replay.player import play
+from oms_trio.replay.recordings.files import open_recording
+from oms_trio.replay.recordings.lines import FrameLine, LinkLine, read_line
+from oms_trio.replay.recordings.model import RecordingError
+from oms_trio.replay.recordings.recorder import record_frames
+from oms_trio.replay.report.summary import Summary
 from oms_trio.settings.config import Config
 from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.sim.server import serve

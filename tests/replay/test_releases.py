@@ -17,10 +17,10 @@ from oms_trio.core.shape import shape_of
 from oms_trio.core.state import TradeState
 from oms_trio.journal.errors import StateError
 from oms_trio.journal.journal import Journal
-from oms_trio.replay.files import open_recording
-from oms_trio.replay.model import RecordingError
-from oms_trio.replay.play import play
-from oms_trio.replay.run import Wanted, replay
+from oms_trio.replay.player import play
+from oms_trio.replay.program import Wanted, replay
+from oms_trio.replay.recordings.files import open_recording
+from oms_trio.replay.recordings.model import RecordingError
 from oms_trio.service.app import recover
 from oms_trio.service.runtime import JOURNAL
 from tests.core.desk import RULES

@@ -12,12 +12,12 @@ import pytest
 import trio
 
 from oms_trio.core.model import Side
-from oms_trio.replay import charts
-from oms_trio.replay.files import open_recording
-from oms_trio.replay.gather import POINTS, Gathered, Series
-from oms_trio.replay.model import RecordingError
-from oms_trio.replay.page import write_page
-from oms_trio.replay.play import play
+from oms_trio.replay.player import play
+from oms_trio.replay.recordings.files import open_recording
+from oms_trio.replay.recordings.model import RecordingError
+from oms_trio.replay.report import charts
+from oms_trio.replay.report.page import write_page
+from oms_trio.replay.report.series import POINTS, Gathered, Series
 from tests.ops.web.browser import browser
 from tests.replay.journals import write_journal
 from tests.replay.sample import SAMPLE
@@ -178,8 +178,8 @@ async def test_missing_matplotlib_and_bad_folders_are_one_line(
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "oms_trio.replay.charts")
-    monkeypatch.delattr("oms_trio.replay.charts")
+    monkeypatch.delitem(sys.modules, "oms_trio.replay.report.charts")
+    monkeypatch.delattr("oms_trio.replay.report.charts")
     with pytest.raises(RecordingError, match=r"pip install 'oms-trio\[report\]'"):
         await report(SAMPLE, tmp_path / "page.html")
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from oms_trio.cli import main
-from oms_trio.replay.run import Wanted, replay
+from oms_trio.replay.program import Wanted, replay
 from tests.replay.journals import write_journal
 from tests.replay.sample import ROOT, SAMPLE, SAMPLES
 

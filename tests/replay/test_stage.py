@@ -24,14 +24,14 @@ from oms_trio.amqp.model import Outgoing
 from oms_trio.amqp.settings import BrokerSettings
 from oms_trio.ops.monitor import Monitor
 from oms_trio.ops.web.server import listen
-from oms_trio.replay.files import open_recording
-from oms_trio.replay.model import Moment, RecordingError, Step, Watcher
 from oms_trio.replay.pace import Pace
-from oms_trio.replay.play import Before, play
+from oms_trio.replay.player import Before, play
+from oms_trio.replay.program import Wanted, replay
+from oms_trio.replay.recordings.files import open_recording
+from oms_trio.replay.recordings.model import Moment, RecordingError, Step, Watcher
 from oms_trio.replay.relay import relaying, replay_settings
-from oms_trio.replay.run import Wanted, replay
-from oms_trio.replay.stage import Doors, Stage, watch
 from oms_trio.replay.times import unix_ns
+from oms_trio.replay.watched import Doors, Stage, watch
 from oms_trio.service.journaled_inputs import Kind
 from oms_trio.settings.config import HttpAddress
 from tests.core.desk import SECOND, START_NS

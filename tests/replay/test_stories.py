@@ -13,13 +13,13 @@ from rich.console import Console
 
 from oms_trio.core.inputs import Verdict
 from oms_trio.journal.journal import Journal
-from oms_trio.replay.files import open_recording
-from oms_trio.replay.latency import Latencies, in_words
-from oms_trio.replay.orders import Orders, OrderStory
-from oms_trio.replay.play import play
-from oms_trio.replay.run import Show, Wanted, replay
-from oms_trio.replay.summary import Summary
-from oms_trio.replay.trades import Trades, TradeStory
+from oms_trio.replay.export.orders import Orders, OrderStory
+from oms_trio.replay.export.trades import Trades, TradeStory
+from oms_trio.replay.player import play
+from oms_trio.replay.program import Show, Wanted, replay
+from oms_trio.replay.recordings.files import open_recording
+from oms_trio.replay.report.durations import Latencies, in_words
+from oms_trio.replay.report.summary import Summary
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import OwnAnswer
 from tests.core.desk import SECOND, START_NS

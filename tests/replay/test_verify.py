@@ -16,10 +16,10 @@ from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry
-from oms_trio.replay.files import open_recording
-from oms_trio.replay.model import Moment, RecordingError
-from oms_trio.replay.play import play
-from oms_trio.replay.run import Wanted, replay
+from oms_trio.replay.player import play
+from oms_trio.replay.program import Wanted, replay
+from oms_trio.replay.recordings.files import open_recording
+from oms_trio.replay.recordings.model import Moment, RecordingError
 from oms_trio.replay.verify import Different, Verifier, state_before
 from tests.replay.journals import Bench, write_journal
 

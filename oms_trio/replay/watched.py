@@ -22,9 +22,9 @@ from oms_trio.ops.operator_commands import NotObeyedError
 from oms_trio.ops.status import Replay, Status, Store
 from oms_trio.ops.web.server import listen, serve_http, url_of
 from oms_trio.ops.web.site import Site
-from oms_trio.replay.model import Moment, Recording, RecordingError, Step, Watcher
 from oms_trio.replay.pace import Pace
-from oms_trio.replay.play import Before
+from oms_trio.replay.player import Before
+from oms_trio.replay.recordings.model import Moment, Recording, RecordingError, Step, Watcher
 from oms_trio.replay.relay import Relay, relaying
 from oms_trio.replay.times import iso
 from oms_trio.settings.config import HttpAddress

@@ -16,10 +16,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, Final
 
-from oms_trio.replay.files import open_recording
-from oms_trio.replay.model import RecordingError
-from oms_trio.replay.play import play
-from oms_trio.replay.tables import COLUMNS, Kind, Row, What, Write, table_of
+from oms_trio.replay.export.tables import COLUMNS, Kind, Row, What, Write, table_of
+from oms_trio.replay.player import play
+from oms_trio.replay.recordings.files import open_recording
+from oms_trio.replay.recordings.model import RecordingError
 from oms_trio.replay.times import iso
 
 _PLACES: Final = 12

@@ -26,12 +26,12 @@ from oms_trio.core.inputs import (
     Started,
     Verdict,
 )
-from oms_trio.replay.gaps import Gaps
-from oms_trio.replay.latency import Latencies, in_words
-from oms_trio.replay.model import Moment
-from oms_trio.replay.orders import Orders, OrderStory
+from oms_trio.replay.export.orders import Orders, OrderStory
+from oms_trio.replay.export.trades import Trades, TradeStory
+from oms_trio.replay.recordings.model import Moment
+from oms_trio.replay.report.durations import Latencies, in_words
+from oms_trio.replay.report.gaps import Gaps
 from oms_trio.replay.times import iso
-from oms_trio.replay.trades import Trades, TradeStory
 
 
 @attrs.define

@@ -21,7 +21,7 @@ from oms_trio.core.inputs import (
 from oms_trio.core.model import ClOrdId
 from oms_trio.core.orders import ENDED_KEPT, OrderInfo
 from oms_trio.core.state import TradeState
-from oms_trio.replay.model import Moment
+from oms_trio.replay.recordings.model import Moment
 
 
 @attrs.define

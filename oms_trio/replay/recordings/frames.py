@@ -38,8 +38,15 @@ from oms_trio.okx.wire.frames import (
     PositionsPush,
 )
 from oms_trio.okx.wire.requests import CHANNELS
-from oms_trio.replay.lines import ActionLine, FrameLine, Line, LinkLine, UnreadableLine, read_line
-from oms_trio.replay.model import Beginning, RecordingError, Step
+from oms_trio.replay.recordings.lines import (
+    ActionLine,
+    FrameLine,
+    Line,
+    LinkLine,
+    UnreadableLine,
+    read_line,
+)
+from oms_trio.replay.recordings.model import Beginning, RecordingError, Step
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import Arrival, Kind
 

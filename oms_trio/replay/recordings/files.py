@@ -14,9 +14,9 @@ from typing import Final
 
 from oms_trio.core.model import Instrument
 from oms_trio.journal.journal import Journal
-from oms_trio.replay.frames import FramesRecording
-from oms_trio.replay.journals import JournalRecording
-from oms_trio.replay.model import Recording, RecordingError
+from oms_trio.replay.recordings.frames import FramesRecording
+from oms_trio.replay.recordings.journals import JournalRecording
+from oms_trio.replay.recordings.model import Recording, RecordingError
 from oms_trio.service.runtime import JOURNAL
 from oms_trio.settings.config import Config
 from oms_trio.sim.values import BTC_USDT_SWAP

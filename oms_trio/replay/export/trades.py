@@ -8,7 +8,7 @@ from decimal import Decimal
 import attrs
 
 from oms_trio.core.model import OrdId, Side, StateId
-from oms_trio.replay.model import Booked, Moment
+from oms_trio.replay.recordings.model import Booked, Moment
 
 ZERO = Decimal(0)
 

@@ -9,10 +9,10 @@ import attrs
 
 from oms_trio.core.inputs import Action, PositionUpdate
 from oms_trio.core.model import Side
-from oms_trio.replay.model import Moment
-from oms_trio.replay.orders import Orders, OrderStory
-from oms_trio.replay.summary import Summary
-from oms_trio.replay.trades import Trades, TradeStory
+from oms_trio.replay.export.orders import Orders, OrderStory
+from oms_trio.replay.export.trades import Trades, TradeStory
+from oms_trio.replay.recordings.model import Moment
+from oms_trio.replay.report.summary import Summary
 
 POINTS = 3_000
 """Points of a series: more than a page has pixels."""

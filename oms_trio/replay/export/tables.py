@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from oms_trio.core.effects import Effect, PublishClosure, PublishExecution, PublishRefusal
-from oms_trio.replay.model import Booked, Moment
-from oms_trio.replay.orders import Orders, OrderStory
-from oms_trio.replay.trades import Trades, TradeStory
+from oms_trio.replay.export.orders import Orders, OrderStory
+from oms_trio.replay.export.trades import Trades, TradeStory
+from oms_trio.replay.recordings.model import Booked, Moment
 
 Row = Mapping[str, Any]
 Write = Callable[[Row], None]

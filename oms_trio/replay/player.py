@@ -24,7 +24,7 @@ from oms_trio.core.state import TradeState
 from oms_trio.core.trade import ZERO
 from oms_trio.journal.errors import StateError
 from oms_trio.okx.errors import OkxError
-from oms_trio.replay.model import (
+from oms_trio.replay.recordings.model import (
     Booked,
     Moment,
     Recording,

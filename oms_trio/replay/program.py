@@ -15,12 +15,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemaining
 from oms_trio.amqp.codec import encode_publication
 from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRefusal
 from oms_trio.ops.monitor import Monitor
-from oms_trio.replay.files import open_recording
-from oms_trio.replay.gather import Gathered
-from oms_trio.replay.model import Moment, Recording, RecordingError, Watcher
 from oms_trio.replay.pace import Pace
-from oms_trio.replay.page import write_page
-from oms_trio.replay.play import Before, Until, play
+from oms_trio.replay.player import Before, Until, play
+from oms_trio.replay.recordings.files import open_recording
+from oms_trio.replay.recordings.model import Moment, Recording, RecordingError, Watcher
+from oms_trio.replay.report.page import write_page
+from oms_trio.replay.report.series import Gathered
+from oms_trio.replay.report.summary import Summary
 from oms_trio.replay.show import (
     OneTrade,
     show_open_trade,
@@ -28,10 +29,9 @@ from oms_trio.replay.show import (
     show_state,
     show_trade,
 )
-from oms_trio.replay.stage import Doors, Stage, watch
-from oms_trio.replay.summary import Summary
 from oms_trio.replay.times import iso
 from oms_trio.replay.verify import Different, Verifier, state_before
+from oms_trio.replay.watched import Doors, Stage, watch
 
 
 class Show(StrEnum):

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from oms_trio.core.model import Side
-from oms_trio.replay.gather import Gathered, Life, Series
-from oms_trio.replay.latency import Latencies, in_words
+from oms_trio.replay.report.durations import Latencies, in_words
+from oms_trio.replay.report.series import Gathered, Life, Series
 
 # Colours that stand for others: the page's style sheet says which, for light, dark and paper.
 INK, FAINT, BUY, SELL, GAIN, GAP = (

@@ -17,8 +17,8 @@ import trio
 from oms_trio.okx.errors import LoginRefusedError, ProtocolError, RestUnavailableError, SessionError
 from oms_trio.okx.session import Event, Ready, Send, Session
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.replay.lines import write_frame, write_link
-from oms_trio.replay.model import RecordingError
+from oms_trio.replay.recordings.lines import write_frame, write_link
+from oms_trio.replay.recordings.model import RecordingError
 from oms_trio.service.runtime import connector, open_rest
 from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.settings.config import Config

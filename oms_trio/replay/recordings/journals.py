@@ -14,7 +14,7 @@ from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Snapshot
 from oms_trio.okx.errors import OkxError
 from oms_trio.okx.wire.recorded import SnapshotBodies
-from oms_trio.replay.model import Beginning, RecordingError, Step
+from oms_trio.replay.recordings.model import Beginning, RecordingError, Step
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import Arrival, Kind, Scope
 from oms_trio.tasks.trade_state import decode_state

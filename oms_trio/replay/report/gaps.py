@@ -6,7 +6,7 @@ import attrs
 
 from oms_trio.core.effects import Readiness
 from oms_trio.core.inputs import LinkDown, Started
-from oms_trio.replay.model import Moment
+from oms_trio.replay.recordings.model import Moment
 
 
 @attrs.frozen

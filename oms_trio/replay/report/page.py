@@ -9,12 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from oms_trio.replay.gather import Gathered
-from oms_trio.replay.latency import in_words
-from oms_trio.replay.model import RecordingError
+from oms_trio.replay.export.trades import TradeStory
+from oms_trio.replay.recordings.model import RecordingError
+from oms_trio.replay.report.durations import in_words
+from oms_trio.replay.report.series import Gathered
 from oms_trio.replay.show import short
 from oms_trio.replay.times import clock, iso
-from oms_trio.replay.trades import TradeStory
 from oms_trio.version import __version__
 
 _STYLE: Final = files("oms_trio.replay").joinpath("page.css")
@@ -27,7 +27,7 @@ def write_page(path: Path, title: str, gathered: Gathered) -> None:
         RecordingError: matplotlib is not installed, or the file cannot be written.
     """
     try:
-        from oms_trio.replay import charts  # noqa: PLC0415 - needs an extra
+        from oms_trio.replay.report import charts  # noqa: PLC0415 - needs an extra
     except ImportError:
         raise RecordingError("a report needs matplotlib: pip install 'oms-trio[report]'") from None
     pictures = [
