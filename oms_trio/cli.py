@@ -42,8 +42,8 @@ from oms_trio.replay.recordings.model import RecordingError
 from oms_trio.service.runtime import send_action, serve
 from oms_trio.settings import logs
 from oms_trio.settings.config import Config, ConfigError
-from oms_trio.sim.plan import FaultPlan, evenly
-from oms_trio.sim.run import SimSettingsError, run_sim
+from oms_trio.testing.okx_server.faults.plan import FaultPlan, evenly
+from oms_trio.testing.okx_server.program import SimSettingsError, run_sim
 from oms_trio.version import __version__
 
 FAILED: Final = 1

@@ -45,8 +45,8 @@ from oms_trio.service.journaled_inputs import Scope
 from oms_trio.settings import logs
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.settings.config import Config
-from oms_trio.sim.exchange import Exchange
-from oms_trio.sim.server import serve
+from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.server import serve
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 JOURNAL = SAMPLES / "eventful.sqlite.gz"

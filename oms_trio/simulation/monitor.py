@@ -23,13 +23,13 @@ from oms_trio.core.effects import Alert, Effect
 from oms_trio.core.inputs import Verb
 from oms_trio.core.model import Rules, Side
 from oms_trio.core.state import TradeState
-from oms_trio.sim.exchange import Exchange
-from oms_trio.sim.limits import Limits, Quota
-from oms_trio.sim.truth import Truth
-from oms_trio.sim.values import Category, Fill, Order
 from oms_trio.simulation.setting import SCOPE
 from oms_trio.simulation.troubles import REACH, Trouble, Troubles
 from oms_trio.simulation.violation import Violation
+from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.ground_truth import Truth
+from oms_trio.testing.okx_server.rate_limits import Limits, Quota
+from oms_trio.testing.okx_server.values import Category, Fill, Order
 
 if TYPE_CHECKING:
     from oms_trio.simulation.life import Life

@@ -6,10 +6,10 @@ from typing import Final
 
 import attrs
 
-from oms_trio.sim.events import Event, OrderChanged
-from oms_trio.sim.faults import Counter, Faults
-from oms_trio.sim.values import Category, Fill, Reported
 from oms_trio.simulation.troubles import Trouble, Troubles
+from oms_trio.testing.okx_server.events import Event, OrderChanged
+from oms_trio.testing.okx_server.faults.behaviour import Counter, Faults
+from oms_trio.testing.okx_server.values import Category, Fill, Reported
 
 _DISPLACING: Final = frozenset({"miss_order_pushes", "late_order_pushes", "swap_order_pushes"})
 

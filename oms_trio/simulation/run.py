@@ -17,7 +17,6 @@ import trio.testing
 from structlog.typing import WrappedLogger
 
 from oms_trio.journal.journal import Journal
-from oms_trio.sim.values import Fill
 from oms_trio.simulation.agent import Agent
 from oms_trio.simulation.coverage import Coverage
 from oms_trio.simulation.determinism import repeatable
@@ -31,6 +30,7 @@ from oms_trio.simulation.tape import Tape
 from oms_trio.simulation.violation import Violation
 from oms_trio.simulation.world import SECRETS, World, open_world
 from oms_trio.tasks import retention, trade_state
+from oms_trio.testing.okx_server.values import Fill
 
 CONVERGENCE_S: Final = 240.0
 """Within this time after the last fault the service must be at rest: back-off of sessions (30 s),

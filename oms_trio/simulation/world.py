@@ -26,11 +26,6 @@ from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.operator_commands import NotObeyedError
 from oms_trio.service.journaled_inputs import Arrival, Kind
 from oms_trio.settings.clock import Clock, virtual_clock
-from oms_trio.sim.admission import check_inst_id_code
-from oms_trio.sim.auth import SimAccount
-from oms_trio.sim.exchange import Exchange, Mode
-from oms_trio.sim.server import handle_stream
-from oms_trio.sim.values import CancelSource, Order
 from oms_trio.simulation.clocks import WallClock
 from oms_trio.simulation.determinism import WALL_CLOCK_START_NS
 from oms_trio.simulation.disk import Room
@@ -42,6 +37,11 @@ from oms_trio.simulation.pace import BUSY, Pace
 from oms_trio.simulation.setting import RULES, SCOPE, Setting
 from oms_trio.simulation.tape import Tape
 from oms_trio.simulation.troubles import Trouble, Troubles
+from oms_trio.testing.okx_server.auth import SimAccount
+from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.orders.admission import check_inst_id_code
+from oms_trio.testing.okx_server.server import handle_stream
+from oms_trio.testing.okx_server.values import CancelSource, Order
 
 What = TypeVar("What")
 

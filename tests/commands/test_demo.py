@@ -17,7 +17,7 @@ import pytest
 
 from oms_trio.commands.demo import program as demo_run
 from oms_trio.commands.demo.agent import Agent
-from oms_trio.sim.exchange import Exchange
+from oms_trio.testing.okx_server.exchange import Exchange
 from tests.rabbitmq import RabbitNode
 from tests.service.programs import broker_at, command, environment, run, running
 

@@ -24,9 +24,9 @@ from oms_trio.okx.wire.recorded import decode_fills, decode_lookup, decode_snaps
 from oms_trio.okx.wire.requests import encode_batch_cancel, encode_order
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.settings.clock import system_clock
-from oms_trio.sim.auth import SimAccount
-from oms_trio.sim.exchange import Exchange, Mode
-from oms_trio.sim.server import PRIVATE_PATH, serve
+from oms_trio.testing.okx_server.auth import SimAccount
+from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.server import PRIVATE_PATH, serve
 from tests.okx.samples import INST_ID
 
 TAG = "rl"

@@ -19,8 +19,8 @@ from oms_trio.replay.recordings.model import RecordingError
 from oms_trio.replay.recordings.recorder import record_frames
 from oms_trio.replay.report.summary import Summary
 from oms_trio.settings.config import Config
-from oms_trio.sim.exchange import Exchange, Mode
-from oms_trio.sim.server import serve
+from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.server import serve
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.service.app import Parts, recover, run_service
 from oms_trio.service.journaled_inputs import Arrival, Kind
-from oms_trio.sim.values import Order
+from oms_trio.testing.okx_server.values import Order
 from tests.core.desk import RULES
 from tests.tasks.venue import SCOPE, Venue
 

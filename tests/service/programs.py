@@ -14,7 +14,7 @@ from pathlib import Path
 
 import attrs
 
-from oms_trio.sim.auth import SimAccount
+from oms_trio.testing.okx_server.auth import SimAccount
 
 PATIENCE_S = 20.0
 ACCOUNT = SimAccount()

@@ -29,9 +29,9 @@ from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.app import Parts, recover, run_service
 from oms_trio.service.journaled_inputs import Scope
 from oms_trio.settings.clock import system_clock
-from oms_trio.sim.exchange import Exchange, Mode
-from oms_trio.sim.server import serve
-from oms_trio.sim.values import Order
+from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.server import serve
+from oms_trio.testing.okx_server.values import Order
 from tests.core.desk import RULES
 
 SCOPE = Scope("BTC-USDT-SWAP", RULES.tag)

@@ -23,9 +23,9 @@ from oms_trio.core.model import OrderType
 from oms_trio.ops.control.client import ask
 from oms_trio.service.runtime import serve
 from oms_trio.settings.config import Config
-from oms_trio.sim.exchange import Exchange, Mode
-from oms_trio.sim.server import serve as serve_exchange
-from oms_trio.sim.values import Order
+from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.server import serve as serve_exchange
+from oms_trio.testing.okx_server.values import Order
 
 PATIENCE_S = 10.0
 

@@ -29,7 +29,7 @@ from oms_trio.okx.wire.frames import AccountPush, ErrorEvent, OpResponse, Orders
 from oms_trio.okx.wire.recorded import FillsBodies, ListingBodies, LookupBody, SnapshotBodies
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import Arrival, Kind, OwnAnswer
-from oms_trio.sim.exchange import Mode
+from oms_trio.testing.okx_server.exchange import Mode
 from tests.core.desk import RULES
 from tests.okx import samples
 from tests.service.jumping import serving

@@ -13,8 +13,8 @@ from oms_trio.core.model import OrderType
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
 from oms_trio.service.app import recover
-from oms_trio.sim.auth import SimAccount
-from oms_trio.sim.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.auth import SimAccount
+from oms_trio.testing.okx_server.exchange import Exchange, Mode
 from tests.core.desk import RULES
 from tests.service.rig import SCOPE, SIZED_ACTIONS, Rig, running
 

@@ -13,8 +13,8 @@ import trio
 
 from oms_trio.amqp.codec import encode_action
 from oms_trio.core.model import OrderType
-from oms_trio.sim.exchange import Exchange, Mode
-from oms_trio.sim.server import serve
+from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.server import serve
 from tests.rabbitmq import RabbitNode
 from tests.service.producer import DEAD, QUEUE, Heard, PikaAgent, agent_on
 from tests.service.programs import broker_at, environment, exchange_at, running

@@ -16,10 +16,10 @@ import trio
 from oms_trio.amqp.codec import encode_action
 from oms_trio.core.model import OrderType
 from oms_trio.journal.journal import Journal
-from oms_trio.sim.auth import SimAccount
-from oms_trio.sim.exchange import Exchange, Mode
-from oms_trio.sim.server import serve
-from oms_trio.sim.values import Order
+from oms_trio.testing.okx_server.auth import SimAccount
+from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.server import serve
+from oms_trio.testing.okx_server.values import Order
 from tests.rabbitmq import RabbitNode
 from tests.service.producer import DEAD, Heard, PikaAgent, agent_on
 from tests.service.programs import (

@@ -17,9 +17,6 @@ from oms_trio.amqp.codec import encode_action
 from oms_trio.core.model import OrderType, Rules
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
-from oms_trio.sim.exchange import Exchange, Mode
-from oms_trio.sim.faults import Faults
-from oms_trio.sim.values import Order
 from oms_trio.simulation.agent import Act
 from oms_trio.simulation.invariants.audit import Auditor
 from oms_trio.simulation.replay import replay
@@ -27,6 +24,9 @@ from oms_trio.simulation.run import unsettled
 from oms_trio.simulation.setting import RULES, SCOPE
 from oms_trio.simulation.tape import Tape
 from oms_trio.simulation.world import World, open_world
+from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.faults.behaviour import Faults
+from oms_trio.testing.okx_server.values import Order
 
 PATIENT = attrs.evolve(RULES, max_order_age_ns=None, max_open_orders=300)
 """Orders are not cancelled by age or number, unless a scenario is about that."""

@@ -19,10 +19,10 @@ from oms_trio.okx.errors import AccountUnfitError, RestRefusedError
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.channels import Question
 from oms_trio.service.journaled_inputs import Arrival, Kind
-from oms_trio.sim.auth import SimAccount
-from oms_trio.sim.exchange import Exchange
-from oms_trio.sim.faults import RestAnswer
 from oms_trio.tasks.reconciler import ANSWER_S, LOOK_UPS, Reconciler, anybody, reconcile
+from oms_trio.testing.okx_server.auth import SimAccount
+from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
 from tests.core.desk import RULES
 from tests.tasks.venue import (
     SCOPE,

@@ -25,9 +25,9 @@ from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Cancel, Order
 from oms_trio.service.journaled_inputs import Arrival
 from oms_trio.settings.clock import Clock, virtual_clock
-from oms_trio.sim.exchange import Exchange
-from oms_trio.sim.faults import RestAnswer
 from oms_trio.tasks.sender import Desk, send_cancels, send_orders
+from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
 from tests.tasks.venue import SCOPE, START_NS, Venue, open_venue, waiting_in
 
 SECOND = 1_000_000_000

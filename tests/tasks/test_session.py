@@ -20,7 +20,6 @@ from oms_trio.okx.errors import LoginRefusedError, RetriesUsedUpError, SessionLo
 from oms_trio.okx.pending_requests import Line
 from oms_trio.okx.wire.requests import encode_order
 from oms_trio.service.journaled_inputs import Arrival, Kind
-from oms_trio.sim.faults import RestAnswer
 from oms_trio.tasks.session import (
     BACK_OFF_FIRST_S,
     BACK_OFF_MOST_S,
@@ -28,6 +27,7 @@ from oms_trio.tasks.session import (
     Exchange,
     keep_session,
 )
+from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
 from tests.tasks.venue import SCOPE, Venue, failure_of, next_of, open_venue, waiting_in
 
 BUY = PlaceOrder(

@@ -19,10 +19,10 @@ from oms_trio.okx.websocket import Link, open_link
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.journaled_inputs import Arrival, Kind, Scope
 from oms_trio.settings.clock import Clock, virtual_clock
-from oms_trio.sim import rest as sim_rest
-from oms_trio.sim.auth import SimAccount
-from oms_trio.sim.exchange import Exchange, Mode
-from oms_trio.sim.server import drive, handle_stream
+from oms_trio.testing.okx_server.auth import SimAccount
+from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.rest import router as sim_rest
+from oms_trio.testing.okx_server.server import drive, handle_stream
 
 START_NS = 1_790_000_000_000_000_000
 SCOPE = Scope("BTC-USDT-SWAP", "omstrio")

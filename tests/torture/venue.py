@@ -22,11 +22,11 @@ import attrs
 import trio
 
 from oms_trio.settings import logs
-from oms_trio.sim.auth import SimAccount
-from oms_trio.sim.exchange import Exchange
-from oms_trio.sim.server import serve
-from oms_trio.sim.truth import Truth
-from oms_trio.sim.values import Fill, Order, text
+from oms_trio.testing.okx_server.auth import SimAccount
+from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.ground_truth import Truth
+from oms_trio.testing.okx_server.server import serve
+from oms_trio.testing.okx_server.values import Fill, Order, text
 from tests.torture.mangler import Mangler
 
 BALANCE = Decimal(10_000)

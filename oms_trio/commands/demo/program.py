@@ -30,8 +30,8 @@ from oms_trio.commands.demo.screen import plain_line, screen, summary
 from oms_trio.commands.demo.tally import Tally
 from oms_trio.service.runtime import broker_settings, serve
 from oms_trio.settings.config import Config
-from oms_trio.sim.exchange import Exchange
-from oms_trio.sim.server import serve as serve_exchange
+from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.server import serve as serve_exchange
 
 STEP_S = 0.125
 """The market moves eight times a second."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oms_trio.commands.demo.tally import Tally
-from oms_trio.sim.exchange import Exchange
+from oms_trio.testing.okx_server.exchange import Exchange
 from oms_trio.version import __version__
 
 ORDERS_SHOWN = 8

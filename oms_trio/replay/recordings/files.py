@@ -19,7 +19,7 @@ from oms_trio.replay.recordings.journals import JournalRecording
 from oms_trio.replay.recordings.model import Recording, RecordingError
 from oms_trio.service.runtime import JOURNAL
 from oms_trio.settings.config import Config
-from oms_trio.sim.values import BTC_USDT_SWAP
+from oms_trio.testing.okx_server.values import BTC_USDT_SWAP
 
 _SQLITE: Final = b"SQLite format 3\0"
 _GZIP: Final = b"\x1f\x8b"

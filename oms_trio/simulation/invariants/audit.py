@@ -21,13 +21,13 @@ import attrs
 import msgspec
 
 from oms_trio.amqp.codec import REJECT_KEY
-from oms_trio.sim.values import Order
 from oms_trio.simulation.agent import Act
 from oms_trio.simulation.invariants.owed import owed, state_id_of
 from oms_trio.simulation.replay import Replay
 from oms_trio.simulation.setting import SCOPE
 from oms_trio.simulation.violation import Violation
 from oms_trio.simulation.world import SECRETS, World
+from oms_trio.testing.okx_server.values import Order
 
 ROUNDING = 1e-9
 """Rewards are floats made of exact sums in different ways."""

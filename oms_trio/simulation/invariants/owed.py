@@ -10,11 +10,11 @@ from operator import itemgetter
 import attrs
 
 from oms_trio.core.model import Cause, PositionReport
-from oms_trio.sim.values import Category, Fill, Order
 from oms_trio.simulation.oracle import Due, Oracle, TrueFill
 from oms_trio.simulation.replay import Booked, Replay
 from oms_trio.simulation.setting import SCOPE
 from oms_trio.simulation.world import World
+from oms_trio.testing.okx_server.values import Category, Fill, Order
 
 CAUSES = {
     Category.NORMAL: Cause.AGENT,

@@ -13,12 +13,12 @@ from typing import Final
 import attrs
 import trio
 
-from oms_trio.sim.faults import Faults
 from oms_trio.simulation.coverage import CONDITIONS, Coverage, conditions
 from oms_trio.simulation.strikes import account, exchange, links, machine
 from oms_trio.simulation.strikes.machine import DECISIONS
 from oms_trio.simulation.strikes.making import Strike
 from oms_trio.simulation.world import World
+from oms_trio.testing.okx_server.faults.behaviour import Faults
 
 CATALOG: Final[dict[str, Strike]] = {
     **links.STRIKES,

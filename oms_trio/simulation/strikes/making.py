@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 import trio
 
-from oms_trio.sim.faults import Faults
 from oms_trio.simulation.troubles import Trouble
 from oms_trio.simulation.world import World
+from oms_trio.testing.okx_server.faults.behaviour import Faults
 
 Act = Callable[[World, Random], Awaitable[None]]
 

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from oms_trio.core.model import OrderType, Side
-from oms_trio.sim import by_hand
-from oms_trio.sim.exchange import Exchange, Mode
+from oms_trio.testing.okx_server import by_hand
+from oms_trio.testing.okx_server.exchange import Exchange, Mode
 from tests.service.station import Station, serving
 
 

@@ -13,8 +13,8 @@ import trio.testing
 
 from oms_trio.okx.errors import RestUnavailableError
 from oms_trio.service.intake_gate import Gate
-from oms_trio.sim.exchange import Exchange, Mode
 from oms_trio.tasks.deadman import Countdown, DeadMan, keep_armed
+from oms_trio.testing.okx_server.exchange import Exchange, Mode
 from tests.service.station import Station, serving
 
 

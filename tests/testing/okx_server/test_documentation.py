@@ -1,0 +1,28 @@
+"""The page for users tells of every fault, control call and option that there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from oms_trio.cli import sim
+from oms_trio.testing.okx_server.control import CALLS, PREFIX
+from oms_trio.testing.okx_server.faults.specs import Kind
+
+PAGE = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_fault_is_told(kind: Kind) -> None:
+    assert f"`{kind.value}`" in PAGE.split("## Faults")[1]
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_every_control_call_is_told(method: str, path: str) -> None:
+    assert f"| `{method} {PREFIX}{path}` |" in PAGE
+
+
+@pytest.mark.parametrize("option", [name for each in sim.params for name in each.opts])
+def test_every_option_is_told(option: str) -> None:
+    assert f"`{option}" in PAGE
