@@ -49,7 +49,7 @@ from oms_trio.core.model import (
     TradeId,
 )
 from oms_trio.core.state import TradeState
-from oms_trio.simulation.oracle import Message
+from oms_trio.testing.simulation.invariants.oracle import Message
 
 EffectT = TypeVar("EffectT", bound=Effect)
 

@@ -15,7 +15,7 @@ from oms_trio.core.effects import PublishClosure, RequestFills
 from oms_trio.core.inputs import FillsAnswer, OrderUpdate
 from oms_trio.core.model import OrderReport, OrderState, RewardUnit, Side
 from oms_trio.core.state import TradeState
-from oms_trio.simulation.oracle import Oracle, TrueFill, expected
+from oms_trio.testing.simulation.invariants.oracle import Oracle, TrueFill, expected
 from tests.core.desk import RULES, Desk, VenueOrder, messages
 
 

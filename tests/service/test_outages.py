@@ -12,9 +12,9 @@ from trio.testing import MockClock
 
 from oms_trio.okx.errors import RetriesUsedUpError
 from oms_trio.service.journaled_inputs import Kind
-from oms_trio.simulation.oracle import TrueFill, expected
 from oms_trio.tasks.session import PROVED_S
 from oms_trio.testing.okx_server.exchange import Mode
+from oms_trio.testing.simulation.invariants.oracle import TrueFill, expected
 from tests.service.jumping import Service, serving, until
 from tests.tasks.venue import failure_of, open_venue
 

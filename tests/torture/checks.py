@@ -20,7 +20,7 @@ from oms_trio.core.model import Rules
 from oms_trio.journal.journal import Journal
 from oms_trio.service.app import recover
 from oms_trio.service.journaled_inputs import Scope
-from oms_trio.simulation.oracle import Message, Oracle, TrueFill
+from oms_trio.testing.simulation.invariants.oracle import Message, Oracle, TrueFill
 from tests.torture.agent import Received, Sent
 from tests.torture.plan import Action
 from tests.torture.truth import Placed, TruthLog

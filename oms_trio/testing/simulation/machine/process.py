@@ -1,0 +1,244 @@
+"""One process of the service inside the simulation: it starts from the journal, and it may die.
+
+A process that is killed does nothing more: no byte leaves it, no write reaches the disk, and its
+connections end. Cancelling its nursery is only how its tasks are cleared away afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from random import Random
+
+import attrs
+import httpx
+import trio
+
+from oms_trio.amqp.memory import MemoryBroker
+from oms_trio.amqp.model import Delivery, Outgoing
+from oms_trio.core.model import Rules
+from oms_trio.core.state import TradeState
+from oms_trio.journal.disk import Disk
+from oms_trio.journal.errors import JournalBroken
+from oms_trio.journal.journal import Journal
+from oms_trio.okx.rest import Rest
+from oms_trio.okx.session import Session
+from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.wire.signing import Credentials
+from oms_trio.ops.operator_commands import Helm
+from oms_trio.service.app import Insides, Parts, recover, run_service
+from oms_trio.service.journaled_inputs import Scope
+from oms_trio.settings.clock import Clock, service_clock
+from oms_trio.tasks.trade_state import Observer
+from oms_trio.testing.simulation.machine.disk import Room, SimDisk
+from oms_trio.testing.simulation.machine.freezing import PROCESS, freeze, frozen, thaw
+from oms_trio.testing.simulation.machine.http import Dial, open_transport
+from oms_trio.testing.simulation.wire_trace import Tape
+
+BROKER_S = (0.0002, 0.002)
+
+
+@attrs.define(eq=False)
+class SlowBroker:
+    """The broker at the other end of a network: publishing takes a moment each way."""
+
+    broker: MemoryBroker
+    random: Random
+    tape: Tape
+
+    @property
+    def connected(self) -> bool:
+        """See ``Broker.connected``."""
+        return self.broker.connected
+
+    @property
+    def unroutable(self) -> int:
+        """See ``Broker.unroutable``."""
+        return self.broker.unroutable
+
+    async def receive(self) -> tuple[Delivery, ...]:
+        """See ``Broker.receive``."""
+        deliveries = await self.broker.receive()
+        for delivery in deliveries:
+            self.tape.note("amqp<", repr(delivery).encode())
+        return deliveries
+
+    def consume(self, wanted: bool) -> None:  # noqa: FBT001 - as in the protocol
+        """See ``Broker.consume``."""
+        self.broker.consume(wanted)
+
+    def ack(self, tags: Sequence[int]) -> None:
+        """See ``Broker.ack``."""
+        self.tape.note("amqp>ack", repr(list(tags)).encode())
+        self.broker.ack(tags)
+
+    async def dead_letter(self, tag: int, reason: str) -> None:
+        """See ``Broker.dead_letter``."""
+        self.tape.note("amqp>dead", f"{tag} {reason}".encode())
+        await self.broker.dead_letter(tag, reason)
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        """See ``Broker.publish``."""
+        await trio.sleep(self.random.uniform(*BROKER_S))
+        for message in messages:
+            self.tape.note("amqp>", repr(message).encode())
+        await self.broker.publish(messages)
+        await trio.sleep(self.random.uniform(*BROKER_S))
+
+    async def wait_publishable(self) -> None:
+        """See ``Broker.wait_publishable``."""
+        await self.broker.wait_publishable()
+
+
+@attrs.frozen(kw_only=True)
+class Surroundings:
+    """What every life of the service finds around it."""
+
+    room: Room
+    broker: MemoryBroker
+    tape: Tape
+    random: Random
+    clock: Clock
+    """The true time, which steps nowhere: what a process counts by once it runs."""
+    wall: Clock
+    """What a process that starts reads off the wall."""
+    rules: Rules
+    keep_ns: int | None
+    quiet_s: float
+    scope: Scope
+    credentials: Credentials
+    dial: Dial
+    observe: Observer
+
+
+@attrs.define(eq=False)
+class Life:
+    """One start of the service, until it is stopped or killed."""
+
+    around: Surroundings
+    disk: SimDisk = attrs.field(init=False)
+    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    stop: trio.Event = attrs.Factory(trio.Event)
+    started: trio.Event = attrs.Factory(trio.Event)
+    ended: trio.Event = attrs.Factory(trio.Event)
+    state: TradeState | None = None
+    journal: Journal | None = None
+    helm: Helm | None = None
+    """What the control socket hands an operator's commands to."""
+    broken: bool = False
+    """It ended because its disk failed."""
+    recovered: tuple[int, str] = (0, "")
+    """Sequence and digest with which it began."""
+    stopping: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        """Put the disk in."""
+        self.disk = SimDisk(self.around.room, self.around.random)
+
+    @property
+    def dead(self) -> bool:
+        """Whether it was killed."""
+        return self.disk.dead
+
+    def kill(self) -> None:
+        """End the process here and now; one that is frozen, too."""
+        self.disk.dead = True
+        self.scope.cancel()
+        thaw(self)
+
+    def freeze(self) -> bool:
+        """Stop the process as SIGSTOP does; False when there is nothing left to stop."""
+        if self.ended.is_set() or self.dead or frozen(self):
+            return False
+        freeze(self)
+        return True
+
+    def thaw(self) -> None:
+        """Let it go on, as SIGCONT does."""
+        thaw(self)
+
+    async def run(self) -> None:
+        """Live until stopped or killed.
+
+        Raises:
+            Whatever the service ends with, unless it was killed.
+        """
+        token = PROCESS.set(self)
+        try:
+            with self.scope:
+                await self._serve()
+        except Exception as error:
+            self.broken = _only(error, JournalBroken)
+            if not self.dead and not (self.broken and self.around.room.broken):
+                raise
+        finally:
+            PROCESS.reset(token)
+            self.ended.set()
+
+    async def _serve(self) -> None:
+        around = self.around
+        random = Random(around.random.getrandbits(64))  # noqa: S311 - a seed repeats it
+        transport = open_transport(around.dial)
+        with Journal.open(around.room.journal) as journal:
+            await self._serve_with(journal, transport, random)
+
+    async def _serve_with(
+        self, journal: Journal, transport: httpx.AsyncHTTPTransport, random: Random
+    ) -> None:
+        around = self.around
+        clock = service_clock(journal.last_at_ns, wall=around.wall, elapsed=around.clock)
+        async with httpx.AsyncClient(
+            base_url="http://127.0.0.1", transport=transport, timeout=10.0
+        ) as client:
+            rest = Rest(client, around.credentials, clock, inst_id=around.scope.inst_id)
+            recovered = recover(journal, around.rules, around.scope)
+            self.recovered = recovered.seq, recovered.state.digest()
+            self.state, self.journal = recovered.state, journal
+            parts = Parts(
+                broker=SlowBroker(around.broker, random, around.tape),
+                rest=rest,
+                connect=partial(self._connect, rest, clock),
+                disk=Disk(journal, self.disk),
+                rules=around.rules,
+                scope=around.scope,
+                max_retries=50,
+                random=random,
+                keep_ns=around.keep_ns,
+                clock=clock,
+                mono_clock=around.clock,
+                observe=around.observe,
+                beside=self._open_controls,
+                quiet_s=around.quiet_s,
+            )
+            await run_service(parts, recovered, stop=self.stop, started=self.started.set)
+
+    async def _open_controls(self, insides: Insides) -> None:
+        self.helm = Helm(insides.inbox)
+        await trio.sleep_forever()
+
+    def _connect(self, rest: Rest, clock: Clock) -> AbstractAsyncContextManager[Link]:
+        around = self.around
+
+        def dial(_host: str, _port: int) -> Awaitable[trio.abc.Stream]:
+            return _now(lambda: around.dial("ws"))
+
+        return open_link(
+            "ws://127.0.0.1/ws/v5/private",
+            Session(around.credentials, around.scope.inst_id),
+            clock,
+            offset_ns=rest.offset_ns,
+            open_stream=dial,
+        )
+
+
+async def _now(make: Callable[[], trio.abc.Stream]) -> trio.abc.Stream:
+    await trio.lowlevel.checkpoint()
+    return make()
+
+
+def _only(error: BaseException, kind: type[Exception]) -> bool:
+    """Whether an error is of a kind, or is made of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_only(part, kind) for part in error.exceptions)
+    return isinstance(error, kind)

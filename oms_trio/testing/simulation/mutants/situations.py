@@ -1,0 +1,245 @@
+"""Mistakes that only a situation shows: what an adversary, an operator and a review have found.
+
+For each thing that an adversary broke in the first release there is at least one here that breaks
+it again, and the others are those that ten harsh runs of the first simulation had let live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+import attrs
+import trio
+
+from oms_trio.core import answers
+from oms_trio.core.effects import Effect, LookUpOrder
+from oms_trio.core.inputs import Action, Listing, LookupAnswer
+from oms_trio.core.model import Cause, ExchangeMs, RewardUnit
+from oms_trio.core.orders import OrderInfo
+from oms_trio.core.reconcile import Sync
+from oms_trio.core.risk import Risk
+from oms_trio.core.state import TradeState
+from oms_trio.journal.journal import Journal
+from oms_trio.okx.rate_limits import Limiter
+from oms_trio.testing.simulation.mutants.making import Mutant, getter, value
+
+NS_PER_MS: Final = 1_000_000
+
+
+def _sent_at_once(sound: Any) -> Any:  # noqa: ANN401 - any function, here and below
+    def broken(self: TradeState, action: Action, do: Callable[[Effect], None]) -> None:
+        def send(effect: Effect) -> None:
+            order = self.orders.find(effect.cl_ord_id) if isinstance(effect, LookUpOrder) else None
+            if order is not None and order.unsent:
+                order.unsent = False
+                answers.place(order, self.sync, do)
+            else:
+                do(effect)
+
+        sound(self, action, send)
+
+    return broken
+
+
+def _subtracted(sound: Any) -> Any:  # noqa: ANN401
+    async def broken(self: Any) -> int:  # noqa: ANN401
+        self._offset_ns = -await sound(self)
+        return int(self._offset_ns)
+
+    return broken
+
+
+def _one_page(sound: Any) -> Any:  # noqa: ANN401
+    async def broken(self: Any, *args: Any) -> tuple[str, ...]:  # noqa: ANN401
+        whole: tuple[str, ...] = await sound(self, *args)
+        return whole[:1]
+
+    return broken
+
+
+def _compacted_past_snapshots(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(self: Journal, keep_from_ns: int, limit: int = 10_000) -> int:
+        del limit
+        with self._transaction(durable=False) as connection:
+            return connection.execute(
+                "DELETE FROM records WHERE at_ns < ?", (keep_from_ns,)
+            ).rowcount
+
+    return broken
+
+
+def _no_rate_limit(_sound: Any) -> Any:  # noqa: ANN401
+    async def broken(_self: Limiter, _n: int = 1) -> None:
+        await trio.lowlevel.checkpoint()
+
+    return broken
+
+
+def _pause_only(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(self: Risk, _created_ns: int) -> str | None:
+        return self.paused
+
+    return broken
+
+
+def _absence_of_the_named(sound: Any) -> Any:  # noqa: ANN401
+    def broken(
+        orders: Any,  # noqa: ANN401
+        order: OrderInfo,
+        answer: LookupAnswer,
+        *,
+        sync: Sync,
+        **more: Any,  # noqa: ANN401
+    ) -> None:
+        late = attrs.evolve(answer, asked_at_ns=answer.asked_at_ns + 86_400_000_000_000)
+        named = order.has_okx_id and not order.unsent and not order.in_doubt
+        sound(orders, order, late if named else answer, sync=sync, **more)
+
+    return broken
+
+
+def _landing_fills_excuse(sound: Any) -> Any:  # noqa: ANN401
+    """Let a difference begin anew with every fill, as if that could explain it."""
+
+    def broken(self: TradeState, now_ns: int, do: Callable[[Effect], None]) -> None:
+        before = self.book.fills
+        sound(self, now_ns, do)
+        if self.book.fills != before:
+            self.sync.differs_since_ns = None
+            self.sync.explained = True
+
+    return broken
+
+
+def _flat_by_the_book(sound: Any) -> Any:  # noqa: ANN401
+    def broken(risk: Risk, listing: Listing, *args: Any, **more: Any) -> None:  # noqa: ANN401
+        listed = listing.position
+        if listed is not None:
+            listing = attrs.evolve(listing, position=attrs.evolve(listed, pos=Decimal(0)))
+        sound(risk, listing, *args, **more)
+
+    return broken
+
+
+def _wall_clock(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(_not_before_ns: int, *, wall: Callable[[], int], elapsed: object) -> Any:  # noqa: ANN401
+        del elapsed
+        return wall
+
+    return broken
+
+
+def _ours_for_theirs(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(_self: Sync, at_ns: int) -> ExchangeMs:
+        return ExchangeMs(at_ns // NS_PER_MS)
+
+    return broken
+
+
+def _theirs_for_ours(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(_self: Sync, at_ms: int) -> int:
+        return at_ms * NS_PER_MS
+
+    return broken
+
+
+def _mid_believed(sound: Any) -> Any:  # noqa: ANN401
+    def broken(**terms: Any) -> Any:  # noqa: ANN401
+        return sound(**{**terms, "mark_px": None})
+
+    return broken
+
+
+def _quotients_summed(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(self: Any, rules: Any) -> Decimal:  # noqa: ANN401
+        money: Decimal = self.pnl + (self.fees + self.funding if rules.reward_net else 0)
+        if rules.reward_unit is RewardUnit.USDT or not self.reduced_notional:
+            return money
+        # As many times as orders took part: what more fills make of a sum of quotients.
+        part: Decimal = money * len(self.parts) / self.reduced_notional
+        return part * rules.leverage * 100 if rules.reward_unit is RewardUnit.ROE else part
+
+    return broken
+
+
+def _funding_forgotten(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(*_args: Any) -> None:  # noqa: ANN401
+        pass
+
+    return broken
+
+
+def _saturated_taken(_sound: Any) -> Any:  # noqa: ANN401
+    def broken(bits: int, _wire: Any) -> Decimal:  # noqa: ANN401
+        fraction = Decimal(bits & (2**63 - 1)) / Decimal(2**63 - 1)
+        return round(-fraction if bits >> 63 else fraction, 15)
+
+    return broken
+
+
+def _silently_expired(sound: Any) -> Any:  # noqa: ANN401
+    def broken(self: TradeState, action: Action, do: Callable[[Effect], None]) -> None:
+        sound(self, attrs.evolve(action, known=action.known or action.expired), do)
+
+    return broken
+
+
+MUTANTS: Final[dict[str, Mutant]] = {
+    # Of a review.
+    "a position mismatch never stops orders": Mutant(
+        "oms_trio.core.reconcile:Sync.true", getter(lambda self: self.linked and self.merged)
+    ),
+    "a redelivery is sent at once": Mutant(
+        "oms_trio.core.state:TradeState._take_action", _sent_at_once
+    ),
+    "the clock's offset is subtracted": Mutant(
+        "oms_trio.okx.calls:Calls.measure_offset", _subtracted
+    ),
+    "one page of REST is read": Mutant("oms_trio.okx.rest:Rest._pages", _one_page),
+    "compaction goes past snapshots": Mutant(
+        "oms_trio.journal.journal:Journal.compact", _compacted_past_snapshots
+    ),
+    "a recall is ignored": Mutant(
+        "oms_trio.service.channels:Recall.covers", value(lambda _self, _order: False)
+    ),
+    "no rate limit is kept": Mutant("oms_trio.okx.rate_limits:Limiter.acquire", _no_rate_limit),
+    "cancel-all withholds nothing": Mutant("oms_trio.core.risk:Risk.withholds", _pause_only),
+    "no overlap in the watermark": Mutant("oms_trio.core.reconcile:OVERLAP_MS", value(0)),
+    "one absence ends a live order": Mutant(
+        "oms_trio.core.answers:take_absence", _absence_of_the_named
+    ),
+    # Of an adversary: one at least for each thing that broke.
+    "fills that land excuse a difference": Mutant(
+        "oms_trio.core.state:TradeState._book", _landing_fills_excuse
+    ),
+    "orders are looked up one by one": Mutant("oms_trio.tasks.reconciler:LOOK_UPS", value(1)),
+    "flatten believes itself flat": Mutant("oms_trio.core.operator:carry_out", _flat_by_the_book),
+    "liquidations are nobody's": Mutant(
+        "oms_trio.core.adoption:CAUSE_OF_CATEGORY", value(dict[str, Cause]())
+    ),
+    "a running process follows the wall clock": Mutant(
+        "oms_trio.testing.simulation.machine.process:service_clock", _wall_clock
+    ),
+    "our clock is taken for the exchange's": Mutant(
+        "oms_trio.core.reconcile:Sync.exchange_ms", _ours_for_theirs
+    ),
+    "the exchange's clock is taken for ours": Mutant(
+        "oms_trio.core.reconcile:Sync.service_ns", _theirs_for_ours
+    ),
+    "a reader that is behind is believed": Mutant(
+        "oms_trio.core.reconcile:Sync.has_shown", value(lambda _self, _until, _asked: True)
+    ),
+    "the cap goes by the agent's mid": Mutant("oms_trio.core.state:size_order", _mid_believed),
+    "a hanging gateway is borne": Mutant(
+        "oms_trio.okx.pending_requests:Line.hangs", value(lambda _self, _overdue: False)
+    ),
+    "a saturated price is taken": Mutant("oms_trio.amqp.codec:_decode_price", _saturated_taken),
+    "a pause is not noticed": Mutant("oms_trio.amqp.memory:HELD_S", value(1e9)),
+    "a return grows with the fills": Mutant("oms_trio.core.trade:Trade.gained", _quotients_summed),
+    "funding is forgotten": Mutant("oms_trio.core.book:Book.note_funding", _funding_forgotten),
+    "nobody is told of expired actions": Mutant(
+        "oms_trio.core.state:TradeState._take_action", _silently_expired
+    ),
+}
