@@ -26,7 +26,7 @@ import attrs
 import trio
 
 from bench.places import OURS, PEERS, ROOT, installed
-from bench.recording import ANSWER, ORDER, RULES, SCOPE, SNAPSHOT
+from bench.recording import ANSWER, CONTEXT, ORDER, RULES, SNAPSHOT
 from bench.stats import Row, Tables, compare, quantile
 from oms_trio.amqp.codec import decode_action, encode_action
 from oms_trio.amqp.model import Delivery
@@ -40,7 +40,7 @@ from oms_trio.service import journaled_inputs
 from oms_trio.service.app import unobserved
 from oms_trio.service.channels import Cancel, Commit, Order, Question
 from oms_trio.service.intake_gate import Gate
-from oms_trio.service.journaled_inputs import Arrival
+from oms_trio.service.journaled_inputs import JournaledInput
 from oms_trio.settings import logs
 from oms_trio.tasks.trade_state import Outlets, Writer
 
@@ -76,17 +76,17 @@ class Bench:
         gate = Gate(lambda _: None)
         outlets = Outlets(orders, cancels, questions, commits, gate, unobserved)
         writer = Writer(TradeState(rules), 0, time.time_ns, time.monotonic_ns, outlets)
-        session = Session(Credentials("", "", ""), SCOPE.inst_id)
+        session = Session(Credentials("", "", ""), CONTEXT.inst_id)
         bench = cls(writer, commits_out, orders_out, session)
         for arrival in (
             journaled_inputs.started(rules),
-            journaled_inputs.link_up(),
-            journaled_inputs.snapshot(SNAPSHOT, SCOPE),
+            journaled_inputs.session_up(),
+            journaled_inputs.snapshot(SNAPSHOT, CONTEXT),
         ):
             bench.take(arrival)
         return bench
 
-    def take(self, arrival: Arrival) -> None:
+    def take(self, arrival: JournaledInput) -> None:
         """Let the writer take it, and throw the commit away."""
         self.writer.take([arrival])
         while self.commits.statistics().current_buffer_used:
@@ -228,10 +228,10 @@ def _inputs(bench: Bench, number: int, *, buys: bool) -> tuple[Action, OrderAnsw
     now_ns = START_NS + number
     (action,) = journaled_inputs.action(delivery, decode_action(body), now_ns).inputs(now_ns)
     assert isinstance(action, Action)
-    name, _ = attrs.evolve(bench.writer.state.seen).identify(
+    name, _ = attrs.evolve(bench.writer.state.deduplicator).identify(
         action, now_ns, RULES.max_action_age_ns, lambda _: False
     )
-    del bench.writer.state.seen.names[name]
+    del bench.writer.state.deduplicator.names[name]
     fields = order_fields(number, name, buys=buys)
     (frame,) = bench.session.receive(ANSWER % fields, 0.0)
     assert isinstance(frame, OpResponse)

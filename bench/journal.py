@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.recording import RULES, SCOPE, recording
+from bench.recording import CONTEXT, RULES, recording
 from bench.stats import Row, Tables
 from oms_trio.core.identity import order_name
 from oms_trio.core.model import StateId
@@ -22,7 +22,8 @@ from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
 from oms_trio.service.app import recover
-from oms_trio.tasks.trade_state import SNAPSHOT_EVERY, encode_state
+from oms_trio.service.state_codec import encode_state
+from oms_trio.tasks.trade_state import SNAPSHOT_EVERY
 
 ROUNDS = 200
 TICK = Record("tick", b"", 1, 1)
@@ -102,7 +103,7 @@ def recovery_times(folder: Path, events: tuple[int, ...], tail: int) -> list[Row
         began = time.perf_counter()
         with Journal.open(path) as journal:
             opened = time.perf_counter()
-            recovered = recover(journal, RULES, SCOPE)
+            recovered = recover(journal, RULES, CONTEXT)
             done = time.perf_counter()
         assert recovered.seq == total
         rows.append(

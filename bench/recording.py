@@ -14,7 +14,7 @@ import msgspec
 
 from oms_trio.amqp.codec import decode_action, encode_action, encode_publication
 from oms_trio.amqp.model import Delivery
-from oms_trio.core.effects import PlaceOrder, PublishClosure, PublishExecution, PublishRefusal
+from oms_trio.core.effects import PlaceOrder, PublishClosure, PublishExecution, PublishRejection
 from oms_trio.core.model import ClOrdId, OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.journal.model import Entry, Message, Record
@@ -22,11 +22,11 @@ from oms_trio.okx.wire.codec import decode_frame
 from oms_trio.okx.wire.frames import AccountPush, OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.wire.recorded import SnapshotBodies
 from oms_trio.service import journaled_inputs
-from oms_trio.service.journaled_inputs import Arrival, Kind, Scope, encode_effects
+from oms_trio.service.journaled_inputs import DecodeContext, JournaledInput, Kind, encode_effects
 from oms_trio.settings.config import Config
 
 DEFAULTS = Config.from_environ({"HOME": "/"})
-SCOPE = Scope(DEFAULTS.instrument, DEFAULTS.order_tag)
+CONTEXT = DecodeContext(DEFAULTS.instrument, DEFAULTS.order_tag)
 RULES = DEFAULTS.rules()
 START_NS = 1_790_000_000_000_000_000
 STEP_NS = 10_000_000
@@ -110,7 +110,7 @@ class Recorder:
         self.seq = 0
         self.last_name = ClOrdId("")
 
-    def take(self, arrival: Arrival) -> Entry:
+    def take(self, arrival: JournaledInput) -> Entry:
         """Apply one input and return its entry."""
         self.now_ns += STEP_NS
         self.seq += 1
@@ -121,7 +121,7 @@ class Recorder:
         for effect in effects:
             if isinstance(effect, PlaceOrder):
                 self.last_name = effect.cl_ord_id
-            elif isinstance(effect, PublishExecution | PublishClosure | PublishRefusal):
+            elif isinstance(effect, PublishExecution | PublishClosure | PublishRejection):
                 message = encode_publication(effect)
                 outbox.append(Message(message.message_id, message.routing_key, message.body))
         record = Record(
@@ -140,8 +140,8 @@ def recording(cycles: int) -> Iterator[Entry]:
     """Give the entries of so many cycles, seven each, behind three that start the state."""
     recorder = Recorder()
     yield recorder.take(journaled_inputs.started(RULES))
-    yield recorder.take(journaled_inputs.link_up())
-    yield recorder.take(journaled_inputs.snapshot(SNAPSHOT, SCOPE))
+    yield recorder.take(journaled_inputs.session_up())
+    yield recorder.take(journaled_inputs.snapshot(SNAPSHOT, CONTEXT))
     for cycle in range(cycles):
         for half, (side, price) in enumerate((("buy", -0.25), ("sell", 0.25))):
             state_id = (2 * cycle + half) % 2**32
@@ -165,7 +165,7 @@ def recording(cycles: int) -> Iterator[Entry]:
                 "digit": cycle % 10,
             }
             answer = ANSWER % fields
-            response = decode_frame(answer, SCOPE.inst_id)
+            response = decode_frame(answer, CONTEXT.inst_id)
             assert isinstance(response, OpResponse)
             yield recorder.take(
                 journaled_inputs.order_answer(answer, response, (recorder.last_name,))
@@ -175,7 +175,7 @@ def recording(cycles: int) -> Iterator[Entry]:
                 yield recorder.take(_push(POSITION % fields))
 
 
-def _push(text: str) -> Arrival:
-    event = decode_frame(text, SCOPE.inst_id)
+def _push(text: str) -> JournaledInput:
+    event = decode_frame(text, CONTEXT.inst_id)
     assert isinstance(event, OrdersPush | PositionsPush | AccountPush)
     return journaled_inputs.push(text, event)

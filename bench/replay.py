@@ -12,7 +12,7 @@ import resource
 import time
 from pathlib import Path
 
-from bench.recording import RULES, SCOPE, recording
+from bench.recording import CONTEXT, RULES, recording
 from bench.stats import Row, Tables
 from oms_trio.core.state import TradeState
 from oms_trio.service import journaled_inputs
@@ -27,7 +27,7 @@ def speed(cycles: int, rounds: int) -> list[Row]:
         event
         for entry in entries
         for event in journaled_inputs.read(
-            entry.record.kind, entry.record.raw, entry.record.context, SCOPE
+            entry.record.kind, entry.record.raw, entry.record.context, CONTEXT
         ).inputs(entry.record.at_ns)
     ]
     rates: dict[str, list[float]] = {"decoded": [], "raw": []}
@@ -42,7 +42,7 @@ def speed(cycles: int, rounds: int) -> list[Row]:
         began = time.process_time()
         for entry in entries:
             record = entry.record
-            arrival = journaled_inputs.read(record.kind, record.raw, record.context, SCOPE)
+            arrival = journaled_inputs.read(record.kind, record.raw, record.context, CONTEXT)
             for event in arrival.inputs(record.at_ns):
                 again.apply(event)
         rates["raw"].append(len(entries) / (time.process_time() - began))

@@ -37,11 +37,11 @@ from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
-from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.replay.program import Wanted, replay
 from oms_trio.service.app import Parts, recover, run_service
-from oms_trio.service.journaled_inputs import Scope
+from oms_trio.service.journaled_inputs import DecodeContext
 from oms_trio.settings import logs
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.settings.config import Config
@@ -82,12 +82,12 @@ class World:
         key = Credentials(account.api_key, account.secret, account.passphrase)
         rest = Rest(self.client, key, self.clock, inst_id=config.instrument)
 
-        def connect() -> AbstractAsyncContextManager[Link]:
+        def connect() -> AbstractAsyncContextManager[OkxConnection]:
             url = f"ws://127.0.0.1:{self.port}/ws/v5/private"
             session = Session(key, config.instrument, config.order_tag, rest.passed_over)
             return open_link(url, session, self.clock, offset_ns=rest.offset_ns)
 
-        scope = Scope(config.instrument, config.order_tag)
+        scope = DecodeContext(config.instrument, config.order_tag)
         with Journal.open(self.folder / "journal.sqlite") as journal:
             parts = Parts(
                 broker=self.broker,

@@ -14,7 +14,7 @@ import attrs
 import msgspec
 
 from oms_trio.amqp.model import Outgoing
-from oms_trio.core.effects import Publication, PublishClosure, PublishExecution, PublishRefusal
+from oms_trio.core.effects import Publication, PublishClosure, PublishExecution, PublishRejection
 from oms_trio.core.model import OrderType, StateId
 
 UPDATE_KEY: Final = "execution.update"
@@ -192,7 +192,7 @@ def encode_publication(effect: Publication) -> Outgoing:
                 "filled_portions": [{ord_id: portion} for ord_id, portion in effect.portions],
                 "reward": effect.reward,
             }
-        case PublishRefusal():
+        case PublishRejection():
             told = {
                 "state_id": effect.state_id,
                 "reason": effect.reason.value,
@@ -200,7 +200,7 @@ def encode_publication(effect: Publication) -> Outgoing:
             }
         case _:
             assert_never(effect)
-    key = REJECT_KEY if isinstance(effect, PublishRefusal) else UPDATE_KEY
+    key = REJECT_KEY if isinstance(effect, PublishRejection) else UPDATE_KEY
     return Outgoing(effect.message_id, key, _encode_json(told), cause)
 
 

@@ -58,7 +58,7 @@ class Publishing:
             await wire.declare(channel, outgoing(settings))
         self._publisher = publisher = _Publisher(channel)
         log.info("broker_link_up", link=Link.PUBLISH.value, broker=settings.address)
-        self._to_trio.post(partial(self._broker.link_up, Link.PUBLISH))
+        self._to_trio.post(partial(self._broker.session_up, Link.PUBLISH))
         try:
             await asyncio.wait(
                 {publisher.over, channel.closing, connection.closing},

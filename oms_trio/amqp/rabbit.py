@@ -166,7 +166,7 @@ class RabbitBroker:
         """Note messages that no queue has taken."""
         self._unroutable += count
 
-    def link_up(self, link: Link) -> None:
+    def session_up(self, link: Link) -> None:
         """Note that a link stands."""
         self._up.add(link)
         self._changed.unpark_all()

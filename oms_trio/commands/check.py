@@ -25,7 +25,7 @@ from oms_trio.journal.model import Account
 from oms_trio.okx.errors import OkxError
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Event, Ready, Send, Session
-from oms_trio.okx.websocket import Link
+from oms_trio.okx.websocket import OkxConnection
 from oms_trio.okx.wire.bodies import AccountConfig
 from oms_trio.okx.wire.requests import PING
 from oms_trio.okx.wire.signing import Credentials
@@ -288,12 +288,12 @@ async def _session(config: Config, rest: Rest) -> Finding:
     return attrs.evolve(finding, detail=f"{told}; {finding.detail}")
 
 
-async def _listen(link: Link) -> None:
+async def _listen(link: OkxConnection) -> None:
     async for _ in link:
         pass
 
 
-async def _ping(link: Link, session: _PingedSession) -> float:
+async def _ping(link: OkxConnection, session: _PingedSession) -> float:
     session.answered = trio.Event()
     began = time.perf_counter()
     await link.send(PING)

@@ -49,8 +49,8 @@ def may_act(order: OrderInfo, rules: Rules, at_ns: int, *, cancel_before_ns: int
     return (
         order.order_state is OrderState.PENDING
         or order.cancel_state is not CancelState.NONE
-        or order.in_doubt
-        or order.unsent
+        or order.outcome_unknown
+        or order.verify_before_send
         or _unwanted(order, rules, at_ns, cancel_before_ns)
     )
 

@@ -25,9 +25,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from oms_trio.core.effects import Alert, Effect, LookUpOrder, PlaceOrder, PublishRefusal
+from oms_trio.core.effects import Alert, Effect, LookUpOrder, PlaceOrder, PublishRejection
 from oms_trio.core.inputs import CancelAnswer, LookupAnswer, OrderAnswer, Verdict
-from oms_trio.core.model import CancelState, ExchangeMs, OrderReport, OrderState, RefusalReason
+from oms_trio.core.model import CancelState, ExchangeMs, OrderReport, OrderState, RejectReason
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import NS_PER_MS, Sync
 from oms_trio.core.risk import Risk
@@ -54,7 +54,7 @@ Do = Callable[[Effect], None]
 
 def place(order: OrderInfo, sync: Sync, do: Do) -> None:
     """Have the order sent."""
-    order.asked = True
+    order.awaiting_ack = True
     order.exp_time_ms = sync.exchange_ms(order.expires_at_ns)
     do(
         PlaceOrder(
@@ -76,7 +76,7 @@ def look_up(order: OrderInfo, now_ns: int, do: Do) -> None:
     do(LookUpOrder(order.cl_ord_id))
 
 
-def reject(orders: Orders, order: OrderInfo, reason: RefusalReason, detail: str, do: Do) -> None:
+def reject(orders: Orders, order: OrderInfo, reason: RejectReason, detail: str, do: Do) -> None:
     """End an order that is not on the exchange, and tell the agent.
 
     An order that closes the position for the operator has no action: no agent is waiting for it.
@@ -86,32 +86,32 @@ def reject(orders: Orders, order: OrderInfo, reason: RefusalReason, detail: str,
         if order.reduce_only:
             do(Alert("flatten_refused", detail))
         else:
-            do(PublishRefusal(f"{order.cl_ord_id}.r", order.state_id, reason, detail))
+            do(PublishRejection(f"{order.cl_ord_id}.r", order.state_id, reason, detail))
     orders.settle()
 
 
-def take_order_answer(orders: Orders, answer: OrderAnswer, *, linked: bool, do: Do) -> None:
+def take_order_answer(orders: Orders, answer: OrderAnswer, *, has_session: bool, do: Do) -> None:
     """Judge the answer to one submit."""
     order = orders.find(answer.cl_ord_id)
     if order is None:
         return
-    order.asked = False
+    order.awaiting_ack = False
     if answer.ord_id is not None:
         orders.bind(order, answer.ord_id)
     if order.order_state is not OrderState.PENDING:
         return
     match answer.verdict:
         case Verdict.ACCEPTED:
-            order.in_doubt = False
+            order.outcome_unknown = False
         case Verdict.RETRY:
             order.retry_due_ns = answer.at_ns + RETRY_NS
             if order.retry_due_ns >= order.expires_at_ns:
                 reject(orders, order, answer.reason, _said(answer), do)
         case Verdict.UNKNOWN:
-            order.in_doubt = True
-            if linked:
+            order.outcome_unknown = True
+            if has_session:
                 look_up(order, answer.at_ns, do)
-        case Verdict.REFUSED | Verdict.GONE:
+        case Verdict.REJECTED | Verdict.GONE:
             reject(orders, order, answer.reason, _said(answer), do)
 
 
@@ -126,8 +126,8 @@ def take_cancel_answer(orders: Orders, answer: CancelAnswer, *, do: Do) -> None:
             pass
         case Verdict.GONE:
             look_up(order, answer.at_ns, do)
-        case Verdict.REFUSED:
-            order.cancel_state = CancelState.REFUSED
+        case Verdict.REJECTED:
+            order.cancel_state = CancelState.REJECTED
             look_up(order, answer.at_ns, do)
         case Verdict.RETRY | Verdict.UNKNOWN:
             order.cancel_due_ns = answer.at_ns + CANCEL_AGAIN_NS
@@ -158,20 +158,20 @@ def take_absence(
     def proves(since_ms: ExchangeMs) -> bool:
         return asked_ms >= since_ms + GRACE_NS // NS_PER_MS and sync.has_shown(since_ms, asked_ms)
 
-    if order.unsent:
+    if order.verify_before_send:
         if not proves(sync.exchange_ms(copies_expired_ns)):
             return
         if (withheld := risk.withholds(order.created_ns)) is not None:
-            reject(orders, order, RefusalReason.PAUSED, withheld, do)
+            reject(orders, order, RejectReason.PAUSED, withheld, do)
         elif answer.at_ns < order.expires_at_ns:
-            order.unsent = False
+            order.verify_before_send = False
             place(order, sync, do)
         else:
-            reject(orders, order, RefusalReason.STALE, "redelivered after it had expired", do)
-    elif order.in_doubt:
+            reject(orders, order, RejectReason.STALE, "redelivered after it had expired", do)
+    elif order.outcome_unknown:
         if proves(order.exp_time_ms or sync.exchange_ms(order.expires_at_ns)):
             detail = "outcome unknown at first; no trace of it on the exchange after its expiry"
-            reject(orders, order, RefusalReason.EXCHANGE, detail, do)
+            reject(orders, order, RejectReason.EXCHANGE, detail, do)
     elif order.has_okx_id and not order.acc_fill_sz:
         alive_ms = max(sync.exchange_ms(order.created_ns), order.u_time_ms, order.seen_ms)
         if proves(ExchangeMs(alive_ms + FORGOTTEN_MS)):
@@ -186,12 +186,12 @@ def retry(orders: Orders, risk: Risk, sync: Sync, now_ns: int, do: Do) -> None:
         if order.retry_due_ns is not None:
             withheld = None if order.reduce_only else risk.withholds(order.created_ns)
             if withheld is not None:
-                reject(orders, order, RefusalReason.PAUSED, withheld, do)
+                reject(orders, order, RejectReason.PAUSED, withheld, do)
             elif now_ns >= order.expires_at_ns:
                 reject(
                     orders,
                     order,
-                    RefusalReason.RATE_LIMITED,
+                    RejectReason.RATE_LIMITED,
                     "the exchange took no order before the action expired",
                     do,
                 )
@@ -201,10 +201,12 @@ def retry(orders: Orders, risk: Risk, sync: Sync, now_ns: int, do: Do) -> None:
             continue
         silent = (
             order.order_state is OrderState.PENDING
-            and not order.asked
+            and not order.awaiting_ack
             and now_ns >= order.created_ns + SILENCE_NS
         )
-        if (order.in_doubt or order.unsent or silent) and now_ns >= order.look_up_due_ns:
+        if (
+            order.outcome_unknown or order.verify_before_send or silent
+        ) and now_ns >= order.look_up_due_ns:
             look_up(order, now_ns, do)
             witness = orders.youngest_named()
             if witness is not None and witness.u_time_ms > sync.reader_ms:

@@ -13,7 +13,7 @@ from oms_trio.core.model import (
     ExchangeMs,
     OrderType,
     OrdId,
-    RefusalReason,
+    RejectReason,
     Side,
     StateId,
 )
@@ -75,12 +75,12 @@ class PublishClosure:
 
 
 @attrs.frozen
-class PublishRefusal:
+class PublishRejection:
     """An action became no order: told to the agent with the reason."""
 
     message_id: str
     state_id: StateId
-    reason: RefusalReason
+    reason: RejectReason
     detail: str
 
 
@@ -152,7 +152,7 @@ class Drained:
     """Nothing is in flight any more after ``Drain``: the service may end."""
 
 
-Publication = PublishExecution | PublishClosure | PublishRefusal
+Publication = PublishExecution | PublishClosure | PublishRejection
 
 Effect = (
     PlaceOrder
@@ -160,7 +160,7 @@ Effect = (
     | CancelOrders
     | PublishExecution
     | PublishClosure
-    | PublishRefusal
+    | PublishRejection
     | SettleDelivery
     | RequestSnapshot
     | RequestListing

@@ -79,7 +79,7 @@ class Expired:
 
 
 @attrs.define
-class Seen:
+class ActionDeduplicator:
     """The actions taken lately: order names by age, and how often each body came."""
 
     names: dict[ClOrdId, None] = attrs.Factory(dict)

@@ -22,7 +22,7 @@ from oms_trio.core.model import (
     OrderType,
     OrdId,
     PositionReport,
-    RefusalReason,
+    RejectReason,
     Rules,
     StateId,
     TradeId,
@@ -61,7 +61,7 @@ class Verdict(Enum):
 
     ACCEPTED = "accepted"
     """Taken by the gateway: not yet booked, filled or cancelled."""
-    REFUSED = "refused"
+    REJECTED = "rejected"
     """Certainly nothing happened, and the same request would fail again."""
     RETRY = "retry"
     """Certainly nothing happened; the same request may work later."""
@@ -85,7 +85,7 @@ class OrderAnswer:
     ord_id: OrdId | None = None
     code: str = ""
     detail: str = ""
-    reason: RefusalReason = RefusalReason.EXCHANGE
+    reason: RejectReason = RejectReason.EXCHANGE
     fatal: bool = False
 
 
@@ -138,7 +138,7 @@ class Started:
 
 
 @attrs.frozen
-class LinkUp:
+class SessionUp:
     """A session has logged in and subscribed: pushes may flow; the state is not yet reconciled.
 
     While another session was up this is a change-over without a gap (notice 64008).
@@ -150,7 +150,7 @@ class LinkUp:
 
 
 @attrs.frozen
-class LinkDown:
+class SessionDown:
     """No session is left: nothing can be sent, and pushes may be missed from now on."""
 
     at_ns: int
@@ -269,8 +269,8 @@ Input = (
     | PositionUpdate
     | AccountUpdate
     | Started
-    | LinkUp
-    | LinkDown
+    | SessionUp
+    | SessionDown
     | Snapshot
     | Listing
     | FillsAnswer

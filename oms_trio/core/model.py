@@ -79,10 +79,10 @@ class CancelState(Enum):
     NONE = "none"
     REQUESTED = "requested"
     CONFIRMED = "confirmed"
-    REFUSED = "refused"
+    REJECTED = "rejected"
 
 
-class RefusalReason(Enum):
+class RejectReason(Enum):
     """Why an action became no order: the words that an agent reads in a refusal."""
 
     BELOW_MIN = "below_min"

@@ -128,7 +128,7 @@ def carry_out(
         risk.flattening = False
         do(Alert("position_flat", "the exchange lists no position", urgent=False))
     if risk.adopting:
-        if not sync.linked or not sync.merged or waiting_for_fills:
+        if not sync.has_session or not sync.snapshot_applied or waiting_for_fills:
             _warn(risk, now_ns, "not reconciled with the exchange yet", do)
             return
         if sync.differs_since_ns is not None:
@@ -174,7 +174,10 @@ def _cancel(risk: Risk, listing: Listing, orders: Orders, sync: Sync, do: Do) ->
     if wanted:
         do(CancelOrders(tuple(wanted)))
     return left or any(
-        order.asked or order.in_doubt or order.unsent or order.retry_due_ns is not None
+        order.awaiting_ack
+        or order.outcome_unknown
+        or order.verify_before_send
+        or order.retry_due_ns is not None
         for order in orders
         if order.created_ns <= risk.cancel_before_ns and not order.reduce_only
     )

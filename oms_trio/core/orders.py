@@ -65,8 +65,8 @@ class OrderInfo:
     """One order. Sizes in contracts, prices in USDT.
 
     ``volume`` is the size sent, ``price`` the limit price (None for a market order), ``ref_px``
-    what it was sized by. ``asked`` says that a request is on its way and unanswered, ``in_doubt``
-    that its outcome is unknown, ``unsent`` that it must be looked up before it may be sent.
+    what it was sized by. ``awaiting_ack`` says that a request is on its way and unanswered, ``outcome_unknown``
+    that its outcome is unknown, ``verify_before_send`` that it must be looked up before it may be sent.
 
     ``exp_time_ms`` is the ``expTime`` it was sent with, ``seen_ms`` when the exchange last listed it
     as pending; both by the exchange's clock. ``inferred`` says that its end is our conclusion, which
@@ -94,9 +94,9 @@ class OrderInfo:
     derived: Fill | None = None
     gap_asked: int = 0
     gap_due_ns: int = 0
-    asked: bool = False
-    in_doubt: bool = False
-    unsent: bool = False
+    awaiting_ack: bool = False
+    outcome_unknown: bool = False
+    verify_before_send: bool = False
     reduce_only: bool = False
     cause: Cause = Cause.AGENT
     exp_time_ms: ExchangeMs = NEVER
@@ -129,7 +129,7 @@ class OrderInfo:
 
     def resolve(self) -> None:
         """Wait for no answer any more: there is evidence of what became of the order."""
-        self.in_doubt = self.unsent = self.asked = False
+        self.outcome_unknown = self.verify_before_send = self.awaiting_ack = False
         self.retry_due_ns = None
 
     @property

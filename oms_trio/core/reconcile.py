@@ -49,7 +49,7 @@ FLAT = PositionReport(Decimal(0), None, None, None, 0)
 
 
 @attrs.frozen
-class Kept:
+class BufferedPush:
     """A push that waits for the snapshot: of an order or of the position."""
 
     at_ns: int
@@ -61,19 +61,19 @@ class Kept:
 class Sync:
     """What we know of the link and of the exchange's position."""
 
-    linked: bool = False
-    merged: bool = False
-    explained: bool = False
+    has_session: bool = False
+    snapshot_applied: bool = False
+    position_matches: bool = False
     request: int = 0
-    asked: bool = False
+    snapshot_requested: bool = False
     tries: int = 0
     check_due_ns: int = 0
     differs_since_ns: int | None = None
     exchange_pos: PositionReport | None = None
-    told_at_ns: int = 0
+    reported_at_ns: int = 0
     known_ns: int = 0
     """When the last merged snapshot was asked for, by the exchange's clock: what is older is known."""
-    aside: list[Kept] = attrs.Factory(list)
+    buffered: list[BufferedPush] = attrs.Factory(list)
     lags: int = 0
     """Snapshots in a row that were older than the pushes they were to be merged with."""
     why: str = "starting"
@@ -94,9 +94,9 @@ class Sync:
     """Whether the present difference has been reported."""
 
     @property
-    def true(self) -> bool:
+    def in_sync(self) -> bool:
         """Whether our state is known to be the exchange's."""
-        return self.linked and self.merged and self.explained
+        return self.has_session and self.snapshot_applied and self.position_matches
 
     def exchange_ms(self, at_ns: int) -> ExchangeMs:
         """Estimate what the exchange's clock says at a moment of ours."""
@@ -106,25 +106,29 @@ class Sync:
         """Estimate what our clock says at a moment of the exchange's."""
         return at_ms * NS_PER_MS - self.offset_ns
 
-    def link_up(self, offset_ns: int) -> None:
+    def session_up(self, offset_ns: int) -> None:
         """Begin to reconcile; a change-over between two sessions leaves no gap to wait for."""
         self.offset_ns = offset_ns
-        if not self.linked:
-            self.linked, self.merged, self.why = True, False, "reconciling with the exchange"
+        if not self.has_session:
+            self.has_session, self.snapshot_applied, self.why = (
+                True,
+                False,
+                "reconciling with the exchange",
+            )
         self.tries = self.lags = 0
         self.lagging_since_ns = None
 
-    def link_down(self, why: str) -> None:
+    def session_down(self, why: str) -> None:
         """Forget what was in the air; what was kept aside is in the next snapshot."""
-        self.linked = self.merged = self.asked = False
+        self.has_session = self.snapshot_applied = self.snapshot_requested = False
         self.differs_since_ns = None
-        self.aside.clear()
+        self.buffered.clear()
         self.why = f"no session with the exchange: {why}"
 
     def ask(self, now_ns: int, position: Decimal, known_ns: int, check_every_ns: int) -> None:
         """Number the next request, for what happened since ``known_ns`` (the exchange's clock)."""
         self.request += 1
-        self.asked = True
+        self.snapshot_requested = True
         self.positions = [position]
         self.since_ms = ExchangeMs(max(known_ns // NS_PER_MS - OVERLAP_MS, 0))
         self.check_due_ns = now_ns + check_every_ns
@@ -142,7 +146,7 @@ class Sync:
         known = self.exchange_pos
         if known is None or _version(report) >= _version(known):
             self.exchange_pos = report
-            self.told_at_ns = at_ns
+            self.reported_at_ns = at_ns
 
     def note_listed(
         self, report: PositionReport | None, asked_at_ns: int, at_ns: int
@@ -154,8 +158,8 @@ class Sync:
         """
         if report is not None:
             self.note_position(report, at_ns)
-        elif self.exchange_pos is None or self.told_at_ns < asked_at_ns:
-            self.exchange_pos, self.told_at_ns = FLAT, at_ns
+        elif self.exchange_pos is None or self.reported_at_ns < asked_at_ns:
+            self.exchange_pos, self.reported_at_ns = FLAT, at_ns
         return self.exchange_pos or FLAT
 
     def reads_show(self, position: PositionReport) -> bool:
@@ -184,18 +188,23 @@ class Sync:
             return
         if told.pos == ours or (told.trade_id is None and told.pos in self.positions):
             self.differs_since_ns, self.alarmed = None, False
-            if self.linked and self.merged:
-                self.explained, self.tries = True, 0
+            if self.has_session and self.snapshot_applied:
+                self.position_matches, self.tries = True, 0
             return
         if self.differs_since_ns is None:
             self.differs_since_ns = now_ns
-        if not self.explained or now_ns >= self.differs_since_ns + PUSH_GRACE_NS:
+        if not self.position_matches or now_ns >= self.differs_since_ns + PUSH_GRACE_NS:
             self._distrust(told.pos, ours)
 
     def judge(self, book: Book, now_ns: int) -> str | None:
         """Stop trusting a position that has differed for too long; returns what to report, once."""
         since = self.differs_since_ns
-        if since is None or not self.merged or now_ns < since + PUSH_GRACE_NS or self.alarmed:
+        if (
+            since is None
+            or not self.snapshot_applied
+            or now_ns < since + PUSH_GRACE_NS
+            or self.alarmed
+        ):
             return None
         told = self.exchange_pos
         ours = None if told is None else book.position_at(told.trade_id)
@@ -206,8 +215,8 @@ class Sync:
         return self.why
 
     def _distrust(self, told: Decimal, ours: Decimal) -> None:
-        self.explained = False
-        if self.merged:
+        self.position_matches = False
+        if self.snapshot_applied:
             self.why = f"the exchange's position is {told}, our fills explain {ours}"
 
     def judgement_due(self, now_ns: int) -> bool:
@@ -217,9 +226,9 @@ class Sync:
 
     def check_due(self, now_ns: int) -> bool:
         """Say whether a check is due: by time, or because positions differ for too long."""
-        if not self.linked or self.asked:
+        if not self.has_session or self.snapshot_requested:
             return False
-        if not self.merged:
+        if not self.snapshot_applied:
             return self.lags > 0 and now_ns >= self.check_due_ns
         differs = self.differs_since_ns
         if differs is not None and self.tries == 0 and now_ns >= differs + PUSH_GRACE_NS:
@@ -235,26 +244,26 @@ class Sync:
         of fills shows, ours or anybody else's on the account, and than all that we had booked. (A
         liquidation or ADL changes a position whose last match may be of long ago.)
         """
-        pushes = [kept.position for kept in self.aside if kept.position is not None]
+        pushes = [kept.position for kept in self.buffered if kept.position is not None]
         told = max([*pushes, snapshot.position or FLAT], key=_version)
         shown = self.reads_show(told) or (told.trade_id or 0) <= (book.last_trade_id or 0)
-        if self.merged or shown or told.pos == book.position_at(told.trade_id):
+        if self.snapshot_applied or shown or told.pos == book.position_at(told.trade_id):
             return False
         now_ns = snapshot.at_ns
         self.lagging_since_ns = since_ns = self.lagging_since_ns or now_ns
         if now_ns >= since_ns + self.reader_lag_ms * NS_PER_MS:
             return False
         self.lags += 1
-        self.asked = False
+        self.snapshot_requested = False
         self.check_due_ns = now_ns + LAG_AGAIN_NS
         self.why = f"REST has not shown match {told.trade_id} yet, which the position contains"
         return True
 
     def conclude(self, snapshot: Snapshot, book: Book) -> None:
         """Judge the position of a snapshot that has been merged; from now on pushes count."""
-        if not self.merged:
-            self.explained = False  # as far as we know yet
-        self.asked, self.merged = False, True
+        if not self.snapshot_applied:
+            self.position_matches = False  # as far as we know yet
+        self.snapshot_requested, self.snapshot_applied = False, True
         self.lagging_since_ns = None
         self.known_ns = snapshot.asked_at_ns + snapshot.offset_ns
         self.note_listed(snapshot.position, snapshot.asked_at_ns, snapshot.at_ns)
@@ -265,20 +274,20 @@ class Sync:
                 self.check_due_ns = snapshot.at_ns + CHECK_AGAIN_NS
         self.positions = []
 
-    def keep_aside(self, update: OrderUpdate | PositionUpdate) -> bool:
+    def buffer(self, update: OrderUpdate | PositionUpdate) -> bool:
         """Keep a push that came before the snapshot; False when it may be applied at once."""
-        if self.merged or not self.linked:
+        if self.snapshot_applied or not self.has_session:
             return False
         if isinstance(update, OrderUpdate):
-            self.aside.append(Kept(update.at_ns, order=update.report))
+            self.buffered.append(BufferedPush(update.at_ns, order=update.report))
         else:
-            self.aside.append(Kept(update.at_ns, position=update.report))
+            self.buffered.append(BufferedPush(update.at_ns, position=update.report))
         return True
 
-    def take_aside(self) -> list[Kept]:
+    def take_buffered(self) -> list[BufferedPush]:
         """Give back what was kept, in the order in which it came."""
-        aside, self.aside = self.aside, []
-        return aside
+        buffered, self.buffered = self.buffered, []
+        return buffered
 
 
 def _version(report: PositionReport) -> tuple[int, int]:

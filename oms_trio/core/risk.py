@@ -33,7 +33,7 @@ from enum import Enum
 
 import attrs
 
-from oms_trio.core.model import ExchangeMs, Limits, RefusalReason, Rules
+from oms_trio.core.model import ExchangeMs, Limits, RejectReason, Rules
 from oms_trio.core.sizing import Sized, Unsized
 
 SECOND_NS = 1_000_000_000
@@ -111,12 +111,12 @@ class Risk:
         """Say why this order may not be sent; None when it may, and then it counts as sent."""
         limits = rules.limits
         if self.paused is not None:
-            return Unsized(RefusalReason.PAUSED, self.paused)
+            return Unsized(RejectReason.PAUSED, self.paused)
         most = limits.max_order_contracts
         if most is not None and sized.sz > most:
             self.note(Control.ORDER_SIZE)
             return Unsized(
-                RefusalReason.MARGIN_CAP, f"{sized.sz} contracts are above the limit {most}"
+                RejectReason.MARGIN_CAP, f"{sized.sz} contracts are above the limit {most}"
             )
         if (refused := self._outside_collar(rules, sized, now_ns)) is not None:
             self.note(Control.PRICE_COLLAR)
@@ -126,7 +126,7 @@ class Risk:
             if len(self.sent_ns) >= limits.max_orders_per_second:
                 self.note(Control.ORDER_RATE)
                 detail = f"above {limits.max_orders_per_second} orders in a second"
-                return Unsized(RefusalReason.RATE_LIMITED, detail)
+                return Unsized(RejectReason.RATE_LIMITED, detail)
             self.sent_ns.append(now_ns)
         return None
 
@@ -148,11 +148,11 @@ class Risk:
         if mark is None or now_ns > self.mark_ns + age_ns:
             # A collar that judges nothing would be a control that is off without anybody knowing.
             why = f"no mark price of the last {age_ns // SECOND_NS} s to hold the price {px} to"
-            return Unsized(RefusalReason.NOT_READY, why)
+            return Unsized(RejectReason.NOT_READY, why)
         if abs(px - mark) <= collar * mark:
             return None
         why = f"the price {px} is more than {collar} of the mark price {mark} away from it"
-        return Unsized(RefusalReason.PRICE_COLLAR, why)
+        return Unsized(RejectReason.PRICE_COLLAR, why)
 
     def note_mark(self, mark_px: Decimal | None, now_ns: int) -> None:
         """Keep the latest mark price."""

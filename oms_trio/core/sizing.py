@@ -19,7 +19,7 @@ from decimal import Decimal
 
 import attrs
 
-from oms_trio.core.model import Instrument, OrderType, RefusalReason, Rules, Side
+from oms_trio.core.model import Instrument, OrderType, RejectReason, Rules, Side
 
 ZERO = Decimal(0)
 THOUSAND = Decimal(1000)
@@ -39,7 +39,7 @@ class Sized:
 class Unsized:
     """An action that may not become an order."""
 
-    reason: RefusalReason
+    reason: RejectReason
     detail: str
 
 
@@ -96,17 +96,17 @@ def size_order(
     price, whatever its age: it can only make the cap narrower. None: the order's price decides.
     """
     if balance is None:
-        return Unsized(RefusalReason.NOT_READY, "no account balance is known yet")
+        return Unsized(RejectReason.NOT_READY, "no account balance is known yet")
     side, px, ref_px = price(offset, mid, order_type, instrument.tick_sz)
     if ref_px <= 0:
-        return Unsized(RefusalReason.BELOW_MIN, f"the limit price {ref_px} is not above 0")
+        return Unsized(RejectReason.BELOW_MIN, f"the limit price {ref_px} is not above 0")
     cap_px = ref_px if mark_px is None else max(ref_px, mark_px)
     multiplier = instrument.multiplier
     buying_power = rules.leverage * balance
     step = rules.step
     wanted = steps_up(max(buying_power * volume, ZERO), THOUSAND * ref_px * multiplier, step)
     if wanted < step:
-        return Unsized(RefusalReason.BELOW_MIN, f"volume {volume} of balance {balance} is no order")
+        return Unsized(RejectReason.BELOW_MIN, f"volume {volume} of balance {balance} is no order")
     most = max(buying_power * rules.max_margin_fraction, ZERO)
     cap = steps_down(most, cap_px * multiplier, step)
     reached = side.sign * position + open_same_side[side]
@@ -114,7 +114,7 @@ def size_order(
     sz = min(wanted, allowed)
     if sz < step:
         return Unsized(
-            RefusalReason.MARGIN_CAP,
+            RejectReason.MARGIN_CAP,
             f"the position may reach {cap} contracts at {cap_px}; with open orders it is at {reached}",
         )
     return Sized(side=side, px=px, ref_px=ref_px, sz=sz)

@@ -20,13 +20,13 @@ from oms_trio.core.effects import (
     Alert,
     Drained,
     Effect,
-    PublishRefusal,
+    PublishRejection,
     Readiness,
     RequestFills,
     RequestSnapshot,
     SettleDelivery,
 )
-from oms_trio.core.identity import Expired, Seen
+from oms_trio.core.identity import ActionDeduplicator, Expired
 from oms_trio.core.inputs import (
     AccountUpdate,
     Action,
@@ -35,13 +35,13 @@ from oms_trio.core.inputs import (
     Drain,
     FillsAnswer,
     Input,
-    LinkDown,
-    LinkUp,
     Listing,
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
     PositionUpdate,
+    SessionDown,
+    SessionUp,
     Snapshot,
     Started,
     Tick,
@@ -55,7 +55,7 @@ from oms_trio.core.model import (
     OrderReport,
     OrderState,
     PositionReport,
-    RefusalReason,
+    RejectReason,
     Rules,
     StateId,
 )
@@ -83,7 +83,7 @@ class TradeState:
     balance_ms: int = 0
     orders: Orders = attrs.Factory(Orders)
     book: Book = attrs.Factory(Book)
-    seen: Seen = attrs.Factory(Seen)
+    deduplicator: ActionDeduplicator = attrs.Factory(ActionDeduplicator)
     sync: Sync = attrs.Factory(Sync)
     expired: dict[ClOrdId, Expired] = attrs.Factory(dict)
     """Actions that expired in the queue and wait for a decision; the broker's prefetch bounds them."""
@@ -92,7 +92,7 @@ class TradeState:
     started_ns: int = 0
     risk: Risk = attrs.Factory(Risk)
     draining: bool = False
-    told_why: str = "starting"
+    reported_reason: str = "starting"
     """Why no action is taken, as last told; empty while actions are taken."""
     foreign_reports: int = 0
     """Order reports without our tag: placed by hand, liquidation, ADL. Counted in no trade."""
@@ -105,18 +105,18 @@ class TradeState:
             unexplained = self.sync.judge(self.book, event.at_ns)
             if unexplained is not None:
                 effects.append(Alert("position_unexplained", unexplained))
-            why = "" if self.sync.true else self.sync.why
-            if why != self.told_why:
-                self.told_why = why
+            why = "" if self.sync.in_sync else self.sync.why
+            if why != self.reported_reason:
+                self.reported_reason = why
                 effects.append(Readiness(not why, why))
-            if self.draining and not any(order.asked for order in self.orders):
+            if self.draining and not any(order.awaiting_ack for order in self.orders):
                 effects.append(Drained())
         return tuple(effects)
 
     @property
     def ready(self) -> bool:
         """Whether actions may be taken: session up, state reconciled, position explained."""
-        return self.sync.true
+        return self.sync.in_sync
 
     def quiet_until(self, at_ns: int) -> bool:
         """Say whether a tick up to then changes nothing, if nothing else comes before it.
@@ -147,11 +147,11 @@ class TradeState:
     def _dispatch(self, event: Input, do: Callable[[Effect], None]) -> None:  # noqa: C901, PLR0912, PLR0915 - the table of inputs
         match event:
             case OrderUpdate():
-                if not self.sync.keep_aside(event):
+                if not self.sync.buffer(event):
                     self._take_report(event.report)
                     self._book(event.at_ns, do)
             case PositionUpdate():
-                if not self.sync.keep_aside(event):
+                if not self.sync.buffer(event):
                     self._take_position(event.report, event.at_ns, do)
                 elif event.report.trade_id is not None:
                     # Its trade id says whose drawdown it is; what is kept aside may be lost.
@@ -174,25 +174,25 @@ class TradeState:
                 self._take_snapshot(event, do)
             case Listing():
                 self._take_listing(event, do)
-            case LinkUp():
+            case SessionUp():
                 self.clock_known = True
-                self.sync.link_up(event.offset_ns)
+                self.sync.session_up(event.offset_ns)
                 self._request_snapshot(event.at_ns, do)
-            case LinkDown():
-                self.sync.link_down(event.why)
+            case SessionDown():
+                self.sync.session_down(event.why)
             case Started():
                 self.started_ns = event.at_ns
                 self.clock_known = False
                 self.rules = event.rules
                 self.sync.reader_lag_ms = event.rules.reader_lag_ms
-                self.draining, self.told_why = False, "starting"
+                self.draining, self.reported_reason = False, "starting"
                 self.risk.listing_due_ns = 0
                 for name, expired in self.expired.items():
                     self.expired[name] = attrs.evolve(expired, delivery=None)
-                self.sync.link_down("just started")
+                self.sync.session_down("just started")
                 for order in self.orders:
-                    order.in_doubt = order.in_doubt or order.asked
-                    order.asked = False
+                    order.outcome_unknown = order.outcome_unknown or order.awaiting_ack
+                    order.awaiting_ack = False
             case Command():
                 operator.obey(self.risk, event, do)
                 self._enforce(event.at_ns, do)
@@ -205,7 +205,7 @@ class TradeState:
 
     def _take_action(self, action: Action, do: Callable[[Effect], None]) -> None:
         expires_ns = action.received_ns + self.rules.max_action_age_ns
-        name, new = self.seen.identify(
+        name, new = self.deduplicator.identify(
             action,
             action.received_ns + self.sync.offset_ns if self.clock_known else None,
             self.rules.max_action_age_ns,
@@ -224,13 +224,13 @@ class TradeState:
         if action.at_ns >= expires_ns:
             do(SettleDelivery(action.delivery, dead_letter="expired"))
             self._refuse(
-                name, action.state_id, RefusalReason.STALE, "the action waited too long", do
+                name, action.state_id, RejectReason.STALE, "the action waited too long", do
             )
             return
         if not self.ready or self.instrument is None or self.draining:
             do(SettleDelivery(action.delivery))
             why = "the service is stopping" if self.draining else self.sync.why
-            self._refuse(name, action.state_id, RefusalReason.NOT_READY, why, do)
+            self._refuse(name, action.state_id, RejectReason.NOT_READY, why, do)
             return
         sized = size_order(
             offset=action.price,
@@ -264,7 +264,7 @@ class TradeState:
         )
         self.orders.add(order)
         if action.redelivered:
-            order.unsent = True
+            order.verify_before_send = True
             answers.look_up(order, action.at_ns, do)
         else:
             answers.place(order, self.sync, do)
@@ -279,11 +279,11 @@ class TradeState:
         self,
         name: ClOrdId,
         state_id: StateId,
-        reason: RefusalReason,
+        reason: RejectReason,
         detail: str,
         do: Callable[[Effect], None],
     ) -> None:
-        do(PublishRefusal(f"{name}.r", state_id, reason, detail))
+        do(PublishRejection(f"{name}.r", state_id, reason, detail))
 
     def _decide_expired(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         """Reject what expired in the queue, unless an earlier process made an order of it.
@@ -299,13 +299,17 @@ class TradeState:
             self.sync.exchange_ms(gone_ns),
             ExchangeMs(self.sync.known_ns // NS_PER_MS),
         )
-        if self.sync.merged and known_ms >= gone_ms and self.sync.has_shown(gone_ms, known_ms):
+        if (
+            self.sync.snapshot_applied
+            and known_ms >= gone_ms
+            and self.sync.has_shown(gone_ms, known_ms)
+        ):
             for name, expired in self.expired.items():
                 if expired.delivery is not None:
                     do(SettleDelivery(expired.delivery))
                 if self.orders.find(name) is None:
                     detail = "the action expired in the queue"
-                    self._refuse(name, expired.state_id, RefusalReason.STALE, detail, do)
+                    self._refuse(name, expired.state_id, RejectReason.STALE, detail, do)
             self.expired.clear()
             return
         soon_ns = max(now_ns + EXPIRED_AGAIN_NS, gone_ns)
@@ -334,7 +338,7 @@ class TradeState:
         order = adoption.order_of_report(report, self.rules.tag, created_ns)
         if order is None:
             return None
-        self.seen.names[order.cl_ord_id] = None
+        self.deduplicator.names[order.cl_ord_id] = None
         self.orders.add(order)
         return order
 
@@ -349,8 +353,8 @@ class TradeState:
         operator.trip(self.risk, why, do)
 
     def _take_order_answer(self, answer: OrderAnswer, do: Callable[[Effect], None]) -> None:
-        answers.take_order_answer(self.orders, answer, linked=self.sync.linked, do=do)
-        refused = answer.verdict is Verdict.REFUSED and answer.reason is RefusalReason.EXCHANGE
+        answers.take_order_answer(self.orders, answer, has_session=self.sync.has_session, do=do)
+        refused = answer.verdict is Verdict.REJECTED and answer.reason is RejectReason.EXCHANGE
         if refused or answer.verdict is Verdict.ACCEPTED:
             why = self.risk.note_answer(self.rules.limits, refused=refused)
             if answer.fatal:
@@ -380,7 +384,7 @@ class TradeState:
                 if order.cause in {Cause.LIQUIDATION, Cause.ADL}:
                     why = f"the exchange closed {fill.sz} contracts ({order.cause.value})"
                     operator.trip(self.risk, Trip(Control.LIQUIDATION, why), do)
-                if self.sync.asked:
+                if self.sync.snapshot_requested:
                     self.sync.positions.append(self.book.position)
             for order in fills.gaps(self.orders, now_ns):
                 assert order.okx_order_id is not None
@@ -396,7 +400,7 @@ class TradeState:
                 # This question has overtaken the pushes, perhaps those of other orders as well.
                 # Only a snapshot tells what came before what.
                 answers.note_existence(self.orders, order, answer.report)
-                if self.sync.linked and not self.sync.asked:
+                if self.sync.has_session and not self.sync.snapshot_requested:
                     self._request_snapshot(answer.at_ns, do)
                 return
             self._take_report(answer.report)
@@ -426,10 +430,10 @@ class TradeState:
         sync = self.sync
         known_ns = sync.known_ns or self.started_ns + sync.offset_ns
         sync.ask(now_ns, self.book.position, known_ns, self.rules.check_every_ns)
-        do(RequestSnapshot(sync.request, sync.since_ms, anew=not sync.merged))
+        do(RequestSnapshot(sync.request, sync.since_ms, anew=not sync.snapshot_applied))
 
     def _take_snapshot(self, snapshot: Snapshot, do: Callable[[Effect], None]) -> None:
-        if snapshot.request != self.sync.request or not self.sync.linked:
+        if snapshot.request != self.sync.request or not self.sync.has_session:
             return
         self.sync.note_read(snapshot.seen_ms)
         self.sync.newest_trade_id = snapshot.newest_trade_id
@@ -437,7 +441,7 @@ class TradeState:
             return
         self.sync.offset_ns = snapshot.offset_ns
         self._merge(snapshot, do)
-        for kept in self.sync.take_aside():
+        for kept in self.sync.take_buffered():
             if kept.order is not None:
                 self._take_report(kept.order)
                 self._book(snapshot.at_ns, do)
@@ -446,14 +450,14 @@ class TradeState:
         self.book.settle_funding(complete=not self.orders.waiting)
         self.sync.conclude(snapshot, self.book)
         self._decide_expired(snapshot.at_ns, do)
-        if self.sync.explained and snapshot.position is not None:
+        if self.sync.position_matches and snapshot.position is not None:
             self.book.note_position(snapshot.position)
         listed = {report.ord_id for report in snapshot.orders}
         for order in self.orders:
             unlisted = order.has_okx_id and order.okx_order_id not in listed
             if (
-                order.in_doubt
-                or order.unsent
+                order.outcome_unknown
+                or order.verify_before_send
                 or (unlisted and order.created_ns < snapshot.asked_at_ns)
             ):
                 answers.look_up(order, snapshot.at_ns, do)
@@ -476,9 +480,9 @@ class TradeState:
 
     def _enforce(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         """Send, look up and cancel what is due; an operator's command waits for no session."""
-        if self.sync.linked and self.sync.merged:
+        if self.sync.has_session and self.sync.snapshot_applied:
             answers.retry(self.orders, self.risk, self.sync, now_ns, do)
-        if (self.sync.linked and self.sync.merged) or self.risk.command:
+        if (self.sync.has_session and self.sync.snapshot_applied) or self.risk.command:
             self._cancel_excess(now_ns, do)
         operator.ask(self.risk, now_ns, do)
 

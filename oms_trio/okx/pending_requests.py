@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from oms_trio.core.model import ClOrdId
-from oms_trio.okx.websocket import Link
+from oms_trio.okx.websocket import OkxConnection
 from oms_trio.okx.wire.frames import ErrorEvent, OpResponse
 
 ANSWER_S = 10.0
@@ -24,26 +24,26 @@ class Request:
 
     names: tuple[ClOrdId, ...]
     cancel: bool
-    link: Link
+    link: OkxConnection
     deadline: float
     number: int = 0
 
 
 @attrs.define
-class Line:
+class PendingRequests:
     """What the senders and the receiver of a session share. One thread, no await: no lock.
 
     Every request is taken out exactly once: by its answer, by the end of its link, or by its
     deadline. Whoever takes it out tells the trading state.
     """
 
-    link: Link | None = None
+    link: OkxConnection | None = None
     _requests: dict[str, Request] = attrs.Factory(dict)
     _count: int = 0
     _newest_answered: int = 0
     _asked: trio.Event = attrs.Factory(trio.Event)
 
-    def expect(self, link: Link, names: Sequence[ClOrdId], *, cancel: bool) -> str:
+    def expect(self, link: OkxConnection, names: Sequence[ClOrdId], *, cancel: bool) -> str:
         """Note a request before it is sent, since its answer may come at once; returns its id."""
         self._count += 1
         request_id = f"r{self._count}"
@@ -59,11 +59,11 @@ class Line:
             self._newest_answered = max(self._newest_answered, request.number)
         return request
 
-    def waiting(self, link: Link) -> bool:
+    def waiting(self, link: OkxConnection) -> bool:
         """Whether a request of this link is unanswered."""
         return any(request.link is link for request in self._requests.values())
 
-    def lost(self, link: Link) -> list[Request]:
+    def lost(self, link: OkxConnection) -> list[Request]:
         """Take out the requests of a link that is over, and stop using it."""
         if self.link is link:
             self.link = None

@@ -1,6 +1,6 @@
 """A session over a real connection: TLS, trio-websocket and the clock around ``Session``.
 
-There is no task of ours in here: whoever iterates a ``Link`` drives its session, and so keeps it
+There is no task of ours in here: whoever iterates a ``OkxConnection`` drives its session, and so keeps it
 alive. Two links can be open at once, for the change-over ahead of an upgrade.
 """
 
@@ -57,7 +57,7 @@ _DEFAULT_PORTS: Final = {"wss": 443, "ws": 80}
 
 
 @attrs.frozen
-class Heard:
+class ReceivedEvent:
     """One event, the frame that told it, and when it came (Unix nanoseconds, our clock)."""
 
     at_ns: int
@@ -65,7 +65,7 @@ class Heard:
     event: Event
 
 
-class Link:
+class OkxConnection:
     """An open connection with its session: iterate it for what it tells, ``send`` ops.
 
     Iteration logs in and subscribes first, and ends only by an error: a ``SessionError``, or a
@@ -87,7 +87,7 @@ class Link:
         self._begun = False
         self._torn = False
         self._messages: deque[wire.Message] = deque()  # of one burst
-        self._told: deque[Heard] = deque()  # of one frame, so a handful at most
+        self._told: deque[ReceivedEvent] = deque()  # of one frame, so a handful at most
 
     def __repr__(self) -> str:
         return f"<Link {self._session!r}>"
@@ -109,10 +109,10 @@ class Link:
             self._torn = True
             raise
 
-    def __aiter__(self) -> Link:
+    def __aiter__(self) -> OkxConnection:
         return self
 
-    async def __anext__(self) -> Heard:
+    async def __anext__(self) -> ReceivedEvent:
         if not self._begun:
             self._begun = True
             timestamp_s = (self._clock() + self._offset_ns) // 1_000_000_000
@@ -139,7 +139,7 @@ class Link:
         else:
             outputs = self._session.receive(message, now)
             self._told.extend(
-                Heard(self._clock(), message, output)
+                ReceivedEvent(self._clock(), message, output)
                 for output in outputs
                 if not isinstance(output, Send)
             )
@@ -162,7 +162,7 @@ async def open_link(
     open_stream: StreamOpener = trio.open_tcp_stream,
     ssl_context: ssl.SSLContext | None = None,
     connect_timeout_s: float = _CONNECT_TIMEOUT_S,
-) -> AsyncIterator[Link]:
+) -> AsyncIterator[OkxConnection]:
     """Connect to the private WebSocket at ``url`` and hold the connection open for the block.
 
     ``offset_ns`` is the exchange's clock minus ours. Certificates are verified, by the system's
@@ -183,7 +183,7 @@ async def open_link(
                     stream = await _open_transport(address, open_stream, ssl_context)
                     connection = await _shake_hands(nursery, stream, address)
                 try:
-                    yield Link(connection, session, clock, offset_ns)
+                    yield OkxConnection(connection, session, clock, offset_ns)
                     left = True
                     with trio.move_on_after(_CLOSE_TIMEOUT_S):
                         await connection.aclose()

@@ -16,7 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from oms_trio.core.model import RefusalReason
+from oms_trio.core.model import RejectReason
 from oms_trio.core.risk import Control
 from oms_trio.ops.status import Status
 from oms_trio.version import __version__
@@ -131,7 +131,7 @@ class Metrics:
         )
         for control in Control:
             self.controls.labels(control.value)
-        for reason in RefusalReason:  # a rate can be taken of what begins at 0
+        for reason in RejectReason:  # a rate can be taken of what begins at 0
             self.refusals.labels(reason.value)
         self._unroutable = 0
         self.action_to_order = _histogram(

@@ -22,7 +22,7 @@ from oms_trio.core.effects import (
     PlaceOrder,
     PublishClosure,
     PublishExecution,
-    PublishRefusal,
+    PublishRejection,
 )
 from oms_trio.core.model import Cause, OrdId
 from oms_trio.core.risk import Control
@@ -40,7 +40,7 @@ from oms_trio.ops.status import (
     position_of,
     trade_of,
 )
-from oms_trio.service.journaled_inputs import Arrival, Kind, Origin
+from oms_trio.service.journaled_inputs import DeliveryMetadata, JournaledInput, Kind
 from oms_trio.settings.clock import Clock
 from oms_trio.version import __version__
 
@@ -60,7 +60,7 @@ AWAITED = 4096
 
 LATEST = 40
 
-Seen = tuple[int, Arrival, tuple[Effect, ...]] | tuple[int, Sequence[Outgoing]]
+Seen = tuple[int, JournaledInput, tuple[Effect, ...]] | tuple[int, Sequence[Outgoing]]
 """When (Unix nanoseconds), and what: an input with its effects, or messages that are confirmed."""
 
 
@@ -112,7 +112,9 @@ class Monitor:
             "loop_lag": Latency(metrics.loop_lag),
         }
 
-    def observe(self, arrival: Arrival, effects: tuple[Effect, ...], state: TradeState) -> None:
+    def observe(
+        self, arrival: JournaledInput, effects: tuple[Effect, ...], state: TradeState
+    ) -> None:
         """See ``tasks.trade_state.Observer``."""
         if state is not self._state:
             self._state, self._acted = state, dict(state.risk.acted)
@@ -157,11 +159,11 @@ class Monitor:
         self._count_controls()
         return bool(self._queue)
 
-    def _count(self, at_ns: int, arrival: Arrival, effects: tuple[Effect, ...]) -> None:
+    def _count(self, at_ns: int, arrival: JournaledInput, effects: tuple[Effect, ...]) -> None:
         received_ns = None
         match arrival.kind:
             case Kind.ACTION:
-                origin = msgspec.json.decode(arrival.context, type=Origin)
+                origin = msgspec.json.decode(arrival.context, type=DeliveryMetadata)
                 self._plus("expired" if origin.expired else "actions")
                 (self.metrics.expired if origin.expired else self.metrics.actions).inc()
                 received_ns = origin.received_ns
@@ -173,10 +175,10 @@ class Monitor:
                 for name in arrival.context.split():
                     if (sent_ns := self._sent_ns.pop(name, None)) is not None:
                         self._latencies["order_to_ack"].note(at_ns - sent_ns)
-            case Kind.LINK_UP:
+            case Kind.SESSION_UP:
                 self._plus("sessions")
                 self.metrics.sessions.inc()
-            case Kind.LINK_DOWN:
+            case Kind.SESSION_DOWN:
                 self.metrics.losses.inc()
             case _:
                 pass
@@ -206,7 +208,7 @@ class Monitor:
                 by = "" if effect.cause is Cause.AGENT else f", by {effect.cause.value}"
                 text = f"reward {effect.reward:+.4f}, {len(effect.portions)} orders{by}"
                 self._tell(at_ns, "closure", state_id, ord_id, text)
-            case PublishRefusal(state_id=state_id, reason=reason, detail=detail):
+            case PublishRejection(state_id=state_id, reason=reason, detail=detail):
                 self._plus("refusals")
                 self._refusals[reason.value] = self._refusals.get(reason.value, 0) + 1
                 self.metrics.refusals.labels(reason.value).inc()

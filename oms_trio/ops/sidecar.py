@@ -33,7 +33,7 @@ from oms_trio.ops.web.server import listen as listen_for_http
 from oms_trio.ops.web.server import serve_http, url_of
 from oms_trio.ops.web.site import Site
 from oms_trio.service.app import Insides
-from oms_trio.service.journaled_inputs import Arrival
+from oms_trio.service.journaled_inputs import JournaledInput
 from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.settings.config import Config
 from oms_trio.tasks.deadman import Countdown, DeadMan, keep_armed
@@ -79,7 +79,9 @@ class Operations:
         """Where the status page is."""
         return None if self.http is None else url_of(self.http)
 
-    def observe(self, arrival: Arrival, effects: tuple[Effect, ...], state: TradeState) -> None:
+    def observe(
+        self, arrival: JournaledInput, effects: tuple[Effect, ...], state: TradeState
+    ) -> None:
         """See ``tasks.trade_state.Observer``: called by the writer, so it only takes notes."""
         self.pulse.observe(arrival, effects, state)
         self.monitor.observe(arrival, effects, state)

@@ -184,7 +184,7 @@ def position_of(state: TradeState) -> Position:
     return Position(
         ours=state.book.position,
         exchange=None if told is None else told.pos,
-        explained=state.sync.explained,
+        explained=state.sync.position_matches,
         upl_ratio=None if told is None else told.upl_ratio,
         mark_px=state.risk.mark_px,
     )
@@ -215,7 +215,7 @@ def orders_of(state: TradeState, now_ns: int) -> Orders:
         shown = every[:half] + every[-half:]
     return Orders(
         open=len(every),
-        unknown=sum(order.in_doubt for order in every),
+        unknown=sum(order.outcome_unknown for order in every),
         old=sum(order.cancel_state is not CancelState.NONE for order in every),
         shown=tuple(_order(order, now_ns) for order in reversed(shown)),
     )
@@ -234,7 +234,7 @@ def _order(order: OrderInfo, now_ns: int) -> OpenOrder:
         state=order.order_state.value,
         age_s=round((now_ns - order.created_ns) / 1e9, 1),
         cancel=order.cancel_state.value,
-        unknown=order.in_doubt,
+        unknown=order.outcome_unknown,
     )
 
 

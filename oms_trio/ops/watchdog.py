@@ -10,7 +10,7 @@ import attrs
 from oms_trio.core.effects import Effect
 from oms_trio.core.state import TradeState
 from oms_trio.ops.systemd import Notifier
-from oms_trio.service.journaled_inputs import Arrival, Kind
+from oms_trio.service.journaled_inputs import JournaledInput, Kind
 
 
 @attrs.define
@@ -24,7 +24,9 @@ class Pulse:
     monotonic: Callable[[], float] = time.monotonic
     _due: float = 0.0
 
-    def observe(self, arrival: Arrival, _effects: tuple[Effect, ...], _state: TradeState) -> None:
+    def observe(
+        self, arrival: JournaledInput, _effects: tuple[Effect, ...], _state: TradeState
+    ) -> None:
         """See ``tasks.trade_state.Observer``."""
         if self.notifier.watchdog_s is None or arrival.kind is not Kind.TICK:
             return

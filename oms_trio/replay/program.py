@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from oms_trio.amqp.codec import encode_publication
-from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRefusal
+from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRejection
 from oms_trio.ops.monitor import Monitor
 from oms_trio.replay.pace import Pace
 from oms_trio.replay.player import Before, Until, play
@@ -216,7 +216,7 @@ def _say(console: Console, text: str) -> None:
 def print_messages(moment: Moment) -> None:
     """Print what is told to the agent, one JSON object a line."""
     for effect in moment.effects:
-        if isinstance(effect, PublishExecution | PublishClosure | PublishRefusal):
+        if isinstance(effect, PublishExecution | PublishClosure | PublishRejection):
             print(encode_publication(effect).body.decode())  # noqa: T201 - what was asked for
 
 

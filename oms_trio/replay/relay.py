@@ -21,7 +21,7 @@ import trio
 from oms_trio.amqp.codec import encode_publication
 from oms_trio.amqp.model import Broker, Outgoing
 from oms_trio.amqp.settings import BrokerSettings
-from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRefusal
+from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRejection
 from oms_trio.journal.disk import Disk, RunSync
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Message, Record
@@ -105,7 +105,7 @@ class Relay:
         sent = [
             encode_publication(effect)
             for effect in moment.effects
-            if isinstance(effect, PublishExecution | PublishClosure | PublishRefusal)
+            if isinstance(effect, PublishExecution | PublishClosure | PublishRejection)
         ]
         if sent:
             self._seq += 1

@@ -63,9 +63,9 @@ def show_orders(state: TradeState) -> RenderableType:
 
 def _order_row(order: OrderInfo) -> Iterable[str]:
     doubts = {
-        "asked": order.asked,
-        "in doubt": order.in_doubt,
-        "unsent": order.unsent,
+        "asked": order.awaiting_ack,
+        "in doubt": order.outcome_unknown,
+        "verify_before_send": order.verify_before_send,
         f"cancel {order.cancel_state.value}": order.cancel_state.value != "none",
     }
     return (

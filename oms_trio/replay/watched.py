@@ -76,7 +76,7 @@ class Stage:
         return self.monitor.status(
             Around(
                 reasons=self._reasons,
-                okx_up=lambda: self._state is not None and self._state.sync.linked,
+                okx_up=lambda: self._state is not None and self._state.sync.has_session,
                 broker_up=lambda: None if self.broker is None else self.broker.connected,
                 dead_man_s=lambda: None,
                 store=lambda: Store(self._seq, 0 if self.relay is None else self.relay.waiting),

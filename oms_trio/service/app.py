@@ -31,14 +31,15 @@ from oms_trio.journal.errors import JournalFull, StateError
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Snapshot
 from oms_trio.okx.errors import OkxError
-from oms_trio.okx.pending_requests import Line
+from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rate_limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.websocket import Link
+from oms_trio.okx.websocket import OkxConnection
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Batch, Cancel, Commit, Inbox, Order, Question, Recall
 from oms_trio.service.intake_gate import Gate
-from oms_trio.service.journaled_inputs import Arrival, Scope
+from oms_trio.service.journaled_inputs import DecodeContext, JournaledInput
+from oms_trio.service.state_codec import decode_state, encode_state
 from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.tasks.commit import Keeper, keep_journal
 from oms_trio.tasks.ingest import ingest
@@ -52,8 +53,6 @@ from oms_trio.tasks.trade_state import (
     Observer,
     Outlets,
     Writer,
-    decode_state,
-    encode_state,
     keep_state,
 )
 
@@ -73,7 +72,7 @@ FLUSH_S = 1.0
 """How long the outbox is emptied at a stop; the rest is published at the next start."""
 
 
-def unobserved(_arrival: Arrival, _effects: tuple[Effect, ...], _state: TradeState) -> None:
+def unobserved(_arrival: JournaledInput, _effects: tuple[Effect, ...], _state: TradeState) -> None:
     """Nobody watches."""
 
 
@@ -83,7 +82,7 @@ class Insides:
 
     inbox: Inbox
     gate: Gate
-    line: Line
+    line: PendingRequests
     stop: trio.Event
 
 
@@ -97,10 +96,10 @@ class Parts:
 
     broker: Broker
     rest: Rest
-    connect: Callable[[], AbstractAsyncContextManager[Link]]
+    connect: Callable[[], AbstractAsyncContextManager[OkxConnection]]
     disk: Disk
     rules: Rules
-    scope: Scope
+    scope: DecodeContext
     max_retries: int
     random: Random
     keep_ns: int | None = None
@@ -130,7 +129,7 @@ class Recovered:
     """Up to which record a start needs to apply nothing."""
 
 
-def recover(journal: Journal, rules: Rules, scope: Scope) -> Recovered:
+def recover(journal: Journal, rules: Rules, scope: DecodeContext) -> Recovered:
     """Read the last snapshot and apply what came after it.
 
     A snapshot that another release wrote and this one cannot read is passed over: the one before
@@ -193,8 +192,8 @@ async def run_service(
     """
     broker, scope = parts.broker, parts.scope
     gate = Gate(broker.consume)
-    line = Line()
-    inbox, arrivals = trio.open_memory_channel[Arrival](INBOX)
+    line = PendingRequests()
+    inbox, arrivals = trio.open_memory_channel[JournaledInput](INBOX)
     orders, orders_out = trio.open_memory_channel[Order](float("inf"))
     cancels, cancels_out = trio.open_memory_channel[Cancel](float("inf"))
     questions, questions_out = trio.open_memory_channel[Question](float("inf"))
@@ -277,7 +276,7 @@ async def run_service(
 def _stirring(ticker: Ticker, observe: Observer) -> Observer:
     """Let the ticker know of effects as well."""
 
-    def both(arrival: Arrival, effects: tuple[Effect, ...], state: TradeState) -> None:
+    def both(arrival: JournaledInput, effects: tuple[Effect, ...], state: TradeState) -> None:
         ticker.stir(effects)
         observe(arrival, effects, state)
 

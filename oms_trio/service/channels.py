@@ -17,7 +17,7 @@ from oms_trio.core.effects import (
     SettleDelivery,
 )
 from oms_trio.journal.model import Entry, Message, Snapshot
-from oms_trio.service.journaled_inputs import Arrival
+from oms_trio.service.journaled_inputs import JournaledInput
 
 
 @attrs.frozen
@@ -72,10 +72,10 @@ class Batch:
     messages: tuple[Message, ...]
 
 
-Inbox = trio.MemorySendChannel[Arrival]
+Inbox = trio.MemorySendChannel[JournaledInput]
 
 
-async def hand_over(inbox: Inbox, arrival: Arrival) -> None:
+async def hand_over(inbox: Inbox, arrival: JournaledInput) -> None:
     """Send to the inbox; a checkpoint only when it is full, so the caller must have its own.
 
     ``send`` lets every other task run before it returns: per frame of the exchange and per

@@ -1,6 +1,6 @@
 """Inputs on their way to the trade-state task, raw as received, and back from their records.
 
-Whatever the trade-state task takes in is an ``Arrival``: what the journal keeps of it (kind, raw
+Whatever the trade-state task takes in is an ``JournaledInput``: what the journal keeps of it (kind, raw
 bytes, context), and how it becomes inputs of the core. ``read`` makes the same arrival from the
 record, so that replay goes through the same code as the live service.
 """
@@ -23,15 +23,15 @@ from oms_trio.core.inputs import (
     Command,
     Drain,
     Input,
-    LinkDown,
-    LinkUp,
     OrderAnswer,
+    SessionDown,
+    SessionUp,
     Started,
     Tick,
     Verb,
     Verdict,
 )
-from oms_trio.core.model import ClOrdId, RefusalReason, Rules
+from oms_trio.core.model import ClOrdId, RejectReason, Rules
 from oms_trio.okx.wire.answers import cancel_answers, order_answers, updates
 from oms_trio.okx.wire.codec import decode_answer, decode_frame
 from oms_trio.okx.wire.frames import (
@@ -52,6 +52,7 @@ from oms_trio.okx.wire.recorded import (
     decode_lookup,
     decode_snapshot,
 )
+from oms_trio.service import earlier_formats
 
 MakeInputs = Callable[[int], tuple[Input, ...]]
 """Builds inputs with the time (``at_ns``) at which they are taken in."""
@@ -69,8 +70,8 @@ class Kind(Enum):
     LISTING = "listing"
     FILLS = "fills"
     LOOKUP = "lookup"
-    LINK_UP = "link_up"
-    LINK_DOWN = "link_down"
+    SESSION_UP = "session_up"
+    SESSION_DOWN = "session_down"
     STARTED = "started"
     COMMAND = "command"
     TICK = "tick"
@@ -78,7 +79,7 @@ class Kind(Enum):
 
 
 @attrs.frozen
-class Arrival:
+class JournaledInput:
     """One thing that came in; ``inputs`` makes what the core takes."""
 
     kind: Kind
@@ -90,7 +91,7 @@ class Arrival:
 
 
 @attrs.frozen
-class Origin:
+class DeliveryMetadata:
     """What a record of an action keeps beside its 25 bytes."""
 
     message_id: str | None
@@ -109,11 +110,11 @@ class OwnAnswer:
     cancel: bool
     verdict: Verdict
     detail: str
-    reason: RefusalReason = RefusalReason.EXCHANGE
+    reason: RejectReason = RejectReason.EXCHANGE
 
 
 @attrs.frozen
-class Scope:
+class DecodeContext:
     """What reading records needs of the settings: they do not change within a journal."""
 
     inst_id: str
@@ -130,9 +131,9 @@ def encode_effects(effects: tuple[Effect, ...]) -> bytes:
 
 def action(
     delivery: Delivery, decoded: DecodedAction, received_ns: int, *, known: bool = False
-) -> Arrival:
+) -> JournaledInput:
     """An action from the broker; ``known`` says that the journal has it already."""
-    origin = Origin(
+    origin = DeliveryMetadata(
         delivery.message_id,
         delivery.redelivered,
         received_ns,
@@ -141,37 +142,41 @@ def action(
         expired=delivery.expired,
     )
     make = partial(_action, delivery.body, decoded, origin)
-    return Arrival(Kind.ACTION, delivery.body, _json(origin).decode(), make)
+    return JournaledInput(Kind.ACTION, delivery.body, _json(origin).decode(), make)
 
 
-def push(text: str, event: Push) -> Arrival:
+def push(text: str, event: Push) -> JournaledInput:
     """A push of the exchange."""
-    return Arrival(Kind.PUSH, text.encode(), "", partial(updates, event))
+    return JournaledInput(Kind.PUSH, text.encode(), "", partial(updates, event))
 
 
-def order_answer(text: str, frame: OpResponse | ErrorEvent, names: Sequence[ClOrdId]) -> Arrival:
+def order_answer(
+    text: str, frame: OpResponse | ErrorEvent, names: Sequence[ClOrdId]
+) -> JournaledInput:
     """The exchange's answer to a request that placed the orders of these names.
 
     ``text`` is a frame of the WebSocket, or the body of REST for the same request.
     """
     make = partial(order_answers, frame, names)
-    return Arrival(Kind.ORDER_ANSWER, text.encode(), " ".join(names), make)
+    return JournaledInput(Kind.ORDER_ANSWER, text.encode(), " ".join(names), make)
 
 
-def cancel_answer(text: str, frame: OpResponse | ErrorEvent, names: Sequence[ClOrdId]) -> Arrival:
+def cancel_answer(
+    text: str, frame: OpResponse | ErrorEvent, names: Sequence[ClOrdId]
+) -> JournaledInput:
     """The exchange's answer, by frame or by body, to a request that cancelled these orders."""
     make = partial(cancel_answers, frame, names)
-    return Arrival(Kind.CANCEL_ANSWER, text.encode(), " ".join(names), make)
+    return JournaledInput(Kind.CANCEL_ANSWER, text.encode(), " ".join(names), make)
 
 
-def own_answer(answer: OwnAnswer) -> Arrival:
+def own_answer(answer: OwnAnswer) -> JournaledInput:
     """Our own knowledge of requests without an answer."""
-    return Arrival(Kind.OWN_ANSWER, _json(answer), "", partial(_own_answer, answer))
+    return JournaledInput(Kind.OWN_ANSWER, _json(answer), "", partial(_own_answer, answer))
 
 
-def snapshot(bodies: SnapshotBodies, scope: Scope) -> Arrival:
+def snapshot(bodies: SnapshotBodies, scope: DecodeContext) -> JournaledInput:
     """The exchange's state by REST."""
-    return Arrival(
+    return JournaledInput(
         Kind.SNAPSHOT,
         _json(bodies),
         "",
@@ -179,9 +184,9 @@ def snapshot(bodies: SnapshotBodies, scope: Scope) -> Arrival:
     )
 
 
-def listing(bodies: ListingBodies, scope: Scope) -> Arrival:
+def listing(bodies: ListingBodies, scope: DecodeContext) -> JournaledInput:
     """What the exchange lists now, by REST."""
-    return Arrival(
+    return JournaledInput(
         Kind.LISTING,
         _json(bodies),
         "",
@@ -189,9 +194,9 @@ def listing(bodies: ListingBodies, scope: Scope) -> Arrival:
     )
 
 
-def fills(bodies: FillsBodies, scope: Scope) -> Arrival:
+def fills(bodies: FillsBodies, scope: DecodeContext) -> JournaledInput:
     """All fills of one order by REST."""
-    return Arrival(
+    return JournaledInput(
         Kind.FILLS,
         _json(bodies),
         "",
@@ -199,9 +204,9 @@ def fills(bodies: FillsBodies, scope: Scope) -> Arrival:
     )
 
 
-def lookup(body: LookupBody, scope: Scope) -> Arrival:
+def lookup(body: LookupBody, scope: DecodeContext) -> JournaledInput:
     """One order by REST."""
-    return Arrival(
+    return JournaledInput(
         Kind.LOOKUP,
         _json(body),
         "",
@@ -209,32 +214,36 @@ def lookup(body: LookupBody, scope: Scope) -> Arrival:
     )
 
 
-def link_up(offset_ns: int = 0) -> Arrival:
+def session_up(offset_ns: int = 0) -> JournaledInput:
     """A session is ready; ``offset_ns`` is the exchange's clock minus ours, as measured for it."""
     raw = str(offset_ns).encode()
-    return Arrival(Kind.LINK_UP, raw, "", lambda at_ns: (LinkUp(at_ns, offset_ns),))
+    return JournaledInput(Kind.SESSION_UP, raw, "", lambda at_ns: (SessionUp(at_ns, offset_ns),))
 
 
-def link_down(why: str) -> Arrival:
+def session_down(why: str) -> JournaledInput:
     """No session is left."""
-    return Arrival(Kind.LINK_DOWN, why.encode(), "", lambda at_ns: (LinkDown(at_ns, why),))
+    return JournaledInput(
+        Kind.SESSION_DOWN, why.encode(), "", lambda at_ns: (SessionDown(at_ns, why),)
+    )
 
 
-def started(rules: Rules) -> Arrival:
+def started(rules: Rules) -> JournaledInput:
     """A process begins with these rules."""
-    return Arrival(Kind.STARTED, _json(rules), "", lambda at_ns: (Started(at_ns, rules),))
+    return JournaledInput(Kind.STARTED, _json(rules), "", lambda at_ns: (Started(at_ns, rules),))
 
 
-def command(verb: Verb, by: str, durable: Callable[[], object] | None = None) -> Arrival:
+def command(verb: Verb, by: str, durable: Callable[[], object] | None = None) -> JournaledInput:
     """The operator's word; ``durable`` is called when it cannot be forgotten any more."""
-    return Arrival(Kind.COMMAND, verb.value.encode(), by, partial(_command, verb, by), durable)
+    return JournaledInput(
+        Kind.COMMAND, verb.value.encode(), by, partial(_command, verb, by), durable
+    )
 
 
-TICK = Arrival(Kind.TICK, b"", "", lambda at_ns: (Tick(at_ns),))
-DRAIN = Arrival(Kind.DRAIN, b"", "", lambda at_ns: (Drain(at_ns),))
+TICK = JournaledInput(Kind.TICK, b"", "", lambda at_ns: (Tick(at_ns),))
+DRAIN = JournaledInput(Kind.DRAIN, b"", "", lambda at_ns: (Drain(at_ns),))
 
 
-def read(kind: str, raw: bytes, context: str, scope: Scope) -> Arrival:  # noqa: C901, PLR0912 - a table
+def read(kind: str, raw: bytes, context: str, scope: DecodeContext) -> JournaledInput:  # noqa: C901, PLR0912 - a table
     """Make the arrival that a record was written from.
 
     Raises:
@@ -242,12 +251,12 @@ def read(kind: str, raw: bytes, context: str, scope: Scope) -> Arrival:  # noqa:
         ProtocolError, MalformedAction, msgspec.ValidationError: it was not written by this
             service, or for another instrument.
     """
-    match Kind(kind):
+    match Kind(earlier_formats.kind(kind)):
         case Kind.ACTION:
-            origin = msgspec.json.decode(context, type=Origin)
+            origin = msgspec.json.decode(context, type=DeliveryMetadata)
             # It was accepted then, whatever is accepted today.
             make = partial(_action, raw, decode_action(raw, ActionLayout.BOTH), origin)
-            return Arrival(Kind.ACTION, raw, context, make)
+            return JournaledInput(Kind.ACTION, raw, context, make)
         case Kind.PUSH:
             event = decode_frame(raw, scope.inst_id)
             assert isinstance(event, OrdersPush | PositionsPush | AccountPush)
@@ -257,7 +266,7 @@ def read(kind: str, raw: bytes, context: str, scope: Scope) -> Arrival:  # noqa:
             build = order_answer if answered is Kind.ORDER_ANSWER else cancel_answer
             return build(raw.decode(), frame, [ClOrdId(name) for name in context.split()])
         case Kind.OWN_ANSWER:
-            return own_answer(msgspec.json.decode(raw, type=OwnAnswer))
+            return own_answer(msgspec.json.decode(earlier_formats.own_answer(raw), type=OwnAnswer))
         case Kind.SNAPSHOT:
             return snapshot(msgspec.json.decode(raw, type=SnapshotBodies), scope)
         case Kind.LISTING:
@@ -266,11 +275,11 @@ def read(kind: str, raw: bytes, context: str, scope: Scope) -> Arrival:  # noqa:
             return fills(msgspec.json.decode(raw, type=FillsBodies), scope)
         case Kind.LOOKUP:
             return lookup(msgspec.json.decode(raw, type=LookupBody), scope)
-        case Kind.LINK_UP:
+        case Kind.SESSION_UP:
             # The first release measured, and did not keep it.
-            return link_up(int(raw)) if raw else link_up()
-        case Kind.LINK_DOWN:
-            return link_down(raw.decode())
+            return session_up(int(raw)) if raw else session_up()
+        case Kind.SESSION_DOWN:
+            return session_down(raw.decode())
         case Kind.STARTED:
             return started(msgspec.json.decode(raw, type=Rules))
         case Kind.COMMAND:
@@ -281,7 +290,9 @@ def read(kind: str, raw: bytes, context: str, scope: Scope) -> Arrival:  # noqa:
             return DRAIN
 
 
-def _action(body: bytes, decoded: DecodedAction, origin: Origin, at_ns: int) -> tuple[Input, ...]:
+def _action(
+    body: bytes, decoded: DecodedAction, origin: DeliveryMetadata, at_ns: int
+) -> tuple[Input, ...]:
     return (
         Action(
             at_ns=at_ns,

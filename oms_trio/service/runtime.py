@@ -28,12 +28,12 @@ from oms_trio.journal.thread import open_thread
 from oms_trio.okx.rate_limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
-from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.sidecar import Reach, open_operations
 from oms_trio.ops.timed import TimedBroker, timed_commits
 from oms_trio.service.app import Insides, Parts, recover, run_service, unobserved
-from oms_trio.service.journaled_inputs import Scope
+from oms_trio.service.journaled_inputs import DecodeContext
 from oms_trio.settings.clock import Clock, service_clock, system_clock
 from oms_trio.settings.config import Config
 from oms_trio.settings.cpu import one_cpu
@@ -118,14 +118,14 @@ def connector(
     rest: Rest,
     clock: Clock = system_clock,
     make_session: Callable[[Credentials, str], Session] | None = None,
-) -> Callable[[], AbstractAsyncContextManager[Link]]:
+) -> Callable[[], AbstractAsyncContextManager[OkxConnection]]:
     """Return what opens one private session after the other."""
     key, tls = credentials(config), _tls(config.okx_ca_file)
 
     def trading(key: Credentials, inst_id: str) -> Session:
         return Session(key, inst_id, config.order_tag, rest.passed_over)
 
-    def connect() -> AbstractAsyncContextManager[Link]:
+    def connect() -> AbstractAsyncContextManager[OkxConnection]:
         session = (make_session or trading)(key, config.instrument)
         return open_link(
             config.okx_ws_url, session, clock, offset_ns=rest.offset_ns, ssl_context=tls
@@ -155,7 +155,7 @@ async def serve(
             groups.
         OSError: the address of the status page cannot be used.
     """
-    scope = Scope(config.instrument, config.order_tag)
+    scope = DecodeContext(config.instrument, config.order_tag)
     stop = trio.Event() if stop is None else stop
     begun = trio.Event()
     async with trio.open_nursery() as nursery:

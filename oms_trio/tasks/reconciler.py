@@ -22,7 +22,7 @@ from oms_trio.okx.errors import (
 from oms_trio.okx.rest import Rest
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Inbox, Question
-from oms_trio.service.journaled_inputs import Arrival, Scope
+from oms_trio.service.journaled_inputs import DecodeContext, JournaledInput
 
 log = structlog.get_logger()
 
@@ -57,7 +57,7 @@ class Reconciler:
 
     rest: Rest
     inbox: Inbox
-    scope: Scope
+    scope: DecodeContext
     rules: Rules
     account_seen: Callable[[str], object] = anybody
     _seen: bool = attrs.field(default=False, init=False)
@@ -65,7 +65,7 @@ class Reconciler:
         factory=lambda: trio.CapacityLimiter(LOOK_UPS), init=False
     )
 
-    async def snapshot(self, request: RequestSnapshot) -> Arrival:
+    async def snapshot(self, request: RequestSnapshot) -> JournaledInput:
         """Ask for the exchange's whole state, and set the account up when the link is new."""
         if request.anew or not self._seen:
             await self._know_account(set_up=request.anew)
@@ -74,7 +74,7 @@ class Reconciler:
         )
         return journaled_inputs.snapshot(bodies, self.scope)
 
-    async def listing(self, request: RequestListing) -> Arrival:
+    async def listing(self, request: RequestListing) -> JournaledInput:
         """Ask what the exchange lists; for that no session is needed."""
         if not self._seen:
             await self._know_account(set_up=False)
@@ -83,18 +83,18 @@ class Reconciler:
         )
         return journaled_inputs.listing(bodies, self.scope)
 
-    async def fills(self, request: RequestFills) -> Arrival:
+    async def fills(self, request: RequestFills) -> JournaledInput:
         """Ask for the fills of one order."""
 
-        async def ask() -> Arrival:
+        async def ask() -> JournaledInput:
             return journaled_inputs.fills(await self.rest.fills_bodies(request.ord_id), self.scope)
 
         return await self.until_answered("fills", ask)
 
-    async def lookup(self, request: LookUpOrder) -> Arrival:
+    async def lookup(self, request: LookUpOrder) -> JournaledInput:
         """Ask for one order."""
 
-        async def ask() -> Arrival:
+        async def ask() -> JournaledInput:
             return journaled_inputs.lookup(
                 await self.rest.lookup_body(request.cl_ord_id), self.scope
             )

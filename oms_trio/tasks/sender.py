@@ -18,9 +18,9 @@ import attrs
 import trio
 
 from oms_trio.core.inputs import Verdict
-from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
+from oms_trio.core.model import ClOrdId, OrdId, RejectReason
 from oms_trio.okx.errors import ProtocolError, RestUnavailableError, SessionLostError
-from oms_trio.okx.pending_requests import Line
+from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rate_limits import OKX_LIMITS, Limiter, OrderLimits
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.wire.codec import decode_answer
@@ -42,7 +42,7 @@ NS_PER_MS = 1_000_000
 class Desk:
     """What both senders work with."""
 
-    line: Line
+    line: PendingRequests
     inbox: Inbox
     clock: Clock
     tag: str
@@ -58,7 +58,7 @@ class Desk:
         detail: str,
         *,
         cancel: bool = False,
-        reason: RefusalReason = RefusalReason.EXCHANGE,
+        reason: RejectReason = RejectReason.EXCHANGE,
     ) -> None:
         """Answer a request ourselves that was certainly not sent."""
         answer = OwnAnswer(tuple(names), cancel, verdict, detail, reason)
@@ -99,15 +99,15 @@ async def _send_order(order: Order, desk: Desk, limit: Limiter, by_rest: trio.Nu
     names = (effect.cl_ord_id,)
     left_s = (effect.expires_at_ns - desk.clock()) / NS
     if left_s <= limit.ready_in():
-        reason = RefusalReason.RATE_LIMITED if left_s > 0 else RefusalReason.STALE
+        reason = RejectReason.RATE_LIMITED if left_s > 0 else RejectReason.STALE
         detail = "the exchange's rate limit leaves no room before the action expires"
-        await desk.answer(names, Verdict.REFUSED, detail, reason=reason)
+        await desk.answer(names, Verdict.REJECTED, detail, reason=reason)
         return
     if not desk.recall.covers(order):
         await limit.acquire()
     if desk.recall.covers(order):
-        reason = RefusalReason.PAUSED
-        await desk.answer(names, Verdict.REFUSED, "called back before it was sent", reason=reason)
+        reason = RejectReason.PAUSED
+        await desk.answer(names, Verdict.REJECTED, "called back before it was sent", reason=reason)
         return
     code, rest = order.inst_id_code, desk.rest
     link = None if code is None else desk.line.link
@@ -116,7 +116,7 @@ async def _send_order(order: Order, desk: Desk, limit: Limiter, by_rest: trio.Nu
         by_rest.start_soon(partial(desk.by_rest, names, place, cancel=False))
         return
     if link is None or code is None:
-        reason = RefusalReason.NOT_READY
+        reason = RejectReason.NOT_READY
         await desk.answer(names, Verdict.RETRY, "no session with the exchange", reason=reason)
         return
     request_id = desk.line.expect(link, names, cancel=False)

@@ -29,14 +29,14 @@ from oms_trio.okx.errors import (
     SessionError,
     SessionLostError,
 )
-from oms_trio.okx.pending_requests import ANSWER_S, Line, Request
+from oms_trio.okx.pending_requests import ANSWER_S, PendingRequests, Request
 from oms_trio.okx.rate_limits import Limiter
 from oms_trio.okx.session import Ready, UpgradeAhead
-from oms_trio.okx.websocket import Heard, Link
+from oms_trio.okx.websocket import OkxConnection, ReceivedEvent
 from oms_trio.okx.wire.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Inbox, hand_over
-from oms_trio.service.journaled_inputs import Arrival, OwnAnswer
+from oms_trio.service.journaled_inputs import JournaledInput, OwnAnswer
 
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ CHANGE_OVER_S = 2.0
 class Exchange:
     """How to reach the exchange: the parts that the composition root chooses."""
 
-    connect: Callable[[], AbstractAsyncContextManager[Link]]
+    connect: Callable[[], AbstractAsyncContextManager[OkxConnection]]
     prepare: Callable[[], Awaitable[int]]
     """Done before each connect: measures the exchange's clock minus ours, which signs the login."""
     max_retries: int
@@ -77,7 +77,7 @@ REFUSED = (LoginRefusedError, RestRefusedError)
 """What no attempt can change."""
 
 
-async def keep_session(exchange: Exchange, line: Line, inbox: Inbox) -> None:
+async def keep_session(exchange: Exchange, line: PendingRequests, inbox: Inbox) -> None:
     """Hold a session for ever; ends only by cancellation or by an error.
 
     Raises:
@@ -97,7 +97,7 @@ async def keep_session(exchange: Exchange, line: Line, inbox: Inbox) -> None:
             await _tell_unknown(progress.unanswered, why, inbox)
             if progress.ready_at is not None:
                 refused = 0
-                await inbox.send(journaled_inputs.link_down(why))
+                await inbox.send(journaled_inputs.session_down(why))
             failures = 0 if progress.proved else failures + 1
             if isinstance(error, LoginFailedError) and error.limited:
                 refused += 1
@@ -126,7 +126,9 @@ class _Progress:
         return self.ready_at is not None and trio.current_time() >= self.ready_at + PROVED_S
 
 
-async def _attempt(exchange: Exchange, line: Line, inbox: Inbox, progress: _Progress) -> None:
+async def _attempt(
+    exchange: Exchange, line: PendingRequests, inbox: Inbox, progress: _Progress
+) -> None:
     """Hold sessions, one taking over from the other, until one is lost.
 
     Raises:
@@ -166,7 +168,7 @@ class _Relay:
     """A chain of sessions, each ready before the one before it leaves."""
 
     exchange: Exchange
-    line: Line
+    line: PendingRequests
     inbox: Inbox
     progress: _Progress
     nursery: trio.Nursery
@@ -174,7 +176,7 @@ class _Relay:
     async def run(self, offset_ns: int, predecessor: _Tenure | None) -> None:
         """Hold one session until it is lost or its successor is ready."""
         tenure = _Tenure()
-        held: Link | None = None
+        held: OkxConnection | None = None
         try:
             with tenure.scope:
                 await self.exchange.connects.acquire()
@@ -188,16 +190,16 @@ class _Relay:
         await _tell_unknown(unanswered, "the session was replaced before the answer", self.inbox)
 
     async def _listen(
-        self, link: Link, offset_ns: int, tenure: _Tenure, predecessor: _Tenure | None
+        self, link: OkxConnection, offset_ns: int, tenure: _Tenure, predecessor: _Tenure | None
     ) -> None:
         # What comes before the session counts as up waits here, for at most the handshake's time.
-        early: list[Arrival] | None = []
+        early: list[JournaledInput] | None = []
         async for heard in link:
             match heard.event:
                 case Ready(conn_id=conn_id):
                     await self._take_over(link, predecessor)
                     log.info("okx_session_ready", conn_id=conn_id)
-                    await self.inbox.send(journaled_inputs.link_up(offset_ns))
+                    await self.inbox.send(journaled_inputs.session_up(offset_ns))
                     for arrival in early or ():
                         await self.inbox.send(arrival)
                     early = None
@@ -212,7 +214,7 @@ class _Relay:
                     elif told is not None:
                         await hand_over(self.inbox, told)
 
-    async def _take_over(self, link: Link, predecessor: _Tenure | None) -> None:
+    async def _take_over(self, link: OkxConnection, predecessor: _Tenure | None) -> None:
         """Become the link that requests go out on; the old one finishes what it has begun."""
         old, self.line.link = self.line.link, link
         if self.progress.ready_at is None:
@@ -241,7 +243,7 @@ class _Relay:
                 await trio.sleep(pause)
                 pause = min(BACK_OFF_MOST_S, pause * 2)
 
-    def _arrival(self, heard: Heard) -> Arrival | None:
+    def _arrival(self, heard: ReceivedEvent) -> JournaledInput | None:
         event = heard.event
         match event:
             case OrdersPush() | PositionsPush() | AccountPush():

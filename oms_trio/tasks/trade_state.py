@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any, assert_never
 
 import attrs
-import msgspec
 import structlog
 import trio
 
@@ -28,7 +27,7 @@ from oms_trio.core.effects import (
     Publication,
     PublishClosure,
     PublishExecution,
-    PublishRefusal,
+    PublishRejection,
     Readiness,
     RecallOrders,
     RequestFills,
@@ -38,17 +37,17 @@ from oms_trio.core.effects import (
 )
 from oms_trio.core.identity import name_by_message_id
 from oms_trio.core.inputs import Action, Input
-from oms_trio.core.model import RewardUnit
 from oms_trio.core.state import TradeState
 from oms_trio.journal.model import Entry, Message, Record, Snapshot
 from oms_trio.service.channels import Cancel, Commit, Order, Question, Recall
 from oms_trio.service.intake_gate import Gate
-from oms_trio.service.journaled_inputs import Arrival, Kind, encode_effects
+from oms_trio.service.journaled_inputs import JournaledInput, Kind, encode_effects
+from oms_trio.service.state_codec import encode_state
 from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
 
-Observer = Callable[[Arrival, tuple[Effect, ...], TradeState], None]
+Observer = Callable[[JournaledInput, tuple[Effect, ...], TradeState], None]
 """Sees every input, what it caused, and the state behind it, for pages and summaries; it must not
 change anything."""
 
@@ -88,7 +87,7 @@ class Outlets:
 class _Decided:
     """An input with what it caused and when, before it is written down."""
 
-    arrival: Arrival
+    arrival: JournaledInput
     effects: tuple[Effect, ...]
     at_ns: int
     mono_ns: int
@@ -116,12 +115,12 @@ class Writer:
     _settle: list[SettleDelivery] = attrs.Factory(list)
     _then: list[Callable[[], object]] = attrs.Factory(list)
 
-    def take(self, arrivals: list[Arrival]) -> None:
+    def take(self, arrivals: list[JournaledInput]) -> None:
         """Apply inputs, let their effects go, and hand the record over to be made durable."""
         self.decide(arrivals)
         self.record()
 
-    def decide(self, arrivals: list[Arrival]) -> bool:
+    def decide(self, arrivals: list[JournaledInput]) -> bool:
         """Apply inputs and let requests to the exchange go; ``record`` has to follow.
 
         Returns:
@@ -214,7 +213,7 @@ class Writer:
                 pass  # on its way since the decision
             case RequestSnapshot() | RequestListing() | RequestFills() | LookUpOrder():
                 outlets.questions.send_nowait(effect)
-            case PublishExecution() | PublishClosure() | PublishRefusal():
+            case PublishExecution() | PublishClosure() | PublishRejection():
                 self._tell(effect)
             case SettleDelivery():
                 self._settle.append(effect)
@@ -242,7 +241,7 @@ class Writer:
         match effect:
             case PublishClosure(ord_id=ord_id, reward=reward):
                 self._log.info("trade_closed", ord_id=ord_id, reward=reward)
-            case PublishRefusal(state_id=state_id, reason=reason, detail=detail):
+            case PublishRejection(state_id=state_id, reason=reason, detail=detail):
                 self._log.info("action_refused", state_id=state_id, reason=reason, detail=detail)
             case PublishExecution(ord_id=ord_id):
                 self._log.debug("order_executed", ord_id=ord_id)
@@ -252,7 +251,7 @@ class Writer:
         return Snapshot(self.seq, encode_state(self.state), self.state.digest())
 
 
-def _name_of(arrival: Arrival, events: tuple[Input, ...]) -> str:
+def _name_of(arrival: JournaledInput, events: tuple[Input, ...]) -> str:
     if arrival.kind is not Kind.ACTION:
         return ""
     (action,) = events
@@ -261,56 +260,7 @@ def _name_of(arrival: Arrival, events: tuple[Input, ...]) -> str:
     return name_by_message_id(action.state_id, action.message_id, action.body)
 
 
-def encode_state(state: TradeState) -> bytes:
-    """Write the whole state down, to be read back by ``decode_state``."""
-    return msgspec.json.encode(state)
-
-
-def decode_state(blob: bytes) -> TradeState:
-    """Read a state back, also of an earlier release: what it did not know yet has its default.
-
-    Raises:
-        msgspec.DecodeError: something in it would be lost or read as something else, because a
-            release with another state wrote it.
-    """
-    state = msgspec.json.decode(blob, type=TradeState)
-    if encode_state(state) == blob:
-        return state
-    theirs = _upgraded(msgspec.json.decode(blob))
-    state = msgspec.json.decode(msgspec.json.encode(theirs), type=TradeState)
-    if not _holds(msgspec.json.decode(encode_state(state)), theirs):
-        raise msgspec.ValidationError("it holds what this release's state has no place for")
-    return state
-
-
-def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
-    """Rename what the first release called otherwise."""
-    trade = state.get("book", {}).get("trade")
-    if trade and "cumulative" in trade and state["rules"]["reward_unit"] == RewardUnit.USDT.value:
-        # With ``return`` it was a sum of quotients, from which nothing can be made.
-        trade["pnl"] = trade.pop("cumulative")
-    return state
-
-
-RETIRED = frozenset({"fills_at_ask", "flatten_due_ns"})
-"""Fields of earlier releases' states that nothing depends on any more."""
-
-
-def _holds(ours: object, theirs: object) -> bool:
-    """Whether all that ``theirs`` says is in ``ours`` as well; both are decoded JSON."""
-    match ours, theirs:
-        case dict(), dict():
-            return all(
-                name in RETIRED or (name in ours and _holds(ours[name], theirs[name]))
-                for name in theirs
-            )
-        case list(), list():
-            return len(ours) == len(theirs) and all(map(_holds, ours, theirs))
-        case _:
-            return ours == theirs
-
-
-async def keep_state(inbox: trio.MemoryReceiveChannel[Arrival], writer: Writer) -> None:
+async def keep_state(inbox: trio.MemoryReceiveChannel[JournaledInput], writer: Writer) -> None:
     """Take in arrivals until all is drained, or until the inbox is closed.
 
     It waits for its inbox and for nothing else: the exchange waits for this task, so this task

@@ -16,8 +16,8 @@ from oms_trio.amqp.codec import (
     encode_action,
     encode_publication,
 )
-from oms_trio.core.effects import Publication, PublishClosure, PublishExecution, PublishRefusal
-from oms_trio.core.model import Cause, OrderType, OrdId, RefusalReason, StateId
+from oms_trio.core.effects import Publication, PublishClosure, PublishExecution, PublishRejection
+from oms_trio.core.model import Cause, OrderType, OrdId, RejectReason, StateId
 
 LIMIT, MARKET = OrderType.LIMIT, OrderType.MARKET
 
@@ -337,7 +337,7 @@ def test_a_producer_cannot_encode_what_would_be_malformed(
             "liquidation",
         ),
         (
-            PublishRefusal("m-3", StateId(4294967295), RefusalReason.MARGIN_CAP, 'cap "298.5"'),
+            PublishRejection("m-3", StateId(4294967295), RejectReason.MARGIN_CAP, 'cap "298.5"'),
             "execution.reject",
             rb'{"state_id":4294967295,"reason":"margin_cap","detail":"cap \"298.5\""}',
             "",

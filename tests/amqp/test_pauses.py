@@ -59,7 +59,7 @@ class Rig:
 
         self.broker = RabbitBroker(self.loop, Mailbox(at_once))
         for link in Link:
-            self.broker.link_up(link)
+            self.broker.session_up(link)
 
     def arrive(self, tag: int, *, expired: bool = False) -> None:
         self.broker.arrived(Delivery(tag, b"", None, redelivered=False, expired=expired), self.now)

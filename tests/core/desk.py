@@ -20,12 +20,12 @@ from oms_trio.core.inputs import (
     Action,
     FillsAnswer,
     Input,
-    LinkUp,
     Listing,
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
     PositionUpdate,
+    SessionUp,
     Snapshot,
     Started,
     Tick,
@@ -131,7 +131,7 @@ class Desk:
     def start(self, balance: str = "1000000000") -> None:
         """Bring the state to where actions are taken."""
         self.feed(Started(self.now, self.state.rules))
-        self.feed(LinkUp(self.now))
+        self.feed(SessionUp(self.now))
         self.snapshot(balance=balance)
         assert self.state.ready
 
@@ -205,13 +205,13 @@ class Desk:
     def refuse(self, code: str = "51169") -> list[Effect]:
         """Have the latest order refused by the exchange."""
         name = self.last(PlaceOrder).cl_ord_id
-        return self.feed(OrderAnswer(self.now, name, Verdict.REFUSED, code=code))
+        return self.feed(OrderAnswer(self.now, name, Verdict.REJECTED, code=code))
 
     def carry_on(self, seconds: int = 10) -> None:
         """Let time pass, and answer what is asked for: snapshots, and listings of a command."""
         for _ in range(seconds):
             self.tick(1)
-            if self.state.sync.asked:
+            if self.state.sync.snapshot_requested:
                 fills = tuple(fill for order in self.orders.values() for fill in order.fills)
                 reports = tuple(order.report() for order in self.orders.values())
                 newest = TradeId(self.trade_id)

@@ -11,12 +11,12 @@ from oms_trio.core.effects import (
     Alert,
     PlaceOrder,
     PublishClosure,
-    PublishRefusal,
+    PublishRejection,
     Readiness,
     RequestListing,
     RequestSnapshot,
 )
-from oms_trio.core.inputs import Command, LinkDown, LinkUp, Listing, OrderUpdate, Verb
+from oms_trio.core.inputs import Command, Listing, OrderUpdate, SessionDown, SessionUp, Verb
 from oms_trio.core.model import Cause, ClOrdId, Fill, OrderReport, OrderState, OrdId, Side, TradeId
 from tests.core.desk import RULES, START_NS, Desk
 
@@ -48,7 +48,7 @@ def test_position_mismatch_stops_orders_though_fills_keep_coming(desk: Desk) -> 
         desk.fill(orders[second % 2], "1", "67000")
         desk.report_position()
         desk.tick(0.5)
-        if desk.state.sync.asked:
+        if desk.state.sync.snapshot_requested:
             desk.fill(orders[second % 2], "1", "67000")
             desk.snapshot(position=desk.held)
         desk.tick(0.5)
@@ -58,7 +58,7 @@ def test_position_mismatch_stops_orders_though_fills_keep_coming(desk: Desk) -> 
     sent = len(desk.all(PlaceOrder))
     desk.act(9)
     assert len(desk.all(PlaceOrder)) == sent
-    assert "our fills explain" in desk.last(PublishRefusal).detail
+    assert "our fills explain" in desk.last(PublishRejection).detail
 
 
 def test_report_that_is_older_than_our_fills_is_no_mismatch(desk: Desk) -> None:
@@ -85,14 +85,14 @@ def test_mismatch_that_is_traded_back_lets_orders_go_again(desk: Desk) -> None:
 
 
 def test_new_link_is_not_ready_before_the_position_agrees(desk: Desk) -> None:
-    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(SessionDown(desk.now, "cut"))
     trade_by_hand(desk)
-    desk.feed(LinkUp(desk.now))
+    desk.feed(SessionUp(desk.now))
     desk.snapshot(position=desk.held, newest_trade_id=TradeId(desk.trade_id))
     assert not desk.state.ready
     for _ in range(30):
         desk.tick(1)
-        if desk.state.sync.asked:
+        if desk.state.sync.snapshot_requested:
             desk.snapshot(position=desk.held, newest_trade_id=TradeId(desk.trade_id))
     assert not desk.state.ready
     assert alerts(desk) == ["position_unexplained"]
@@ -101,15 +101,15 @@ def test_new_link_is_not_ready_before_the_position_agrees(desk: Desk) -> None:
 def test_reads_that_lag_for_a_minute_put_no_fill_out_of_order(desk: Desk) -> None:
     """What happened while the link was down is shown late; until then nothing later is booked."""
     order = desk.place("A", Side.BUY, "100")
-    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(SessionDown(desk.now, "cut"))
     missed = desk.match(order, "1", "67000")
-    desk.feed(LinkUp(desk.now))
+    desk.feed(SessionUp(desk.now))
     desk.report_position()
     later = desk.match(order, "1", "67001")
     desk.feed(OrderUpdate(desk.now, later))
     for _ in range(60):
         desk.tick(1)
-        if desk.state.sync.asked:
+        if desk.state.sync.snapshot_requested:
             desk.snapshot()
     assert not desk.state.ready
     assert not desk.told
@@ -145,7 +145,7 @@ def test_adopting_makes_the_position_ours_and_keeps_trading_paused(desk: Desk) -
     assert desk.state.risk.paused == "adopt by test"
     assert alerts(desk)[-2:] == ["position_adopted", "command_done"]
     desk.act(9)
-    assert desk.last(PublishRefusal).reason.value == "paused"
+    assert desk.last(PublishRejection).reason.value == "paused"
 
 
 def test_adopting_waits_for_fills_that_may_be_on_their_way(desk: Desk) -> None:
@@ -186,7 +186,7 @@ def test_adopting_waits_for_a_list_of_fills_that_reaches_up_to_the_position(desk
     say(desk, Verb.ADOPT)
     for _ in range(60):
         desk.tick(1)
-        if desk.state.sync.asked:
+        if desk.state.sync.snapshot_requested:
             desk.snapshot(position=desk.held)
         desk.answer_listing()
     assert desk.state.book.position == 0
@@ -196,14 +196,14 @@ def test_adopting_waits_for_a_list_of_fills_that_reaches_up_to_the_position(desk
 
 
 def test_adopting_books_only_once_reconciled(desk: Desk) -> None:
-    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(SessionDown(desk.now, "cut"))
     trade_by_hand(desk)
     say(desk, Verb.ADOPT)
     for _ in range(10):
         desk.answer_listing()
         desk.tick(1)
     assert desk.state.book.position == 0
-    desk.feed(LinkUp(desk.now))
+    desk.feed(SessionUp(desk.now))
     desk.snapshot(position=desk.held, newest_trade_id=TradeId(desk.trade_id))
     for _ in range(5):
         desk.tick(1)
@@ -266,7 +266,7 @@ def test_flatten_gives_up_loudly_when_the_exchange_refuses(desk: Desk) -> None:
 def test_orders_that_only_the_exchange_knows_are_cancelled_before_reconciliation(
     desk: Desk, verb: Verb
 ) -> None:
-    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(SessionDown(desk.now, "cut"))
     say(desk, verb)
     unknown = OrderReport(
         ord_id=OrdId("X"),
@@ -295,7 +295,7 @@ def test_orders_that_only_the_exchange_knows_are_cancelled_before_reconciliation
 
 def test_kill_reaches_orders_behind_an_adopted_one(desk: Desk) -> None:
     """The exchange's clock is 120 s ahead: an adopted order seems younger than it is."""
-    desk.feed(LinkUp(desk.now, offset_ns=120_000_000_000))
+    desk.feed(SessionUp(desk.now, offset_ns=120_000_000_000))
     desk.snapshot()
     theirs = desk.place("A", Side.BUY, "1")
     name = theirs.cl_ord_id
@@ -318,14 +318,14 @@ def test_fill_sent_just_before_a_kill_is_within_the_watermark_whatever_our_clock
     """Our clock is 90 s ahead of the exchange's."""
     desk = Desk()
     desk.start()
-    desk.feed(LinkUp(desk.now, offset_ns=-90_000_000_000))
+    desk.feed(SessionUp(desk.now, offset_ns=-90_000_000_000))
     desk.snapshot()
     desk.tick(61)
     desk.snapshot()
-    desk.feed(LinkDown(desk.now, "killed"))
+    desk.feed(SessionDown(desk.now, "killed"))
     asked_ms = desk.now // 1_000_000 - 90_000
     desk.tick(1)
-    desk.feed(LinkUp(desk.now, offset_ns=-90_000_000_000))
+    desk.feed(SessionUp(desk.now, offset_ns=-90_000_000_000))
     assert desk.last(RequestSnapshot).since_ms == asked_ms - 60_000
 
 
@@ -396,9 +396,9 @@ def test_deleveraging_while_the_link_was_down_is_no_lag_of_the_reads(desk: Desk)
     desk.snapshot(position=held)
     desk.tick(600)
     desk.snapshot(position=held)
-    desk.feed(LinkDown(desk.now, "cut"))
+    desk.feed(SessionDown(desk.now, "cut"))
     desk.tick(1)
-    desk.feed(LinkUp(desk.now))
+    desk.feed(SessionUp(desk.now))
     at_ms = desk.now // 1_000_000
     fill = Fill(OrdId("L"), TradeId(-9), Decimal(66000), Decimal(3), at_ms)
     taken = attrs.evolve(

@@ -11,16 +11,16 @@ from oms_trio.core.effects import (
     CancelOrders,
     LookUpOrder,
     PlaceOrder,
-    PublishRefusal,
+    PublishRejection,
     SettleDelivery,
 )
 from oms_trio.core.inputs import (
     CancelAnswer,
     Drain,
-    LinkUp,
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
+    SessionUp,
     Started,
     Verdict,
 )
@@ -30,7 +30,7 @@ from oms_trio.core.model import (
     OrderState,
     OrderType,
     OrdId,
-    RefusalReason,
+    RejectReason,
     Side,
 )
 from oms_trio.core.orders import MOVES, OrderInfo
@@ -52,7 +52,7 @@ def answer(
     ord_id: str | None = None,
     code: str = "",
     detail: str = "",
-    reason: RefusalReason = RefusalReason.EXCHANGE,
+    reason: RejectReason = RejectReason.EXCHANGE,
 ) -> None:
     name = desk.last(PlaceOrder).cl_ord_id
     named = None if ord_id is None else OrdId(ord_id)
@@ -100,9 +100,9 @@ def test_order_name_holds_the_state_id_and_fits_the_exchange(desk: Desk) -> None
 
 def test_refused_submit_is_told_and_frees_its_exposure(desk: Desk) -> None:
     desk.act(7)
-    answer(desk, Verdict.REFUSED, code="51008", detail="no margin")
-    refusal = desk.last(PublishRefusal)
-    assert (refusal.state_id, refusal.reason) == (7, RefusalReason.EXCHANGE)
+    answer(desk, Verdict.REJECTED, code="51008", detail="no margin")
+    refusal = desk.last(PublishRejection)
+    assert (refusal.state_id, refusal.reason) == (7, RejectReason.EXCHANGE)
     assert "51008" in refusal.detail
     assert desk.state.orders.exposure[Side.BUY] == 0
     assert not desk.state.orders.open
@@ -132,14 +132,14 @@ def test_send_exception_is_not_a_failure(desk: Desk) -> None:
     """A submit of unknown outcome keeps its exposure, is looked up, and its fill counts."""
     desk.act()
     answer(desk, Verdict.UNKNOWN, detail="socket lost")
-    assert not desk.all(PublishRefusal)
+    assert not desk.all(PublishRejection)
     assert desk.state.orders.exposure[Side.BUY] == Decimal("4.5")
     assert desk.last(LookUpOrder).cl_ord_id == desk.last(PlaceOrder).cl_ord_id
     order = found(desk)
     desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, order.report()))
     desk.fill(order, "4.5", "66983.2")
     assert desk.state.book.position == Decimal("4.5")
-    assert not desk.all(PublishRefusal)
+    assert not desk.all(PublishRejection)
 
 
 def test_unknown_is_never_settled_by_a_timer(desk: Desk) -> None:
@@ -149,7 +149,7 @@ def test_unknown_is_never_settled_by_a_timer(desk: Desk) -> None:
     for _ in range(360):
         desk.tick(10)
     assert desk.state.orders.exposure[Side.BUY] == Decimal("4.5")
-    assert not desk.all(PublishRefusal)
+    assert not desk.all(PublishRejection)
 
 
 def test_absence_counts_only_when_asked_after_the_expiry(desk: Desk) -> None:
@@ -161,9 +161,9 @@ def test_absence_counts_only_when_asked_after_the_expiry(desk: Desk) -> None:
     desk.tick(60)
     desk.show_that_reads_are_not_behind()
     absent(desk, asked_at_ns=desk.now - 59 * SECOND)
-    assert not desk.all(PublishRefusal)
+    assert not desk.all(PublishRejection)
     absent(desk)
-    assert desk.last(PublishRefusal).reason is RefusalReason.EXCHANGE
+    assert desk.last(PublishRejection).reason is RejectReason.EXCHANGE
     assert desk.state.orders.exposure[Side.BUY] == 0
 
 
@@ -174,7 +174,7 @@ def test_absence_proves_nothing_while_reads_may_be_behind(desk: Desk) -> None:
     for _ in range(90):
         desk.tick(1)
         absent(desk)
-    assert not desk.all(PublishRefusal)
+    assert not desk.all(PublishRejection)
     assert desk.state.orders.exposure[Side.BUY] == Decimal("4.5")
     order = found(desk)
     desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, order.report()))
@@ -188,21 +188,21 @@ def test_absence_is_believed_after_longer_than_any_read_is_behind(desk: Desk) ->
     answer(desk, Verdict.UNKNOWN)
     desk.tick(200)
     absent(desk)
-    assert desk.last(PublishRefusal).reason is RefusalReason.EXCHANGE
+    assert desk.last(PublishRejection).reason is RejectReason.EXCHANGE
 
 
 def test_expiry_is_judged_by_the_exchange_s_clock(desk: Desk) -> None:
     """Our clock is 90 s ahead of the exchange's: what has expired here has not yet there."""
-    desk.feed(LinkUp(desk.now, offset_ns=-90 * SECOND))
+    desk.feed(SessionUp(desk.now, offset_ns=-90 * SECOND))
     desk.act()
     sent = desk.last(PlaceOrder)
     assert sent.exp_time_ms == (desk.now + 5 * SECOND - 90 * SECOND) // 1_000_000
     answer(desk, Verdict.UNKNOWN)
-    desk.feed(LinkUp(desk.now, offset_ns=0))  # measured anew: it was our clock that was set
+    desk.feed(SessionUp(desk.now, offset_ns=0))  # measured anew: it was our clock that was set
     desk.tick(4)
     desk.show_that_reads_are_not_behind()
     absent(desk)
-    assert desk.all(PublishRefusal)
+    assert desk.all(PublishRejection)
 
 
 def test_live_order_survives_any_number_of_not_found_within_two_hours(desk: Desk) -> None:
@@ -234,7 +234,7 @@ def test_evidence_overrules_an_inferred_rejection(desk: Desk) -> None:
     desk.tick(60)
     desk.show_that_reads_are_not_behind()
     absent(desk)
-    assert desk.all(PublishRefusal)
+    assert desk.all(PublishRejection)
     order = found(desk)
     desk.feed(OrderUpdate(desk.now, order.report()))
     assert desk.state.orders.exposure[Side.BUY] == order.sz
@@ -245,14 +245,14 @@ def test_evidence_overrules_an_inferred_rejection(desk: Desk) -> None:
 
 def test_rate_limited_submit_is_sent_again_while_its_action_is_fresh(desk: Desk) -> None:
     desk.act()
-    answer(desk, Verdict.RETRY, code="50011", reason=RefusalReason.RATE_LIMITED)
+    answer(desk, Verdict.RETRY, code="50011", reason=RejectReason.RATE_LIMITED)
     assert len(desk.all(PlaceOrder)) == 1
     desk.tick(1.1)
     first, second = desk.all(PlaceOrder)
     assert first == second
     desk.tick(3)
-    answer(desk, Verdict.RETRY, code="50011", reason=RefusalReason.RATE_LIMITED)
-    assert desk.last(PublishRefusal).reason is RefusalReason.RATE_LIMITED
+    answer(desk, Verdict.RETRY, code="50011", reason=RejectReason.RATE_LIMITED)
+    assert desk.last(PublishRejection).reason is RejectReason.RATE_LIMITED
     assert desk.state.orders.exposure[Side.BUY] == 0
 
 
@@ -279,7 +279,7 @@ def test_redelivery_is_known_again_though_the_wall_clock_was_set_before_the_rest
     desk.act(7, body=b"same")
     desk.feed(Started(desk.now + 600 * SECOND, RULES))
     desk.now += 602 * SECOND
-    desk.feed(LinkUp(desk.now, offset_ns=-600 * SECOND))
+    desk.feed(SessionUp(desk.now, offset_ns=-600 * SECOND))
     desk.snapshot(seen_ms=desk.now // 1_000_000)
     desk.act(7, body=b"same", redelivered=True)
     assert len(desk.all(PlaceOrder)) == 1
@@ -319,7 +319,7 @@ def test_unknown_redelivery_is_looked_up_before_it_may_be_sent(desk: Desk) -> No
         desk.show_that_reads_are_not_behind()
         absent(desk)
     assert not desk.all(PlaceOrder)
-    assert desk.last(PublishRefusal).reason is RefusalReason.STALE
+    assert desk.last(PublishRejection).reason is RejectReason.STALE
 
 
 def test_unknown_redelivery_in_a_settled_process_is_sent_after_one_look(desk: Desk) -> None:
@@ -368,9 +368,9 @@ def test_action_that_expired_in_the_queue_is_rejected_once(desk: Desk) -> None:
     settle(desk)
     desk.act(7, message_id="m", expired=True)
     assert desk.last(SettleDelivery).dead_letter is None  # it is there already
-    assert desk.last(PublishRefusal).reason is RefusalReason.STALE
+    assert desk.last(PublishRejection).reason is RejectReason.STALE
     desk.act(7, message_id="m", expired=True, body=b"7 %d" % desk.now)
-    assert len(desk.all(PublishRefusal)) == 1
+    assert len(desk.all(PublishRejection)) == 1
     assert not desk.all(PlaceOrder)
 
 
@@ -386,7 +386,7 @@ def test_expired_action_of_which_an_earlier_process_made_an_order_is_not_rejecte
     desk.tick(9)
     desk.snapshot(orders=(order.report(),), seen_ms=desk.now // 1_000_000)
     assert len(desk.all(SettleDelivery)) == 1
-    assert not desk.all(PublishRefusal)
+    assert not desk.all(PublishRejection)
     assert desk.state.orders.exposure[Side.BUY] == 9
 
 
@@ -394,44 +394,44 @@ def test_undecided_expired_action_survives_a_restart(desk: Desk) -> None:
     """It comes again, and the journal knows it."""
     desk.act(7, message_id="m", expired=True)
     desk.feed(Started(desk.now, RULES))
-    desk.feed(LinkUp(desk.now))
+    desk.feed(SessionUp(desk.now))
     desk.snapshot(seen_ms=desk.now // 1_000_000)
     body = b"7 %d" % desk.now
     desk.act(7, message_id="m", expired=True, known=True, redelivered=True, body=body)
     settle(desk)
     assert len(desk.all(SettleDelivery)) == 1
-    assert len(desk.all(PublishRefusal)) == 1
+    assert len(desk.all(PublishRejection)) == 1
 
 
 def test_expired_action_is_not_decided_while_reads_may_be_behind(desk: Desk) -> None:
     desk.act(7, message_id="m", expired=True)
     for _ in range(30):
         desk.tick(5)
-        if desk.state.sync.asked:
+        if desk.state.sync.snapshot_requested:
             desk.snapshot()
-    assert not desk.all(PublishRefusal)
+    assert not desk.all(PublishRejection)
     desk.tick(60)
     desk.snapshot()
-    assert desk.last(PublishRefusal).reason is RefusalReason.STALE
+    assert desk.last(PublishRejection).reason is RejectReason.STALE
 
 
 def test_action_that_became_an_order_is_not_rejected_when_a_copy_expires(desk: Desk) -> None:
     desk.act(7, message_id="m")
     desk.act(7, message_id="m", expired=True, body=b"7 %d" % desk.now)
     assert len(desk.all(PlaceOrder)) == 1
-    assert not desk.all(PublishRefusal)
+    assert not desk.all(PublishRejection)
 
 
 def test_expired_action_is_told_and_goes_to_the_dead_letters(desk: Desk) -> None:
     desk.act(7, received_ns=desk.now - 6 * SECOND)
     assert desk.last(SettleDelivery).dead_letter == "expired"
-    assert desk.last(PublishRefusal).reason is RefusalReason.STALE
+    assert desk.last(PublishRejection).reason is RejectReason.STALE
 
 
 def test_action_before_the_first_reconciliation_is_refused() -> None:
     desk = Desk()
     desk.act(7)
-    assert desk.last(PublishRefusal).reason is RefusalReason.NOT_READY
+    assert desk.last(PublishRejection).reason is RejectReason.NOT_READY
     assert not desk.all(PlaceOrder)
 
 
@@ -441,7 +441,7 @@ def test_drain_ends_when_nothing_is_in_flight(desk: Desk) -> None:
     answer(desk, Verdict.ACCEPTED, ord_id="X")
     assert "Drained" in repr(desk.effects[-1])
     desk.act(8)
-    assert desk.last(PublishRefusal).reason is RefusalReason.NOT_READY
+    assert desk.last(PublishRejection).reason is RejectReason.NOT_READY
 
 
 # The state table
@@ -557,8 +557,8 @@ def test_refused_cancel_is_kept_and_tried_again_later() -> None:
     desk = aged(max_age_s=60)
     order = desk.place("A", Side.BUY, "1")
     desk.tick(61)
-    desk.feed(CancelAnswer(desk.now, order.cl_ord_id, Verdict.REFUSED, "51403"))
-    assert info(desk, order.cl_ord_id).cancel_state is CancelState.REFUSED
+    desk.feed(CancelAnswer(desk.now, order.cl_ord_id, Verdict.REJECTED, "51403"))
+    assert info(desk, order.cl_ord_id).cancel_state is CancelState.REJECTED
     desk.tick(5)
     assert len(desk.all(CancelOrders)) == 1
     desk.tick(10)

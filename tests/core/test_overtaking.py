@@ -8,11 +8,11 @@ import pytest
 
 from oms_trio.core.effects import LookUpOrder, PlaceOrder, RequestSnapshot
 from oms_trio.core.inputs import (
-    LinkDown,
-    LinkUp,
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
+    SessionDown,
+    SessionUp,
     Verdict,
 )
 from oms_trio.core.model import OrdId, PositionReport, Side, TradeId
@@ -63,7 +63,7 @@ def test_look_up_that_finds_an_order_filled_ends_the_doubt_at_once(desk: Desk) -
     desk.feed(LookupAnswer(desk.now, desk.now, name, order.report()))
     found = desk.state.orders.find(name)
     assert found is not None
-    assert not found.in_doubt
+    assert not found.outcome_unknown
     asked = len(desk.all(LookUpOrder))
     desk.snapshot(orders=(order.report(),), fills=tuple(order.fills))
     desk.tick(10)
@@ -118,8 +118,8 @@ def test_position_older_than_a_booked_fill_proves_nothing(desk: Desk) -> None:
 
 def test_push_that_came_while_reconciling_counts_when_the_snapshot_is_older(desk: Desk) -> None:
     order = desk.place("A", Side.BUY, "2")
-    desk.feed(LinkDown(desk.now, "cut"))
-    desk.feed(LinkUp(desk.now))
+    desk.feed(SessionDown(desk.now, "cut"))
+    desk.feed(SessionUp(desk.now))
     early = order.report()
     desk.feed(OrderUpdate(desk.now, desk.match(order, "1", "67000")))
     assert names(desk) == []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oms_trio.core.inputs import Tick
 from oms_trio.core.model import Side
 from oms_trio.core.state import TradeState
-from oms_trio.tasks.trade_state import decode_state, encode_state
+from oms_trio.service.state_codec import decode_state, encode_state
 from tests.core.desk import RULES, SECOND, Desk
 from tests.core.venue import Venue
 

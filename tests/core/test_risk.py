@@ -14,7 +14,7 @@ from oms_trio.core.effects import (
     Effect,
     LookUpOrder,
     PlaceOrder,
-    PublishRefusal,
+    PublishRejection,
     RecallOrders,
     RequestSnapshot,
 )
@@ -34,7 +34,7 @@ from oms_trio.core.model import (
     OrderState,
     OrderType,
     PositionReport,
-    RefusalReason,
+    RejectReason,
     Side,
     TradeId,
 )
@@ -62,8 +62,8 @@ def alerts(effects: list[Effect]) -> list[str]:
     return [effect.event for effect in effects if isinstance(effect, Alert)]
 
 
-def refusals(effects: list[Effect]) -> list[RefusalReason]:
-    return [effect.reason for effect in effects if isinstance(effect, PublishRefusal)]
+def refusals(effects: list[Effect]) -> list[RejectReason]:
+    return [effect.reason for effect in effects if isinstance(effect, PublishRejection)]
 
 
 def accept(desk: Desk, ord_id: str) -> VenueOrder:
@@ -84,7 +84,7 @@ def cancelled(desk: Desk, order: VenueOrder) -> list[Effect]:
 def test_pause_refuses_until_resumed() -> None:
     desk = desk_with()
     say(desk, Verb.PAUSE)
-    assert refusals(desk.act(1)) == [RefusalReason.PAUSED]
+    assert refusals(desk.act(1)) == [RejectReason.PAUSED]
     say(desk, Verb.RESUME)
     assert refusals(desk.act(2)) == []
     assert desk.last(PlaceOrder).sz == Decimal("4.5")
@@ -125,7 +125,7 @@ def test_what_was_never_sent_is_not_sent_again_after_the_word(verb: Verb) -> Non
     sent = desk.last(PlaceOrder)
     desk.feed(OrderAnswer(desk.now, sent.cl_ord_id, Verdict.RETRY, code="50011"))
     effects = say(desk, verb)
-    assert refusals(effects) == [RefusalReason.PAUSED]
+    assert refusals(effects) == [RejectReason.PAUSED]
     desk.tick(2)
     assert desk.all(PlaceOrder) == [sent]
     assert not len(desk.state.orders)
@@ -139,7 +139,7 @@ def test_a_redelivered_action_that_is_looked_up_is_not_sent_after_a_pause() -> N
     asked = desk.last(LookUpOrder)
     say(desk, Verb.PAUSE)
     effects = desk.feed(LookupAnswer(desk.now, desk.now, asked.cl_ord_id, None))
-    assert refusals(effects) == [RefusalReason.PAUSED]
+    assert refusals(effects) == [RejectReason.PAUSED]
     assert not desk.all(PlaceOrder)
 
 
@@ -166,7 +166,7 @@ def test_flatten_closes_what_is_open_once_nothing_can_change_it_any_more() -> No
     desk.tick(2)
     assert alerts(desk.answer_listing()) == ["position_flat", "command_done"]
     assert desk.tick() == []
-    assert refusals(desk.act(9)) == [RefusalReason.PAUSED]
+    assert refusals(desk.act(9)) == [RejectReason.PAUSED]
 
 
 def test_flatten_of_nothing_says_so_at_once() -> None:
@@ -196,7 +196,7 @@ def test_a_closing_order_is_neither_called_off_nor_placed_twice() -> None:
 def test_a_refused_closing_order_is_repeated_calmly_and_no_agent_hears_of_it() -> None:
     desk = flattening()
     sent = desk.last(PlaceOrder)
-    effects = desk.feed(OrderAnswer(desk.now, sent.cl_ord_id, Verdict.REFUSED, code="51008"))
+    effects = desk.feed(OrderAnswer(desk.now, sent.cl_ord_id, Verdict.REJECTED, code="51008"))
     assert refusals(effects) == []
     assert [effect.event for effect in effects if isinstance(effect, Alert)] == ["flatten_refused"]
     desk.tick(0.5)
@@ -228,7 +228,7 @@ def test_resuming_ends_flattening() -> None:
 
 def test_an_order_above_the_size_limit_is_refused() -> None:
     desk = desk_with(Limits(max_order_contracts=Decimal("4.4")))
-    assert refusals(desk.act(1)) == [RefusalReason.MARGIN_CAP]
+    assert refusals(desk.act(1)) == [RejectReason.MARGIN_CAP]
     assert refusals(desk.act(2, volume="2.9")) == []
     assert desk.state.risk.acted == {Control.ORDER_SIZE: 1}
 
@@ -236,7 +236,7 @@ def test_an_order_above_the_size_limit_is_refused() -> None:
 def test_orders_above_the_rate_limit_are_refused_for_the_rest_of_the_second() -> None:
     desk = desk_with(Limits(max_orders_per_second=2))
     reasons = [refusals(desk.act(number, volume="0.1")) for number in range(3)]
-    assert reasons == [[], [], [RefusalReason.RATE_LIMITED]]
+    assert reasons == [[], [], [RejectReason.RATE_LIMITED]]
     desk.now += SECOND
     assert refusals(desk.act(4, volume="0.1")) == []
     assert desk.state.risk.acted == {Control.ORDER_RATE: 1}
@@ -250,7 +250,7 @@ def mark(desk: Desk, px: str) -> None:
 def test_a_price_far_from_the_mark_price_is_refused() -> None:
     desk = desk_with(Limits(price_collar=Decimal("0.01")))
     mark(desk, "67000")
-    collar = [RefusalReason.PRICE_COLLAR]
+    collar = [RejectReason.PRICE_COLLAR]
     assert refusals(desk.act(1, mid="67700")) == collar
     assert refusals(desk.act(2, mid="66300", order_type=OrderType.MARKET)) == collar
     assert refusals(desk.act(3, mid="67600")) == []
@@ -266,7 +266,7 @@ def test_a_wrong_mid_is_refused_by_the_collar(
     desk.start(balance)
     mark(desk, "67000")
     effects = desk.act(1, volume="1000", mid=mid, order_type=order_type)
-    assert refusals(effects) == [RefusalReason.PRICE_COLLAR]
+    assert refusals(effects) == [RejectReason.PRICE_COLLAR]
 
 
 @pytest.mark.parametrize(("balance", "mid"), [("2500", "14500"), ("10000", "20200")])
@@ -294,9 +294,9 @@ def test_a_collar_without_a_recent_mark_price_is_not_ready(check_s: int) -> None
     rules = attrs.evolve(RULES, limits=limits, check_every_ns=check_s * SECOND)
     desk = Desk(TradeState(rules))
     desk.start("10000")
-    not_ready = [RefusalReason.NOT_READY]
+    not_ready = [RejectReason.NOT_READY]
     assert refusals(desk.act(1)) == not_ready
-    assert "no mark price" in desk.last(PublishRefusal).detail
+    assert "no mark price" in desk.last(PublishRejection).detail
     mark(desk, "67000")
     assert refusals(desk.act(2)) == []
     desk.now += (2 * check_s + 10) * SECOND
@@ -316,13 +316,13 @@ def test_a_daily_loss_pauses_and_resuming_counts_anew() -> None:
     balance(desk, "9900.01")
     assert refusals(desk.act(1, volume="0.1")) == []
     balance(desk, "9900")
-    assert refusals(desk.act(2)) == [RefusalReason.PAUSED]
+    assert refusals(desk.act(2)) == [RejectReason.PAUSED]
     assert desk.state.risk.paused_by is Control.DAILY_LOSS
     say(desk, Verb.RESUME)
     balance(desk, "9899")
     assert refusals(desk.act(3, volume="0.1")) == []
     balance(desk, "9799")
-    assert refusals(desk.act(4)) == [RefusalReason.PAUSED]
+    assert refusals(desk.act(4)) == [RejectReason.PAUSED]
 
 
 def test_a_loss_counts_by_the_utc_day_and_midnight_does_not_resume() -> None:
@@ -334,7 +334,7 @@ def test_a_loss_counts_by_the_utc_day_and_midnight_does_not_resume() -> None:
     balance(desk, "9750")
     desk.now += DAY
     balance(desk, "9750")
-    assert refusals(desk.act(2)) == [RefusalReason.PAUSED]
+    assert refusals(desk.act(2)) == [RejectReason.PAUSED]
 
 
 def test_the_day_of_a_loss_is_that_of_the_time_that_is_passed() -> None:
@@ -351,7 +351,7 @@ def test_without_money_no_position_can_be_opened(cash: str) -> None:
     balance(desk, cash)
     for order_type in OrderType:
         effects = desk.act(1, volume="1000", order_type=order_type)
-        assert refusals(effects) == [RefusalReason.BELOW_MIN]
+        assert refusals(effects) == [RejectReason.BELOW_MIN]
     assert not desk.all(PlaceOrder)
 
 
@@ -382,18 +382,18 @@ def test_resuming_ahead_of_a_drawdown_forgives_nothing() -> None:
 def test_rejects_in_a_row_pause_and_an_accepted_order_breaks_the_row() -> None:
     desk = desk_with(Limits(max_rejects=2))
 
-    def answer(verdict: Verdict, reason: RefusalReason = RefusalReason.EXCHANGE) -> None:
+    def answer(verdict: Verdict, reason: RejectReason = RejectReason.EXCHANGE) -> None:
         desk.now += 1
         desk.act(len(desk.all(PlaceOrder)) + 1, volume="0.1")
         name = desk.last(PlaceOrder).cl_ord_id
         desk.feed(OrderAnswer(desk.now, name, verdict, reason=reason))
 
-    answer(Verdict.REFUSED)
+    answer(Verdict.REJECTED)
     answer(Verdict.ACCEPTED)
-    answer(Verdict.REFUSED)
-    answer(Verdict.REFUSED, RefusalReason.RATE_LIMITED)  # our own: it was never sent
+    answer(Verdict.REJECTED)
+    answer(Verdict.REJECTED, RejectReason.RATE_LIMITED)  # our own: it was never sent
     assert desk.state.risk.paused is None
-    answer(Verdict.REFUSED)
+    answer(Verdict.REJECTED)
     assert desk.state.risk.paused_by is Control.REJECTS
     assert RecallOrders() in desk.effects
 
@@ -404,9 +404,9 @@ def test_a_refused_account_pauses_at_once_without_any_limit() -> None:
     name = desk.last(PlaceOrder).cl_ord_id
     said = "50030 no permission to use this API key"
     code, _, detail = said.partition(" ")
-    desk.feed(OrderAnswer(desk.now, name, Verdict.REFUSED, code=code, detail=detail, fatal=True))
+    desk.feed(OrderAnswer(desk.now, name, Verdict.REJECTED, code=code, detail=detail, fatal=True))
     assert (desk.state.risk.paused_by, desk.state.risk.paused) == (Control.EXCHANGE, said)
-    assert refusals(desk.act(2)) == [RefusalReason.PAUSED]
+    assert refusals(desk.act(2)) == [RejectReason.PAUSED]
 
 
 @pytest.mark.parametrize("verb", [Verb.PAUSE, Verb.KILL, Verb.FLATTEN])
@@ -418,7 +418,7 @@ def test_a_pause_survives_being_written_down_and_a_new_start(verb: Verb) -> None
     assert after.state.digest() == desk.state.digest()
     after.effects = [RequestSnapshot(0, NEVER)]
     after.start("10000")
-    assert refusals(after.act(1)) == [RefusalReason.PAUSED]
+    assert refusals(after.act(1)) == [RejectReason.PAUSED]
 
 
 def test_a_state_of_an_earlier_release_has_tripped_nothing() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oms_trio.core.model import OrderType, RefusalReason, Side
+from oms_trio.core.model import OrderType, RejectReason, Side
 from oms_trio.core.sizing import Sized, Unsized, floor_to, size_order
 from tests.core.desk import BTC, RULES
 
@@ -82,14 +82,14 @@ def test_price_on_the_tick_is_not_moved() -> None:
 def test_no_balance_is_not_ready() -> None:
     refused = size(None, "67000", "-0.25", "3")
     assert isinstance(refused, Unsized)
-    assert refused.reason is RefusalReason.NOT_READY
+    assert refused.reason is RejectReason.NOT_READY
 
 
 @pytest.mark.parametrize(("balance", "volume"), [("10000", "0"), ("0", "3"), ("-5", "3")])
 def test_no_volume_or_no_money_is_below_min(balance: str, volume: str) -> None:
     refused = size(balance, "67000", "-0.25", volume)
     assert isinstance(refused, Unsized)
-    assert refused.reason is RefusalReason.BELOW_MIN
+    assert refused.reason is RejectReason.BELOW_MIN
 
 
 def test_cap_of_the_first_example() -> None:
@@ -142,7 +142,7 @@ def test_cap_counts_the_position_and_open_orders_of_the_side() -> None:
     assert sized.sz == Decimal("100.0")
     refused = size("10000", "67000", "-0.25", "1000", position="200", open_buys="98.5")
     assert isinstance(refused, Unsized)
-    assert refused.reason is RefusalReason.MARGIN_CAP
+    assert refused.reason is RejectReason.MARGIN_CAP
 
 
 def test_open_orders_of_the_other_side_do_not_count() -> None:

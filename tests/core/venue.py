@@ -19,11 +19,11 @@ from oms_trio.core.effects import (
 from oms_trio.core.inputs import (
     CancelAnswer,
     FillsAnswer,
-    LinkDown,
-    LinkUp,
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
+    SessionDown,
+    SessionUp,
     Verdict,
 )
 from oms_trio.core.model import OrderState, OrdId, PositionReport, TradeId
@@ -78,8 +78,8 @@ class Venue:
         self.desk.feed(OrderUpdate(self.desk.now, self.desk.match(order, min(left, part), "67000")))
 
     def lose_the_link(self) -> None:
-        self.desk.feed(LinkDown(self.desk.now, "gone"))
-        self.desk.feed(LinkUp(self.desk.now))
+        self.desk.feed(SessionDown(self.desk.now, "gone"))
+        self.desk.feed(SessionUp(self.desk.now))
 
     def answer(self, effect: Effect) -> None:
         now = self.desk.now
@@ -127,7 +127,7 @@ class Venue:
         if self.find(name) is not None:
             outcome = "refused"
         if outcome in {"refused", "retry"} or now >= effect.expires_at_ns:
-            verdict = Verdict.RETRY if outcome == "retry" else Verdict.REFUSED
+            verdict = Verdict.RETRY if outcome == "retry" else Verdict.REJECTED
             self.desk.feed(OrderAnswer(now, name, verdict))
             return
         if outcome == "lost":
@@ -159,7 +159,7 @@ class Venue:
         if order not in self.open:
             self.desk.feed(CancelAnswer(now, order.cl_ord_id, Verdict.GONE))
         elif not self.kind and self.random.random() < 0.3:
-            verdict = self.random.choice([Verdict.RETRY, Verdict.UNKNOWN, Verdict.REFUSED])
+            verdict = self.random.choice([Verdict.RETRY, Verdict.UNKNOWN, Verdict.REJECTED])
             self.desk.feed(CancelAnswer(now, order.cl_ord_id, verdict))
         else:
             self.desk.feed(CancelAnswer(now, order.cl_ord_id, Verdict.ACCEPTED))

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from oms_trio.cli import main
 from oms_trio.core.inputs import Verb
-from oms_trio.core.model import RefusalReason
+from oms_trio.core.model import RejectReason
 from oms_trio.ops.metrics import Metrics
 from oms_trio.ops.web.pages import PAGE
 from tests.deploy.events import events_of_the_source
@@ -89,4 +89,4 @@ def test_what_cannot_be_taken_back_is_asked_for_twice() -> None:
 def test_every_reason_of_a_refusal_is_explained() -> None:
     readme = (ROOT / "README.md").read_text()
     (told,) = re.findall(r"^Reasons of a refusal: `([a-z_ ]+)`", readme, re.MULTILINE)
-    assert told.split() == [reason.value for reason in RefusalReason]
+    assert told.split() == [reason.value for reason in RejectReason]

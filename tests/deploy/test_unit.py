@@ -19,7 +19,7 @@ import trio
 
 from oms_trio.ops.systemd import Notifier
 from oms_trio.service import app
-from oms_trio.service.journaled_inputs import Arrival
+from oms_trio.service.journaled_inputs import JournaledInput
 from oms_trio.settings.config import Config
 from oms_trio.tasks.trade_state import Writer, keep_state
 from tests.rabbitmq import RabbitNode
@@ -190,7 +190,9 @@ async def test_no_beat_when_the_writer_is_stuck_though_all_else_runs(
 ) -> None:
     stuck = trio.Event()
 
-    async def keep_until_stuck(inbox: trio.MemoryReceiveChannel[Arrival], writer: Writer) -> None:
+    async def keep_until_stuck(
+        inbox: trio.MemoryReceiveChannel[JournaledInput], writer: Writer
+    ) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_state, inbox.clone(), writer)
             await stuck.wait()

@@ -11,7 +11,7 @@ import trio_websocket
 from trio.testing import memory_stream_pair
 
 from oms_trio.okx.session import Ready, Session
-from oms_trio.okx.websocket import Link, StreamOpener
+from oms_trio.okx.websocket import OkxConnection, StreamOpener
 from tests.okx.samples import CREDENTIALS, INST_ID, LOGIN_OK, subscribed
 
 URL = "ws://localhost/ws/v5/private"
@@ -53,13 +53,13 @@ def new_session() -> Session:
     return Session(CREDENTIALS, INST_ID)
 
 
-async def until_ready(link: Link) -> Ready:
+async def until_ready(link: OkxConnection) -> Ready:
     heard = await anext(link)
     assert isinstance(heard.event, Ready)
     return heard.event
 
 
-async def everything(link: Link, into: list[object] | None = None) -> None:
+async def everything(link: OkxConnection, into: list[object] | None = None) -> None:
     """Listen until the link ends, which it does by an error."""
     async for heard in link:
         if into is not None:

@@ -17,7 +17,7 @@ from oms_trio.core.model import ClOrdId, ExchangeMs, OrderReport, OrderState, Or
 from oms_trio.okx.errors import LoginRefusedError, RestRefusedError, SessionLostError
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Event, Ready, Session, UpgradeAhead
-from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.answers import cancel_answers, order_answers
 from oms_trio.okx.wire.frames import OpResponse, OrdersPush
 from oms_trio.okx.wire.recorded import decode_fills, decode_lookup, decode_snapshot
@@ -53,7 +53,7 @@ class Desk:
 
     exchange: Exchange
     rest: Rest
-    link: Link
+    link: OkxConnection
     heard: list[Event] = attrs.Factory(list)
 
     async def until(self, wanted: Callable[[Event], bool]) -> Event:

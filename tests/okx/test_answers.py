@@ -15,7 +15,7 @@ from oms_trio.core.inputs import (
     PositionUpdate,
     Verdict,
 )
-from oms_trio.core.model import ClOrdId, OrdId, RefusalReason
+from oms_trio.core.model import ClOrdId, OrdId, RejectReason
 from oms_trio.okx.wire.answers import cancel_answers, order_answers, updates
 from oms_trio.okx.wire.codec import decode_frame
 from oms_trio.okx.wire.frames import (
@@ -72,19 +72,19 @@ def test_a_refused_order_gives_the_reason_of_its_element() -> None:
     assert answer == OrderAnswer(
         7,
         ClOrdId("oms7f3a02"),
-        Verdict.REFUSED,
+        Verdict.REJECTED,
         None,
         "51008",
         "51008_1001 Insufficient margin",
-        RefusalReason.EXCHANGE,
+        RejectReason.EXCHANGE,
     )
 
 
 def test_a_request_refused_as_a_whole_answers_for_every_order() -> None:
     answers = order_answers(response(REQUEST_REFUSED), [A, B], 7)
     assert [(answer.cl_ord_id, answer.verdict, answer.code) for answer in answers] == [
-        (A, Verdict.REFUSED, "60013"),
-        (B, Verdict.REFUSED, "60013"),
+        (A, Verdict.REJECTED, "60013"),
+        (B, Verdict.REJECTED, "60013"),
     ]
 
 
@@ -92,7 +92,7 @@ def test_a_request_refused_as_a_whole_answers_for_every_order() -> None:
 def test_a_rate_limit_is_understood_in_either_form(as_element: bool) -> None:  # noqa: FBT001 - a parameter of the test
     frame = batch("1", said("a", "50011")) if as_element else batch("50011")
     (answer,) = order_answers(frame, [A], 7)
-    assert (answer.verdict, answer.reason) == (Verdict.RETRY, RefusalReason.RATE_LIMITED)
+    assert (answer.verdict, answer.reason) == (Verdict.RETRY, RejectReason.RATE_LIMITED)
 
 
 @pytest.mark.parametrize("code", ["0", "1", "2", "", "64007", "50004", "77777"])
@@ -107,7 +107,7 @@ def test_an_order_that_the_answer_forgets_is_unknown_and_the_others_are_judged()
     assert [(answer.cl_ord_id, answer.verdict) for answer in answers] == [
         (A, Verdict.ACCEPTED),
         (B, Verdict.UNKNOWN),
-        (C, Verdict.REFUSED),
+        (C, Verdict.REJECTED),
     ]
 
 

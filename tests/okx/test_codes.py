@@ -11,9 +11,9 @@ from typing import Final
 import pytest
 
 from oms_trio.core.inputs import Verdict
-from oms_trio.core.model import RefusalReason
+from oms_trio.core.model import RejectReason
 from oms_trio.okx.wire.codes import (
-    PROOFS,
+    OUTCOMES,
     LoginOutcome,
     QueryOutcome,
     is_fatal,
@@ -66,7 +66,7 @@ def test_the_tables_know_the_same_codes() -> None:
         *GONE,
         *SESSION,
     ]
-    assert sorted(PROOFS) == sorted(expected)
+    assert sorted(OUTCOMES) == sorted(expected)
     assert len(set(expected)) == len(expected)
 
 
@@ -74,8 +74,8 @@ def test_the_tables_know_the_same_codes() -> None:
     ("codes", "submit", "cancel", "query"),
     [
         (["0"], Verdict.ACCEPTED, Verdict.ACCEPTED, QueryOutcome.OK),
-        (TERMINAL, Verdict.REFUSED, Verdict.REFUSED, QueryOutcome.REFUSED),
-        (FATAL, Verdict.REFUSED, Verdict.REFUSED, QueryOutcome.FATAL),
+        (TERMINAL, Verdict.REJECTED, Verdict.REJECTED, QueryOutcome.REFUSED),
+        (FATAL, Verdict.REJECTED, Verdict.REJECTED, QueryOutcome.FATAL),
         (RETRYABLE, Verdict.RETRY, Verdict.RETRY, QueryOutcome.REPEAT),
         (CLOCK, Verdict.RETRY, Verdict.RETRY, QueryOutcome.RESYNC),
         (UNKNOWN, Verdict.UNKNOWN, Verdict.UNKNOWN, QueryOutcome.REPEAT),
@@ -114,20 +114,20 @@ def test_a_cancel_of_what_is_gone_is_not_repeated() -> None:
 
 def test_rate_limits_and_expiry_have_reasons_of_their_own() -> None:
     for code in ("50011", "50040", "50061"):
-        assert verdict_of_submit(code) == (Verdict.RETRY, RefusalReason.RATE_LIMITED)
+        assert verdict_of_submit(code) == (Verdict.RETRY, RejectReason.RATE_LIMITED)
     for code in ("50036", "50037"):
-        assert verdict_of_submit(code) == (Verdict.REFUSED, RefusalReason.STALE)
-    assert verdict_of_submit("51008") == (Verdict.REFUSED, RefusalReason.EXCHANGE)
+        assert verdict_of_submit(code) == (Verdict.REJECTED, RejectReason.STALE)
+    assert verdict_of_submit("51008") == (Verdict.REJECTED, RejectReason.EXCHANGE)
 
 
 def test_a_detailed_code_counts_as_its_number() -> None:
     for code in ("51008_1001", "51004_1103", "51502_1001"):
-        assert verdict_of_submit(code)[0] is Verdict.REFUSED
-    assert verdict_of_submit("50061_1")[1] is RefusalReason.RATE_LIMITED
+        assert verdict_of_submit(code)[0] is Verdict.REJECTED
+    assert verdict_of_submit("50061_1")[1] is RejectReason.RATE_LIMITED
 
 
 def test_an_unknown_code_refuses_an_order_only_if_it_stands_with_that_order() -> None:
-    assert verdict_of_submit("77777", of_element=True)[0] is Verdict.REFUSED
+    assert verdict_of_submit("77777", of_element=True)[0] is Verdict.REJECTED
     assert verdict_of_submit("77777", of_element=False)[0] is Verdict.UNKNOWN
     assert verdict_of_cancel("77777") is Verdict.UNKNOWN
 

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from oms_trio.okx.errors import SessionLostError
 from oms_trio.okx.session import IDLE_S, Ready
-from oms_trio.okx.websocket import Heard, open_link
+from oms_trio.okx.websocket import ReceivedEvent, open_link
 from oms_trio.okx.wire.frames import OpResponse, OrdersPush
 from oms_trio.settings.clock import virtual_clock
 from tests.okx.fakes import URL, Connection, everything, new_session, serving, until_ready, welcome
@@ -39,7 +39,7 @@ async def test_a_link_logs_in_subscribes_and_tells_what_it_hears() -> None:
             answer, push = await anext(link), await anext(link)
         nursery.cancel_scope.cancel()
     assert isinstance(answer.event, OpResponse)
-    assert isinstance(push, Heard)
+    assert isinstance(push, ReceivedEvent)
     assert isinstance(push.event, OrdersPush)
     assert push.text == PARTIAL_FILL
     assert push.at_ns >= START_NS

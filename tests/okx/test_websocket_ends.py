@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from oms_trio.okx.errors import LoginRefusedError, ProtocolError, SessionLostError
 from oms_trio.okx.session import Ready
-from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.frames import OrdersPush
 from tests.okx.fakes import URL, Connection, everything, new_session, serving, until_ready, welcome
 from tests.okx.samples import (
@@ -90,7 +90,7 @@ async def test_an_error_of_the_block_is_not_hidden_by_a_crash_of_the_reader(
         finally:
             raise ValueError("while cancelled")
 
-    async def block(link: Link) -> None:
+    async def block(link: OkxConnection) -> None:
         async with trio.open_nursery() as inner:
             inner.start_soon(cut_off)
             inner.start_soon(trio.sleep_forever)

@@ -14,9 +14,9 @@ import trio
 
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
-from oms_trio.core.effects import Effect, PublishClosure, PublishRefusal
+from oms_trio.core.effects import Effect, PublishClosure, PublishRejection
 from oms_trio.core.inputs import Verb
-from oms_trio.core.model import Cause, OrdId, RefusalReason, Side, StateId
+from oms_trio.core.model import Cause, OrdId, RejectReason, Side, StateId
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
@@ -29,7 +29,7 @@ from oms_trio.ops.systemd import Notifier
 from oms_trio.ops.timed import TimedBroker, timed_commits
 from oms_trio.ops.watchdog import Pulse
 from oms_trio.service import journaled_inputs
-from oms_trio.service.journaled_inputs import Arrival, Kind, Origin
+from oms_trio.service.journaled_inputs import DeliveryMetadata, JournaledInput, Kind
 from tests.core.desk import START_NS, Desk
 from tests.service.station import serving
 
@@ -138,19 +138,21 @@ def test_controls_of_earlier_processes_are_not_counted_again() -> None:
     assert second.monitor.metrics.controls.labels("operator")._value.get() == 1
 
 
-def observed(watched: Watched, effects: tuple[Effect, ...], origin: Origin | None = None) -> Status:
+def observed(
+    watched: Watched, effects: tuple[Effect, ...], origin: DeliveryMetadata | None = None
+) -> Status:
     """Let the monitor see an action and what came of it."""
-    taken = Origin("a", redelivered=False, received_ns=START_NS, delivery=1)
+    taken = DeliveryMetadata("a", redelivered=False, received_ns=START_NS, delivery=1)
     context = msgspec.json.encode(origin or taken).decode()
-    arrival = Arrival(Kind.ACTION, b"", context, lambda _at_ns: ())
+    arrival = JournaledInput(Kind.ACTION, b"", context, lambda _at_ns: ())
     watched.monitor.observe(arrival, effects, watched.desk.state)
     return watched.status
 
 
 def test_an_action_that_expired_is_counted_as_such_and_not_as_taken() -> None:
     watched = Watched()
-    expired = Origin("a", redelivered=False, received_ns=1, delivery=1, expired=True)
-    stale = PublishRefusal("a.r", StateId(1), RefusalReason.STALE, "expired in the queue")
+    expired = DeliveryMetadata("a", redelivered=False, received_ns=1, delivery=1, expired=True)
+    stale = PublishRejection("a.r", StateId(1), RejectReason.STALE, "expired in the queue")
     status = observed(watched, (stale,), expired)
     assert (status.counts["expired"], status.counts.get("actions")) == (1, None)
     assert watched.monitor.metrics.expired._value.get() == 1
@@ -159,8 +161,8 @@ def test_an_action_that_expired_is_counted_as_such_and_not_as_taken() -> None:
 
 def test_refusals_are_counted_by_their_reason() -> None:
     watched = Watched()
-    for reason in (RefusalReason.PRICE_COLLAR, RefusalReason.STALE, RefusalReason.STALE):
-        status = observed(watched, (PublishRefusal("a.r", StateId(1), reason, "why"),))
+    for reason in (RejectReason.PRICE_COLLAR, RejectReason.STALE, RejectReason.STALE):
+        status = observed(watched, (PublishRejection("a.r", StateId(1), reason, "why"),))
     assert status.refusals == {"price_collar": 1, "stale": 2}
     told = watched.monitor.metrics.exposition(status).decode()
     assert 'oms_refusals_total{reason="price_collar"} 1.0' in told

@@ -21,10 +21,10 @@ from oms_trio.okx.wire.codec import decode_frame
 from oms_trio.okx.wire.frames import OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.wire.recorded import SnapshotBodies
 from oms_trio.service import journaled_inputs
-from oms_trio.service.journaled_inputs import Arrival, encode_effects
-from oms_trio.tasks.trade_state import encode_state
+from oms_trio.service.journaled_inputs import JournaledInput, encode_effects
+from oms_trio.service.state_codec import encode_state
 from tests.core.desk import RULES, SECOND, START_NS
-from tests.service.rig import SCOPE
+from tests.service.rig import CONTEXT
 
 U_TIME = str(START_NS // 1_000_000)
 
@@ -118,7 +118,7 @@ class Bench:
     trade_id: int = 1000
     actions: int = 0
 
-    def feed(self, arrival: Arrival, seconds: float = 1.0) -> tuple[Effect, ...]:
+    def feed(self, arrival: JournaledInput, seconds: float = 1.0) -> tuple[Effect, ...]:
         """Let time pass, take one arrival in, and write it down."""
         self.now_ns += round(seconds * SECOND)
         effects = tuple(
@@ -138,19 +138,19 @@ class Bench:
 
     def push(self, text: str, seconds: float = 1.0) -> tuple[Effect, ...]:
         """Take a push in."""
-        event = decode_frame(text, SCOPE.inst_id)
+        event = decode_frame(text, CONTEXT.inst_id)
         assert isinstance(event, OrdersPush | PositionsPush)
         return self.feed(journaled_inputs.push(text, event), seconds)
 
     def start(self) -> None:
         """Begin a process, and reconcile with an exchange that has nothing of ours."""
         self.feed(journaled_inputs.started(RULES))
-        self.link_up()
+        self.session_up()
 
-    def link_up(self) -> None:
+    def session_up(self) -> None:
         """Bring a session up and answer the question that it causes."""
         (asked,) = [
-            e for e in self.feed(journaled_inputs.link_up()) if isinstance(e, RequestSnapshot)
+            e for e in self.feed(journaled_inputs.session_up()) if isinstance(e, RequestSnapshot)
         ]
         position = self.state.book.position
         rows = [
@@ -169,7 +169,7 @@ class Bench:
             position=body(*(rows if position else [])),
             fills=(body(),),
         )
-        self.feed(journaled_inputs.snapshot(bodies, SCOPE))
+        self.feed(journaled_inputs.snapshot(bodies, CONTEXT))
         assert self.state.ready
 
     def act(self, price: float, volume: float = 1.0) -> str | None:
@@ -193,7 +193,7 @@ class Bench:
         sz = str(self.state.orders.open[next(reversed(self.state.orders.open))].volume)
         row = {"clOrdId": name, "ordId": ord_id, "sCode": "0", "sMsg": "Order placed"}
         text = json.dumps({"id": "1", "op": "order", "code": "0", "msg": "", "data": [row]})
-        frame = decode_frame(text, SCOPE.inst_id)
+        frame = decode_frame(text, CONTEXT.inst_id)
         assert isinstance(frame, OpResponse)
         self.feed(
             journaled_inputs.order_answer(text, frame, [next(reversed(self.state.orders.open))]),

@@ -12,7 +12,7 @@ import pytest
 
 from oms_trio.amqp.codec import encode_action
 from oms_trio.core.effects import Effect, PlaceOrder, PublishClosure, PublishExecution
-from oms_trio.core.inputs import LinkDown, LinkUp
+from oms_trio.core.inputs import SessionDown, SessionUp
 from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.replay.player import play
@@ -134,9 +134,9 @@ async def test_another_login_and_link_lines_are_losses(tmp_path: Path) -> None:
         type(event)
         for moment in found.moments
         for event in moment.inputs
-        if isinstance(event, LinkUp | LinkDown)
+        if isinstance(event, SessionUp | SessionDown)
     ]
-    assert links == [LinkUp, LinkDown, LinkUp, LinkDown]
+    assert links == [SessionUp, SessionDown, SessionUp, SessionDown]
     assert found.told() == ["execution 11", "execution 12", "closure 12"]
     assert found.summary.gaps.since_ns is not None
 

@@ -23,13 +23,17 @@ from oms_trio.replay.recordings.files import open_recording
 from oms_trio.replay.recordings.model import RecordingError
 from oms_trio.service.app import recover
 from oms_trio.service.runtime import JOURNAL
+from oms_trio.service.state_codec import decode_state
 from tests.core.desk import RULES
 from tests.replay.journals import Bench
-from tests.service.rig import SCOPE
+from tests.service.rig import CONTEXT
 from tests.service.station import serving
 
 FIRST_RELEASE = Path(__file__).parent / "first_release.sqlite.gz"
 """A short session of the service when digests told of no shape yet, stopped cleanly and flat."""
+
+BEFORE_RENAMING = Path(__file__).parent / "before_renaming.sqlite.gz"
+"""The sample as it was recorded before kinds, effects and fields of the state got their names."""
 
 
 async def told(path: Path, **wanted: Any) -> tuple[bool, str]:
@@ -46,6 +50,26 @@ async def test_journal_of_the_first_release_verifies_but_for_its_digest() -> Non
         "7 records of another release say so in other words\n"
         "1 digest of another release's state was not compared\n"
     )
+
+
+async def test_journal_from_before_the_renaming_verifies_but_for_its_digest(tmp_path: Path) -> None:
+    agrees, text = await told(BEFORE_RENAMING)
+    assert agrees
+    assert text.startswith("the same: 1441 records, 581 messages, 0 digests of the state\n")
+    assert text.endswith("1 digest of another release's state was not compared\n")
+
+
+def test_journal_from_before_the_renaming_recovers_from_its_snapshot(tmp_path: Path) -> None:
+    path = tmp_path / JOURNAL
+    path.write_bytes(gzip.decompress(BEFORE_RENAMING.read_bytes()))
+    with Journal.open(path) as journal:
+        newest = journal.latest_snapshot()
+        assert newest is not None
+        state = decode_state(newest.blob)
+        recovered = recover(journal, state.rules, CONTEXT)
+        assert recovered.snapshot_seq == newest.seq
+        assert state.sync.has_session
+        assert len(state.orders) == len(list(state.orders)) > 0
 
 
 async def test_journal_of_the_first_release_starts_the_service(tmp_path: Path) -> None:
@@ -124,7 +148,7 @@ def test_snapshot_that_cannot_be_read_is_passed_over_and_nothing_is_lost(
     """The one before it, or the beginning, and the records behind that give the same state."""
     bench = write(tmp_path / "journal.sqlite", before or other, other)
     with Journal.open(tmp_path / "journal.sqlite") as journal:
-        recovered = recover(journal, RULES, SCOPE)
+        recovered = recover(journal, RULES, CONTEXT)
         assert recovered.state.digest() == bench.state.digest()
         assert (recovered.seq, recovered.at_ns) == (journal.last_seq, bench.now_ns)
 
@@ -136,7 +160,7 @@ def test_snapshot_from_before_a_field_was_added_is_read(
     bench = write(tmp_path / "journal.sqlite", without_a_field)
     monkeypatch.setattr("oms_trio.service.app.TradeState", None)  # nothing begins anew
     with Journal.open(tmp_path / "journal.sqlite") as journal:
-        assert recover(journal, RULES, SCOPE).state.digest() == bench.state.digest()
+        assert recover(journal, RULES, CONTEXT).state.digest() == bench.state.digest()
 
 
 @OTHERS
@@ -150,7 +174,7 @@ async def test_compacted_journal_with_only_unreadable_snapshots_says_so(
         while journal.compact(bench.now_ns):
             pass
         with pytest.raises(StateError, match=r"written by another release.*start that one"):
-            recover(journal, RULES, SCOPE)
+            recover(journal, RULES, CONTEXT)
     told = pytest.raises(RecordingError, match="begins with a state of another release")
     with told, open_recording(path) as recording:
         await play(recording)
@@ -164,19 +188,19 @@ def test_what_was_recovered_past_unreadable_snapshots_survives_compaction(
     path = tmp_path / "journal.sqlite"
     bench = write(path, other, other)
     with Journal.open(path) as journal:
-        first = recover(journal, RULES, SCOPE)
+        first = recover(journal, RULES, CONTEXT)
         assert first.snapshot_seq == first.seq
         while journal.compact(bench.now_ns):
             pass
     with Journal.open(path) as journal:
-        assert recover(journal, RULES, SCOPE).state.digest() == bench.state.digest()
+        assert recover(journal, RULES, CONTEXT).state.digest() == bench.state.digest()
 
 
 def test_recovery_tells_behind_which_record_the_next_snapshot_is_due(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     write(path, same)
     with Journal.open(path) as journal:
-        kept, recovered = journal.latest_snapshot(), recover(journal, RULES, SCOPE)
+        kept, recovered = journal.latest_snapshot(), recover(journal, RULES, CONTEXT)
     assert kept is not None
     assert recovered.snapshot_seq == kept.seq < recovered.seq
 

@@ -40,7 +40,7 @@ def test_sample_is_small_and_eventful() -> None:
     assert sum(path.stat().st_size for path in SAMPLES.iterdir()) < 400_000
     assert SAMPLE.stat().st_size < 400_000
     summary = (SAMPLES / "eventful.summary.txt").read_text()
-    for event in ("link_down", "3 started", "lookup", "fills", "cancel_answer", "margin_cap"):
+    for event in ("session_down", "3 started", "lookup", "fills", "cancel_answer", "margin_cap"):
         assert event in summary
 
 

@@ -65,7 +65,7 @@ def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
         order = one.place("1", Side.BUY, "3")
         one.match(order, "2", "67000")
         one.feed(OrderUpdate(one.now, one.match(order, "1", "67010")))
-        asked = one.feed(journaled_inputs.link_up().inputs(one.now)[0])
+        asked = one.feed(journaled_inputs.session_up().inputs(one.now)[0])
         (request,) = [effect for effect in asked if isinstance(effect, RequestSnapshot)]
         one.feed(snapshot(one, request.request))
     assert twin.state.digest() == desk.state.digest()

@@ -291,7 +291,7 @@ async def test_page_says_why_the_service_then_took_no_actions() -> None:
         assert status["links"]["okx"] is False
 
     def lost(moment: Moment) -> bool:
-        return moment.step.arrival.kind is Kind.LINK_DOWN
+        return moment.step.arrival.kind is Kind.SESSION_DOWN
 
     await looked_at(lost, look, Doors(http=ANYWHERE))
 

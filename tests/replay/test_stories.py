@@ -132,7 +132,7 @@ async def test_refused_order_ends_when_it_is_refused(path: Path) -> None:
         bench.start()
         bench.act(-0.1)
         (name,) = bench.state.orders.open
-        bench.feed(journaled_inputs.own_answer(OwnAnswer((name,), False, Verdict.REFUSED, "no")))
+        bench.feed(journaled_inputs.own_answer(OwnAnswer((name,), False, Verdict.REJECTED, "no")))
         bench.act(-0.2)
     ended, orders = await orders_of(path)
     assert [story.info.order_state.value for story in ended] == ["rejected"]
@@ -147,10 +147,10 @@ async def test_summary_counts_what_happened(path: Path) -> None:
         bench.trade("buy", "67000")
         bench.trade("sell", "67100")
         bench.act(-0.1, volume=0.0)
-        bench.feed(journaled_inputs.link_down("cut"))
+        bench.feed(journaled_inputs.session_down("cut"))
         bench.act(-0.1)
         bench.now_ns += 4 * SECOND
-        bench.link_up()
+        bench.session_up()
         bench.act(0.5)
     summary = Summary()
     with open_recording(path) as recording:
@@ -174,7 +174,7 @@ async def test_gap_that_lasts_to_the_end_is_told(path: Path) -> None:
     with Journal.open(path) as journal:
         bench = Bench(journal)
         bench.start()
-        bench.feed(journaled_inputs.link_down("cut"))
+        bench.feed(journaled_inputs.session_down("cut"))
     summary = Summary()
     with open_recording(path) as recording:
         await play(recording, [summary])

@@ -22,10 +22,10 @@ from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.service.app import Parts, recover, run_service
-from oms_trio.service.journaled_inputs import Arrival, Kind
+from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.testing.okx_server.values import Order
 from tests.core.desk import RULES
-from tests.tasks.venue import SCOPE, Venue
+from tests.tasks.venue import CONTEXT, Venue
 
 
 async def at_once(function: Callable[[], Any]) -> Any:
@@ -45,7 +45,9 @@ class Service:
     """What came in, so far."""
     state: TradeState | None = None
 
-    def observe(self, arrival: Arrival, _effects: tuple[Effect, ...], state: TradeState) -> None:
+    def observe(
+        self, arrival: JournaledInput, _effects: tuple[Effect, ...], state: TradeState
+    ) -> None:
         """Watch from inside."""
         self.kinds.append(arrival.kind)
         self.state = state
@@ -106,14 +108,14 @@ async def serving(folder: Path, venue: Venue, max_retries: int = 50) -> AsyncIte
                 connect=venue.connector(rest),
                 disk=Disk(journal, run_sync),
                 rules=RULES,
-                scope=SCOPE,
+                scope=CONTEXT,
                 max_retries=max_retries,
                 random=Random(1),
                 clock=venue.clock,
                 mono_clock=venue.clock,
                 observe=service.observe,
             )
-            recovered = recover(journal, RULES, SCOPE)
+            recovered = recover(journal, RULES, CONTEXT)
             async with trio.open_nursery() as nursery:
                 run = partial(run_service, parts, recovered, stop=stop, started=ready.set)
                 nursery.start_soon(run)

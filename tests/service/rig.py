@@ -24,17 +24,17 @@ from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
-from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.app import Parts, recover, run_service
-from oms_trio.service.journaled_inputs import Scope
+from oms_trio.service.journaled_inputs import DecodeContext
 from oms_trio.settings.clock import system_clock
 from oms_trio.testing.okx_server.exchange import Exchange, Mode
 from oms_trio.testing.okx_server.server import serve
 from oms_trio.testing.okx_server.values import Order
 from tests.core.desk import RULES
 
-SCOPE = Scope("BTC-USDT-SWAP", RULES.tag)
+CONTEXT = DecodeContext("BTC-USDT-SWAP", RULES.tag)
 
 SIZED_ACTIONS = pytest.mark.parametrize(
     ("balance", "price", "volume", "mid", "order_type", "side", "px", "sz"),
@@ -98,10 +98,10 @@ async def running(
     async with trio.open_nursery() as nursery:
         port = await nursery.start(partial(serve, exchange))
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            rest = Rest(client, credentials, system_clock, inst_id=SCOPE.inst_id)
+            rest = Rest(client, credentials, system_clock, inst_id=CONTEXT.inst_id)
 
-            def connect() -> AbstractAsyncContextManager[Link]:
-                session = Session(credentials, SCOPE.inst_id)
+            def connect() -> AbstractAsyncContextManager[OkxConnection]:
+                session = Session(credentials, CONTEXT.inst_id)
                 url = f"ws://127.0.0.1:{port}/ws/v5/private"
                 return open_link(url, session, system_clock, offset_ns=rest.offset_ns)
 
@@ -112,11 +112,11 @@ async def running(
                     connect=connect,
                     disk=Disk(journal),
                     rules=rules,
-                    scope=SCOPE,
+                    scope=CONTEXT,
                     max_retries=50,
                     random=Random(1),
                 )
-                recovered = recover(journal, rules, SCOPE)
+                recovered = recover(journal, rules, CONTEXT)
                 told = broker.subscribe()
                 async with trio.open_nursery() as service:
                     service.start_soon(

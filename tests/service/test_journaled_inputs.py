@@ -19,30 +19,30 @@ from oms_trio.amqp.codec import (
     encode_publication,
 )
 from oms_trio.amqp.model import Delivery
-from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRefusal
+from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRejection
 from oms_trio.core.inputs import Verdict
-from oms_trio.core.model import ClOrdId, OrderType, RefusalReason
+from oms_trio.core.model import ClOrdId, OrderType, RejectReason
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.okx.wire.codec import decode_answer, decode_frame
 from oms_trio.okx.wire.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.wire.recorded import FillsBodies, ListingBodies, LookupBody, SnapshotBodies
 from oms_trio.service import journaled_inputs
-from oms_trio.service.journaled_inputs import Arrival, Kind, OwnAnswer
+from oms_trio.service.journaled_inputs import JournaledInput, Kind, OwnAnswer
 from oms_trio.testing.okx_server.exchange import Mode
 from tests.core.desk import RULES
 from tests.okx import samples
 from tests.service.jumping import serving
-from tests.tasks.venue import SCOPE, open_venue
+from tests.tasks.venue import CONTEXT, open_venue
 
 AT_NS = st.integers(1, 2**62)
 NAMES = st.lists(st.from_regex(r"[a-z0-9]{1,31}", fullmatch=True), min_size=1, max_size=20)
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=60)
 
 
-def assert_same(arrival: Arrival, at_ns: int) -> None:
+def assert_same(arrival: JournaledInput, at_ns: int) -> None:
     """Read an arrival back from what the journal keeps of it: equal, with equal inputs."""
-    again = journaled_inputs.read(arrival.kind.value, arrival.raw, arrival.context, SCOPE)
+    again = journaled_inputs.read(arrival.kind.value, arrival.raw, arrival.context, CONTEXT)
     assert again == arrival
     assert again.inputs(at_ns) == arrival.inputs(at_ns)
     assert again.inputs(at_ns), "it says something"
@@ -91,7 +91,7 @@ def test_an_action_is_read_back(
     cancel=st.booleans(),
     verdict=st.sampled_from(Verdict),
     detail=TEXT,
-    reason=st.sampled_from(RefusalReason),
+    reason=st.sampled_from(RejectReason),
 )
 def test_an_own_answer_is_read_back(
     at_ns: int,
@@ -99,7 +99,7 @@ def test_an_own_answer_is_read_back(
     cancel: bool,  # noqa: FBT001 - drawn by hypothesis
     verdict: Verdict,
     detail: str,
-    reason: RefusalReason,
+    reason: RejectReason,
 ) -> None:
     answer = OwnAnswer(tuple(map(ClOrdId, names)), cancel, verdict, detail, reason)
     assert_same(journaled_inputs.own_answer(answer), at_ns)
@@ -108,9 +108,9 @@ def test_an_own_answer_is_read_back(
 @given(at_ns=AT_NS, why=TEXT)
 def test_the_link_and_the_process_are_read_back(at_ns: int, why: str) -> None:
     for arrival in (
-        journaled_inputs.link_up(),
-        journaled_inputs.link_up(-90 * 10**9),
-        journaled_inputs.link_down(why),
+        journaled_inputs.session_up(),
+        journaled_inputs.session_up(-90 * 10**9),
+        journaled_inputs.session_down(why),
         journaled_inputs.started(RULES),
         journaled_inputs.TICK,
         journaled_inputs.DRAIN,
@@ -126,7 +126,7 @@ def test_answers_of_the_exchange_are_read_back(
 ) -> None:
     rows = [{"ordId": "7", "clOrdId": name, "sCode": codes[0], "sMsg": ""} for name in names]
     text = json.dumps({"id": "r1", "op": "order", "code": codes[0], "msg": "", "data": rows})
-    frame = decode_frame(text, SCOPE.inst_id)
+    frame = decode_frame(text, CONTEXT.inst_id)
     assert isinstance(frame, OpResponse | ErrorEvent)
     asked = [ClOrdId(name) for name in names]
     assert_same(journaled_inputs.order_answer(text, frame, asked), at_ns)
@@ -142,7 +142,7 @@ def test_answers_of_the_exchange_are_read_back(
     ],
 )
 def test_pushes_are_read_back(text: str) -> None:
-    event = decode_frame(text, SCOPE.inst_id)
+    event = decode_frame(text, CONTEXT.inst_id)
     assert isinstance(event, OrdersPush | PositionsPush | AccountPush)
     assert_same(journaled_inputs.push(text, event), 1)
 
@@ -159,17 +159,17 @@ def test_answers_by_rest_are_read_back() -> None:
         position=samples.rest_body(*json.loads(samples.POSITION)["data"]),
         fills=(samples.FILLS,),
     )
-    assert_same(journaled_inputs.snapshot(body, SCOPE), 9)
+    assert_same(journaled_inputs.snapshot(body, CONTEXT), 9)
     assert_same(
-        journaled_inputs.listing(ListingBodies(3, 5, body.pending, body.position), SCOPE), 9
+        journaled_inputs.listing(ListingBodies(3, 5, body.pending, body.position), CONTEXT), 9
     )
-    assert_same(journaled_inputs.fills(FillsBodies("1", (samples.FILLS,)), SCOPE), 9)
-    assert_same(journaled_inputs.lookup(LookupBody("nobody", 4, samples.NO_SUCH_ORDER), SCOPE), 9)
+    assert_same(journaled_inputs.fills(FillsBodies("1", (samples.FILLS,)), CONTEXT), 9)
+    assert_same(journaled_inputs.lookup(LookupBody("nobody", 4, samples.NO_SUCH_ORDER), CONTEXT), 9)
 
 
 def test_a_session_of_the_first_release_has_no_offset() -> None:
-    old = journaled_inputs.read("link_up", b"", "", SCOPE)
-    assert old.inputs(7) == journaled_inputs.link_up(0).inputs(7)
+    old = journaled_inputs.read("session_up", b"", "", CONTEXT)
+    assert old.inputs(7) == journaled_inputs.session_up(0).inputs(7)
 
 
 def test_answers_of_operations_by_rest_are_read_back() -> None:
@@ -182,7 +182,7 @@ def test_answers_of_operations_by_rest_are_read_back() -> None:
 
 def test_a_kind_of_another_release_is_refused() -> None:
     with pytest.raises(ValueError, match="telepathy"):
-        journaled_inputs.read("telepathy", b"", "", SCOPE)
+        journaled_inputs.read("telepathy", b"", "", CONTEXT)
 
 
 async def test_a_replayed_journal_gives_the_same_state_and_the_same_messages(
@@ -207,17 +207,17 @@ async def test_a_replayed_journal_gives_the_same_state_and_the_same_messages(
     kinds = set()
     with Journal.open(tmp_path / "journal.sqlite", read_only=True) as journal:
         for _, record in journal.tail(0):
-            arrival = journaled_inputs.read(record.kind, record.raw, record.context, SCOPE)
+            arrival = journaled_inputs.read(record.kind, record.raw, record.context, CONTEXT)
             kinds.add(arrival.kind)
             for event in arrival.inputs(record.at_ns):
                 again += [
                     encode_publication(effect)
                     for effect in state.apply(event)
-                    if isinstance(effect, PublishExecution | PublishClosure | PublishRefusal)
+                    if isinstance(effect, PublishExecution | PublishClosure | PublishRejection)
                 ]
         snapshot = journal.latest_snapshot()
         assert snapshot is not None
         assert (snapshot.seq, snapshot.digest) == (journal.last_seq, state.digest())
     assert again == told
     assert len(told) > 50
-    assert {Kind.ACTION, Kind.PUSH, Kind.LINK_DOWN, Kind.SNAPSHOT, Kind.DRAIN} <= kinds
+    assert {Kind.ACTION, Kind.PUSH, Kind.SESSION_DOWN, Kind.SNAPSHOT, Kind.DRAIN} <= kinds

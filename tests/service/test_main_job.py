@@ -16,7 +16,7 @@ from oms_trio.service.app import recover
 from oms_trio.testing.okx_server.auth import SimAccount
 from oms_trio.testing.okx_server.exchange import Exchange, Mode
 from tests.core.desk import RULES
-from tests.service.rig import SCOPE, SIZED_ACTIONS, Rig, running
+from tests.service.rig import CONTEXT, SIZED_ACTIONS, Rig, running
 
 
 @SIZED_ACTIONS
@@ -98,4 +98,4 @@ def test_a_clock_that_steps_back_between_processes_does_not_turn_time_back(tmp_p
     with Journal.open(tmp_path / "journal.sqlite") as journal:
         record = Record("started", msgspec.json.encode(RULES), 1_790_000_000 * 10**9, 1)
         journal.append([Entry(1, record)])
-        assert recover(journal, RULES, SCOPE).at_ns == 1_790_000_000 * 10**9
+        assert recover(journal, RULES, CONTEXT).at_ns == 1_790_000_000 * 10**9

@@ -40,7 +40,7 @@ async def test_thirty_cuts_in_a_row_lose_no_fill_and_double_no_order(
             await until(lambda: not service.ready)
         await until(lambda: service.ready)
         assert len(service.orders) == 30
-        assert service.kinds.count(Kind.LINK_DOWN) == 30
+        assert service.kinds.count(Kind.SESSION_DOWN) == 30
         assert service.position == service.exchange_position
         closures = [told for told in service.heard() if b'"is_trade_closed":true' in told.body]
         assert len(closures) == 15
@@ -96,7 +96,7 @@ async def test_an_upgrade_of_the_exchange_goes_unnoticed_by_the_agent(
             fill_all(service)
         await trio.sleep(5)
         assert len(venue.tried) == 2
-        assert Kind.LINK_DOWN not in service.kinds
+        assert Kind.SESSION_DOWN not in service.kinds
         assert len({order.cl_ord_id for order in service.orders}) == len(service.orders) == 400
         waits = [
             order.c_time_ms - before.c_time_ms

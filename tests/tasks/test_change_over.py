@@ -24,7 +24,7 @@ async def test_the_second_session_is_ready_before_the_first_ends(
         assert trio.current_time() < 5
         assert held.line.link not in (None, first)
         await trio.sleep(120)
-        assert Kind.LINK_DOWN not in {arrival.kind for arrival in waiting_in(held.arrivals)}
+        assert Kind.SESSION_DOWN not in {arrival.kind for arrival in waiting_in(held.arrivals)}
         assert len(venue.tried) == 2
 
 
@@ -72,9 +72,11 @@ async def test_a_second_session_that_fails_is_tried_again_while_the_first_works_
         venue.exchange.faults.announce_upgrade(60)
         await trio.sleep(1)
         await held.place()
-        answer = await next_of(held.arrivals, Kind.ORDER_ANSWER, Kind.LINK_DOWN, Kind.OWN_ANSWER)
+        answer = await next_of(held.arrivals, Kind.ORDER_ANSWER, Kind.SESSION_DOWN, Kind.OWN_ANSWER)
         assert verdicts(answer) == [("buy", Verdict.ACCEPTED)]
-        assert (await next_of(held.arrivals, Kind.LINK_UP, Kind.LINK_DOWN)).kind is Kind.LINK_UP
+        assert (
+            await next_of(held.arrivals, Kind.SESSION_UP, Kind.SESSION_DOWN)
+        ).kind is Kind.SESSION_UP
         assert len(venue.tried) == 6
 
 
@@ -83,7 +85,7 @@ async def test_an_upgrade_with_nowhere_to_go_ends_as_any_loss(autojump_clock: Mo
         await held.up()
         venue.exchange.faults.announce_upgrade(60)
         venue.exchange.faults.refuse_connections = True
-        await next_of(held.arrivals, Kind.LINK_DOWN)
+        await next_of(held.arrivals, Kind.SESSION_DOWN)
         assert 59 < trio.current_time() < 65
         venue.exchange.faults.refuse_connections = False
         await held.up()
@@ -94,7 +96,9 @@ async def test_the_second_session_can_be_followed_in_its_turn(autojump_clock: Mo
         await held.up()
         for _ in range(5):
             venue.exchange.faults.announce_upgrade(60)
-            assert (await next_of(held.arrivals, Kind.LINK_UP, Kind.LINK_DOWN)).kind is Kind.LINK_UP
+            assert (
+                await next_of(held.arrivals, Kind.SESSION_UP, Kind.SESSION_DOWN)
+            ).kind is Kind.SESSION_UP
             await trio.sleep(90)
         assert len(venue.tried) == 6
 

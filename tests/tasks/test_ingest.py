@@ -16,7 +16,7 @@ from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Delivery
 from oms_trio.core.inputs import Action
 from oms_trio.core.model import OrderType
-from oms_trio.service.journaled_inputs import Arrival
+from oms_trio.service.journaled_inputs import JournaledInput
 from oms_trio.tasks.ingest import ingest
 from tests.tasks.venue import START_NS, waiting_in
 
@@ -31,9 +31,9 @@ async def ingesting(
     broker: MemoryBroker,
     room: float = math.inf,
     layout: ActionLayout = ActionLayout.BYTES_25,
-) -> AsyncIterator[trio.MemoryReceiveChannel[Arrival]]:
+) -> AsyncIterator[trio.MemoryReceiveChannel[JournaledInput]]:
     """Run the task."""
-    inbox, arrivals = trio.open_memory_channel[Arrival](room)
+    inbox, arrivals = trio.open_memory_channel[JournaledInput](room)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ingest, broker, inbox, lambda: START_NS, layout)
         broker.consume(True)
@@ -41,7 +41,7 @@ async def ingesting(
         nursery.cancel_scope.cancel()
 
 
-def taken(arrivals: trio.MemoryReceiveChannel[Arrival]) -> list[Action]:
+def taken(arrivals: trio.MemoryReceiveChannel[JournaledInput]) -> list[Action]:
     """The actions that have arrived."""
     told = [one for arrival in waiting_in(arrivals) for one in arrival.inputs(START_NS + 5)]
     assert all(isinstance(one, Action) for one in told)

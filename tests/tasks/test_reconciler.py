@@ -18,14 +18,14 @@ from oms_trio.core.model import ClOrdId, ExchangeMs, OrderState, OrdId, Side
 from oms_trio.okx.errors import AccountUnfitError, RestRefusedError
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.channels import Question
-from oms_trio.service.journaled_inputs import Arrival, Kind
+from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.tasks.reconciler import ANSWER_S, LOOK_UPS, Reconciler, anybody, reconcile
 from oms_trio.testing.okx_server.auth import SimAccount
 from oms_trio.testing.okx_server.exchange import Exchange
 from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
 from tests.core.desk import RULES
 from tests.tasks.venue import (
-    SCOPE,
+    CONTEXT,
     START_NS,
     Venue,
     failure_of,
@@ -43,7 +43,7 @@ class Asked:
     """A reconciler at work."""
 
     questions: trio.MemorySendChannel[Question]
-    arrivals: trio.MemoryReceiveChannel[Arrival]
+    arrivals: trio.MemoryReceiveChannel[JournaledInput]
 
     def ask(self, *questions: Question) -> None:
         """Hand questions over."""
@@ -58,10 +58,10 @@ async def asking(
     account_seen: Callable[[str], object] = anybody,
 ) -> AsyncIterator[Asked]:
     """Run a reconciler until all is answered."""
-    inbox, arrivals = trio.open_memory_channel[Arrival](math.inf)
+    inbox, arrivals = trio.open_memory_channel[JournaledInput](math.inf)
     questions, questions_out = trio.open_memory_channel[Question](math.inf)
     async with venue.open_rest(credentials) as rest, trio.open_nursery() as nursery:
-        reconciler = Reconciler(rest, inbox, SCOPE, RULES, account_seen)
+        reconciler = Reconciler(rest, inbox, CONTEXT, RULES, account_seen)
         nursery.start_soon(reconcile, questions_out, reconciler)
         with questions:
             yield Asked(questions, arrivals)
@@ -258,7 +258,7 @@ async def test_an_unknown_code_is_asked_again(autojump_clock: MockClock) -> None
 LISTING = RequestListing(1)
 
 
-def listings(arrivals: list[Arrival]) -> list[Listing]:
+def listings(arrivals: list[JournaledInput]) -> list[Listing]:
     told = [one for arrival in arrivals for one in arrival.inputs(7)]
     return [one for one in told if isinstance(one, Listing)]
 
@@ -275,7 +275,7 @@ async def test_a_listing_tells_what_is_pending_with_our_tag_and_the_position(
         (listing,) = listings([await next_of(asked.arrivals, Kind.LISTING)])
         assert (listing.request, listing.at_ns) == (1, 7)
         assert len(listing.orders) == 120
-        assert {report.tag for report in listing.orders} == {SCOPE.tag}
+        assert {report.tag for report in listing.orders} == {CONTEXT.tag}
         assert listing.position is not None
         assert listing.position.pos == 1
 
@@ -419,7 +419,9 @@ async def snapshot_of(asked: Asked) -> Snapshot:
     return snapshot
 
 
-def rest_on(exchange: Exchange, count: int, tag: str = SCOPE.tag, prefix: str = "o") -> list[OrdId]:
+def rest_on(
+    exchange: Exchange, count: int, tag: str = CONTEXT.tag, prefix: str = "o"
+) -> list[OrdId]:
     """Let small limit buys rest on the exchange."""
     placed = []
     for number in range(count):

@@ -16,25 +16,25 @@ from trio.testing import MockClock
 
 from oms_trio.core.effects import CancelOrders, PlaceOrder
 from oms_trio.core.inputs import CancelAnswer, OrderAnswer, Verdict
-from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, RefusalReason, Side
+from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, RejectReason, Side
 from oms_trio.okx.errors import SessionLostError
-from oms_trio.okx.pending_requests import Line
+from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.websocket import Link
+from oms_trio.okx.websocket import OkxConnection
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Cancel, Order
-from oms_trio.service.journaled_inputs import Arrival
+from oms_trio.service.journaled_inputs import JournaledInput
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.tasks.sender import Desk, send_cancels, send_orders
 from oms_trio.testing.okx_server.exchange import Exchange
 from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
-from tests.tasks.venue import SCOPE, START_NS, Venue, open_venue, waiting_in
+from tests.tasks.venue import CONTEXT, START_NS, Venue, open_venue, waiting_in
 
 SECOND = 1_000_000_000
 CODE = 10459
 
 
-class Recorder(Link):
+class Recorder(OkxConnection):
     """A link that keeps what is sent and when; ``broken`` sends are lost on the way."""
 
     def __init__(self) -> None:  # it stands for an open connection, and needs none
@@ -53,11 +53,11 @@ class Recorder(Link):
 class Counter:
     """Both senders at work."""
 
-    line: Line
+    line: PendingRequests
     link: Recorder
     orders: trio.MemorySendChannel[Order]
     cancels: trio.MemorySendChannel[Cancel]
-    arrivals: trio.MemoryReceiveChannel[Arrival]
+    arrivals: trio.MemoryReceiveChannel[JournaledInput]
     offset_ns: int = 0
     """How far the exchange's clock is ahead."""
 
@@ -99,11 +99,11 @@ async def counter(
     offset_ns: int = 0, rest: Rest | None = None, clock: Clock | None = None
 ) -> AsyncIterator[Counter]:
     """Run both senders until what was handed over is sent."""
-    inbox, arrivals = trio.open_memory_channel[Arrival](math.inf)
+    inbox, arrivals = trio.open_memory_channel[JournaledInput](math.inf)
     orders, orders_out = trio.open_memory_channel[Order](math.inf)
     cancels, cancels_out = trio.open_memory_channel[Cancel](math.inf)
     link = Recorder()
-    line = Line(link)
+    line = PendingRequests(link)
     clock = clock or virtual_clock(START_NS)
     desk = Desk(line, inbox, clock, "omstrio", rest=rest)
     async with trio.open_nursery() as nursery:
@@ -138,8 +138,8 @@ async def test_an_order_that_finds_no_room_in_time_is_answered_at_once(
         await trio.sleep(1)
         (answer,) = desk.answers()
         assert isinstance(answer, OrderAnswer)
-        assert (answer.cl_ord_id, answer.verdict) == ("late", Verdict.REFUSED)
-        assert answer.reason is RefusalReason.RATE_LIMITED
+        assert (answer.cl_ord_id, answer.verdict) == ("late", Verdict.REJECTED)
+        assert answer.reason is RejectReason.RATE_LIMITED
     ((at, frame),) = desk.link.sent[60:]
     assert frame["args"][0]["clOrdId"] == "patient"
     assert at == pytest.approx(2)
@@ -150,7 +150,7 @@ async def test_an_expired_order_is_not_sent(autojump_clock: MockClock) -> None:
         desk.place("old", age_s=0)
     (answer,) = desk.answers()
     assert isinstance(answer, OrderAnswer)
-    assert (answer.verdict, answer.reason) == (Verdict.REFUSED, RefusalReason.STALE)
+    assert (answer.verdict, answer.reason) == (Verdict.REJECTED, RejectReason.STALE)
     assert not desk.link.sent
 
 
@@ -160,7 +160,7 @@ async def test_without_a_session_an_order_may_be_tried_again(autojump_clock: Moc
         desk.place("o")
     (answer,) = desk.answers()
     assert isinstance(answer, OrderAnswer)
-    assert (answer.verdict, answer.reason) == (Verdict.RETRY, RefusalReason.NOT_READY)
+    assert (answer.verdict, answer.reason) == (Verdict.RETRY, RejectReason.NOT_READY)
 
 
 async def test_an_order_on_a_breaking_link_is_left_to_the_session_to_report(
@@ -326,7 +326,7 @@ async def test_before_the_instrument_is_known_both_senders_use_rest_beside_a_ses
                 b'{"code":"1","msg":"All operations failed","data":[{"clOrdId":"flat","ordId":"",'
                 b'"sCode":"51169","sMsg":"no position"}]}',
             ),
-            Verdict.REFUSED,
+            Verdict.REJECTED,
         ),
         (RestAnswer(500, b'{"code":"51149","msg":"timed out","data":[]}'), Verdict.UNKNOWN),
         (RestAnswer(502, b"<html>"), Verdict.UNKNOWN),
@@ -346,7 +346,7 @@ async def test_an_order_by_rest_has_three_outcomes_too(
         (answer,) = arrival.inputs(7)
         assert isinstance(answer, OrderAnswer)
         assert (answer.cl_ord_id, answer.verdict) == ("flat", verdict)
-        again = journaled_inputs.read(arrival.kind.value, arrival.raw, arrival.context, SCOPE)
+        again = journaled_inputs.read(arrival.kind.value, arrival.raw, arrival.context, CONTEXT)
         assert again.inputs(7) == (answer,)
 
 
@@ -361,7 +361,7 @@ async def test_an_order_by_rest_cannot_come_alive_after_its_expiry(
         async with without_session(venue) as desk:
             desk.place("flat", reduce_only=True)
         (answer,) = desk.answers()
-        assert (answer.verdict, answer.code) == (Verdict.REFUSED, "50036")
+        assert (answer.verdict, answer.code) == (Verdict.REJECTED, "50036")
 
 
 async def test_a_rest_call_that_hangs_holds_up_no_other(autojump_clock: MockClock) -> None:

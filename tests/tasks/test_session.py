@@ -14,12 +14,12 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.core.effects import PlaceOrder
-from oms_trio.core.inputs import LinkUp, OrderAnswer, Verdict
+from oms_trio.core.inputs import OrderAnswer, SessionUp, Verdict
 from oms_trio.core.model import ClOrdId, OrderType, Side
 from oms_trio.okx.errors import LoginRefusedError, RetriesUsedUpError, SessionLostError
-from oms_trio.okx.pending_requests import Line
+from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.wire.requests import encode_order
-from oms_trio.service.journaled_inputs import Arrival, Kind
+from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.tasks.session import (
     BACK_OFF_FIRST_S,
     BACK_OFF_MOST_S,
@@ -28,7 +28,7 @@ from oms_trio.tasks.session import (
     keep_session,
 )
 from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
-from tests.tasks.venue import SCOPE, Venue, failure_of, next_of, open_venue, waiting_in
+from tests.tasks.venue import CONTEXT, Venue, failure_of, next_of, open_venue, waiting_in
 
 BUY = PlaceOrder(
     ClOrdId("buy"), Side.BUY, OrderType.LIMIT, Decimal(66_900), Decimal(1), expires_at_ns=0
@@ -40,13 +40,13 @@ class Held:
     """A session task at work, and both ends of what it shares with others."""
 
     venue: Venue
-    line: Line
-    arrivals: trio.MemoryReceiveChannel[Arrival]
+    line: PendingRequests
+    arrivals: trio.MemoryReceiveChannel[JournaledInput]
     prepared: int = 0
 
-    async def up(self) -> Arrival:
+    async def up(self) -> JournaledInput:
         """Wait until a session is ready."""
-        return await next_of(self.arrivals, Kind.LINK_UP)
+        return await next_of(self.arrivals, Kind.SESSION_UP)
 
     async def proved(self) -> None:
         """Wait until a session has been ready for long enough to be no failure when it ends."""
@@ -63,7 +63,7 @@ class Held:
         text = encode_order(
             order,
             inst_id_code=self.venue.exchange.instrument.inst_id_code,
-            tag=SCOPE.tag,
+            tag=CONTEXT.tag,
             exp_time_ms=expires_ms,
             request_id=request_id,
         )
@@ -74,8 +74,8 @@ class Held:
 @asynccontextmanager
 async def holding(venue: Venue, max_retries: int = 50) -> AsyncIterator[Held]:
     """Run the task; what ends it comes out in exception groups."""
-    inbox, arrivals = trio.open_memory_channel[Arrival](math.inf)
-    held = Held(venue, Line(), arrivals)
+    inbox, arrivals = trio.open_memory_channel[JournaledInput](math.inf)
+    held = Held(venue, PendingRequests(), arrivals)
     async with venue.open_rest() as rest, trio.open_nursery() as nursery:
 
         async def prepare() -> int:
@@ -102,8 +102,8 @@ async def test_a_lost_session_is_told_and_followed_by_another(autojump_clock: Mo
     async with open_venue() as venue, holding(venue) as held:
         await held.up()
         venue.exchange.faults.cut()
-        down = await next_of(held.arrivals, Kind.LINK_DOWN, Kind.LINK_UP)
-        assert down.kind is Kind.LINK_DOWN
+        down = await next_of(held.arrivals, Kind.SESSION_DOWN, Kind.SESSION_UP)
+        assert down.kind is Kind.SESSION_DOWN
         assert held.line.link is None
         await held.up()
         assert held.line.link is not None
@@ -209,17 +209,17 @@ async def test_a_clock_that_is_minutes_off_does_not_keep_us_out(
     autojump_clock: MockClock,
 ) -> None:
     async with open_venue(skew_ns=-300 * 10**9) as venue:
-        inbox, arrivals = trio.open_memory_channel[Arrival](math.inf)
+        inbox, arrivals = trio.open_memory_channel[JournaledInput](math.inf)
         async with venue.open_rest() as rest, trio.open_nursery() as nursery:
             exchange = Exchange(venue.connector(rest), rest.measure_offset, 1, Random(1))
-            nursery.start_soon(keep_session, exchange, Line(), inbox)
-            up = await next_of(arrivals, Kind.LINK_UP)
+            nursery.start_soon(keep_session, exchange, PendingRequests(), inbox)
+            up = await next_of(arrivals, Kind.SESSION_UP)
             nursery.cancel_scope.cancel()
         assert len(venue.tried) == 1
-        assert up.inputs(7) == (LinkUp(7, -300 * 10**9),), "and the core is told"
+        assert up.inputs(7) == (SessionUp(7, -300 * 10**9),), "and the core is told"
 
 
-def verdicts(arrival: Arrival) -> list[tuple[str, Verdict]]:
+def verdicts(arrival: JournaledInput) -> list[tuple[str, Verdict]]:
     """What an arrival says of orders."""
     told = arrival.inputs(0)
     return [(one.cl_ord_id, one.verdict) for one in told if isinstance(one, OrderAnswer)]
@@ -240,12 +240,12 @@ async def test_requests_of_a_lost_session_are_unknown_and_told_before_its_end(
         await held.up()
         venue.exchange.faults.cut_after_op = 1
         await held.place()
-        unknown = await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.LINK_DOWN)
+        unknown = await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.SESSION_DOWN)
         assert verdicts(unknown) == [("buy", Verdict.UNKNOWN)]
         assert len(venue.exchange.truth.orders()) == 1
         assert (
-            await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.LINK_DOWN)
-        ).kind is Kind.LINK_DOWN
+            await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.SESSION_DOWN)
+        ).kind is Kind.SESSION_DOWN
 
 
 async def test_an_answer_that_does_not_come_leaves_its_order_unknown_and_the_session_up(
@@ -257,7 +257,7 @@ async def test_an_answer_that_does_not_come_leaves_its_order_unknown_and_the_ses
         sent = trio.current_time()
         await held.place()
         await held.place("next")
-        unknown = await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.LINK_DOWN)
+        unknown = await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.SESSION_DOWN)
         assert verdicts(unknown) == [("buy", Verdict.UNKNOWN)]
         assert 10 <= trio.current_time() - sent <= 12
         assert held.line.link is not None, "a request sent after it was answered"
@@ -294,8 +294,8 @@ async def test_a_session_that_answers_no_request_is_ended_although_its_pushes_fl
         kinds = [arrival.kind for arrival in waiting_in(held.arrivals)]
         assert Kind.PUSH in kinds, "its orders were placed, and pushed"
         unknown = kinds.index(Kind.OWN_ANSWER)
-        assert Kind.LINK_DOWN in kinds[unknown:]
-        assert Kind.LINK_UP in kinds, "another session is up"
+        assert Kind.SESSION_DOWN in kinds[unknown:]
+        assert Kind.SESSION_UP in kinds, "another session is up"
         assert len(venue.tried) == 2
         assert venue.tried[1] - began < 12
 
@@ -386,7 +386,7 @@ async def test_a_session_that_falls_silent_is_replaced(autojump_clock: MockClock
         assert len(venue.tried) == 1
         venue.exchange.faults.stalled = True
         since = trio.current_time()
-        await next_of(held.arrivals, Kind.LINK_DOWN)
+        await next_of(held.arrivals, Kind.SESSION_DOWN)
         assert 25 <= trio.current_time() - since <= 31
         venue.exchange.faults.stalled = False
         venue.exchange.faults.cut()

@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.core.effects import Readiness
-from oms_trio.service.journaled_inputs import Arrival
+from oms_trio.service.journaled_inputs import JournaledInput
 from oms_trio.settings.clock import virtual_clock
 from oms_trio.tasks.ticker import QUIET_S, SOON_S, Ticker
 from tests.core.desk import START_NS, Desk
@@ -14,7 +14,7 @@ from tests.core.desk import START_NS, Desk
 
 async def ticks_in(seconds: float, desk: Desk, *, stir_each_s: float | None = None) -> int:
     """Count the ticks while the state lives on, stirred now and then or not."""
-    inbox, arrivals = trio.open_memory_channel[Arrival](1000)
+    inbox, arrivals = trio.open_memory_channel[JournaledInput](1000)
     with inbox, arrivals:
         ticker = Ticker(inbox, desk.state, virtual_clock(START_NS))
         with trio.move_on_after(seconds):
@@ -51,7 +51,7 @@ async def test_whatever_has_an_effect_ends_the_quiet_at_once(autojump_clock: Moc
 async def test_what_has_no_effect_leaves_the_quiet_alone(autojump_clock: MockClock) -> None:
     desk = Desk()
     desk.start()
-    inbox, arrivals = trio.open_memory_channel[Arrival](1000)
+    inbox, arrivals = trio.open_memory_channel[JournaledInput](1000)
     with inbox, arrivals:
         ticker = Ticker(inbox, desk.state, virtual_clock(START_NS))
         with trio.move_on_after(10.1):

@@ -23,9 +23,10 @@ from oms_trio.journal.model import Entry, Snapshot
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Cancel, Commit, Order, Question
 from oms_trio.service.intake_gate import Gate
-from oms_trio.service.journaled_inputs import Arrival, Kind
+from oms_trio.service.journaled_inputs import JournaledInput, Kind
+from oms_trio.service.state_codec import decode_state
 from oms_trio.tasks import trade_state
-from oms_trio.tasks.trade_state import Outlets, Writer, decode_state, keep_state
+from oms_trio.tasks.trade_state import Outlets, Writer, keep_state
 from tests.core.desk import BTC, RULES, SECOND, START_NS
 
 
@@ -42,7 +43,7 @@ class Scribe:
     observed: list[tuple[Kind, tuple[Effect, ...]]]
     now: list[int]
 
-    def take(self, *arrivals: Arrival) -> list[Entry]:
+    def take(self, *arrivals: JournaledInput) -> list[Entry]:
         """Have inputs taken in at once, and return what is to become durable of them."""
         self.writer.take(list(arrivals))
         return [entry for commit in self.commit() for entry in commit.entries]
@@ -53,7 +54,7 @@ class Scribe:
 
     def make_ready(self, balance: str = "10000") -> None:
         """Bring the state to where actions are taken."""
-        self.take(journaled_inputs.started(RULES), journaled_inputs.link_up())
+        self.take(journaled_inputs.started(RULES), journaled_inputs.session_up())
         asked = self.questions.receive_nowait()
         assert isinstance(asked, RequestSnapshot)
         self.take(snapshot(asked.request, balance))
@@ -64,16 +65,16 @@ def _waiting(channel: trio.MemoryReceiveChannel[Commit]) -> int:
     return channel.statistics().current_buffer_used
 
 
-def snapshot(request: int, balance: str) -> Arrival:
+def snapshot(request: int, balance: str) -> JournaledInput:
     """An arrival that makes a snapshot of a flat account."""
 
     def made(at_ns: int) -> tuple[inputs.Snapshot]:
         return (inputs.Snapshot(at_ns, at_ns, request, BTC, Decimal(balance), 1, None, (), ()),)
 
-    return Arrival(Kind.SNAPSHOT, b"{}", "", made)
+    return JournaledInput(Kind.SNAPSHOT, b"{}", "", made)
 
 
-def action(state_id: int = 1, volume: float = 3.0, delivery: int = 5) -> Arrival:
+def action(state_id: int = 1, volume: float = 3.0, delivery: int = 5) -> JournaledInput:
     """An action as the ingesting task hands it over."""
     body = encode_action(state_id, OrderType.LIMIT, -0.25, volume, Decimal(67_000))
     came = Delivery(delivery, body, f"id-{state_id}", redelivered=False)
@@ -116,13 +117,13 @@ def open_scribe() -> Iterator[Scribe]:
 def test_inputs_are_recorded_raw_in_one_sequence(scribe: Scribe) -> None:
     entries = scribe.take(
         journaled_inputs.started(RULES),
-        journaled_inputs.link_up(),
-        journaled_inputs.link_down("cut"),
+        journaled_inputs.session_up(),
+        journaled_inputs.session_down("cut"),
     )
     assert [(entry.seq, entry.record.kind) for entry in entries] == [
         (1, "started"),
-        (2, "link_up"),
-        (3, "link_down"),
+        (2, "session_up"),
+        (3, "session_down"),
     ]
     assert entries[2].record.raw == b"cut"
     assert {entry.record.at_ns for entry in entries} == {START_NS}
@@ -167,7 +168,7 @@ def test_readiness_opens_and_closes_the_gate(scribe: Scribe) -> None:
     assert scribe.consumed == []
     scribe.make_ready()
     assert scribe.consumed == [True]
-    scribe.take(journaled_inputs.link_down("cut"))
+    scribe.take(journaled_inputs.session_down("cut"))
     assert scribe.consumed == [True, False]
     assert "cut" in scribe.gate.reasons["state"]
 
@@ -177,7 +178,7 @@ async def test_a_snapshot_that_is_due_waits_for_silence(
 ) -> None:
     monkeypatch.setattr(trade_state, "SNAPSHOT_EVERY", 10)
     scribe.make_ready()
-    inbox, arrivals = trio.open_memory_channel[Arrival](32)
+    inbox, arrivals = trio.open_memory_channel[JournaledInput](32)
     kept: list[tuple[float, Snapshot]] = []
 
     async def keep() -> None:
@@ -234,7 +235,7 @@ def test_a_burst_is_one_commit(scribe: Scribe) -> None:
 
 async def test_after_the_drain_every_channel_to_others_is_closed() -> None:
     with open_scribe() as scribe:
-        inbox, arrivals = trio.open_memory_channel[Arrival](10)
+        inbox, arrivals = trio.open_memory_channel[JournaledInput](10)
         scribe.make_ready()
         scribe.take()
         for arrival in (action(), journaled_inputs.DRAIN):
@@ -259,7 +260,7 @@ async def test_after_the_drain_every_channel_to_others_is_closed() -> None:
 
 async def test_the_sender_has_its_turn_before_the_record_is_made(scribe: Scribe) -> None:
     scribe.make_ready()
-    inbox, arrivals = trio.open_memory_channel[Arrival](4)
+    inbox, arrivals = trio.open_memory_channel[JournaledInput](4)
     seen: list[str] = []
 
     async def send() -> None:

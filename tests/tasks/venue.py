@@ -15,9 +15,9 @@ from trio.testing import memory_stream_pair
 
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
-from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.service.journaled_inputs import Arrival, Kind, Scope
+from oms_trio.service.journaled_inputs import DecodeContext, JournaledInput, Kind
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.testing.okx_server.auth import SimAccount
 from oms_trio.testing.okx_server.exchange import Exchange, Mode
@@ -25,7 +25,7 @@ from oms_trio.testing.okx_server.rest import router as sim_rest
 from oms_trio.testing.okx_server.server import drive, handle_stream
 
 START_NS = 1_790_000_000_000_000_000
-SCOPE = Scope("BTC-USDT-SWAP", "omstrio")
+CONTEXT = DecodeContext("BTC-USDT-SWAP", "omstrio")
 SET_UP = SimAccount(lever=Decimal(100), pos_mode="net_mode")
 """An account as a service leaves it."""
 
@@ -54,13 +54,13 @@ class Venue:
 
     def connector(
         self, rest: Rest, credentials: Credentials | None = None
-    ) -> Callable[[], AbstractAsyncContextManager[Link]]:
+    ) -> Callable[[], AbstractAsyncContextManager[OkxConnection]]:
         """Return what opens one session after the other, as the live service has it."""
 
-        def connect() -> AbstractAsyncContextManager[Link]:
+        def connect() -> AbstractAsyncContextManager[OkxConnection]:
             return open_link(
                 URL,
-                Session(credentials or key_of(self.exchange.account), SCOPE.inst_id),
+                Session(credentials or key_of(self.exchange.account), CONTEXT.inst_id),
                 self.clock,
                 offset_ns=rest.offset_ns,
                 open_stream=self.open_stream,
@@ -74,7 +74,7 @@ class Venue:
         transport = _Router(self)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             key = credentials or key_of(self.exchange.account)
-            yield Rest(client, key, self.clock, inst_id=SCOPE.inst_id)
+            yield Rest(client, key, self.clock, inst_id=CONTEXT.inst_id)
 
 
 def key_of(account: SimAccount) -> Credentials:
@@ -133,7 +133,9 @@ async def failure_of(run: Awaitable[object]) -> BaseException:
     return error
 
 
-async def next_of(arrivals: trio.MemoryReceiveChannel[Arrival], *kinds: Kind) -> Arrival:
+async def next_of(
+    arrivals: trio.MemoryReceiveChannel[JournaledInput], *kinds: Kind
+) -> JournaledInput:
     """Wait for the next arrival of one of these kinds; what comes before it is dropped."""
     with trio.fail_after(600):
         async for arrival in arrivals:
@@ -142,9 +144,9 @@ async def next_of(arrivals: trio.MemoryReceiveChannel[Arrival], *kinds: Kind) ->
     raise AssertionError("the channel was closed")
 
 
-def waiting_in(arrivals: trio.MemoryReceiveChannel[Arrival]) -> list[Arrival]:
+def waiting_in(arrivals: trio.MemoryReceiveChannel[JournaledInput]) -> list[JournaledInput]:
     """Take all that has arrived and was not looked at."""
-    taken: list[Arrival] = []
+    taken: list[JournaledInput] = []
     while arrivals.statistics().current_buffer_used:
         taken.append(arrivals.receive_nowait())
     return taken

@@ -19,7 +19,7 @@ import attrs
 from oms_trio.core.model import Rules
 from oms_trio.journal.journal import Journal
 from oms_trio.service.app import recover
-from oms_trio.service.journaled_inputs import Scope
+from oms_trio.service.journaled_inputs import DecodeContext
 from oms_trio.testing.simulation.invariants.oracle import Message, Oracle, TrueFill
 from tests.torture.agent import Received, Sent
 from tests.torture.plan import Action
@@ -47,7 +47,7 @@ class Evidence:
     log: Path
     secrets: Sequence[str]
     rules: Rules
-    scope: Scope
+    scope: DecodeContext
 
 
 def check(evidence: Evidence) -> list[str]:

@@ -18,7 +18,7 @@ import attrs
 import pika
 import trio
 
-from oms_trio.service.journaled_inputs import Scope
+from oms_trio.service.journaled_inputs import DecodeContext
 from oms_trio.service.runtime import JOURNAL
 from oms_trio.settings.config import Config
 from tests.amqp.proxy import Proxy, open_proxy
@@ -194,7 +194,7 @@ class Run:
             log=self.service.log,
             secrets=self.secrets,
             rules=config.rules(),
-            scope=Scope(config.instrument, config.order_tag),
+            scope=DecodeContext(config.instrument, config.order_tag),
         )
 
     def report(self, seconds: float) -> Report:

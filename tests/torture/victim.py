@@ -27,7 +27,7 @@ from oms_trio.core.model import ClOrdId, Rules, StateId
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.websocket import Link
+from oms_trio.okx.websocket import OkxConnection
 from oms_trio.service.journaled_inputs import Kind
 from oms_trio.settings.config import Config
 from oms_trio.tasks import trade_state
@@ -134,7 +134,7 @@ def _after_journal(bomb: Bomb) -> None:
 
 def _after_send(bomb: Bomb) -> None:
     """A request has just left; how far its record has come is left to chance."""
-    bomb.after(Link, "send")
+    bomb.after(OkxConnection, "send")
 
 
 def _before_publish(bomb: Bomb) -> None:

@@ -12,7 +12,7 @@ from oms_trio.core.effects import Effect, PlaceOrder
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
-from oms_trio.service.journaled_inputs import Arrival, Kind
+from oms_trio.service.journaled_inputs import JournaledInput, Kind
 
 LATEST = 8
 
@@ -38,7 +38,9 @@ class Tally:
     latest: deque[str] = attrs.Factory(lambda: deque(maxlen=LATEST))
     state: TradeState | None = None
 
-    def observe(self, arrival: Arrival, effects: tuple[Effect, ...], state: TradeState) -> None:
+    def observe(
+        self, arrival: JournaledInput, effects: tuple[Effect, ...], state: TradeState
+    ) -> None:
         """Watch the service from inside; it is given every input and what it caused."""
         self.state = state
         self.actions += arrival.kind is Kind.ACTION

@@ -12,24 +12,24 @@ from enum import Enum
 from typing import Final
 
 from oms_trio.core.inputs import Verdict
-from oms_trio.core.model import RefusalReason
+from oms_trio.core.model import RejectReason
 
 
-class Proof(Enum):
+class Outcome(Enum):
     """What a code proves about the request that it answers."""
 
     DONE = "done"
     """It succeeded."""
-    TERMINAL = "terminal"
+    REJECTED = "rejected"
     """Nothing happened, and the same request would fail again."""
     RETRYABLE = "retryable"
     """Nothing happened; the same request may work later."""
     CLOCK = "clock"
     """Nothing happened; it may work once the clock offset is measured again."""
-    OPEN = "open"
+    UNKNOWN = "unknown"
     """Nothing is proved: a change must be looked up, a query may be repeated."""
     UNAVAILABLE = "unavailable"
-    """As ``OPEN``: the exchange or a part of it is down."""
+    """As ``UNKNOWN``: the exchange or a part of it is down."""
     DUPLICATE = "duplicate"
     """An order of this name exists already: to be looked up."""
     FATAL = "fatal"
@@ -47,9 +47,9 @@ def _codes(text: str) -> tuple[str, ...]:
     return tuple(codes)
 
 
-_BY_PROOF: Final = {
-    Proof.DONE: "0",
-    Proof.TERMINAL: """
+_BY_OUTCOME: Final = {
+    Outcome.DONE: "0",
+    Outcome.REJECTED: """
         50000 50002 50005 50006 50014 50015 50016 50024 50025 50036 50037 50038
         51000 51001 51003 51004 51005 51006 51007 51008 51015 51020-51023 51027 51028 51031 51037 51039
         51101 51105-51107 51112 51116 51119-51121 51127 51131 51136-51138 51148 51150 51169-51171
@@ -60,24 +60,24 @@ _BY_PROOF: Final = {
         59000 59102-59109
         60012 60013 60018 60019 60027 60028 60033
         """,
-    Proof.RETRYABLE: """
+    Outcome.RETRYABLE: """
         50011 50017-50023 50040 50061
         51025 51029 51030 51102-51104 51113 51115 51117 51165 51174 51513
         54008 54012 54047 54048 54094
         60011 60014
         """,
-    Proof.CLOCK: "50102 50112",
-    Proof.OPEN: "50004 50042 51054 51149 51412 64007",
-    Proof.UNAVAILABLE: "50001 50013 50026",
-    Proof.DUPLICATE: "50071 51011 51016",
-    Proof.FATAL: """
+    Outcome.CLOCK: "50102 50112",
+    Outcome.UNKNOWN: "50004 50042 51054 51149 51412 64007",
+    Outcome.UNAVAILABLE: "50001 50013 50026",
+    Outcome.DUPLICATE: "50071 51011 51016",
+    Outcome.FATAL: """
         50007 50009 50012 50027-50030 50032 50051 50100 50101 50103-50107 50110 50111 50113 50114
         50119-50121 51010 51024 51155 54024 54092 54109 59113
         """,
-    Proof.GONE: "51063 51400-51402 51405 51410 51503 51509 51510 51603",
+    Outcome.GONE: "51063 51400-51402 51405 51410 51503 51509 51510 51603",
 }
 
-PROOFS: Final = {code: proof for proof, text in _BY_PROOF.items() for code in _codes(text)}
+OUTCOMES: Final = {code: outcome for outcome, text in _BY_OUTCOME.items() for code in _codes(text)}
 
 _RATE_LIMITED: Final = frozenset(_codes("50011 50040 50061"))
 _EXPIRED: Final = frozenset(_codes("50036 50037"))
@@ -88,17 +88,17 @@ def number_of(code: str) -> str:
     return code.partition("_")[0]
 
 
-def proof_of(code: str) -> Proof | None:
+def outcome_of(code: str) -> Outcome | None:
     """Say what a code proves; None for a code that we do not know."""
-    return PROOFS.get(number_of(code))
+    return OUTCOMES.get(number_of(code))
 
 
 def is_fatal(code: str) -> bool:
     """Tell whether trading should stop for a person: key, permission or account is refused."""
-    return proof_of(code) is Proof.FATAL
+    return outcome_of(code) is Outcome.FATAL
 
 
-def verdict_of_submit(code: str, *, of_element: bool = True) -> tuple[Verdict, RefusalReason]:
+def verdict_of_submit(code: str, *, of_element: bool = True) -> tuple[Verdict, RejectReason]:
     """Judge the answer to one order.
 
     ``of_element`` says that the code stands with this very order (``sCode``). Only then is an
@@ -109,42 +109,42 @@ def verdict_of_submit(code: str, *, of_element: bool = True) -> tuple[Verdict, R
 
 
 def _submit_verdict(number: str, *, of_element: bool) -> Verdict:
-    match PROOFS.get(number):
-        case Proof.DONE:
+    match OUTCOMES.get(number):
+        case Outcome.DONE:
             return Verdict.ACCEPTED
-        case Proof.TERMINAL | Proof.FATAL:
-            return Verdict.REFUSED
-        case Proof.RETRYABLE | Proof.CLOCK:
+        case Outcome.REJECTED | Outcome.FATAL:
+            return Verdict.REJECTED
+        case Outcome.RETRYABLE | Outcome.CLOCK:
             return Verdict.RETRY
-        case Proof.OPEN | Proof.UNAVAILABLE | Proof.DUPLICATE | Proof.GONE:
+        case Outcome.UNKNOWN | Outcome.UNAVAILABLE | Outcome.DUPLICATE | Outcome.GONE:
             # "Gone" answers a cancel; for a new order it would be evidence of nothing.
             return Verdict.UNKNOWN
         case None:
             # 1 and 2 only point at the elements: alone they prove nothing.
             refused = of_element and number not in {"", "1", "2"}
-            return Verdict.REFUSED if refused else Verdict.UNKNOWN
+            return Verdict.REJECTED if refused else Verdict.UNKNOWN
 
 
-def _submit_reason(number: str) -> RefusalReason:
+def _submit_reason(number: str) -> RejectReason:
     if number in _RATE_LIMITED:
-        return RefusalReason.RATE_LIMITED
+        return RejectReason.RATE_LIMITED
     if number in _EXPIRED:
-        return RefusalReason.STALE
-    return RefusalReason.EXCHANGE
+        return RejectReason.STALE
+    return RejectReason.EXCHANGE
 
 
 def verdict_of_cancel(code: str) -> Verdict:
     """Judge the answer to one cancel; to repeat a cancel is safe, so doubt is ``UNKNOWN``."""
-    match proof_of(code):
-        case Proof.DONE:
+    match outcome_of(code):
+        case Outcome.DONE:
             return Verdict.ACCEPTED
-        case Proof.TERMINAL | Proof.FATAL:
-            return Verdict.REFUSED
-        case Proof.RETRYABLE | Proof.CLOCK:
+        case Outcome.REJECTED | Outcome.FATAL:
+            return Verdict.REJECTED
+        case Outcome.RETRYABLE | Outcome.CLOCK:
             return Verdict.RETRY
-        case Proof.GONE:
+        case Outcome.GONE:
             return Verdict.GONE
-        case Proof.OPEN | Proof.UNAVAILABLE | Proof.DUPLICATE | None:
+        case Outcome.UNKNOWN | Outcome.UNAVAILABLE | Outcome.DUPLICATE | None:
             return Verdict.UNKNOWN
 
 
@@ -171,16 +171,16 @@ def outcome_of_query(code: str) -> QueryOutcome:
     """
     if number_of(code) == "51603":
         return QueryOutcome.NOT_FOUND
-    match proof_of(code):
-        case Proof.DONE:
+    match outcome_of(code):
+        case Outcome.DONE:
             return QueryOutcome.OK
-        case Proof.RETRYABLE | Proof.OPEN | Proof.UNAVAILABLE | None:
+        case Outcome.RETRYABLE | Outcome.UNKNOWN | Outcome.UNAVAILABLE | None:
             return QueryOutcome.REPEAT
-        case Proof.CLOCK:
+        case Outcome.CLOCK:
             return QueryOutcome.RESYNC
-        case Proof.FATAL:
+        case Outcome.FATAL:
             return QueryOutcome.FATAL
-        case Proof.TERMINAL | Proof.DUPLICATE | Proof.GONE:
+        case Outcome.REJECTED | Outcome.DUPLICATE | Outcome.GONE:
             return QueryOutcome.REFUSED
 
 
@@ -228,12 +228,12 @@ def outcome_of_login(code: str) -> LoginOutcome:
     number = number_of(code)
     if number in _LOGIN:
         return _LOGIN[number]
-    match PROOFS.get(number):
-        case Proof.FATAL:
+    match OUTCOMES.get(number):
+        case Outcome.FATAL:
             return LoginOutcome.FINAL
-        case Proof.CLOCK:
+        case Outcome.CLOCK:
             return LoginOutcome.RESYNC
-        case Proof.RETRYABLE | Proof.OPEN | Proof.UNAVAILABLE:
+        case Outcome.RETRYABLE | Outcome.UNKNOWN | Outcome.UNAVAILABLE:
             return LoginOutcome.RETRY
         case _:
             return LoginOutcome.RETRY_LIMITED

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from oms_trio.core.effects import Effect, PublishClosure, PublishExecution, PublishRefusal
+from oms_trio.core.effects import Effect, PublishClosure, PublishExecution, PublishRejection
 from oms_trio.replay.export.orders import Orders, OrderStory
 from oms_trio.replay.export.trades import Trades, TradeStory
 from oms_trio.replay.recordings.model import Booked, Moment
@@ -229,7 +229,7 @@ def execution_row(effect: Effect, at_ns: int) -> Row | None:
                 "filled_portions": _json(dict(effect.portions)),
                 "reward": effect.reward,
             }
-        case PublishRefusal():
+        case PublishRejection():
             more = {"reason": effect.reason.value, "detail": effect.detail}
         case _:
             return None

@@ -48,7 +48,7 @@ from oms_trio.replay.recordings.lines import (
 )
 from oms_trio.replay.recordings.model import Beginning, RecordingError, Step
 from oms_trio.service import journaled_inputs
-from oms_trio.service.journaled_inputs import Arrival, Kind
+from oms_trio.service.journaled_inputs import JournaledInput, Kind
 
 TICK_NS = 250_000_000
 """As often as the service ticks, as far as the recording has lines to tick between."""
@@ -119,15 +119,15 @@ class FramesRecording:
             return 0.0
         return 1.0 if self._file.closed else self._file.tell() / self.path.stat().st_size
 
-    def answers(self, effects: tuple[Effect, ...], state: TradeState) -> list[Arrival]:
+    def answers(self, effects: tuple[Effect, ...], state: TradeState) -> list[JournaledInput]:
         """See ``Recording.answers``."""
-        found: list[Arrival] = []
+        found: list[JournaledInput] = []
         for effect in effects:
             if isinstance(effect, RequestSnapshot):
                 snapshot = partial(self._snapshot, effect.request, state)
-                found.append(Arrival(Kind.SNAPSHOT, b"", "", snapshot))
+                found.append(JournaledInput(Kind.SNAPSHOT, b"", "", snapshot))
             elif isinstance(effect, RequestFills):
-                found.append(Arrival(Kind.FILLS, b"", "", partial(_fills, effect, state)))
+                found.append(JournaledInput(Kind.FILLS, b"", "", partial(_fills, effect, state)))
         return found
 
     def _snapshot(self, request: int, state: TradeState, at_ns: int) -> tuple[Snapshot]:
@@ -184,7 +184,7 @@ class _Reader:
     deliveries: int = 0
     asked: dict[str, list[ClOrdId]] = attrs.Factory(dict)
 
-    def arrivals(self, lines: Iterator[Line]) -> Iterator[tuple[int, Arrival]]:
+    def arrivals(self, lines: Iterator[Line]) -> Iterator[tuple[int, JournaledInput]]:
         """Make arrivals of lines; the first is the start of a process."""
         for line in lines:
             begins = not self.now_ns
@@ -201,7 +201,7 @@ class _Reader:
             for arrival in self._of_line(line):
                 yield self.now_ns, arrival
 
-    def _of_line(self, line: Line) -> Iterator[Arrival]:
+    def _of_line(self, line: Line) -> Iterator[JournaledInput]:
         match line:
             case LinkLine(up=True):
                 yield from self._up()
@@ -217,17 +217,17 @@ class _Reader:
                 except ProtocolError:
                     self.recording.skipped += 1
 
-    def _up(self) -> Iterator[Arrival]:
+    def _up(self) -> Iterator[JournaledInput]:
         if not self.linked:
             self.linked = True
-            yield journaled_inputs.link_up()
+            yield journaled_inputs.session_up()
 
-    def _down(self, why: str) -> Iterator[Arrival]:
+    def _down(self, why: str) -> Iterator[JournaledInput]:
         if self.linked:
             self.linked = False
-            yield journaled_inputs.link_down(why)
+            yield journaled_inputs.session_down(why)
 
-    def _of_frame(self, text: str) -> Iterator[Arrival]:
+    def _of_frame(self, text: str) -> Iterator[JournaledInput]:
         event = decode_frame(text, self.recording.instrument.inst_id)
         match event:
             case LoggedIn():
@@ -244,7 +244,7 @@ class _Reader:
             case _:
                 pass
 
-    def _answer(self, text: str, event: OpResponse | ErrorEvent) -> Iterator[Arrival]:
+    def _answer(self, text: str, event: OpResponse | ErrorEvent) -> Iterator[JournaledInput]:
         names = self.asked.pop(event.id, [])
         if isinstance(event, OpResponse):
             names = names or [result.cl_ord_id for result in event.results if result.cl_ord_id]
@@ -264,7 +264,7 @@ class _Reader:
             if len(self.asked) > ASKED_KEPT:
                 del self.asked[next(iter(self.asked))]
 
-    def _action(self, line: ActionLine) -> Iterator[Arrival]:
+    def _action(self, line: ActionLine) -> Iterator[JournaledInput]:
         try:
             decoded = decode_action(line.body)
         except MalformedAction:

@@ -15,9 +15,9 @@ from oms_trio.journal.model import Snapshot
 from oms_trio.okx.errors import OkxError
 from oms_trio.okx.wire.recorded import SnapshotBodies
 from oms_trio.replay.recordings.model import Beginning, RecordingError, Step
-from oms_trio.service import journaled_inputs
-from oms_trio.service.journaled_inputs import Arrival, Kind, Scope
-from oms_trio.tasks.trade_state import decode_state
+from oms_trio.service import earlier_formats, journaled_inputs
+from oms_trio.service.journaled_inputs import DecodeContext, JournaledInput, Kind
+from oms_trio.service.state_codec import decode_state
 
 LOOKED_AT = 10_000
 """Records in which the instrument is looked for; the first answer by REST comes within seconds."""
@@ -39,7 +39,7 @@ class JournalRecording:
     title: str
     _snapshots: list[Snapshot] = attrs.field(init=False)
     """Newest first."""
-    _scope: Scope = attrs.field(init=False)
+    _scope: DecodeContext = attrs.field(init=False)
     _first: int = attrs.field(init=False)
     _read: int = 0
 
@@ -87,7 +87,7 @@ class JournalRecording:
         """See ``Recording.progress``."""
         return min(1.0, (self._read - self._first + 1) / (self.journal.last_seq - self._first + 1))
 
-    def answers(self, _effects: tuple[Effect, ...], _state: TradeState) -> list[Arrival]:
+    def answers(self, _effects: tuple[Effect, ...], _state: TradeState) -> list[JournaledInput]:
         """Answer nothing: what the exchange answered is on record."""
         return []
 
@@ -100,7 +100,7 @@ class JournalRecording:
                 )
             except (ValueError, AssertionError, msgspec.MsgspecError, OkxError) as error:
                 raise _unreadable(seq, error) from error
-            yield Step(seq, record.at_ns, arrival, record.outputs)
+            yield Step(seq, record.at_ns, arrival, earlier_formats.effects(record.outputs))
 
     def _time(self, snapshot: Snapshot) -> int:
         """Return when the last record before a snapshot was taken in, or the first behind it."""
@@ -116,12 +116,12 @@ class JournalRecording:
         except msgspec.MsgspecError as error:
             raise _unreadable(self._first, error) from error
 
-    def _find_scope(self) -> Scope:
+    def _find_scope(self) -> DecodeContext:
         """Find the instrument and the tag, which do not change within a journal."""
         states = [state for one in self._snapshots if (state := _state(one)) is not None]
         for state in states:
             if state.instrument is not None:
-                return Scope(state.instrument.inst_id, state.rules.tag)
+                return DecodeContext(state.instrument.inst_id, state.rules.tag)
         if self._first > 1 and not states:
             raise self._begins_otherwise()
         tag = states[0].rules.tag if states else self._rules().tag
@@ -129,10 +129,12 @@ class JournalRecording:
             if record.kind == Kind.SNAPSHOT.value:
                 bodies = msgspec.json.decode(record.raw, type=SnapshotBodies)
                 body = msgspec.json.decode(bodies.instrument, type=_InstrumentBody)
-                return Scope(body.data[0].inst_id, tag)
+                return DecodeContext(body.data[0].inst_id, tag)
             if seq > self._first + LOOKED_AT:
                 break
-        return Scope("", tag)  # the exchange never answered, so there is nothing of any instrument
+        return DecodeContext(
+            "", tag
+        )  # the exchange never answered, so there is nothing of any instrument
 
 
 def _state(snapshot: Snapshot) -> TradeState | None:

@@ -13,7 +13,7 @@ from oms_trio.core.inputs import Input
 from oms_trio.core.model import Fill, OrdId, Side
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
-from oms_trio.service.journaled_inputs import Arrival
+from oms_trio.service.journaled_inputs import JournaledInput
 
 
 class RecordingError(Exception):
@@ -29,7 +29,7 @@ class Step:
 
     seq: int
     at_ns: int
-    arrival: Arrival
+    arrival: JournaledInput
     outputs: bytes | None = None
 
 
@@ -65,7 +65,7 @@ class Recording(Protocol):
     def progress(self) -> float:
         """Return the part that has been read, 0 to 1."""
 
-    def answers(self, effects: tuple[Effect, ...], state: TradeState) -> list[Arrival]:
+    def answers(self, effects: tuple[Effect, ...], state: TradeState) -> list[JournaledInput]:
         """Return what the exchange would have answered, where the recording lacks its answers."""
 
 

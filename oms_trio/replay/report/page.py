@@ -17,7 +17,7 @@ from oms_trio.replay.show import short
 from oms_trio.replay.times import clock, iso
 from oms_trio.version import __version__
 
-_STYLE: Final = files("oms_trio.replay").joinpath("page.css")
+_STYLE: Final = files("oms_trio.replay.report").joinpath("page.css")
 
 
 def write_page(path: Path, title: str, gathered: Gathered) -> None:

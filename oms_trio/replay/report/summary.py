@@ -15,14 +15,14 @@ from oms_trio.core.effects import (
     PlaceOrder,
     PublishClosure,
     PublishExecution,
-    PublishRefusal,
+    PublishRejection,
 )
 from oms_trio.core.inputs import (
     Action,
     Input,
-    LinkDown,
-    LinkUp,
     OrderAnswer,
+    SessionDown,
+    SessionUp,
     Started,
     Verdict,
 )
@@ -91,7 +91,7 @@ class Summary:
         match effect:
             case CancelOrders(orders=orders):
                 self.cancels += len(orders)
-            case PublishRefusal(reason=reason):
+            case PublishRejection(reason=reason):
                 self.refused[reason.value] += 1
             case PublishClosure(reward=reward):
                 self._take_reward(reward)
@@ -149,7 +149,7 @@ class Summary:
             ("reward", f"{self.reward:+.6f} (best {self.best:+.6f}, worst {self.worst:+.6f})"),
             ("drawdown", f"{self.max_drawdown:.4f} at worst"),
             ("starts", str(count[Started])),
-            ("link", f"{count[LinkUp]} sessions, {count[LinkDown]} losses"),
+            ("link", f"{count[SessionUp]} sessions, {count[SessionDown]} losses"),
             ("gaps", f"{gaps.count}: {in_words(gaps.total_ns)} in all{longest}{lasting}"),
         ]
         if self.alerts:

@@ -11,7 +11,7 @@ from oms_trio.testing.okx_server.values import Fill, Order, Position
 
 
 @attrs.frozen
-class Outcome:
+class OperationResult:
     """The answer to one order, amendment or cancellation; ``code`` 0 says the gateway took it."""
 
     ts_ms: int
@@ -24,7 +24,7 @@ class Outcome:
     sub_code: str = ""
 
     @classmethod
-    def of_refusal(cls, refused: Refused, ts_ms: int, args: Args) -> Outcome:
+    def of_refusal(cls, refused: Refused, ts_ms: int, args: Args) -> OperationResult:
         """Return the answer that a failed check becomes; it repeats the names asked with."""
         return cls(
             ts_ms,

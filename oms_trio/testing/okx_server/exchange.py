@@ -23,7 +23,7 @@ from oms_trio.testing.okx_server.account.risk import (
 )
 from oms_trio.testing.okx_server.auth import SimAccount
 from oms_trio.testing.okx_server.engine import Engine
-from oms_trio.testing.okx_server.events import OrderChanged, Outcome, PositionChanged
+from oms_trio.testing.okx_server.events import OperationResult, OrderChanged, PositionChanged
 from oms_trio.testing.okx_server.faults.behaviour import Faults, covers
 from oms_trio.testing.okx_server.faults.specs import Strike
 from oms_trio.testing.okx_server.ground_truth import Truth
@@ -156,7 +156,7 @@ class Exchange:
 
     # What clients ask for.
 
-    def place(self, args: Args, check_instrument: CheckInstrument) -> Outcome:
+    def place(self, args: Args, check_instrument: CheckInstrument) -> OperationResult:
         """Take one order, or refuse it; what it causes is told by events."""
         now_ms = self.now_ms
         try:
@@ -165,24 +165,24 @@ class Exchange:
             request = read_order(args, self.instrument)
             order = self._admit(request)
         except Refused as refused:
-            return Outcome.of_refusal(refused, now_ms, args)
+            return OperationResult.of_refusal(refused, now_ms, args)
         with self.engine.deferred():
             self._start(order)
-        return Outcome(now_ms, order.ord_id, order.cl_ord_id, order.tag, msg="Order placed")
+        return OperationResult(now_ms, order.ord_id, order.cl_ord_id, order.tag, msg="Order placed")
 
-    def cancel(self, args: Args, check_instrument: CheckInstrument) -> Outcome:
+    def cancel(self, args: Args, check_instrument: CheckInstrument) -> OperationResult:
         """Take one cancellation, or refuse it."""
         now_ms = self.now_ms
         try:
             check_instrument(args, self.instrument)
             order = find_cancelable(self.engine, args)
         except Refused as refused:
-            return Outcome.of_refusal(refused, now_ms, args)
+            return OperationResult.of_refusal(refused, now_ms, args)
         with self.engine.deferred():
             self.engine.cancel(order, CancelSource.USER)
-        return Outcome(now_ms, order.ord_id, order.cl_ord_id)
+        return OperationResult(now_ms, order.ord_id, order.cl_ord_id)
 
-    def amend(self, args: Args, check_instrument: CheckInstrument) -> Outcome:
+    def amend(self, args: Args, check_instrument: CheckInstrument) -> OperationResult:
         """Take one amendment, or refuse it; some refusals come later, by a push."""
         now_ms = self.now_ms
         with self.engine.deferred():
@@ -192,8 +192,8 @@ class Exchange:
                 request = read_amendment(args, self.instrument)
                 order = amend(self.engine, args, request, matches=self.mode is Mode.AUTO)
             except Refused as refused:
-                return Outcome.of_refusal(refused, now_ms, args)
-        return Outcome(now_ms, order.ord_id, order.cl_ord_id, req_id=request.req_id)
+                return OperationResult.of_refusal(refused, now_ms, args)
+        return OperationResult(now_ms, order.ord_id, order.cl_ord_id, req_id=request.req_id)
 
     def find_open(self, name: str) -> Order:
         """Return the open order with this ``ordId`` or ``clOrdId``.

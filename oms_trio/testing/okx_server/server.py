@@ -17,7 +17,7 @@ from oms_trio.testing.okx_server import control
 from oms_trio.testing.okx_server.exchange import Exchange
 from oms_trio.testing.okx_server.rate_limits import Quota
 from oms_trio.testing.okx_server.rest import router
-from oms_trio.testing.okx_server.ws.connection import Line
+from oms_trio.testing.okx_server.ws.connection import ServerConnection
 from oms_trio.testing.okx_server.ws.private_session import Session
 from oms_trio.testing.okx_server.ws.public_session import PublicSession
 from oms_trio.testing.okx_server.ws.websocket import Conversation, run_session
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 PRIVATE_PATH = "/ws/v5/private"
 PUBLIC_PATH = "/ws/v5/public"
-_SESSIONS: Mapping[str, Callable[[Exchange, Line], Conversation]] = {
+_SESSIONS: Mapping[str, Callable[[Exchange, ServerConnection], Conversation]] = {
     PRIVATE_PATH: Session,
     PUBLIC_PATH: PublicSession,
 }

@@ -13,8 +13,10 @@ DOWN: Final = "no process"
 IDLE: Final = "idle"
 
 CONDITIONS: Final[Mapping[str, Callable[[TradeState], bool]]] = {
-    "in flight": lambda state: any(order.asked for order in state.orders),
-    "in doubt": lambda state: any(order.in_doubt or order.unsent for order in state.orders),
+    "in flight": lambda state: any(order.awaiting_ack for order in state.orders),
+    "in doubt": lambda state: any(
+        order.outcome_unknown or order.verify_before_send for order in state.orders
+    ),
     "resting": lambda state: any(order.order_state is OrderState.LIVE for order in state.orders),
     "part filled": lambda state: any(
         order.order_state is OrderState.PARTIALLY_FILLED for order in state.orders
@@ -24,9 +26,11 @@ CONDITIONS: Final[Mapping[str, Callable[[TradeState], bool]]] = {
     ),
     "fill missing": lambda state: bool(state.orders.waiting),
     "trade open": lambda state: state.book.trade is not None,
-    "link down": lambda state: not state.sync.linked,
-    "reconciling": lambda state: state.sync.linked and not state.sync.merged,
-    "differing": lambda state: state.sync.merged and state.sync.differs_since_ns is not None,
+    "link down": lambda state: not state.sync.has_session,
+    "reconciling": lambda state: state.sync.has_session and not state.sync.snapshot_applied,
+    "differing": lambda state: (
+        state.sync.snapshot_applied and state.sync.differs_since_ns is not None
+    ),
     "draining": lambda state: state.draining,
 }
 """Names of what the service may be in the middle of; several can be true at once."""

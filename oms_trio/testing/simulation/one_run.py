@@ -27,7 +27,7 @@ from oms_trio.testing.simulation.faults.catalog import strike_on
 from oms_trio.testing.simulation.invariants.audit import Auditor
 from oms_trio.testing.simulation.invariants.violation import Violation
 from oms_trio.testing.simulation.replayed import replay
-from oms_trio.testing.simulation.setting import SCOPE, draw
+from oms_trio.testing.simulation.setting import CONTEXT, draw
 from oms_trio.testing.simulation.wire_trace import Tape
 from oms_trio.testing.simulation.workload import BUSY, Pace
 from oms_trio.testing.simulation.world import SECRETS, World, open_world
@@ -224,7 +224,7 @@ class _Run:
         with Journal.open(world.room.journal) as journal:
             journal.verify()
             wanted = {life.recovered[0] for life in world.lives}
-            read = replay(journal, world.rules, SCOPE, wanted, world.room.archive)
+            read = replay(journal, world.rules, CONTEXT, wanted, world.room.archive)
         self.journal = read.digest
         self.violations += world.monitor.found
         self.violations += Auditor(world, agent.acts, read).audit()
@@ -248,7 +248,10 @@ def unsettled(world: World) -> str:
         return "no process"
     if not state.ready:
         return f"not ready: {state.sync.why}"
-    if any(order.asked or order.in_doubt or order.unsent for order in state.orders):
+    if any(
+        order.awaiting_ack or order.outcome_unknown or order.verify_before_send
+        for order in state.orders
+    ):
         return "orders without a known outcome"
     if state.orders.waiting:
         return "fills are missing"

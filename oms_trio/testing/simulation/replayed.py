@@ -19,7 +19,7 @@ from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Record
 from oms_trio.service import journaled_inputs
-from oms_trio.service.journaled_inputs import Scope, encode_effects
+from oms_trio.service.journaled_inputs import DecodeContext, encode_effects
 
 
 @attrs.frozen
@@ -96,7 +96,7 @@ class Replay:
 def replay(
     journal: Journal,
     rules: Rules,
-    scope: Scope,
+    scope: DecodeContext,
     wanted: set[int],
     archive: Mapping[int, Record] | None = None,
 ) -> Replay:

@@ -9,9 +9,9 @@ from typing import Final
 import attrs
 
 from oms_trio.core.model import Limits, RewardUnit, Rules
-from oms_trio.service.journaled_inputs import Scope
+from oms_trio.service.journaled_inputs import DecodeContext
 
-SCOPE: Final = Scope("BTC-USDT-SWAP", "omstrio")
+CONTEXT: Final = DecodeContext("BTC-USDT-SWAP", "omstrio")
 RULES: Final = Rules(
     leverage=Decimal(100),
     step=Decimal("0.1"),
@@ -20,7 +20,7 @@ RULES: Final = Rules(
     max_order_age_ns=90_000_000_000,
     max_action_age_ns=5_000_000_000,
     reward_unit=RewardUnit.USDT,
-    tag=SCOPE.tag,
+    tag=CONTEXT.tag,
 )
 """Limits are low, so that orders grow old and too many within minutes, and the cap is met."""
 

@@ -24,7 +24,7 @@ from oms_trio.core.risk import mark_age_ns
 from oms_trio.core.state import TradeState
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.operator_commands import NotObeyedError
-from oms_trio.service.journaled_inputs import Arrival, Kind
+from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.testing.okx_server.auth import SimAccount
 from oms_trio.testing.okx_server.exchange import Exchange, Mode
@@ -38,7 +38,7 @@ from oms_trio.testing.simulation.machine.disk import Room
 from oms_trio.testing.simulation.machine.network import End, Network
 from oms_trio.testing.simulation.machine.process import Life, Surroundings
 from oms_trio.testing.simulation.noting import NotingFaults
-from oms_trio.testing.simulation.setting import RULES, SCOPE, Setting
+from oms_trio.testing.simulation.setting import CONTEXT, RULES, Setting
 from oms_trio.testing.simulation.troubles import Trouble, Troubles
 from oms_trio.testing.simulation.wire_trace import Tape
 from oms_trio.testing.simulation.workload import BUSY, Pace
@@ -264,7 +264,7 @@ class World:
     def _note_known(self, state: TradeState) -> None:
         """Note what a snapshot must have told of that has just been taken in."""
         now = trio.current_time()
-        whole = state.sync.merged and not state.sync.asked
+        whole = state.sync.snapshot_applied and not state.sync.snapshot_requested
         if whole and self.troubles.calm_for({Trouble.REST}) > TOLD_S:
             for funded in self.funded:
                 if now > funded.at + TOLD_S:
@@ -344,7 +344,9 @@ class World:
             async for message in told:
                 self.heard.append(message)
 
-    def observe(self, arrival: Arrival, effects: tuple[Effect, ...], state: TradeState) -> None:
+    def observe(
+        self, arrival: JournaledInput, effects: tuple[Effect, ...], state: TradeState
+    ) -> None:
         """Note what the cap allowed when an order was decided, and count what came in."""
         self.arrivals[arrival.kind.value] += 1
         self.monitor.observe(effects, state)
@@ -380,7 +382,7 @@ class World:
             rules=self.rules,
             keep_ns=None if (keep_s := self.setting.keep_s) is None else round(keep_s * 1e9),
             quiet_s=self.pace.quiet_s,
-            scope=SCOPE,
+            scope=CONTEXT,
             credentials=account_key(),
             dial=self.dial,
             observe=self.observe,

@@ -131,7 +131,10 @@ async def test_with_the_token_it_steers_and_other_sites_do_not(tmp_path: Path) -
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         wrong = await client.post("/control/pause", headers={"Authorization": "Bearer wrong"})
         assert wrong.status_code == 401
-        for foreign in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}):
+        for foreign in (
+            {"Sec-Fetch-Site": "cross-site"},
+            {"DeliveryMetadata": "http://evil.example"},
+        ):
             refused = await client.post("/control/pause", headers=bearer | foreign)
             assert refused.status_code == 403
         assert (await client.get("/status")).json()["controls"]["paused"] is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
-from oms_trio.testing.okx_server.events import Outcome
+from oms_trio.testing.okx_server.events import OperationResult
 from oms_trio.testing.okx_server.exchange import Exchange, Mode
 from oms_trio.testing.okx_server.orders.admission import check_inst_id_code
 from tests.testing.okx_server.clients import live_exchange, logged_in, net_exchange, order_args
@@ -21,7 +21,7 @@ def resting(mode: Mode = Mode.MANUAL, **changes: Any) -> Exchange:
     return exchange
 
 
-def amend(exchange: Exchange, **changes: Any) -> Outcome:
+def amend(exchange: Exchange, **changes: Any) -> OperationResult:
     args = {"instIdCode": 10459, "clOrdId": "a", "reqId": "r1"} | changes
     return exchange.amend(args, check_inst_id_code)
 

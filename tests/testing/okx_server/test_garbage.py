@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oms_trio.testing.okx_server.rest import router
-from oms_trio.testing.okx_server.ws.connection import Ending, Frame, Line
+from oms_trio.testing.okx_server.ws.connection import Ending, Frame, ServerConnection
 from oms_trio.testing.okx_server.ws.private_session import Session
 from tests.testing.okx_server.clients import (
     START_MS,
@@ -60,7 +60,7 @@ def answers(frames: list[str], *, logged_in: bool = True) -> list[Frame]:
     """Feed frames to one session and return what it sends."""
     exchange = net_exchange()
     sent: list[Frame] = []
-    line = Line(
+    line = ServerConnection(
         exchange.faults,
         exchange.clock,
         conn_id="7c1d90ab",

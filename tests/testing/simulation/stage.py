@@ -24,7 +24,7 @@ from oms_trio.testing.simulation.agent import Act
 from oms_trio.testing.simulation.invariants.audit import Auditor
 from oms_trio.testing.simulation.one_run import unsettled
 from oms_trio.testing.simulation.replayed import replay
-from oms_trio.testing.simulation.setting import RULES, SCOPE
+from oms_trio.testing.simulation.setting import CONTEXT, RULES
 from oms_trio.testing.simulation.wire_trace import Tape
 from oms_trio.testing.simulation.world import World, open_world
 
@@ -66,7 +66,7 @@ class Stage:
     @property
     def orders(self) -> list[Order]:
         """Our orders on the exchange."""
-        return [order for order in self.exchange.truth.orders() if order.tag == SCOPE.tag]
+        return [order for order in self.exchange.truth.orders() if order.tag == CONTEXT.tag]
 
     def act(self, side: str, sz: str = "1", *, message_id: str | None = None) -> None:
         """Publish an action that becomes an order for this many contracts, near the mid price."""
@@ -128,7 +128,7 @@ async def stage(folder: Path, clock: MockClock, *, rules: Rules = PATIENT) -> As
         await scene.at_rest()
         await end(world)
         with Journal.open(world.room.journal) as journal:
-            read = replay(journal, rules, SCOPE, {life.recovered[0] for life in world.lives})
+            read = replay(journal, rules, CONTEXT, {life.recovered[0] for life in world.lives})
         assert world.monitor.found + Auditor(world, scene.acts, read).audit() == []
         nursery.cancel_scope.cancel()
 

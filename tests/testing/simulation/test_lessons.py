@@ -16,7 +16,7 @@ from trio.testing import MockClock
 
 from oms_trio.core.model import OrderState
 from oms_trio.okx.errors import RetriesUsedUpError
-from oms_trio.tasks.trade_state import encode_state
+from oms_trio.service.state_codec import encode_state
 from oms_trio.testing.simulation.coverage import CONDITIONS
 from oms_trio.testing.simulation.troubles import Trouble
 from oms_trio.testing.simulation.wire_trace import Tape
@@ -40,7 +40,7 @@ async def test_01_ambiguous_submit_stays_unknown_until_there_is_evidence(
         scene.act("buy")
         await trio.sleep(5)
         assert scene.refusals == []
-        assert any(order.in_doubt for order in scene.state.orders)
+        assert any(order.outcome_unknown for order in scene.state.orders)
         await scene.at_rest()
         assert scene.refusals == ["exchange"]
 
@@ -66,7 +66,7 @@ async def test_03_what_happened_while_the_link_was_down_is_told(
         first, second = await scene.order("buy", "2"), await scene.order("sell", "2")
         scene.faults.refuse_connections = True
         scene.faults.cut()
-        await scene.until(lambda: not scene.state.sync.linked)
+        await scene.until(lambda: not scene.state.sync.has_session)
         scene.fill(first, "1")
         scene.fill(second, "1", "67010")
         scene.fill(first, "1", "66990")
@@ -228,10 +228,10 @@ async def test_13_silent_link_is_noticed_and_an_idle_one_is_kept(
     """https://github.com/hummingbot/hummingbot/issues/8296."""
     async with stage(tmp_path, autojump_clock) as scene:
         await trio.sleep(5 * MINUTE)
-        assert scene.world.arrivals["link_up"] == 1
+        assert scene.world.arrivals["session_up"] == 1
         scene.faults.stalled = True
         began = trio.current_time()
-        await scene.until(lambda: not scene.state.sync.linked)
+        await scene.until(lambda: not scene.state.sync.has_session)
         assert trio.current_time() - began <= 31
         scene.faults.stalled = False
 

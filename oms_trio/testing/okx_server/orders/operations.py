@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from oms_trio.testing.okx_server.events import Outcome
+from oms_trio.testing.okx_server.events import OperationResult
 from oms_trio.testing.okx_server.exchange import CheckInstrument, Exchange
 from oms_trio.testing.okx_server.orders.admission import Args, Refused, read_whole
 from oms_trio.testing.okx_server.rate_limits import Quota
@@ -36,7 +36,7 @@ def carry_out(
     check_instrument: CheckInstrument,
     *,
     exp_time: object = None,
-) -> list[Outcome]:
+) -> list[OperationResult]:
     """Carry out one request of 1 to 20 elements and return their outcomes in order.
 
     Raises:
@@ -47,7 +47,10 @@ def carry_out(
     if not exchange.limits.admit(key, quota, exchange.steady_ms, 1 if count == 1 else count):
         refused = Refused("50011", "Rate limit reached. Please refer to API documentation.")
         if exchange.faults.rate_limit_in_data:
-            return [Outcome.of_refusal(refused, exchange.now_ms, element) for element in elements]
+            return [
+                OperationResult.of_refusal(refused, exchange.now_ms, element)
+                for element in elements
+            ]
         raise refused
     if op is not Op.CANCEL:
         _check_exp_time(exp_time, exchange.now_ms)
@@ -69,7 +72,7 @@ def not_in_this_mode() -> Refused:
     return Refused("51010", "Operation is not supported under the current account mode.")
 
 
-def summary(outcomes: Sequence[Outcome]) -> str:
+def summary(outcomes: Sequence[OperationResult]) -> str:
     """Return the outer code: 0 every element succeeded, 1 every element failed, 2 mixed."""
     failed = sum(outcome.code != "0" for outcome in outcomes)
     if not failed:
@@ -77,12 +80,14 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     return "1" if failed == len(outcomes) else "2"
 
 
-def render(op: Op, outcomes: Sequence[Outcome]) -> list[JsonObject]:
+def render(op: Op, outcomes: Sequence[OperationResult]) -> list[JsonObject]:
     """Return the ``data`` of an answer."""
     return [_RENDER[op](outcome) for outcome in outcomes]
 
 
-def _one(exchange: Exchange, op: Op, element: Args, check_instrument: CheckInstrument) -> Outcome:
+def _one(
+    exchange: Exchange, op: Op, element: Args, check_instrument: CheckInstrument
+) -> OperationResult:
     match op:
         case Op.PLACE:
             return exchange.place(element, check_instrument)
@@ -92,7 +97,7 @@ def _one(exchange: Exchange, op: Op, element: Args, check_instrument: CheckInstr
             return exchange.amend(element, check_instrument)
 
 
-def _repeated(op: Op, elements: Sequence[Args], index: int, now_ms: int) -> Outcome | None:
+def _repeated(op: Op, elements: Sequence[Args], index: int, now_ms: int) -> OperationResult | None:
     """Refuse a name used before in the same batch, even if that order is filled already."""
     if op is Op.CANCEL:
         return None
@@ -102,7 +107,7 @@ def _repeated(op: Op, elements: Sequence[Args], index: int, now_ms: int) -> Outc
         name = element.get(key)
         if name and any(earlier.get(key) == name for earlier in elements[:index]):
             refused = Refused(code, "The same order is named twice in one batch.")
-            return Outcome.of_refusal(refused, now_ms, element)
+            return OperationResult.of_refusal(refused, now_ms, element)
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oms_trio.core.model import Instrument
-from oms_trio.testing.okx_server.events import Outcome
+from oms_trio.testing.okx_server.events import OperationResult
 from oms_trio.testing.okx_server.values import CancelSource, Category, Fill, Order, text
 from oms_trio.testing.okx_server.ws.pushes import JsonObject
 
@@ -114,7 +114,7 @@ def fill_object(fill: Fill, instrument: Instrument) -> JsonObject:
     }
 
 
-def placed(outcome: Outcome) -> JsonObject:
+def placed(outcome: OperationResult) -> JsonObject:
     """Return the answer to one new order."""
     return {
         "clOrdId": outcome.cl_ord_id,
@@ -127,7 +127,7 @@ def placed(outcome: Outcome) -> JsonObject:
     }
 
 
-def canceled(outcome: Outcome) -> JsonObject:
+def canceled(outcome: OperationResult) -> JsonObject:
     """Return the answer to one cancellation."""
     return {
         "clOrdId": outcome.cl_ord_id,
@@ -138,7 +138,7 @@ def canceled(outcome: Outcome) -> JsonObject:
     }
 
 
-def amended(outcome: Outcome) -> JsonObject:
+def amended(outcome: OperationResult) -> JsonObject:
     """Return the answer to one amendment."""
     return {
         "clOrdId": outcome.cl_ord_id,

@@ -40,7 +40,7 @@ Frame = str | bytes | Ending
 
 
 @attrs.define(eq=False)
-class Line:
+class ServerConnection:
     """One connection; also what fault switches reach of it."""
 
     faults: Faults

@@ -18,7 +18,7 @@ from oms_trio.testing.okx_server.exchange import Exchange
 from oms_trio.testing.okx_server.faults.behaviour import Counter
 from oms_trio.testing.okx_server.orders import foreign
 from oms_trio.testing.okx_server.values import Reported
-from oms_trio.testing.okx_server.ws.connection import NEVER, Line
+from oms_trio.testing.okx_server.ws.connection import NEVER, ServerConnection
 from oms_trio.testing.okx_server.ws.pushes import (
     JsonObject,
     account_push,
@@ -69,7 +69,7 @@ class Feeds:
     """The subscriptions of one connection. Times are seconds of the line's clock."""
 
     exchange: Exchange
-    line: Line
+    line: ServerConnection
     _held: dict[bytes, Subscription] = attrs.field(factory=dict, init=False)
     _gathered: set[str] = attrs.field(factory=set, init=False)
     _gathered_at_s: float = attrs.field(default=NEVER, init=False)

@@ -20,7 +20,7 @@ from oms_trio.testing.okx_server.orders.operations import (
     summary,
 )
 from oms_trio.testing.okx_server.rate_limits import Limits, Quota
-from oms_trio.testing.okx_server.ws.connection import NEVER, Ending, Line
+from oms_trio.testing.okx_server.ws.connection import NEVER, Ending, ServerConnection
 from oms_trio.testing.okx_server.ws.feeds import CHANNELS, SILENT_CHANNELS, Feeds, told
 from oms_trio.testing.okx_server.ws.pushes import JsonObject
 
@@ -54,7 +54,7 @@ class Session:
     """What one connection has logged in, subscribed and still has to be told."""
 
     exchange: Exchange
-    line: Line
+    line: ServerConnection
     logged_in: bool = attrs.field(default=False, init=False)
     feeds: Feeds = attrs.field(init=False)
     _limits: Limits = attrs.field(factory=Limits, init=False)

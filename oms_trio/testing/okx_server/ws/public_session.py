@@ -14,7 +14,7 @@ from oms_trio.testing.okx_server.rest.public_rows import (
     instrument_object,
     price_limit,
 )
-from oms_trio.testing.okx_server.ws.connection import NEVER, Ending, Line
+from oms_trio.testing.okx_server.ws.connection import NEVER, Ending, ServerConnection
 from oms_trio.testing.okx_server.ws.feeds import told
 from oms_trio.testing.okx_server.ws.private_session import CONTROL_REQUESTS, UNSUBSCRIBED_S
 from oms_trio.testing.okx_server.ws.pushes import JsonObject, mark_price
@@ -43,7 +43,7 @@ class PublicSession:
     """What one connection has subscribed to, and when it is told next."""
 
     exchange: Exchange
-    line: Line
+    line: ServerConnection
     _held: dict[str, JsonObject] = attrs.field(factory=dict, init=False)
     """The argument of each channel."""
     _next_s: dict[str, float] = attrs.field(factory=dict, init=False)

@@ -11,7 +11,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from oms_trio.testing.okx_server.events import Event
 from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.ws.connection import Ending, Frame, Line
+from oms_trio.testing.okx_server.ws.connection import Ending, Frame, ServerConnection
 
 OUTBOX_SIZE = 4096
 """Frames that wait for a slow client; one that lets more pile up is cut off."""
@@ -42,7 +42,7 @@ class Conversation(Protocol):
 async def run_session(
     exchange: Exchange,
     websocket: WebSocketConnection,
-    kind: Callable[[Exchange, Line], Conversation],
+    kind: Callable[[Exchange, ServerConnection], Conversation],
 ) -> None:
     """Serve one WebSocket until either side ends it or a fault cuts it.
 
@@ -65,7 +65,7 @@ async def run_session(
                 with suppress(trio.WouldBlock):
                     wake.send_nowait(None)
 
-            line = Line(
+            line = ServerConnection(
                 exchange.faults,
                 exchange.clock,
                 conn_id=f"{exchange.rng.getrandbits(32):08x}",

@@ -108,8 +108,8 @@ async def _stopped_waiting(world: World, random: Random) -> None:
     with trio.move_on_after(world.pace.patience_s):
         await world.moment(
             lambda state: (
-                any(order.unsent or order.retry_due_ns for order in state.orders)
-                or sum(order.asked for order in state.orders) >= WAITING
+                any(order.verify_before_send or order.retry_due_ns for order in state.orders)
+                or sum(order.awaiting_ack for order in state.orders) >= WAITING
             )
         )
     await world.command(random.choice((Verb.PAUSE, Verb.KILL, Verb.CANCEL_ALL, Verb.CANCEL_ALL)))

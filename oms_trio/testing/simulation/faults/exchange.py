@@ -112,7 +112,9 @@ async def _gateway(world: World, random: Random) -> None:
         lasting_s = random.choice((5.0, BORNE_S, BORNE_S))
         await trio.sleep(lasting_s)
         calm = world.troubles.calm_for({Trouble.PROCESS}) > BORNE_S
-        doubts = world.state is not None and any(order.in_doubt for order in world.state.orders)
+        doubts = world.state is not None and any(
+            order.outcome_unknown for order in world.state.orders
+        )
         sent = doubts and not patience.cancelled_caught and lasting_s == BORNE_S
         if sent and calm and life is world.life and sessions & world.network.sessions:
             what = f"a session that has answered no request for {BORNE_S:.0f} s goes on"

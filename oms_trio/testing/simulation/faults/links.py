@@ -50,7 +50,9 @@ async def _filled_reconciling(world: World, random: Random) -> None:
         world.exchange.faults.cut()
         with switched(world, "rest_delay_s", random.choice((0.0, 0.2, 1.0))):
             with trio.move_on_after(10.0):
-                await world.moment(lambda state: state.sync.asked and not state.sync.merged)
+                await world.moment(
+                    lambda state: state.sync.snapshot_requested and not state.sync.snapshot_applied
+                )
             for _ in range(random.randint(5, 40)):
                 await trio.sleep(random.uniform(0.01, 0.5))
                 world.fill_any(random)

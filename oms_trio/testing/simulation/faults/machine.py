@@ -15,7 +15,7 @@ from oms_trio.core.effects import (
     PlaceOrder,
     PublishClosure,
     PublishExecution,
-    PublishRefusal,
+    PublishRejection,
     SettleDelivery,
 )
 from oms_trio.testing.simulation.faults.making import Strike, at_once
@@ -25,7 +25,7 @@ from oms_trio.testing.simulation.world import World
 
 DECISIONS: Final[tuple[type[Effect], ...]] = (
     PlaceOrder,
-    PublishRefusal,
+    PublishRejection,
     PublishExecution,
     PublishClosure,
     SettleDelivery,

@@ -26,7 +26,7 @@ from oms_trio.testing.simulation.agent import Act
 from oms_trio.testing.simulation.invariants.owed import owed, state_id_of
 from oms_trio.testing.simulation.invariants.violation import Violation
 from oms_trio.testing.simulation.replayed import Replay
-from oms_trio.testing.simulation.setting import SCOPE
+from oms_trio.testing.simulation.setting import CONTEXT
 from oms_trio.testing.simulation.world import SECRETS, World
 
 ROUNDING = 1e-9
@@ -93,7 +93,7 @@ class Auditor:
             for text, message in zip(told, heard, strict=True)
             if message.routing_key != REJECT_KEY
         ]
-        orders = [o for o in self.world.exchange.truth.orders() if o.tag == SCOPE.tag]
+        orders = [o for o in self.world.exchange.truth.orders() if o.tag == CONTEXT.tag]
         # Orders that close the position for the operator have no action behind them.
         of_agent = [order for order in orders if not order.reduce_only]
         self._one_order_each(of_agent)

@@ -28,7 +28,7 @@ from oms_trio.testing.okx_server.ground_truth import Truth
 from oms_trio.testing.okx_server.rate_limits import Limits, Quota
 from oms_trio.testing.okx_server.values import Category, Fill, Order
 from oms_trio.testing.simulation.invariants.violation import Violation
-from oms_trio.testing.simulation.setting import SCOPE
+from oms_trio.testing.simulation.setting import CONTEXT
 from oms_trio.testing.simulation.troubles import REACH, Trouble, Troubles
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Monitor:
         """See every change of every order as it happens."""
         if fill is not None:
             self._note_fill(order, fill)
-        elif order.tag == SCOPE.tag and order.ord_id not in self._known:
+        elif order.tag == CONTEXT.tag and order.ord_id not in self._known:
             self._known.add(order.ord_id)
             self.sample()
             self._note_order(order)
@@ -179,7 +179,7 @@ class Monitor:
 
     def _note_fill(self, order: Order, fill: Fill) -> None:
         self.fill_times.append(trio.current_time())
-        if order.tag == SCOPE.tag:
+        if order.tag == CONTEXT.tag:
             return
         self._odd_at = trio.current_time()
         if order.category is Category.NORMAL:
@@ -259,7 +259,7 @@ class Monitor:
             self._break_cap(order, reached, allowed, "by the exchange's figures")
 
     def _ours(self) -> Iterator[Order]:
-        return (order for order in self.exchange.engine.book.pending if order.tag == SCOPE.tag)
+        return (order for order in self.exchange.engine.book.pending if order.tag == CONTEXT.tag)
 
     def _break_cap(self, order: Order, reached: Fraction, cap: Fraction, how: str) -> None:
         side = "long" if order.side is Side.BUY else "short"
@@ -317,7 +317,9 @@ class Monitor:
 
     def _reconciled(self, state: TradeState) -> bool:
         # A position that nothing explains keeps the service from taking actions, and should.
-        return state.ready or (self.by_hand != 0 and state.sync.linked and state.sync.merged)
+        return state.ready or (
+            self.by_hand != 0 and state.sync.has_session and state.sync.snapshot_applied
+        )
 
     # What the operator wants.
 
@@ -331,9 +333,11 @@ class Monitor:
     def obeyed(self, verb: Verb, state: TradeState | None) -> None:
         """Note a command that cannot be lost any more."""
         if verb in {Verb.CANCEL_ALL, Verb.KILL, Verb.FLATTEN} and state is not None:
-            unsent = [order for order in state.orders if order.unsent or order.retry_due_ns]
+            verify_before_send = [
+                order for order in state.orders if order.verify_before_send or order.retry_due_ns
+            ]
             now = trio.current_time()
-            self._called_off |= {order.cl_ord_id: now for order in unsent}
+            self._called_off |= {order.cl_ord_id: now for order in verify_before_send}
         if verb not in {Verb.RESUME, Verb.CANCEL_ALL} and self._paused_at == NEVER:
             self._paused_at = trio.current_time()
 

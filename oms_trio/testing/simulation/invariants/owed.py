@@ -13,7 +13,7 @@ from oms_trio.core.model import Cause, PositionReport
 from oms_trio.testing.okx_server.values import Category, Fill, Order
 from oms_trio.testing.simulation.invariants.oracle import Due, Oracle, TrueFill
 from oms_trio.testing.simulation.replayed import Booked, Replay
-from oms_trio.testing.simulation.setting import SCOPE
+from oms_trio.testing.simulation.setting import CONTEXT
 from oms_trio.testing.simulation.world import World
 
 CAUSES = {
@@ -66,7 +66,7 @@ def state_id_of(order: Order) -> int:
 
 def is_ours(fill: Fill) -> bool:
     """Whether a match is of our trades: of our orders, or of the exchange's on our position."""
-    return fill.tag == SCOPE.tag or fill.category is not Category.NORMAL
+    return fill.tag == CONTEXT.tag or fill.category is not Category.NORMAL
 
 
 def owed(world: World, replay: Replay) -> Owed:

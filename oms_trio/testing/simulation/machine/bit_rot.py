@@ -12,7 +12,7 @@ from oms_trio.journal.journal import Journal
 from oms_trio.service.app import recover
 from oms_trio.testing.simulation.invariants.violation import Violation
 from oms_trio.testing.simulation.machine.disk import JOURNAL
-from oms_trio.testing.simulation.setting import SCOPE
+from oms_trio.testing.simulation.setting import CONTEXT
 from oms_trio.testing.simulation.world import World
 
 
@@ -51,4 +51,4 @@ def _damage(path: Path, random: Random) -> None:
 
 def _digest(world: World, folder: Path) -> str:
     with Journal.open(folder / JOURNAL, create=False) as journal:
-        return recover(journal, world.rules, SCOPE).state.digest()
+        return recover(journal, world.rules, CONTEXT).state.digest()

@@ -24,11 +24,11 @@ from oms_trio.journal.errors import JournalBroken
 from oms_trio.journal.journal import Journal
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
-from oms_trio.okx.websocket import Link, open_link
+from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.operator_commands import Helm
 from oms_trio.service.app import Insides, Parts, recover, run_service
-from oms_trio.service.journaled_inputs import Scope
+from oms_trio.service.journaled_inputs import DecodeContext
 from oms_trio.settings.clock import Clock, service_clock
 from oms_trio.tasks.trade_state import Observer
 from oms_trio.testing.simulation.machine.disk import Room, SimDisk
@@ -106,7 +106,7 @@ class Surroundings:
     rules: Rules
     keep_ns: int | None
     quiet_s: float
-    scope: Scope
+    scope: DecodeContext
     credentials: Credentials
     dial: Dial
     observe: Observer
@@ -217,7 +217,7 @@ class Life:
         self.helm = Helm(insides.inbox)
         await trio.sleep_forever()
 
-    def _connect(self, rest: Rest, clock: Clock) -> AbstractAsyncContextManager[Link]:
+    def _connect(self, rest: Rest, clock: Clock) -> AbstractAsyncContextManager[OkxConnection]:
         around = self.around
 
         def dial(_host: str, _port: int) -> Awaitable[trio.abc.Stream]:

@@ -121,7 +121,7 @@ def _confirm_not_awaited(sound: Any) -> Any:  # noqa: ANN401
 def _unknown_is_refused(sound: Any) -> Any:  # noqa: ANN401
     def broken(orders: Orders, answer: OrderAnswer, **more: Any) -> None:  # noqa: ANN401
         if answer.verdict is Verdict.UNKNOWN:
-            answer = attrs.evolve(answer, verdict=Verdict.REFUSED)
+            answer = attrs.evolve(answer, verdict=Verdict.REJECTED)
         sound(orders, answer, **more)
 
     return broken
@@ -215,7 +215,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "oms_trio.core.state:TradeState._adopt", _foreign_orders_adopted
     ),
     "pushes before the snapshot lost": Mutant(
-        "oms_trio.core.reconcile:Sync.keep_aside", _nothing_kept_aside
+        "oms_trio.core.reconcile:Sync.buffer", _nothing_kept_aside
     ),
     "drawdowns of other trades counted": Mutant("oms_trio.core.trade:Trade.owns", _any_drawdown),
     "a state change that no record tells": Mutant(

@@ -32,8 +32,8 @@ def _sent_at_once(sound: Any) -> Any:  # noqa: ANN401 - any function, here and b
     def broken(self: TradeState, action: Action, do: Callable[[Effect], None]) -> None:
         def send(effect: Effect) -> None:
             order = self.orders.find(effect.cl_ord_id) if isinstance(effect, LookUpOrder) else None
-            if order is not None and order.unsent:
-                order.unsent = False
+            if order is not None and order.verify_before_send:
+                order.verify_before_send = False
                 answers.place(order, self.sync, do)
             else:
                 do(effect)
@@ -94,7 +94,7 @@ def _absence_of_the_named(sound: Any) -> Any:  # noqa: ANN401
         **more: Any,  # noqa: ANN401
     ) -> None:
         late = attrs.evolve(answer, asked_at_ns=answer.asked_at_ns + 86_400_000_000_000)
-        named = order.has_okx_id and not order.unsent and not order.in_doubt
+        named = order.has_okx_id and not order.verify_before_send and not order.outcome_unknown
         sound(orders, order, late if named else answer, sync=sync, **more)
 
     return broken
@@ -108,7 +108,7 @@ def _landing_fills_excuse(sound: Any) -> Any:  # noqa: ANN401
         sound(self, now_ns, do)
         if self.book.fills != before:
             self.sync.differs_since_ns = None
-            self.sync.explained = True
+            self.sync.position_matches = True
 
     return broken
 
@@ -233,7 +233,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "the cap goes by the agent's mid": Mutant("oms_trio.core.state:size_order", _mid_believed),
     "a hanging gateway is borne": Mutant(
-        "oms_trio.okx.pending_requests:Line.hangs", value(lambda _self, _overdue: False)
+        "oms_trio.okx.pending_requests:PendingRequests.hangs", value(lambda _self, _overdue: False)
     ),
     "a saturated price is taken": Mutant("oms_trio.amqp.codec:_decode_price", _saturated_taken),
     "a pause is not noticed": Mutant("oms_trio.amqp.memory:HELD_S", value(1e9)),
