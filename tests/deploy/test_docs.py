@@ -86,7 +86,7 @@ def test_what_cannot_be_taken_back_is_asked_for_twice() -> None:
     }
 
 
-def test_every_reason_of_a_refusal_is_explained() -> None:
-    readme = (ROOT / "README.md").read_text()
-    (told,) = re.findall(r"^Reasons of a refusal: `([a-z_ ]+)`", readme, re.MULTILINE)
-    assert told.split() == [reason.value for reason in RejectReason]
+def test_every_reason_of_a_rejection_is_named() -> None:
+    page = (ROOT / "docs" / "wire.md").read_text()
+    (reasons,) = re.findall(r"^A rejection's `reason` is one of `([a-z_ ]+)`", page, re.MULTILINE)
+    assert reasons.split() == [reason.value for reason in RejectReason]
