@@ -25,6 +25,10 @@ class ProtocolError(OkxError):
         self.why = why
 
 
+class OurRowError(ProtocolError):
+    """A row of ours cannot be read; the text names it. What it would have told is unknown."""
+
+
 class InstrumentUnfitError(OkxError):
     """The instrument cannot be traded by us now: not live, or not a linear USDT contract."""
 
@@ -84,6 +88,10 @@ class RestRefusedError(RestError):
 
 class RestUnavailableError(OkxError):
     """No answer that tells anything: ask again later, and never read it as "nothing there"."""
+
+
+class RowUnreadableError(RestUnavailableError):
+    """An answer has a row of ours that cannot be read: a person has to look at it."""
 
 
 class AccountUnfitError(OkxError):

@@ -245,7 +245,7 @@ async def run_service(
                     flow.start_soon(send_orders, orders_out, desk)
                     flow.start_soon(send_cancels, cancels_out, desk)
                     reconciler = Reconciler(
-                        parts.rest, inbox, scope, parts.rules, parts.account_seen
+                        parts.rest, inbox, scope, parts.rules, gate, parts.account_seen
                     )
                     flow.start_soon(reconcile, questions_out, reconciler)
                     await inbox.send(journaled_inputs.started(parts.rules))

@@ -71,6 +71,18 @@ def test_before_anything_has_happened_there_is_no_status() -> None:
     assert Watched().monitor.status(AROUND) is None
 
 
+def test_a_row_of_ours_that_cannot_be_read_shows_in_the_metrics() -> None:
+    """Through the reasons, where the status has it as well."""
+    watched = Watched()
+    watched.say(Verb.RESUME)
+    for reasons, value in (({}, "0.0"), ({"disk": "full"}, "0.0"), ({"row": "unread"}, "1.0")):
+        around = attrs.evolve(AROUND, reasons=lambda reasons=reasons: reasons)  # type: ignore[misc]
+        status = watched.monitor.status(around)
+        assert status is not None
+        told = watched.monitor.metrics.exposition(status).decode()
+        assert f"\noms_row_unreadable {value}\n" in told
+
+
 def test_looking_changes_nothing() -> None:
     watched = Watched()
     watched.desk.start()

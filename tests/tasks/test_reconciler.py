@@ -18,11 +18,12 @@ from oms_trio.core.model import ClOrdId, ExchangeMs, OrderState, OrdId, Side
 from oms_trio.okx.errors import AccountUnfitError, RestRefusedError
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.channels import Question
+from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.tasks.reconciler import ANSWER_S, LOOK_UPS, Reconciler, anybody, reconcile
 from oms_trio.testing.okx_server.auth import SimAccount
 from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
+from oms_trio.testing.okx_server.faults.behaviour import Edit, RestAnswer
 from tests.core.desk import RULES
 from tests.tasks.venue import (
     CONTEXT,
@@ -61,7 +62,8 @@ async def asking(
     inbox, arrivals = trio.open_memory_channel[JournaledInput](math.inf)
     questions, questions_out = trio.open_memory_channel[Question](math.inf)
     async with venue.open_rest(credentials) as rest, trio.open_nursery() as nursery:
-        reconciler = Reconciler(rest, inbox, CONTEXT, RULES, account_seen)
+        gate = Gate(lambda _wanted: None)
+        reconciler = Reconciler(rest, inbox, CONTEXT, RULES, gate, account_seen)
         nursery.start_soon(reconcile, questions_out, reconciler)
         with questions:
             yield Asked(questions, arrivals)
@@ -439,3 +441,31 @@ def rest_on(
         assert outcome.code == "0", outcome
         placed.append(OrdId(outcome.ord_id))
     return placed
+
+
+async def test_rows_of_ours_that_cannot_be_read_close_the_gate_until_all_can_be(
+    autojump_clock: MockClock,
+) -> None:
+    """A look-up asks by our name, so whatever it finds is ours, with or without our tag."""
+    inbox, _arrivals = trio.open_memory_channel[JournaledInput](math.inf)
+    gate = Gate(lambda _wanted: None)
+    gate.open("state")
+    questions, questions_out = trio.open_memory_channel[Question](math.inf)
+    async with open_venue() as venue, venue.open_rest() as rest, trio.open_nursery() as nursery:
+        nursery.start_soon(reconcile, questions_out, Reconciler(rest, inbox, CONTEXT, RULES, gate))
+        rest_on(venue.exchange, 1, tag="", prefix="byHand")
+        faults = venue.exchange.faults
+        faults.foreign_order = f"tag={CONTEXT.tag},state=mystery"
+        questions.send_nowait(SNAPSHOT)
+        await trio.sleep(2)
+        assert "mystery" in gate.reasons["row"]
+        faults.edits.append(Edit("trade/order", "state=frozen"))
+        questions.send_nowait(LookUpOrder(ClOrdId("byHand0")))
+        await trio.sleep(0.1)
+        assert "frozen" in gate.reasons["row"]
+        await trio.sleep(0.4)
+        assert "mystery" in gate.reasons["row"], "the look-up is answered, the snapshot is not"
+        faults.foreign_order = ""
+        await trio.sleep(10)
+        assert not gate.reasons
+        questions.close()
