@@ -2,8 +2,9 @@
 
     0    clean stop
     1    failed at run time: broker or exchange refused, retries used up, state unusable
-    78   bad configuration: a setting, a queue that exists with other properties, the state folder of
-         another account; a supervisor must not restart on it (EX_CONFIG of sysexits.h)
+    78   bad configuration: a setting (sizes that the instrument does not take too), a queue that
+         exists with other properties, the state folder of another account; a supervisor must not
+         restart on it (EX_CONFIG of sysexits.h)
 
 What a user can cause prints one line saying what to change, never a traceback.
 """
@@ -34,7 +35,7 @@ from oms_trio.commands.demo.program import demo as run_demo
 from oms_trio.core.inputs import Verb
 from oms_trio.core.model import OrderType
 from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
-from oms_trio.okx.errors import OkxError
+from oms_trio.okx.errors import OkxError, StepUnfitError
 from oms_trio.ops.control.client import ControlError, ask
 from oms_trio.ops.control.terminal import draw
 from oms_trio.replay.commands import Hands, export, record, replay
@@ -72,7 +73,7 @@ Expected = (
 
 
 # Of those, what no restart can mend: a person has to change settings, broker or folder.
-Misconfigured = (ConfigError, BrokerMisconfigured, JournalOfAnotherAccount)
+Misconfigured = (ConfigError, BrokerMisconfigured, JournalOfAnotherAccount, StepUnfitError)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

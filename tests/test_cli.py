@@ -177,6 +177,27 @@ def test_a_refused_key_is_final_and_says_what_to_check(
 
 
 @pytest.mark.rabbitmq
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(("least", "fitting"), [("0.015", "0.02"), ("0.005", "0.01")])
+def test_a_least_size_that_the_instrument_does_not_take_is_a_bad_setting(
+    tmp_path: Path,
+    rabbitmq_node: RabbitNode,
+    exchange: dict[str, str],
+    command: str,
+    least: str,
+    fitting: str,
+) -> None:
+    """Every order would be refused, and trading would look as if it were on."""
+    settings = {**exchange, **broker_at(rabbitmq_node.port), "OMS_MIN_CONTRACTS": least}
+    ended = run(command, env=environment(tmp_path, **settings, COLUMNS="300"))
+    assert ended.code == 78
+    said = one_line(ended) if command == "run" else ended.out
+    assert f"OMS_MIN_CONTRACTS={least} does not fit BTC-USDT-SWAP" in said
+    assert "lot 0.01, smallest order 0.01" in said
+    assert f"set {fitting}" in said
+
+
+@pytest.mark.rabbitmq
 def test_an_exchange_that_stays_away_is_given_up(tmp_path: Path, rabbitmq_node: RabbitNode) -> None:
     settings = {**exchange_at(NOBODY), **broker_at(rabbitmq_node.port), "OMS_MAX_RETRIES": "2"}
     ended = run("run", env=environment(tmp_path, **settings))

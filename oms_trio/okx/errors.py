@@ -33,6 +33,10 @@ class InstrumentUnfitError(OkxError):
     """The instrument cannot be traded by us now: not live, or not a linear USDT contract."""
 
 
+class StepUnfitError(OkxError):
+    """Sizes as they are set do not fit the instrument; the text says what a person must set."""
+
+
 class SessionError(OkxError):
     """A WebSocket session is over or never came to be; the subclass says what to do next."""
 

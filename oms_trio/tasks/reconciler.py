@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from decimal import Decimal
 from functools import partial
 from typing import TypeVar, assert_never
 
@@ -12,7 +13,8 @@ import structlog
 import trio
 
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
-from oms_trio.core.model import Rules
+from oms_trio.core.model import Instrument, Rules
+from oms_trio.core.sizing import steps_up
 from oms_trio.okx.errors import (
     AccountUnfitError,
     InstrumentUnfitError,
@@ -20,8 +22,10 @@ from oms_trio.okx.errors import (
     RestRefusedError,
     RestUnavailableError,
     RowUnreadableError,
+    StepUnfitError,
 )
 from oms_trio.okx.rest import Rest
+from oms_trio.okx.wire.bodies import instrument
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Inbox, Question
 from oms_trio.service.intake_gate import ROW, Gate
@@ -66,6 +70,9 @@ class Reconciler:
     gate: Gate
     account_seen: Callable[[str], object] = anybody
     _seen: bool = attrs.field(default=False, init=False)
+    _fits: bool = attrs.field(default=False, init=False)
+    """Whether our sizes were seen to fit the instrument. They may cease to, in a maintenance: then the
+    exchange refuses orders, but what is open must be followed."""
     _unreadable: dict[object, str] = attrs.field(factory=dict, init=False)
     """What cannot be read, by the question in whose answer it stands."""
     _look_ups: trio.CapacityLimiter = attrs.field(
@@ -78,6 +85,9 @@ class Reconciler:
             await self._know_account(request, set_up=request.anew)
         again = partial(self.until_answered, request)
         bodies = await self.rest.snapshot_bodies(request, tag=self.scope.tag, again=again)
+        if not self._fits:
+            ensure_step(instrument(bodies.instrument, self.scope.inst_id), self.rules.step)
+            self._fits = True
         return journaled_inputs.snapshot(bodies, self.scope)
 
     async def listing(self, request: RequestListing) -> JournaledInput:
@@ -199,6 +209,7 @@ async def reconcile(questions: trio.MemoryReceiveChannel[Question], reconciler: 
     Raises:
         RestRefusedError: the key is refused for good.
         AccountUnfitError: the account cannot be set up as our orders need it.
+        StepUnfitError: our sizes do not fit the instrument, seen for the first time.
         Whatever ``account_seen`` raises.
     """
     newest: dict[type[Question], trio.CancelScope] = {}
@@ -254,3 +265,19 @@ async def ensure_account(
             f"net mode and leverage {rules.leverage} could not be set ({error}): close what is "
             "open on the account, or set them by hand"
         ) from error
+
+
+def ensure_step(instrument: Instrument, step: Decimal) -> None:
+    """Check that the exchange can take the sizes that we make.
+
+    Raises:
+        StepUnfitError: it would refuse all or most of them.
+    """
+    lot, least = instrument.lot_sz, instrument.min_sz
+    if step % lot == 0 and step >= least:
+        return
+    fitting = steps_up(max(step, least), Decimal(1), lot)
+    raise StepUnfitError(
+        f"OMS_MIN_CONTRACTS={step} does not fit {instrument.inst_id} (lot {lot}, smallest order "
+        f"{least}): orders would be refused; set {fitting}, or another multiple of the lot"
+    )

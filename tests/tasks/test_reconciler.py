@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
 from oms_trio.core.inputs import Listing, LookupAnswer, Snapshot
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderState, OrdId, Side
-from oms_trio.okx.errors import AccountUnfitError, RestRefusedError
+from oms_trio.okx.errors import AccountUnfitError, RestRefusedError, StepUnfitError
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.channels import Question
 from oms_trio.service.intake_gate import Gate
@@ -469,3 +469,28 @@ async def test_rows_of_ours_that_cannot_be_read_close_the_gate_until_all_can_be(
         await trio.sleep(10)
         assert not gate.reasons
         questions.close()
+
+
+async def test_a_least_size_that_does_not_fit_is_the_end_at_the_start(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue:
+        lot = Decimal(1)
+        instrument = attrs.evolve(venue.exchange.instrument, lot_sz=lot, min_sz=lot)
+        venue.exchange.change_instrument(instrument)
+        error = await refusal_of(venue, SNAPSHOT)
+    assert isinstance(error, StepUnfitError)
+    assert "set 1, or" in str(error)
+
+
+async def test_an_instrument_that_changes_while_we_run_ends_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """A maintenance comes at any time: what is open must be followed. New orders are refused."""
+    async with open_venue() as venue, asking(venue) as asked:
+        asked.ask(SNAPSHOT)
+        await next_of(asked.arrivals, Kind.SNAPSHOT)
+        changed = attrs.evolve(venue.exchange.instrument, lot_sz=Decimal(1), min_sz=Decimal(1))
+        venue.exchange.change_instrument(changed)
+        asked.ask(attrs.evolve(SNAPSHOT, request=2, anew=True))
+        assert (await snapshot_of(asked)).instrument.lot_sz == 1
