@@ -204,7 +204,8 @@ def send(
     """Encode one action and publish it to the broker.
 
     PRICE is the offset from MID in thousandths, below 0 buys: -0.25 asks for 0.25 per mille less.
-    VOLUME is the margin in thousandths of the balance. MID is in USDT, with cents.
+    VOLUME is the margin in thousandths of the balance. MID is in USDT, with cents. Exits with 1 when
+    no queue takes the action.
 
     Example: oms-trio send 1 -- -0.25 3 67000.00
     """

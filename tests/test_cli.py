@@ -475,6 +475,31 @@ def test_sending_without_a_broker_fails_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.rabbitmq
+def test_sending_an_action_that_no_queue_takes_fails_in_one_line(
+    tmp_path: Path, rabbitmq_node: RabbitNode
+) -> None:
+    """The broker confirms what it drops: nobody would ever hear of that action."""
+    env = environment(
+        tmp_path, **broker_at(rabbitmq_node.port), OMS_ACTION_EXCHANGE=f"oms-{tmp_path.name}"
+    )
+    action = ("send", "1", "--", "-0.25", "3", "67000")
+    ended = run(*action, env=env)
+    assert ended.code == 1
+    assert not ended.out
+    line = one_line(ended)
+    assert f"no queue is bound to oms-{tmp_path.name} with oms.action" in line
+    assert "start the service" in line
+    connection = rabbitmq_node.connect()
+    channel = connection.channel()
+    queue = f"queue-{tmp_path.name}"
+    channel.queue_declare(queue, exclusive=True)
+    channel.queue_bind(queue, f"oms-{tmp_path.name}", "oms.action")
+    assert run(*action, env=env).code == 0
+    assert channel.basic_get(queue, auto_ack=True)[2]
+    connection.close()
+
+
+@pytest.mark.rabbitmq
 def test_check_tries_everything_and_trades_nothing(
     tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str]
 ) -> None:
