@@ -45,6 +45,10 @@ class SessionLostError(SessionError):
     """The link broke, fell silent or went bad: open another session after a back-off."""
 
 
+class SubscriptionDeadError(SessionLostError):
+    """A channel was acknowledged and is dead: too many connections of the account hold it."""
+
+
 class LoginFailedError(SessionError):
     """A login failed in a way that may pass: open another session after a back-off.
 
