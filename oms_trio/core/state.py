@@ -247,6 +247,8 @@ class TradeState:
         if isinstance(sized, Sized):
             refusal = self.risk.refuse(self.rules, sized, action.at_ns)
             sized = sized if refusal is None else refusal
+        # Whatever becomes of the order: a delivery that waited for that (a redelivered one for minutes)
+        # would fill the prefetch. So an action that turns stale from here on is no dead letter.
         do(SettleDelivery(action.delivery))
         if isinstance(sized, Unsized):
             self._refuse(name, action.state_id, sized.reason, sized.detail, do)

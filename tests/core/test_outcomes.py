@@ -322,6 +322,21 @@ def test_unknown_redelivery_is_looked_up_before_it_may_be_sent(desk: Desk) -> No
     assert desk.last(PublishRejection).reason is RejectReason.STALE
 
 
+def test_redelivery_that_turns_stale_after_its_decision_was_settled_and_is_no_dead_letter(
+    desk: Desk,
+) -> None:
+    """On a quiet account that takes minutes: held back, it would fill the prefetch for as long."""
+    desk.act(7, redelivered=True)
+    (settled,) = desk.all(SettleDelivery)
+    assert settled.dead_letter is None
+    for _ in range(10):
+        desk.tick(1)
+        desk.show_that_reads_are_not_behind()
+        absent(desk)
+    assert desk.last(PublishRejection).reason is RejectReason.STALE
+    assert len(desk.all(SettleDelivery)) == 1
+
+
 def test_unknown_redelivery_in_a_settled_process_is_sent_after_one_look(desk: Desk) -> None:
     desk.tick(60)
     desk.show_that_reads_are_not_behind()
