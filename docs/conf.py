@@ -19,6 +19,8 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 suppress_warnings = ["ref.python"]  # a field named like another: types are not written as links
 
+highlight_language = "none"  # a block that does not name its language is text
+
 html_theme = "furo"
 html_copy_source = False
 html_show_sourcelink = False

@@ -121,4 +121,6 @@ def test_the_tested_pythons_are_those_that_the_package_names() -> None:
         for line in PROJECT["project"]["classifiers"]
         if line.startswith(prefix)
     ]
-    assert named == PYTHONS
+    workflow = (ROOT / ".github/workflows/test.yml").read_text()
+    (matrix,) = re.findall(r"^ +python: \[(.*)\]$", workflow, re.MULTILINE)
+    assert named == PYTHONS == re.findall(r'"([0-9.]+)"', matrix)
