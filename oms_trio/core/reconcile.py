@@ -40,6 +40,9 @@ PUSH_GRACE_NS = 3 * SECOND_NS
 
 CHECK_AGAIN_NS = 2 * SECOND_NS
 CHECK_TRIES = 5
+CHECK_LATER_NS = 15 * SECOND_NS
+"""Pauses between checks while the position differs: the first ``CHECK_TRIES``, and from then on. Reads
+may lag for minutes, and the push that ends a difference may be lost: no order goes out meanwhile."""
 
 LAG_AGAIN_NS = SECOND_NS
 
@@ -270,8 +273,8 @@ class Sync:
         self.compare(book, snapshot.at_ns)
         if self.differs_since_ns is not None:
             self.tries += 1
-            if self.tries < CHECK_TRIES:
-                self.check_due_ns = snapshot.at_ns + CHECK_AGAIN_NS
+            pause_ns = CHECK_AGAIN_NS if self.tries < CHECK_TRIES else CHECK_LATER_NS
+            self.check_due_ns = min(self.check_due_ns, snapshot.at_ns + pause_ns)
         self.positions = []
 
     def buffer(self, update: OrderUpdate | PositionUpdate) -> bool:

@@ -101,10 +101,11 @@ class TradeState:
         """Take one input in and return what is to be done, in this order."""
         effects: list[Effect] = []
         with localcontext(ARITHMETIC):
+            if isinstance(event, Action):
+                # Time may have run out since the last input: no order goes out before that is seen.
+                self._judge_position(event.at_ns, effects.append)
             self._dispatch(event, effects.append)
-            unexplained = self.sync.judge(self.book, event.at_ns)
-            if unexplained is not None:
-                effects.append(Alert("position_unexplained", unexplained))
+            self._judge_position(event.at_ns, effects.append)
             why = "" if self.sync.in_sync else self.sync.why
             if why != self.reported_reason:
                 self.reported_reason = why
@@ -487,6 +488,11 @@ class TradeState:
         if (self.sync.has_session and self.sync.snapshot_applied) or self.risk.command:
             self._cancel_excess(now_ns, do)
         operator.ask(self.risk, now_ns, do)
+
+    def _judge_position(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+        unexplained = self.sync.judge(self.book, now_ns)
+        if unexplained is not None:
+            do(Alert("position_unexplained", unexplained))
 
     def _take_listing(self, listing: Listing, do: Callable[[Effect], None]) -> None:
         position = self.sync.note_listed(listing.position, listing.asked_at_ns, listing.at_ns)

@@ -18,7 +18,7 @@ from oms_trio.core.effects import (
 )
 from oms_trio.core.inputs import Command, Listing, OrderUpdate, SessionDown, SessionUp, Verb
 from oms_trio.core.model import Cause, ClOrdId, Fill, OrderReport, OrderState, OrdId, Side, TradeId
-from tests.core.desk import RULES, START_NS, Desk
+from tests.core.desk import RULES, SECOND, START_NS, Desk
 
 HAND = Decimal(200)
 
@@ -82,6 +82,36 @@ def test_mismatch_that_is_traded_back_lets_orders_go_again(desk: Desk) -> None:
     desk.by_hand = Decimal(0)
     desk.report_position()
     assert desk.state.ready
+
+
+def test_difference_that_lasts_is_looked_into_again_soon(desk: Desk) -> None:
+    """The reads show the end of it late, and no push ever tells: the usual check may be far away."""
+    trade_by_hand(desk)
+    desk.report_position()
+    desk.state.rules = attrs.evolve(desk.state.rules, check_every_ns=900 * SECOND)
+    before = desk.held
+    for _ in range(60):
+        desk.tick(1)
+        if desk.state.sync.snapshot_requested:
+            desk.snapshot(position=before)
+    assert not desk.state.ready
+    desk.trade_id += 1
+    desk.by_hand = Decimal(0)
+    for _ in range(15):
+        desk.tick(1)
+        if desk.state.sync.snapshot_requested:
+            desk.snapshot(position=desk.held)
+    assert desk.state.ready
+
+
+def test_position_mismatch_stops_the_next_action_though_no_tick_came(desk: Desk) -> None:
+    trade_by_hand(desk)
+    desk.report_position()
+    desk.now += 4 * SECOND
+    desk.act(9)
+    assert not desk.all(PlaceOrder)
+    assert "our fills explain" in desk.last(PublishRejection).detail
+    assert alerts(desk) == ["position_unexplained"]
 
 
 def test_new_link_is_not_ready_before_the_position_agrees(desk: Desk) -> None:
