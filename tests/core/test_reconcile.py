@@ -26,7 +26,8 @@ from oms_trio.core.inputs import (
     Started,
     Verdict,
 )
-from oms_trio.core.model import OrderState, OrdId, PositionReport, Side, StateId, TradeId
+from oms_trio.core.model import Fill, OrderState, OrdId, PositionReport, Side, StateId, TradeId
+from oms_trio.core.orders import in_execution_order
 from tests.core.desk import RULES, SECOND, Desk, VenueOrder
 
 
@@ -85,6 +86,33 @@ def test_fills_missed_while_away_come_in_execution_order_once(desk: Desk) -> Non
     ]
     assert desk.state.ready
     assert not desk.state.orders.open
+
+
+def test_matches_come_by_their_numbers_though_the_exchange_s_clock_was_put_back(
+    desk: Desk,
+) -> None:
+    a, b = desk.place("A", Side.BUY, "2"), desk.place("B", Side.SELL, "2")
+    desk.feed(SessionDown(desk.now, "cut"))
+    desk.match(a, "2", "67000")
+    desk.match(b, "2", "67010")
+    (last,) = b.fills
+    b.fills = [attrs.evolve(last, time_ms=last.time_ms - 25_000)]
+    desk.feed(SessionUp(desk.now))
+    desk.snapshot(orders=(a.report(), b.report()), fills=(*a.fills, *b.fills))
+    kinds = [(kind, name) for kind, name, _, _ in desk.told]
+    assert kinds == [("execution", "A"), ("execution", "B"), ("closure", "B")]
+
+
+def test_deleveraging_comes_between_matches_by_its_time() -> None:
+    """Its number is of another series; so is that of a fill which the exchange cannot name."""
+
+    def fill(number: int | None, at_ms: int) -> Fill:
+        trade_id = None if number is None else TradeId(number)
+        return Fill(OrdId("A"), trade_id, Decimal(67000), Decimal(1), at_ms)
+
+    told = [fill(12, 30), fill(-9, 20), fill(11, 10), fill(None, 30), fill(13, 5)]
+    numbers = [one.trade_id for one in in_execution_order(told)]
+    assert numbers == [11, -9, None, 12, 13]
 
 
 def test_push_older_than_the_snapshot_changes_nothing(desk: Desk) -> None:

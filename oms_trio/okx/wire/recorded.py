@@ -12,6 +12,7 @@ import msgspec
 
 from oms_trio.core.inputs import FillsAnswer, Listing, LookupAnswer, Snapshot
 from oms_trio.core.model import CAUSE_OF_CATEGORY, ClOrdId, ExchangeMs, Fill, Funding, OrdId
+from oms_trio.core.orders import in_execution_order
 from oms_trio.okx.wire import bodies
 from oms_trio.okx.wire.frames import FillRecord
 from oms_trio.okx.wire.liquidation import CLOSES, missing_from, orders_made_of
@@ -155,7 +156,7 @@ def _once(records: list[FillRecord]) -> list[FillRecord]:
 
 
 def _in_order(records: list[FillRecord]) -> tuple[Fill, ...]:
-    """Sort into execution order; pages come newest first, and ties in time go by ``tradeId``.
+    """Sort into execution order; pages come newest first.
 
     A fill of an ordinary order without a ``tradeId`` is left out: it could be another's repeat.
     """
@@ -164,7 +165,7 @@ def _in_order(records: list[FillRecord]) -> tuple[Fill, ...]:
         for record in _once(records)
         if record.fill.trade_id is not None or record.sub_type in CLOSES
     ]
-    return tuple(sorted(fills, key=lambda fill: (fill.time_ms, abs(fill.trade_id or 0))))
+    return tuple(in_execution_order(fills))
 
 
 def _funding_of(bills: list[Funding]) -> tuple[Funding, ...]:
