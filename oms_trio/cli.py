@@ -32,7 +32,7 @@ from oms_trio.amqp.model import BrokerError, BrokerMisconfigured
 from oms_trio.commands.check import Verdict
 from oms_trio.commands.check import check as run_check
 from oms_trio.commands.demo.program import demo as run_demo
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.core.model import OrderType
 from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
 from oms_trio.okx.errors import OkxError, StepUnfitError

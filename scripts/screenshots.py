@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 
 import trio
 from PIL import Image
-
 from tests.http.browser import Tab, browser
 
 ROOT = Path(__file__).parent.parent

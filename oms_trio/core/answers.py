@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from oms_trio.core.effects import Alert, Effect, LookUpOrder, PlaceOrder, PublishRejection
-from oms_trio.core.inputs import CancelAnswer, LookupAnswer, OrderAnswer, Verdict
+from oms_trio.core.events import CancelAnswer, LookupAnswer, OrderAnswer, Verdict
 from oms_trio.core.model import CancelState, ExchangeMs, OrderReport, OrderState, RejectReason
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import NS_PER_MS, Sync
@@ -90,7 +90,9 @@ def reject(orders: Orders, order: OrderInfo, reason: RejectReason, detail: str, 
     orders.settle()
 
 
-def take_order_answer(orders: Orders, answer: OrderAnswer, *, has_session: bool, do: Do) -> None:
+def take_order_answer(
+    orders: Orders, answer: OrderAnswer, now_ns: int, *, has_session: bool, do: Do
+) -> None:
     """Judge the answer to one submit."""
     order = orders.find(answer.cl_ord_id)
     if order is None:
@@ -104,33 +106,33 @@ def take_order_answer(orders: Orders, answer: OrderAnswer, *, has_session: bool,
         case Verdict.ACCEPTED:
             order.outcome_unknown = False
         case Verdict.RETRY:
-            order.retry_due_ns = answer.at_ns + RETRY_NS
+            order.retry_due_ns = now_ns + RETRY_NS
             if order.retry_due_ns >= order.expires_at_ns:
                 reject(orders, order, answer.reason, _said(answer), do)
         case Verdict.UNKNOWN:
             order.outcome_unknown = True
             if has_session:
-                look_up(order, answer.at_ns, do)
+                look_up(order, now_ns, do)
         case Verdict.REJECTED | Verdict.GONE:
             reject(orders, order, answer.reason, _said(answer), do)
 
 
-def take_cancel_answer(orders: Orders, answer: CancelAnswer, *, do: Do) -> None:
+def take_cancel_answer(orders: Orders, answer: CancelAnswer, now_ns: int, do: Do) -> None:
     """Judge the answer to one cancel request; only a report says how the order ended."""
     order = orders.find(answer.cl_ord_id)
     if order is None or order.ended:
         return
-    order.cancel_due_ns = answer.at_ns + CANCEL_PATIENCE_NS
+    order.cancel_due_ns = now_ns + CANCEL_PATIENCE_NS
     match answer.verdict:
         case Verdict.ACCEPTED:
             pass
         case Verdict.GONE:
-            look_up(order, answer.at_ns, do)
+            look_up(order, now_ns, do)
         case Verdict.REJECTED:
             order.cancel_state = CancelState.REJECTED
-            look_up(order, answer.at_ns, do)
+            look_up(order, now_ns, do)
         case Verdict.RETRY | Verdict.UNKNOWN:
-            order.cancel_due_ns = answer.at_ns + CANCEL_AGAIN_NS
+            order.cancel_due_ns = now_ns + CANCEL_AGAIN_NS
 
 
 def note_existence(orders: Orders, order: OrderInfo, report: OrderReport) -> None:
@@ -143,6 +145,7 @@ def take_absence(
     orders: Orders,
     order: OrderInfo,
     answer: LookupAnswer,
+    now_ns: int,
     *,
     sync: Sync,
     copies_expired_ns: int,
@@ -163,7 +166,7 @@ def take_absence(
             return
         if (withheld := risk.withholds(order.created_ns)) is not None:
             reject(orders, order, RejectReason.PAUSED, withheld, do)
-        elif answer.at_ns < order.expires_at_ns:
+        elif now_ns < order.expires_at_ns:
             order.verify_before_send = False
             place(order, sync, do)
         else:

@@ -17,7 +17,7 @@ import attrs
 import structlog
 import trio
 
-from oms_trio.core.inputs import Verdict
+from oms_trio.core.events import Verdict
 from oms_trio.okx.errors import (
     LoginFailedError,
     LoginRefusedError,

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from oms_trio.cli import main
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.core.model import RejectReason
 from oms_trio.ops.metrics import Metrics
 from oms_trio.ops.web.pages import PAGE

@@ -15,7 +15,7 @@ import trio
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.core.effects import Effect, PublishClosure, PublishRejection
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.core.model import Cause, OrdId, RejectReason, Side, StateId
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
@@ -55,7 +55,7 @@ class Watched:
 
     def say(self, verb: Verb) -> None:
         arrival = journaled_inputs.command(verb, "test")
-        for event in arrival.inputs(self.desk.now):
+        for event in arrival.events:
             self.monitor.observe(arrival, tuple(self.desk.feed(event)), self.desk.state)
 
     @property
@@ -156,7 +156,7 @@ def observed(
     """Let the monitor see an action and what came of it."""
     taken = DeliveryMetadata("a", redelivered=False, received_ns=START_NS, delivery=1)
     context = msgspec.json.encode(origin or taken).decode()
-    arrival = JournaledInput(Kind.ACTION, b"", context, lambda _at_ns: ())
+    arrival = JournaledInput(Kind.ACTION, b"", context, ())
     watched.monitor.observe(arrival, effects, watched.desk.state)
     return watched.status
 

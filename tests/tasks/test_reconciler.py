@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
-from oms_trio.core.inputs import Listing, LookupAnswer, Snapshot
+from oms_trio.core.events import ExchangeSnapshot, Listing, LookupAnswer
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderState, OrdId, Side
 from oms_trio.okx.errors import AccountUnfitError, RestRefusedError, StepUnfitError
 from oms_trio.okx.wire.signing import Credentials
@@ -94,9 +94,9 @@ async def test_every_question_gets_its_answer_before_the_task_ends(
         with trio.fail_after(60):
             arrivals = [await asked.arrivals.receive() for _ in range(3)]
     assert {arrival.kind for arrival in arrivals} == {Kind.SNAPSHOT, Kind.FILLS, Kind.LOOKUP}
-    (found,) = next(one for one in arrivals if one.kind is Kind.LOOKUP).inputs(7)
+    (found,) = next(one for one in arrivals if one.kind is Kind.LOOKUP).events
     assert isinstance(found, LookupAnswer)
-    assert (found.at_ns, found.report) == (7, None)
+    assert found.report is None
 
 
 async def test_no_answer_is_asked_for_again_and_never_told_as_flat(
@@ -152,8 +152,8 @@ async def test_the_newest_request_replaces_an_older_one(autojump_clock: MockCloc
         numbers = [
             told.request
             for arrival in arrivals
-            for told in arrival.inputs(0)
-            if isinstance(told, Snapshot)
+            for told in arrival.events
+            if isinstance(told, ExchangeSnapshot)
         ]
         assert numbers == [2]
         assert len(arrivals) == 2, "the look-up is not replaced by it"
@@ -171,7 +171,7 @@ async def test_a_question_that_is_being_asked_is_not_asked_again(
         answered = [
             told.cl_ord_id
             for arrival in waiting_in(asked.arrivals)
-            for told in arrival.inputs(0)
+            for told in arrival.events
             if isinstance(told, LookupAnswer)
         ]
         assert set(answered) == set(names)
@@ -261,7 +261,7 @@ LISTING = RequestListing(1)
 
 
 def listings(arrivals: list[JournaledInput]) -> list[Listing]:
-    told = [one for arrival in arrivals for one in arrival.inputs(7)]
+    told = [one for arrival in arrivals for one in arrival.events]
     return [one for one in told if isinstance(one, Listing)]
 
 
@@ -275,7 +275,7 @@ async def test_a_listing_tells_what_is_pending_with_our_tag_and_the_position(
         venue.exchange.fill(filled[0], Decimal(1), Decimal(66_900))
         asked.ask(LISTING)
         (listing,) = listings([await next_of(asked.arrivals, Kind.LISTING)])
-        assert (listing.request, listing.at_ns) == (1, 7)
+        assert listing.request == 1
         assert len(listing.orders) == 120
         assert {report.tag for report in listing.orders} == {CONTEXT.tag}
         assert listing.position is not None
@@ -415,9 +415,9 @@ def a_minute_ago(venue: Venue) -> ExchangeMs:
     return ExchangeMs(venue.clock() // 1_000_000 - 60_000)
 
 
-async def snapshot_of(asked: Asked) -> Snapshot:
-    (snapshot,) = (await next_of(asked.arrivals, Kind.SNAPSHOT)).inputs(7)
-    assert isinstance(snapshot, Snapshot)
+async def snapshot_of(asked: Asked) -> ExchangeSnapshot:
+    (snapshot,) = (await next_of(asked.arrivals, Kind.SNAPSHOT)).events
+    assert isinstance(snapshot, ExchangeSnapshot)
     return snapshot
 
 

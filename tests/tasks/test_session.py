@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.core.effects import PlaceOrder
-from oms_trio.core.inputs import OrderAnswer, SessionUp, Verdict
+from oms_trio.core.events import OrderAnswer, SessionUp, Verdict
 from oms_trio.core.model import ClOrdId, OrderType, Side
 from oms_trio.okx.errors import LoginRefusedError, RetriesUsedUpError, SessionLostError
 from oms_trio.okx.pending_requests import ANSWER_S, PendingRequests
@@ -234,12 +234,12 @@ async def test_a_clock_that_is_minutes_off_does_not_keep_us_out(
             up = await next_of(arrivals, Kind.SESSION_UP)
             nursery.cancel_scope.cancel()
         assert len(venue.tried) == 1
-        assert up.inputs(7) == (SessionUp(7, -300 * 10**9),), "and the core is told"
+        assert up.events == (SessionUp(-300 * 10**9),), "and the core is told"
 
 
 def verdicts(arrival: JournaledInput) -> list[tuple[str, Verdict]]:
     """What an arrival says of orders."""
-    told = arrival.inputs(0)
+    told = arrival.events
     return [(one.cl_ord_id, one.verdict) for one in told if isinstance(one, OrderAnswer)]
 
 

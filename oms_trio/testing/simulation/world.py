@@ -17,7 +17,7 @@ import trio
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.core.effects import Effect
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.core.model import Instrument, Rules
 from oms_trio.core.risk import mark_age_ns
 from oms_trio.core.state import TradeState

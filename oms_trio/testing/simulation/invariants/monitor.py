@@ -22,7 +22,7 @@ import attrs
 import trio
 
 from oms_trio.core.effects import Alert, Effect
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.core.model import Cause, Rules, Side
 from oms_trio.core.state import TradeState
 from oms_trio.testing.okx_server.exchange import Exchange

@@ -15,7 +15,7 @@ import trio
 
 from oms_trio.core import answers
 from oms_trio.core.effects import Effect, LookUpOrder
-from oms_trio.core.inputs import Action, Listing, LookupAnswer
+from oms_trio.core.events import Action, Listing, LookupAnswer
 from oms_trio.core.model import Cause, ExchangeMs, RewardUnit
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.reconcile import Sync
