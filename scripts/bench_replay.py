@@ -31,7 +31,7 @@ from oms_trio.journal.journal import Journal  # noqa: E402
 from oms_trio.journal.model import Entry  # noqa: E402
 from oms_trio.replay.player import play  # noqa: E402
 from oms_trio.replay.recordings.journals import JournalRecording  # noqa: E402
-from oms_trio.replay.recordings.model import Moment, Watcher  # noqa: E402
+from oms_trio.replay.recordings.recording import PlayedStep, Watcher  # noqa: E402
 from oms_trio.replay.report.summary import Summary  # noqa: E402
 from oms_trio.replay.verify import Verifier  # noqa: E402
 
@@ -60,9 +60,9 @@ class Memory:
         self.every = max(1, total // 10)
         self.seen: list[float] = []
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, played: PlayedStep) -> None:
         """See ``Watcher``."""
-        if moment.step.seq % self.every == 0:
+        if played.step.seq % self.every == 0:
             self.seen.append(rss_mb())
 
 

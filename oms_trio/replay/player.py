@@ -1,9 +1,9 @@
-"""The recorded inputs again, through a channel into the same trade state, at a chosen pace.
+"""Play a recording: apply its inputs to the trade state again, at a chosen speed.
 
     reader  --batches of steps-->  player: state.apply  -->  watchers
 
 The reader reads ahead by a bounded number of steps, so memory does not depend on the length of a
-recording. Time comes with each step: without a pace (``pace``) the clock jumps to the next one.
+recording. Each step brings its time along; it is waited for only with a ``RecordingClock``.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.core.trade import ZERO
 from oms_trio.journal.errors import StateError
-from oms_trio.replay.recordings.model import (
+from oms_trio.replay.recordings.recording import (
     Booked,
-    Moment,
+    PlayedStep,
+    RecordedStep,
     Recording,
     RecordingError,
-    Step,
     Watcher,
 )
 
 BATCH = 256
-"""Steps handed over at once: a channel's turn costs as much as some steps."""
+"""Steps sent at once: one send costs as much as some steps."""
 
 AHEAD = 8
-"""Batches that wait between reader and player: some megabytes of records at most."""
+"""Batches that may wait between reader and player: a few megabytes of records at most."""
 
 
-Before = Callable[[Step], Awaitable[None]]
+BeforeStep = Callable[[RecordedStep], Awaitable[None]]
 
 
 class WatchedBook(Book):
@@ -94,13 +94,13 @@ class WatchedBook(Book):
 
 @attrs.frozen
 class Until:
-    """Where to stop: behind a time or behind a step; None is the end."""
+    """The last step to play, by time or by number; None is the end of the recording."""
 
     at_ns: int | None = None
     seq: int | None = None
 
-    def covers(self, step: Step) -> bool:
-        """Say whether a step is still to be taken."""
+    def covers(self, step: RecordedStep) -> bool:
+        """Return whether a step is to be played."""
         if self.at_ns is not None and step.at_ns > self.at_ns:
             return False
         return self.seq is None or step.seq <= self.seq
@@ -111,13 +111,13 @@ END = Until()
 
 @attrs.define
 class Player:
-    """The trade state that is played to, and who watches it."""
+    """The replayed trade state and its watchers."""
 
     state: TradeState
     recording: Recording
     watchers: Sequence[Watcher]
     from_ns: int | None = None
-    """Watchers see nothing from before."""
+    """Watchers see no earlier steps."""
     _booked: list[Booked] = attrs.field(factory=list, init=False)
     _book: WatchedBook = attrs.field(init=False)
 
@@ -126,26 +126,26 @@ class Player:
         self._book = WatchedBook.of(self.state.book, self._booked.append)
         self.state.book = self._book
 
-    def take(self, step: Step) -> None:
-        """Apply one step, and what the exchange would have answered to it."""
+    def take(self, step: RecordedStep) -> None:
+        """Apply one step, and the answers of the exchange that the recording lacks."""
         self._book.at_ns = step.at_ns
         effects = tuple(
             effect
-            for event in step.arrival.events
+            for event in step.journaled_input.events
             for effect in self.state.apply(event, step.at_ns)
         )
-        self._tell(step, effects)
-        for arrival in self.recording.answers(effects, self.state, step.at_ns):
-            self.take(attrs.evolve(step, arrival=arrival, outputs=None))
+        self._show(step, effects)
+        for answer in self.recording.answers(effects, self.state, step.at_ns):
+            self.take(attrs.evolve(step, journaled_input=answer, outputs=None))
 
-    def _tell(self, step: Step, effects: tuple[Effect, ...]) -> None:
+    def _show(self, step: RecordedStep, effects: tuple[Effect, ...]) -> None:
         booked = tuple(self._booked)
         self._booked.clear()
         if self.from_ns is not None and step.at_ns < self.from_ns:
             return
-        moment = Moment(step, effects, booked, self.state)
+        played = PlayedStep(step, effects, booked, self.state)
         for watch in self.watchers:
-            watch(moment)
+            watch(played)
 
 
 async def play(
@@ -155,24 +155,24 @@ async def play(
     near_ns: int | None = None,
     from_ns: int | None = None,
     until: Until = END,
-    before: Before | None = None,
+    before: BeforeStep | None = None,
     on_batch: Callable[[], object] = lambda: None,
 ) -> TradeState:
-    """Play a recording to its end or ``until`` and return the state behind it.
+    """Play a recording to its end, or ``until``, and return the state after that.
 
-    It begins at the recording's last known state not past ``near_ns``, else at the beginning;
-    watchers see what comes from ``from_ns`` on. ``before`` is awaited before each step (see
-    ``Pace.wait``); without it all goes as fast as it can. ``on_batch`` is called now and then.
+    It begins with the latest snapshot not after ``near_ns``, else with the first step; watchers see
+    the steps from ``from_ns`` on. ``before`` is awaited before each step (see
+    ``RecordingClock.wait``); without it steps are not waited for. ``on_batch`` is called now and then.
 
     Raises:
-        RecordingError, StateError: the recording cannot be read, or a watcher refuses it.
+        RecordingError, StateError: the recording cannot be read, or a watcher rejects it.
     """
     beginning = recording.begin(near_ns)
     player = Player(beginning.state, recording, watchers, from_ns)
-    send, receive = trio.open_memory_channel[list[Step]](AHEAD)
+    send, receive = trio.open_memory_channel[list[RecordedStep]](AHEAD)
     try:
         async with trio.open_nursery() as nursery:
-            # Who waits for each step needs no batches, and is not to be told of what was only read.
+            # When each step is waited for, batches gain nothing, and progress must not run ahead.
             at_once = BATCH if before is None else 1
             nursery.start_soon(_read, takewhile(until.covers, beginning.steps), send, at_once)
             await _play(receive, player, before, on_batch)
@@ -182,12 +182,11 @@ async def play(
 
 
 async def _read(
-    steps: Iterator[Step], batches: trio.MemorySendChannel[list[Step]], at_once: int
+    steps: Iterator[RecordedStep], batches: trio.MemorySendChannel[list[RecordedStep]], at_once: int
 ) -> None:
     """Read ahead until the steps end, then close the channel.
 
-    A batch is read without a thread: it takes milliseconds, and the player has nothing to do
-    meanwhile but to wait for it.
+    A batch is read without a thread: it takes milliseconds, and the player only waits meanwhile.
     """
     with batches:
         while batch := list(islice(steps, at_once)):
@@ -195,12 +194,12 @@ async def _read(
 
 
 async def _play(
-    batches: trio.MemoryReceiveChannel[list[Step]],
+    batches: trio.MemoryReceiveChannel[list[RecordedStep]],
     player: Player,
-    before: Before | None,
+    before: BeforeStep | None,
     on_batch: Callable[[], object],
 ) -> None:
-    """Take steps until the channel ends, each when it is due."""
+    """Apply steps until the channel ends, each when it is due."""
     with batches:
         async for batch in batches:
             for step in batch:

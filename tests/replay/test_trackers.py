@@ -1,4 +1,4 @@
-"""Trades and orders told whole, and what is counted of them."""
+"""Whole trades and orders, and the summary of them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rich.console import Console
 
 from oms_trio.core.events import Verdict
 from oms_trio.journal.journal import Journal
-from oms_trio.replay.export.orders import Orders, OrderStory
-from oms_trio.replay.export.trades import Trades, TradeStory
+from oms_trio.replay.order_tracker import OrderHistory, OrderTracker
 from oms_trio.replay.player import play
-from oms_trio.replay.program import Show, Wanted, replay
-from oms_trio.replay.recordings.files import open_recording
-from oms_trio.replay.report.durations import Latencies, in_words
+from oms_trio.replay.recordings.open_recording import open_recording
+from oms_trio.replay.replay_command import ReplayOptions, Show, replay
+from oms_trio.replay.report.durations import DurationHistogram, format_duration
 from oms_trio.replay.report.summary import Summary
+from oms_trio.replay.trade_tracker import TradeHistory, TradeTracker
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import OwnAnswer
 from tests.core.desk import SECOND, START_NS
-from tests.replay.journals import Bench, orders_push, write_journal
+from tests.replay.journals import JournalWriter, orders_push, write_journal
 
 MS = 1_000_000
 
@@ -33,50 +33,50 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "journal.sqlite"
 
 
-async def trades_of(path: Path) -> tuple[list[TradeStory], TradeStory | None]:
-    closed: list[TradeStory] = []
-    trades = Trades(closed.append)
+async def trades_of(path: Path) -> tuple[list[TradeHistory], TradeHistory | None]:
+    closed: list[TradeHistory] = []
+    trades = TradeTracker(closed.append)
     with open_recording(path) as recording:
         await play(recording, [trades])
     return closed, trades.current
 
 
-async def orders_of(path: Path) -> tuple[list[OrderStory], Orders]:
-    ended: list[OrderStory] = []
-    orders = Orders(ended.append)
+async def orders_of(path: Path) -> tuple[list[OrderHistory], OrderTracker]:
+    ended: list[OrderHistory] = []
+    orders = OrderTracker(ended.append)
     with open_recording(path) as recording:
         await play(recording, [orders])
     return ended, orders
 
 
-async def test_trade_is_told_with_every_fill_and_its_reward(path: Path) -> None:
+async def test_trade_has_every_fill_and_its_reward(path: Path) -> None:
     write_journal(path, [("buy", "67000"), ("buy", "66900"), ("sell", "67100"), ("sell", "67100")])
     (trade,), current = await trades_of(path)
     assert current is None
-    assert (trade.fills, len(trade.parts)) == (4, 4)
+    assert (trade.fill_count, len(trade.fills)) == (4, 4)
     assert not trade.size
-    assert trade.largest == trade.parts[0].sz * 2
+    assert trade.largest == trade.fills[0].sz * 2
     assert trade.average(entry=True) == 66950
     assert trade.average(entry=False) == 67100
-    assert trade.cumulative == sum(part.gain for part in trade.parts)
+    assert trade.cumulative == sum(part.gain for part in trade.fills)
     assert trade.max_drawdown == -0.05
     assert trade.reward == pytest.approx(float(trade.cumulative) * 0.9)
     assert [part for _, part in trade.portions] == [1.0] * 4
 
 
 async def test_fill_that_turns_the_position_is_in_both_trades(path: Path) -> None:
-    """What a fill puts into the new trade is what it did not need to close the old one."""
+    """The contracts that did not close the old trade open the new one."""
     with Journal.open(path) as journal:
-        bench = Bench(journal)
-        bench.start()
-        opener = bench.trade("buy", "67000")
-        half = bench.state.book.position / 3
-        order = bench.state.orders.find(None, opener)  # type: ignore[arg-type]
+        writer = JournalWriter(journal)
+        writer.start()
+        opener = writer.trade("buy", "67000")
+        half = writer.state.book.position / 3
+        order = writer.state.orders.find(None, opener)  # type: ignore[arg-type]
         assert order is not None
-        name = bench.act(0.001)
+        name = writer.act(0.001)
         assert name is not None
-        size = bench.state.orders.open[next(reversed(bench.state.orders.open))].volume
-        bench.push(
+        size = writer.state.orders.open[next(reversed(writer.state.orders.open))].volume
+        writer.push(
             orders_push(
                 "77",
                 name,
@@ -91,7 +91,7 @@ async def test_fill_that_turns_the_position_is_in_both_trades(path: Path) -> Non
                 tradeId="2000",
             )
         )
-        bench.push(
+        writer.push(
             orders_push(
                 "77",
                 name,
@@ -107,51 +107,51 @@ async def test_fill_that_turns_the_position_is_in_both_trades(path: Path) -> Non
             )
         )
     (trade,), current = await trades_of(path)
-    assert [part.sz for part in trade.parts] == [size, -half, -half * 2]
+    assert [part.sz for part in trade.fills] == [size, -half, -half * 2]
     assert current is not None
-    assert [part.sz for part in current.parts] == [half]
+    assert [part.sz for part in current.fills] == [half]
     assert (current.side.value, current.okx_id) == ("sell", "77")
 
 
-async def test_orders_are_told_once_with_the_times_of_their_life(path: Path) -> None:
-    bench = write_journal(path)
+async def test_each_order_is_reported_once_with_its_times(path: Path) -> None:
+    writer = write_journal(path)
     ended, orders = await orders_of(path)
-    assert len(ended) == bench.actions
+    assert len(ended) == writer.actions
     assert not orders.open
-    for story in ended:
-        assert story.received_ns is not None
-        assert story.acked_ns is not None
-        assert story.info.created_ns - story.received_ns == 2 * MS
-        assert story.acked_ns - story.info.created_ns == 30 * MS
-        assert story.first_fill_ns == story.ended_ns == story.acked_ns + 200 * MS
+    for history in ended:
+        assert history.received_ns is not None
+        assert history.acked_ns is not None
+        assert history.info.created_ns - history.received_ns == 2 * MS
+        assert history.acked_ns - history.info.created_ns == 30 * MS
+        assert history.first_fill_ns == history.ended_ns == history.acked_ns + 200 * MS
 
 
-async def test_refused_order_ends_when_it_is_refused(path: Path) -> None:
+async def test_rejected_order_ends_when_it_is_rejected(path: Path) -> None:
     with Journal.open(path) as journal:
-        bench = Bench(journal)
-        bench.start()
-        bench.act(-0.1)
-        (name,) = bench.state.orders.open
-        bench.feed(journaled_inputs.own_answer(OwnAnswer((name,), False, Verdict.REJECTED, "no")))
-        bench.act(-0.2)
+        writer = JournalWriter(journal)
+        writer.start()
+        writer.act(-0.1)
+        (name,) = writer.state.orders.open
+        writer.feed(journaled_inputs.own_answer(OwnAnswer((name,), False, Verdict.REJECTED, "no")))
+        writer.act(-0.2)
     ended, orders = await orders_of(path)
-    assert [story.info.order_state.value for story in ended] == ["rejected"]
+    assert [history.info.order_state.value for history in ended] == ["rejected"]
     assert ended[0].acked_ns is None
     assert len(orders.open) == 1
 
 
 async def test_summary_counts_what_happened(path: Path) -> None:
     with Journal.open(path) as journal:
-        bench = Bench(journal)
-        bench.start()
-        bench.trade("buy", "67000")
-        bench.trade("sell", "67100")
-        bench.act(-0.1, volume=0.0)
-        bench.feed(journaled_inputs.session_down("cut"))
-        bench.act(-0.1)
-        bench.now_ns += 4 * SECOND
-        bench.session_up()
-        bench.act(0.5)
+        writer = JournalWriter(journal)
+        writer.start()
+        writer.trade("buy", "67000")
+        writer.trade("sell", "67100")
+        writer.act(-0.1, volume=0.0)
+        writer.feed(journaled_inputs.session_down("cut"))
+        writer.act(-0.1)
+        writer.now_ns += 4 * SECOND
+        writer.session_up()
+        writer.act(0.5)
     summary = Summary()
     with open_recording(path) as recording:
         await play(recording, [summary])
@@ -159,30 +159,30 @@ async def test_summary_counts_what_happened(path: Path) -> None:
     assert rows["actions"] == "5"
     assert rows["orders"].startswith("3 sent")
     assert rows["ended"] == "2: 2 filled; 1 open"
-    assert rows["refusals"] == "2: 1 below_min, 1 not_ready"
-    assert rows["fills"] == "2; 2 executions told"
+    assert rows["rejections"] == "2: 1 below_min, 1 not_ready"
+    assert rows["fills"] == "2; 2 executions published"
     assert rows["trades"] == "1 closed, 1 with a gain"
-    assert rows["link"] == "2 sessions, 1 losses"
-    # The start is a gap as well: it was not ready before it was reconciled.
+    assert rows["sessions"] == "2 opened, 1 lost"
+    # The start is a gap as well: the service was not ready before reconciliation.
     assert rows["gaps"] == "2: 9 s in all, 7 s the longest"
-    assert summary.gaps.found[1].why == "cut"
+    assert summary.gaps.ended[1].why == "cut"
     assert summary.to_ack.longest_ns == 32 * MS
     assert summary.to_fill.longest_ns == 230 * MS
 
 
-async def test_gap_that_lasts_to_the_end_is_told(path: Path) -> None:
+async def test_gap_that_has_not_ended_is_shown(path: Path) -> None:
     with Journal.open(path) as journal:
-        bench = Bench(journal)
-        bench.start()
-        bench.feed(journaled_inputs.session_down("cut"))
+        writer = JournalWriter(journal)
+        writer.start()
+        writer.feed(journaled_inputs.session_down("cut"))
     summary = Summary()
     with open_recording(path) as recording:
         await play(recording, [summary])
     assert summary.gaps.all()[-1].until_ns is None
-    assert "one lasts on since" in dict(summary.rows())["gaps"]
+    assert "has not ended" in dict(summary.rows())["gaps"]
 
 
-async def shown(wanted: Wanted) -> str:
+async def shown(wanted: ReplayOptions) -> str:
     text = io.StringIO()
     await replay(wanted, Console(file=text, width=160))
     return text.getvalue()
@@ -190,52 +190,52 @@ async def shown(wanted: Wanted) -> str:
 
 async def test_state_orders_and_trade_are_shown_as_of_an_instant(path: Path) -> None:
     with Journal.open(path) as journal:
-        bench = Bench(journal)
-        bench.start()
-        opener = bench.trade("buy", "67000")
-        bench.act(-0.5)
-        then_ns, digest = bench.now_ns, bench.state.digest()
-        closer = bench.trade("sell", "67100")
+        writer = JournalWriter(journal)
+        writer.start()
+        opener = writer.trade("buy", "67000")
+        writer.act(-0.5)
+        then_ns, digest = writer.now_ns, writer.state.digest()
+        closer = writer.trade("sell", "67100")
 
-    def at_then(show: Show) -> Wanted:
-        return Wanted(path=path, show=show, until_ns=then_ns)
+    def at_then(show: Show) -> ReplayOptions:
+        return ReplayOptions(path=path, show=show, until_ns=then_ns)
 
     assert digest in await shown(at_then(Show.STATE))
     orders = await shown(at_then(Show.ORDERS))
     assert "1 open orders" in orders
     assert "66966.5" in orders
     assert opener in await shown(at_then(Show.TRADE))
-    assert "flat" in await shown(Wanted(path=path, show=Show.TRADE))
-    trade = await shown(Wanted(path=path, trade=closer))
+    assert "flat" in await shown(ReplayOptions(path=path, show=Show.TRADE))
+    trade = await shown(ReplayOptions(path=path, trade=closer))
     assert f"trade {opener} (buy)" in trade
     assert "reward 1.5 = 1.5 x (1 - 2 x 0)" in trade
 
 
 @given(st.lists(st.integers(1_000, 10**13), min_size=1))
 def test_quantiles_are_those_of_the_sorted_list_within_two_percent(values: list[int]) -> None:
-    found = Latencies()
+    found = DurationHistogram()
     for value in values:
         found.add(value)
     for part in (0.5, 0.99, 1.0):
         exact = sorted(values)[max(0, math.ceil(part * len(values)) - 1)]
-        told = found.quantile(part)
-        assert told is not None
-        assert exact / 1.0001 <= told <= exact * 1.0201
+        quantile = found.quantile(part)
+        assert quantile is not None
+        assert exact / 1.0001 <= quantile <= exact * 1.0201
     assert found.longest_ns == max(values)
-    assert sum(count for _, count in found.classes()) == len(values)
+    assert sum(count for _, count in found.buckets()) == len(values)
 
 
 def test_latencies_need_no_more_memory_for_more_values() -> None:
-    found = Latencies()
+    found = DurationHistogram()
     for value in range(1_000_000, 3_000_000, 10):
         found.add(value)
-    assert len(list(found.classes())) < 60
+    assert len(list(found.buckets())) < 60
     assert found.quantile(0.5) == pytest.approx(2_000_000, rel=0.021)
-    assert Latencies().quantile(0.5) is None
+    assert DurationHistogram().quantile(0.5) is None
 
 
-def test_durations_are_written_for_people() -> None:
-    assert [in_words(ns) for ns in (None, 1_500.0, 2.5e6, 1.25e9, 5.4e12)] == [
+def test_durations_are_formatted_with_units() -> None:
+    assert [format_duration(ns) for ns in (None, 1_500.0, 2.5e6, 1.25e9, 5.4e12)] == [
         "-",
         "1.5 us",
         "2.5 ms",

@@ -1,4 +1,4 @@
-"""What a recording is: where to begin, and one step after the other."""
+"""What a recording is: a state to begin with, and one recorded step after the other."""
 
 from __future__ import annotations
 
@@ -16,60 +16,61 @@ from oms_trio.service.journaled_inputs import JournaledInput
 
 
 class RecordingError(Exception):
-    """The recording cannot be read, or not in the way that was asked for; one line for a user."""
+    """A recording cannot be read or used as requested; the text is one line for the user."""
 
 
 @attrs.frozen
-class Step:
-    """One recorded input. ``at_ns`` (Unix) is when it was taken in, ``seq`` its number.
+class RecordedStep:
+    """One recorded input; ``seq`` is its number, ``at_ns`` (Unix) when the trade state took it.
 
-    ``outputs`` are the effects as they were recorded, None in recordings that keep none.
+    ``outputs`` are the recorded effects, encoded; None in recordings that have no outputs.
     """
 
     seq: int
     at_ns: int
-    arrival: JournaledInput
+    journaled_input: JournaledInput
     outputs: bytes | None = None
 
 
 @attrs.frozen
 class Beginning:
-    """The state at some instant and the steps behind it."""
+    """The state at some instant, and the steps that follow."""
 
     state: TradeState
-    steps: Iterator[Step]
+    steps: Iterator[RecordedStep]
 
 
 class Recording(Protocol):
-    """A journal of ours, or frames that somebody kept."""
+    """A journal of this service, or recorded frames of the exchange."""
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
+        """A short description, for headings."""
 
     @property
     def inst_id(self) -> str:
-        """The instrument that was traded; empty where nothing tells of it."""
+        """The instrument that was traded; empty when the recording does not name it."""
 
     @property
     def digests(self) -> Mapping[int, str]:
-        """Digests that the running service took of its state, by the step behind which it did."""
+        """Digests of the state that the service recorded, by the number of the step before each."""
 
     def begin(self, near_ns: int | None = None) -> Beginning:
-        """Start at the last known state not past ``near_ns``, else at the very beginning.
+        """Begin with the latest snapshot not after ``near_ns``, else with the first step.
 
-        Reading raises ``RecordingError`` or ``StateError`` for what cannot be read.
+        Raises (also while the steps are read):
+            RecordingError, StateError: the recording cannot be read.
         """
 
     def progress(self) -> float:
-        """Return the part that has been read, 0 to 1."""
+        """Return the fraction that has been read, 0 to 1."""
 
     def answers(
         self, effects: tuple[Effect, ...], state: TradeState, now_ns: int
     ) -> Iterable[JournaledInput]:
-        """Make what the exchange would have answered, where the recording lacks its answers.
+        """Make up the answers of the exchange to ``effects`` that the recording lacks.
 
-        Each is made when the one before it has been applied.
+        The iterator is advanced only after the previous answer has been applied.
         """
 
 
@@ -103,17 +104,17 @@ class Booked:
 
 
 @attrs.frozen
-class Moment:
-    """One step and what came of it; ``state`` is the state behind it, to be read only."""
+class PlayedStep:
+    """A step after it was applied: its effects, the fills booked, and the state (do not change it)."""
 
-    step: Step
+    step: RecordedStep
     effects: tuple[Effect, ...]
     booked: tuple[Booked, ...]
     state: TradeState
 
 
 class Watcher(Protocol):
-    """Sees every step of a replay; it keeps what it wants of it, within bounds."""
+    """Is called with every step of a replay; what it keeps must be bounded."""
 
-    def __call__(self, moment: Moment, /) -> None:
-        """Look at one step."""
+    def __call__(self, played: PlayedStep, /) -> None:
+        """Process one step."""

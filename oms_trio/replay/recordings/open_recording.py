@@ -1,4 +1,4 @@
-"""Opening a recording by its name, whatever it is."""
+"""Open a recording by its path: a journal, a state folder, or JSON lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from oms_trio.core.model import Instrument
 from oms_trio.journal.journal import Journal
 from oms_trio.replay.recordings.frames import FramesRecording
 from oms_trio.replay.recordings.journals import JournalRecording
-from oms_trio.replay.recordings.model import Recording, RecordingError
+from oms_trio.replay.recordings.recording import Recording, RecordingError
 from oms_trio.service.runtime import JOURNAL
 from oms_trio.settings.config import Config
 from oms_trio.testing.okx_server.values import BTC_USDT_SWAP
@@ -27,37 +27,37 @@ _GZIP: Final = b"\x1f\x8b"
 
 @contextmanager
 def open_recording(
-    path: Path, *, adopt: bool | None = None, instrument: Instrument = BTC_USDT_SWAP
+    path: Path, *, all_orders: bool | None = None, instrument: Instrument = BTC_USDT_SWAP
 ) -> Iterator[Recording]:
     """Open a journal (or the state folder that holds it) or JSON lines, either also as ``.gz``.
 
-    A journal is opened for reading only, so its service may be running. ``adopt`` and
-    ``instrument`` are for JSON lines: see ``FramesRecording``.
+    A journal is opened read-only, also while the service is writing it. ``all_orders`` and
+    ``instrument`` apply to JSON lines only: see ``FramesRecording``.
 
     Raises:
-        RecordingError, StateError: it cannot be read.
+        RecordingError, StateError: the recording cannot be read.
     """
     if path.is_dir():
         path /= JOURNAL
-    head, zipped = _head(path)
+    head, compressed = _head(path)
     if not head.startswith(_SQLITE):
-        # Frames of the private channels need not tell a mark price that orders could be held to.
+        # Frames of the private channels may lack the mark price that the price collar needs.
         rules = Config.from_environ({"OMS_PRICE_COLLAR": "0"}).rules()
-        yield FramesRecording(path, rules, instrument, adopt)
+        yield FramesRecording(path, rules, instrument, all_orders)
         return
     with TemporaryDirectory(prefix="oms-trio-replay-") as folder:
-        plain = _unpacked(path, Path(folder)) if zipped else path
+        plain = _decompressed(path, Path(folder)) if compressed else path
         with Journal.open(plain, create=False, read_only=True) as journal:
             yield JournalRecording(journal, f"journal {path.name}")
 
 
 def _head(path: Path) -> tuple[bytes, bool]:
-    """Return the first bytes of the content, and whether it is packed."""
+    """Return the first bytes of the content, and whether the file is gzip."""
     try:
         with path.open("rb") as file:
-            zipped = file.read(2) == _GZIP
+            compressed = file.read(2) == _GZIP
             file.seek(0)
-            if not zipped:
+            if not compressed:
                 return file.read(len(_SQLITE)), False
             with gzip.GzipFile(fileobj=file) as content:
                 return content.read(len(_SQLITE)), True
@@ -66,11 +66,11 @@ def _head(path: Path) -> tuple[bytes, bool]:
         raise RecordingError(f"{path}: {why}") from None
 
 
-def _unpacked(path: Path, folder: Path) -> Path:
+def _decompressed(path: Path, folder: Path) -> Path:
     plain = folder / JOURNAL
     try:
-        with gzip.open(path) as packed, plain.open("wb") as file:
-            shutil.copyfileobj(packed, file)
+        with gzip.open(path) as archive, plain.open("wb") as file:
+            shutil.copyfileobj(archive, file)
     except (OSError, EOFError, zlib.error) as error:
         raise RecordingError(f"{path}: {error}") from None
     return plain

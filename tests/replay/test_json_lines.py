@@ -1,4 +1,4 @@
-"""Recordings as other people write them."""
+"""Recordings in the formats of other programs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from oms_trio.amqp.codec import encode_action
 from oms_trio.core.model import OrderType
-from oms_trio.replay.recordings.lines import (
+from oms_trio.replay.recordings.json_lines import (
     ActionLine,
     FrameLine,
-    LinkLine,
-    UnreadableLine,
+    SessionLine,
+    UnreadableLineError,
     read_line,
     write_frame,
-    write_link,
+    write_session,
 )
-from oms_trio.replay.times import iso, unix_ns
+from oms_trio.replay.times import format_time, parse_time
 
 AT_NS = 1_790_000_000_123_000_000
 FRAME = '{"arg":{"channel":"orders"},"data":[]}'
@@ -49,7 +49,7 @@ def test_time_is_read_in_any_unit(when: float | str, key: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["out", "send", "sent", "OUT", ">", "tx"])
-def test_sent_frames_are_told_from_received_ones(way: str) -> None:
+def test_sent_and_received_frames_are_distinguished(way: str) -> None:
     for key in ("direction", "dir"):
         assert read_line(json.dumps({"ts": AT_NS, key: way, "msg": FRAME}).encode()) == FrameLine(
             AT_NS, FRAME, out=True
@@ -58,7 +58,7 @@ def test_sent_frames_are_told_from_received_ones(way: str) -> None:
 
 @pytest.mark.parametrize("way", [{}, {"dir": "in"}, {"dir": "recv"}, {"direction": "<"}])
 @pytest.mark.parametrize("key", ["frame", "msg", "message", "data", "raw", "text", "payload"])
-def test_frame_is_taken_as_text_and_as_json(way: dict[str, str], key: str) -> None:
+def test_frame_is_read_as_text_and_as_json(way: dict[str, str], key: str) -> None:
     for frame in (FRAME, json.loads(FRAME)):
         line = read_line(json.dumps({"ts": AT_NS, **way, key: frame}).encode())
         assert line == FrameLine(AT_NS, FRAME, out=False)
@@ -78,13 +78,15 @@ def test_line_that_is_a_frame_takes_its_time_from_its_rows() -> None:
     )
 
 
-def test_actions_and_links_are_lines_as_well() -> None:
+def test_actions_and_session_changes_are_lines_as_well() -> None:
     body = encode_action(7, OrderType.LIMIT, -0.25, 3.0, Decimal(67000))
     assert read_line(
         json.dumps({"ts": AT_NS, "action": body.hex(), "message_id": "m"}).encode()
     ) == ActionLine(AT_NS, body, "m", redelivered=False)
-    assert read_line(write_link(AT_NS, None)) == LinkLine(AT_NS, up=True, why="")
-    assert read_line(write_link(AT_NS, "cut")) == LinkLine(AT_NS, up=False, why="cut")
+    assert read_line(write_session(AT_NS, None)) == SessionLine(AT_NS, up=True, why="")
+    assert read_line(write_session(AT_NS, "cut")) == SessionLine(AT_NS, up=False, why="cut")
+    older = json.dumps({"ts": AT_NS, "link": "down", "why": "cut"}).encode()
+    assert read_line(older) == SessionLine(AT_NS, up=False, why="cut")
 
 
 @given(st.text(), st.booleans(), st.integers(10**18, 4 * 10**18))
@@ -93,8 +95,8 @@ def test_what_is_written_is_read_back(text: str, out: bool, at_ns: int) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_garbage_is_refused_in_one_way_only(line: bytes) -> None:
-    with pytest.raises(UnreadableLine):
+def test_garbage_raises_unreadable_line_and_nothing_else(line: bytes) -> None:
+    with pytest.raises(UnreadableLineError):
         read_line(b"\x00" + line)
 
 
@@ -109,18 +111,18 @@ def test_garbage_is_refused_in_one_way_only(line: bytes) -> None:
         {"ts": -1, "msg": ""},
     ],
 )
-def test_line_without_meaning_is_refused(line: Any) -> None:
-    with pytest.raises(UnreadableLine):
+def test_line_without_frame_action_or_session_is_rejected(line: Any) -> None:
+    with pytest.raises(UnreadableLineError):
         read_line(json.dumps(line).encode())
 
 
 @given(st.integers(0, 4 * 10**18 // 10**6))
-def test_time_is_written_as_it_is_read(ms: int) -> None:
+def test_formatted_time_is_parsed_back(ms: int) -> None:
     ns = ms * 1_000_000
-    assert unix_ns(iso(ns)) == ns
+    assert parse_time(format_time(ns)) == ns
 
 
 @pytest.mark.parametrize("value", ["", "yesterday", None, True, float("nan"), float("inf"), -5])
-def test_what_is_no_time_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="no time"):
-        unix_ns(value)
+def test_invalid_time_is_rejected(value: object) -> None:
+    with pytest.raises(ValueError, match="not a valid time"):
+        parse_time(value)

@@ -1,33 +1,33 @@
-"""How fast a recording is played, and what time it is in it."""
+"""The speed of a replay, and the time in the recording."""
 
 from __future__ import annotations
 
 import attrs
 import trio
 
-from oms_trio.replay.recordings.model import Step
+from oms_trio.replay.recordings.recording import RecordedStep
 from oms_trio.settings.clock import NS
 
 
 @attrs.define
-class Pace:
-    """Waits until a step is due; as a clock (see ``clock.Clock``) it tells the recording's time.
+class RecordingClock:
+    """Waits until a step is due, and gives the recording's time (a ``clock.Clock``).
 
-    ``speed`` 1 takes as long as the recording did, 10 a tenth of it; None does not wait at all.
-    What comes before ``from_ns`` only leads there, and is not waited for either. Between two steps
-    time goes on at that speed, so that ages grow; while a step is taken, and behind the last one,
-    it stands.
+    At ``speed`` 1 a replay takes as long as the recording did, at 10 a tenth of it; None does not
+    wait at all. Steps before ``from_ns`` are not waited for. Between two steps the time runs at
+    ``speed``, so that ages grow; while a step is applied, and after the last one, it stands still.
     """
 
     speed: float | None = None
     from_ns: int | None = None
     _at_ns: int = 0
-    """When the last step was taken, and, from the next call on, when the next one is."""
+    """When the last step was due."""
     _next_ns: int = 0
+    """When the step is due that is being waited for."""
     _first_ns: int | None = None
     _began: float = 0.0
 
-    async def wait(self, step: Step) -> None:
+    async def wait(self, step: RecordedStep) -> None:
         """Wait until this step is due."""
         self._next_ns = step.at_ns
         if self.speed is not None and (self.from_ns is None or step.at_ns >= self.from_ns):

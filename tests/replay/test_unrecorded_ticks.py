@@ -1,4 +1,4 @@
-"""What the service does not record must not have changed anything."""
+"""Ticks that the service does not record have changed nothing."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def written() -> Iterator[Written]:
 
 
 def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
-    """A snapshot shows the exchange's position and the fill that explains it is not told yet.
+    """A snapshot shows the exchange's position before the fill that explains it is known.
 
-    Two seconds later that causes a question, three seconds later an alert. Without what the ticks
-    before have changed, a replay asks and warns later.
+    Two seconds later that causes a request, three seconds later an alert. Without the ticks before,
+    which changed the state, a replay would request and warn later.
     """
     desk = written.desk
     twin = Desk()

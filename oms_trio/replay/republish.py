@@ -1,9 +1,9 @@
-"""A replay's messages to an agent, published as they were then, to a place of their own.
+"""Publish the replayed messages to an agent again, to an exchange and a queue of their own.
 
     watcher  --commits-->  journal  --durable-->  publisher  -->  broker
 
-The tasks, the codec and the outbox are the service's, on a journal that is thrown away: a broker
-that goes away meanwhile costs no memory and no message.
+The tasks, the codec and the outbox are the service's, with a temporary journal: while the broker is
+unavailable, messages wait on disk, not in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from oms_trio.journal.disk import Disk, RunSync
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Message, Record
 from oms_trio.ops.timed import TimedBroker
-from oms_trio.replay.recordings.model import Moment
+from oms_trio.replay.recordings.recording import PlayedStep
 from oms_trio.service.app import BATCHES
 from oms_trio.service.channels import Batch, Commit
 from oms_trio.service.intake_gate import Gate
@@ -35,13 +35,13 @@ from oms_trio.tasks.commit import Keeper, keep_journal
 from oms_trio.tasks.publisher import publish
 
 SUFFIX: Final = ".replay"
-"""What exchange and queue of a replay end in: no live one is called so, unless on purpose."""
+"""The end of the names of a replay's exchange and queue; no live one should have it."""
 
-KEPT_MS: Final = 86_400_000
-"""What nobody takes, and a queue that nobody asks, is gone after a day: it is for who looks now."""
+EXPIRES_MS: Final = 86_400_000
+"""Messages that nobody takes, and a queue that nobody uses, are deleted after a day."""
 
 COMMITS = 64
-"""Commits that wait for the disk; behind it the replay waits."""
+"""Commits that may wait for the disk; when there are as many, the replay waits."""
 
 _NAME: Final = re.compile(r"[!-~]{1,250}")
 
@@ -49,11 +49,11 @@ _NAME: Final = re.compile(r"[!-~]{1,250}")
 def replay_settings(live: BrokerSettings, name: str | None) -> BrokerSettings:
     """Return settings of the same broker with an exchange and a queue that only replays use.
 
-    An agent that learns must not be told again what it was told, so nothing of the live service's
-    names is taken. Exchange and queue are durable, since the messages are persistent, as then.
+    A live agent must not learn from the same messages twice, so no name of the live service is
+    allowed. Exchange and queue are durable because the messages are persistent.
 
     Raises:
-        ValueError: the name is not one for a replay; the text says why.
+        ValueError: the name is not allowed for a replay; the text says why.
     """
     name = f"{live.execution_exchange}{SUFFIX}" if name is None else name
     used = {
@@ -65,59 +65,61 @@ def replay_settings(live: BrokerSettings, name: str | None) -> BrokerSettings:
     }
     if name in used or not name.endswith(SUFFIX):
         raise ValueError(
-            f"{name} may be one that a live agent listens to, and would teach it twice: a replay's "
-            f"must end in {SUFFIX}, as {live.execution_exchange}{SUFFIX} does"
+            f"a live agent may be bound to {name or 'an empty name'} and would learn from the same "
+            f"messages twice: the name must end in {SUFFIX}, like {live.execution_exchange}{SUFFIX}"
         )
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name} is not 1 to 250 printable ASCII")
+        raise ValueError(
+            f"{name} is not a valid name: it must be 1 to 250 printable ASCII characters without blanks"
+        )
     return attrs.evolve(
         live,
         execution_exchange=name,
-        # The queue that the service would take actions from: declared, and never taken from.
+        # The service would consume actions from this queue; a replay declares it and never consumes.
         action_exchange=name,
         action_routing_key="execution.*",
         action_queue=name,
-        message_ttl_ms=KEPT_MS,
+        message_ttl_ms=EXPIRES_MS,
         transient=True,
         exclusive=False,
     )
 
 
 @attrs.define
-class Relay:
-    """Hands on what the replayed state tells the agent; as a watcher it only takes notes."""
+class Republisher:
+    """Commits the replayed messages to the outbox; as a watcher it only collects them."""
 
     commits: trio.MemorySendChannel[Commit]
-    told: int = 0
-    """Messages that the replay has told so far."""
+    collected: int = 0
+    """Messages of the replay so far."""
     published: int = 0
-    """Those that the broker has confirmed."""
-    _noted: list[Entry] = attrs.field(factory=list, init=False)
+    """Messages that the broker has confirmed."""
+    _entries: list[Entry] = attrs.field(factory=list, init=False)
     _seq: int = attrs.field(default=0, init=False)
 
     @property
     def waiting(self) -> int:
-        """Messages that the broker has not confirmed."""
-        return self.told - self.published
+        """Messages that the broker has not confirmed yet."""
+        return self.collected - self.published
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, played: PlayedStep) -> None:
         """See ``Watcher``."""
         sent = [
             encode_publication(effect)
-            for effect in moment.effects
+            for effect in played.effects
             if isinstance(effect, PublishExecution | PublishClosure | PublishRejection)
         ]
         if sent:
             self._seq += 1
-            self.told += len(sent)
-            kind, at_ns = moment.step.arrival.kind.value, moment.step.at_ns
+            self.collected += len(sent)
+            kind, at_ns = played.step.journaled_input.kind.value, played.step.at_ns
             outbox = tuple(Message(one.message_id, one.routing_key, one.body) for one in sent)
-            self._noted.append(Entry(self._seq, Record(kind, b"", at_ns, 0), outbox))
+            self._entries.append(Entry(self._seq, Record(kind, b"", at_ns, 0), outbox))
 
     async def send(self) -> None:
-        """Let go what was told since; waits when the disk is far behind."""
-        if self._noted:
-            entries, self._noted = tuple(self._noted), []
+        """Commit what was collected since the last call; waits while ``COMMITS`` are pending."""
+        if self._entries:
+            entries, self._entries = tuple(self._entries), []
             await self.commits.send(Commit(entries, ()))
 
     def confirmed(self, messages: Sequence[Outgoing], _took_ns: int) -> None:
@@ -126,15 +128,15 @@ class Relay:
 
 
 @asynccontextmanager
-async def relaying(broker: Broker, run_sync: RunSync) -> AsyncIterator[Relay]:
-    """Publish what the block hands on; ends when the broker has confirmed all, or by cancellation.
+async def republishing(broker: Broker, run_sync: RunSync) -> AsyncIterator[Republisher]:
+    """Publish what the block sends; ends when the broker has confirmed all, or by cancellation.
 
     Raises:
-        StateError: the temporary folder cannot be written.
+        StateError: the temporary folder is not writable.
     """
     commits, commits_out = trio.open_memory_channel[Commit](COMMITS)
     durable, durable_out = trio.open_memory_channel[Batch](BATCHES)
-    relay = Relay(commits)
+    republisher = Republisher(commits)
     with (
         TemporaryDirectory(prefix="oms-trio-replay-") as folder,
         Journal.open(Path(folder) / JOURNAL) as journal,
@@ -143,8 +145,8 @@ async def relaying(broker: Broker, run_sync: RunSync) -> AsyncIterator[Relay]:
         async with trio.open_nursery() as nursery:
             keeper = Keeper(disk, broker, Gate(broker.consume), durable)
             nursery.start_soon(keep_journal, commits_out, keeper)
-            timed = TimedBroker(broker, relay.confirmed)
+            timed = TimedBroker(broker, republisher.confirmed)
             nursery.start_soon(publish, durable_out, disk, timed)
             with commits:
-                yield relay
-                await relay.send()
+                yield republisher
+                await republisher.send()

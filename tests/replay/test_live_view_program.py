@@ -1,4 +1,4 @@
-"""A watched replay as a user starts it: a broker of its own kind, a browser, and Ctrl-C."""
+"""A live replay as a user starts it: with a real broker, a browser, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def page_of(program: Program) -> str:
 
 def status(program: Program) -> dict[str, Any]:
     with urllib.request.urlopen(page_of(program) + "status") as answer:  # noqa: S310 - our own
-        told: dict[str, Any] = json.load(answer)
-        return told
+        found: dict[str, Any] = json.load(answer)
+        return found
 
 
-def test_a_client_that_is_not_ours_hears_exactly_what_was_told_then(
+def test_a_foreign_client_gets_exactly_the_recorded_messages(
     rabbitmq_node: RabbitNode, tmp_path: Path
 ) -> None:
-    """On the replay's exchange and in its queue; who listens to the live one hears nothing."""
+    """On the replay's exchange and in its queue; a client of the live exchange gets nothing."""
     env = environment(tmp_path, **broker_at(rabbitmq_node.port))
     with agent_on(rabbitmq_node, "live-agent") as live, agent_on(rabbitmq_node, "student") as agent:
         agent.channel.exchange_declare(OWN, "topic", durable=True)
@@ -50,16 +50,16 @@ def test_a_client_that_is_not_ours_hears_exactly_what_was_told_then(
         agent.channel.queue_bind("student", OWN, "execution.*")
         done = run("replay", str(SAMPLE), "--rabbitmq", "--speed", "max", env=env)
         assert (done.code, done.err) == (0, "")
-        assert f"messages go to exchange {OWN} and the queue of that name" in done.out
-        assert f"{len(GOLDEN)} messages are published and confirmed" in done.out
-        heard = list(agent.hear())
-        assert [told.body.decode() for told in heard] == GOLDEN
-        assert len({told.properties.message_id for told in heard}) == len(GOLDEN)
-        assert {told.properties.delivery_mode for told in heard} == {2}
-        assert {told.key for told in heard} == {"execution.update", "execution.reject"}
+        assert f"messages go to exchange {OWN} and queue {OWN}" in done.out
+        assert f"{len(GOLDEN)} messages were published and confirmed" in done.out
+        received = list(agent.hear())
+        assert [message.body.decode() for message in received] == GOLDEN
+        assert len({message.properties.message_id for message in received}) == len(GOLDEN)
+        assert {message.properties.delivery_mode for message in received} == {2}
+        assert {message.key for message in received} == {"execution.update", "execution.reject"}
         again = list(agent.hear(OWN))
-        assert [(told.properties.message_id, told.body) for told in again] == [
-            (told.properties.message_id, told.body) for told in heard
+        assert [(message.properties.message_id, message.body) for message in again] == [
+            (message.properties.message_id, message.body) for message in received
         ]
         assert list(live.hear()) == []
         with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="NOT_FOUND"):
@@ -70,23 +70,23 @@ def test_a_client_that_is_not_ours_hears_exactly_what_was_told_then(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--rabbitmq", "--exchange", EXECUTIONS], "would teach it twice"),
+        (["--rabbitmq", "--exchange", EXECUTIONS], "messages twice"),
         (["--rabbitmq", "--exchange", "oms_action_queue"], "must end in .replay"),
-        (["--exchange", "mine.replay"], "--exchange is for --rabbitmq"),
+        (["--exchange", "mine.replay"], "--exchange needs --rabbitmq"),
         (["--http", "nowhere"], "nowhere is not host:port"),
         (["--http", "off"], "off is not host:port"),
-        (["--http", "127.0.0.1:0", "--verify"], "cannot be watched"),
-        (["--rabbitmq", "--show", "state"], "cannot be watched"),
+        (["--http", "127.0.0.1:0", "--verify"], "cannot be combined"),
+        (["--rabbitmq", "--show", "state"], "cannot be combined"),
     ],
 )
-def test_what_cannot_be_watched_is_refused_in_a_line(arguments: list[str], line: str) -> None:
+def test_options_that_do_not_fit_are_rejected_in_one_line(arguments: list[str], line: str) -> None:
     result = CliRunner().invoke(main, ["replay", str(SAMPLE), *arguments])
     assert result.exit_code == 2
     assert line in " ".join(result.output.replace("│", " ").split())
     assert "Traceback" not in result.output
 
 
-def test_a_broker_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_broker_is_one_line(tmp_path: Path) -> None:
     done = run("replay", str(SAMPLE), "--rabbitmq", env=environment(tmp_path, **broker_at(1)))
     assert done.code == 1
     assert done.text.count("\n") == 1
@@ -94,7 +94,7 @@ def test_a_broker_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_at_once_with_what_was_seen_so_far(
+def test_a_signal_ends_it_at_once_with_the_summary_so_far(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     env = environment(tmp_path)
@@ -105,7 +105,7 @@ def test_a_signal_ends_it_at_once_with_what_was_seen_so_far(
         first, began = status(program), time.monotonic()
         time.sleep(0.5)
         passed, went_on = time.monotonic() - began, status(program)["at_ns"] - first["at_ns"]
-        # Nobody said how fast: as it was then.
+        # Real time is the default.
         assert first["replay"]["speed"] == 1.0
         assert went_on / 1e9 == pytest.approx(passed, abs=0.4)
         ended = program.stop(number)
@@ -113,10 +113,10 @@ def test_a_signal_ends_it_at_once_with_what_was_seen_so_far(
     assert ended.seconds < 3
     assert "stopped at 2026-11-02T09:00:" in ended.text
     assert "Traceback" not in ended.text
-    assert "\nstarts    1" in ended.text
+    assert "\nstarts      1" in ended.text
 
 
-def test_the_page_stays_behind_the_end_until_a_signal(tmp_path: Path) -> None:
+def test_the_page_stays_after_the_end_until_a_signal(tmp_path: Path) -> None:
     env = environment(tmp_path)
     arguments = ("replay", str(SAMPLE), "--http", "127.0.0.1:0", "--speed", "max")
     with running(*arguments, env=env, output=tmp_path / "log") as program:
