@@ -52,7 +52,7 @@ SILENCE_NS = 5 * SECOND_NS
 Do = Callable[[Effect], None]
 
 
-def place(order: OrderInfo, sync: Sync, do: Do) -> None:
+def place(order: OrderInfo, risk: Risk, sync: Sync, do: Do) -> None:
     """Have the order sent."""
     order.awaiting_ack = True
     order.exp_time_ms = sync.exchange_ms(order.expires_at_ns)
@@ -66,6 +66,8 @@ def place(order: OrderInfo, sync: Sync, do: Do) -> None:
             order.expires_at_ns,
             order.reduce_only,
             order.exp_time_ms,
+            sync.inst_id_code,
+            risk.send_generation,
         )
     )
 
@@ -168,7 +170,7 @@ def take_absence(
             reject(orders, order, RejectReason.PAUSED, withheld, do)
         elif now_ns < order.expires_at_ns:
             order.verify_before_send = False
-            place(order, sync, do)
+            place(order, risk, sync, do)
         else:
             reject(orders, order, RejectReason.STALE, "redelivered after it had expired", do)
     elif order.outcome_unknown:
@@ -200,7 +202,7 @@ def retry(orders: Orders, risk: Risk, sync: Sync, now_ns: int, do: Do) -> None:
                 )
             elif now_ns >= order.retry_due_ns:
                 order.retry_due_ns = None
-                place(order, sync, do)
+                place(order, risk, sync, do)
             continue
         silent = (
             order.order_state is OrderState.PENDING

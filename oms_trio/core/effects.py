@@ -24,7 +24,9 @@ class PlaceOrder:
     """Send this order.
 
     ``expires_at_ns`` (our clock) is the last moment it may be sent, ``exp_time_ms`` the same moment
-    by the exchange's clock (``expTime``): the last at which it may come alive.
+    by the exchange's clock (``expTime``): the last at which it may come alive. ``inst_id_code``
+    names the instrument on the WebSocket; while it is unknown (None) only REST can take the order.
+    ``send_generation`` is that of ``Risk`` at the decision: see ``Risk.is_withdrawn``.
     """
 
     cl_ord_id: ClOrdId
@@ -35,21 +37,16 @@ class PlaceOrder:
     expires_at_ns: int
     reduce_only: bool = False
     exp_time_ms: ExchangeMs = NEVER
-
-
-@attrs.frozen
-class RecallOrders:
-    """Orders that wait to be sent are not to be sent any more, but answered as refused (paused).
-
-    Those that reduce the position only are meant to go out.
-    """
+    inst_id_code: int | None = None
+    send_generation: int = 0
 
 
 @attrs.frozen
 class CancelOrders:
-    """Ask for the end of these orders; batched where the exchange allows it."""
+    """Request the end of these orders; batched where the exchange allows it."""
 
     orders: tuple[tuple[ClOrdId, OrdId], ...]
+    inst_id_code: int | None = None
 
 
 @attrs.frozen
@@ -156,7 +153,6 @@ Publication = PublishExecution | PublishClosure | PublishRejection
 
 Effect = (
     PlaceOrder
-    | RecallOrders
     | CancelOrders
     | PublishExecution
     | PublishClosure

@@ -35,7 +35,7 @@ def show_state(state: TradeState) -> RenderableType:
     told = sync.exchange_pos
     for name, text in (
         ("ready", "yes" if state.ready else f"no: {sync.why}"),
-        ("instrument", "-" if state.instrument is None else state.instrument.inst_id),
+        ("instrument", "-" if state.sync.instrument is None else state.sync.instrument.inst_id),
         ("balance", f"{short(state.balance)} USDT"),
         (
             "position",

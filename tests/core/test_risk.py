@@ -15,7 +15,6 @@ from oms_trio.core.effects import (
     LookUpOrder,
     PlaceOrder,
     PublishRejection,
-    RecallOrders,
     RequestSnapshot,
 )
 from oms_trio.core.events import (
@@ -40,7 +39,7 @@ from oms_trio.core.model import (
 )
 from oms_trio.core.risk import Control, Risk
 from oms_trio.core.state import TradeState
-from tests.core.desk import RULES, SECOND, START_NS, Desk, VenueOrder
+from tests.core.desk import BTC, RULES, SECOND, START_NS, Desk, VenueOrder
 
 DAY = 86_400 * SECOND
 
@@ -94,9 +93,12 @@ def test_pause_refuses_until_resumed() -> None:
 def test_open_orders_are_cancelled_with_the_word_not_with_the_next_tick(verb: Verb) -> None:
     desk = desk_with()
     order = desk.place("a", Side.BUY, "2")
+    waiting = desk.last(PlaceOrder)
+    assert not desk.state.risk.is_withdrawn(waiting)
     effects = say(desk, verb)
-    assert CancelOrders(((order.cl_ord_id, order.ord_id),)) in effects
-    assert RecallOrders() in effects
+    assert CancelOrders(((order.cl_ord_id, order.ord_id),), BTC.inst_id_code) in effects
+    assert desk.state.risk.is_withdrawn(waiting)
+    assert not desk.state.risk.is_withdrawn(attrs.evolve(waiting, reduce_only=True))
 
 
 def test_cancel_all_leaves_trading_on() -> None:
@@ -395,7 +397,7 @@ def test_rejects_in_a_row_pause_and_an_accepted_order_breaks_the_row() -> None:
     assert desk.state.risk.paused is None
     answer(Verdict.REJECTED)
     assert desk.state.risk.paused_by is Control.REJECTS
-    assert RecallOrders() in desk.effects
+    assert desk.state.risk.is_withdrawn(desk.last(PlaceOrder))
 
 
 def test_a_refused_account_pauses_at_once_without_any_limit() -> None:

@@ -8,12 +8,12 @@ import attrs
 import pytest
 import trio
 
-from oms_trio.core.effects import RequestSnapshot
+from oms_trio.core.effects import CancelOrders, PlaceOrder, RequestSnapshot
 from oms_trio.core.events import ExchangeSnapshot, OrderUpdate
 from oms_trio.core.model import PositionReport, Side, TradeId
 from oms_trio.journal.model import Entry
 from oms_trio.service import journaled_inputs
-from oms_trio.service.channels import Cancel, Commit, Order, Question
+from oms_trio.service.channels import Commit, Question
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import TICK, encode_effects
 from oms_trio.tasks.trade_state import Outlets, Writer
@@ -41,8 +41,8 @@ class Written:
 @pytest.fixture
 def written() -> Iterator[Written]:
     desk = Desk()
-    orders, orders_out = trio.open_memory_channel[Order](float("inf"))
-    cancels, cancels_out = trio.open_memory_channel[Cancel](float("inf"))
+    orders, orders_out = trio.open_memory_channel[PlaceOrder](float("inf"))
+    cancels, cancels_out = trio.open_memory_channel[CancelOrders](float("inf"))
     questions, questions_out = trio.open_memory_channel[Question](float("inf"))
     commits, commits_out = trio.open_memory_channel[Commit](float("inf"))
     gate = Gate(lambda _wanted: None)
