@@ -11,6 +11,7 @@ from oms_trio.core.model import (
     Cause,
     ClOrdId,
     ExchangeMs,
+    Fill,
     OrderType,
     OrdId,
     RejectReason,
@@ -79,6 +80,33 @@ class PublishRejection:
     state_id: StateId
     reason: RejectReason
     detail: str
+
+
+@attrs.frozen
+class FillBooked:
+    """A fill was counted; ``trade`` is the trade that was open before it, by the order that opened it.
+
+    Of that trade the fill closed ``reduced`` contracts, for a PnL of ``gain`` USDT. ``max_drawdown``,
+    ``gained`` (in the reward's unit) and ``reward`` are the trade's after the fill, ``closed`` says
+    that it is over. ``opened`` is the trade that the fill has opened. ``position`` (contracts) and
+    ``entry_px`` hold from now on.
+    """
+
+    cl_ord_id: ClOrdId
+    state_id: StateId
+    cause: Cause
+    side: Side
+    fill: Fill
+    trade: OrdId | None
+    opened: OrdId | None
+    closed: bool
+    reduced: Decimal
+    gain: Decimal
+    gained: Decimal
+    max_drawdown: float
+    reward: float
+    position: Decimal
+    entry_px: Decimal | None
 
 
 @attrs.frozen
@@ -157,6 +185,7 @@ Effect = (
     | PublishExecution
     | PublishClosure
     | PublishRejection
+    | FillBooked
     | SettleDelivery
     | RequestSnapshot
     | RequestListing

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
-from hashlib import sha256
 from typing import assert_never
 
 import attrs
@@ -61,7 +60,6 @@ from oms_trio.core.model import (
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import NS_PER_MS, Sync
 from oms_trio.core.risk import Control, Risk, Trip
-from oms_trio.core.shape import shape_of
 from oms_trio.core.sizing import Rejection, size_order
 
 ARITHMETIC = Context(prec=50, traps=[InvalidOperation, DivisionByZero, Overflow])
@@ -134,14 +132,6 @@ class TradeState:
                 for order in self.orders
             )
         )
-
-    def digest(self) -> str:
-        """Return a hash over the whole state, behind the state's shape and a colon.
-
-        Equal digests mean equal states. Different ones mean different states where the shapes are
-        equal; another shape is that of another release.
-        """
-        return f"{shape_of(TradeState)}:{sha256(repr(self).encode()).hexdigest()}"
 
     def _dispatch(  # noqa: C901, PLR0912, PLR0915 - the table of events
         self, event: Event, now_ns: int, do: Callable[[Effect], None]
@@ -380,9 +370,8 @@ class TradeState:
                 order = self.orders.find(None, fill.ord_id)
                 assert order is not None
                 self.orders.book(order, fill)
-                told = self.book.take(order, fill, instrument.multiplier, self.rules)
-                for publication in told:
-                    do(publication)
+                for effect in self.book.take(order, fill, instrument.multiplier, self.rules):
+                    do(effect)
                 if order.cause in {Cause.LIQUIDATION, Cause.ADL}:
                     why = f"the exchange closed {fill.sz} contracts ({order.cause.value})"
                     operator.trip(self.risk, Trip(Control.LIQUIDATION, why), do)

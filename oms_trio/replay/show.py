@@ -14,6 +14,7 @@ from oms_trio.core.state import TradeState
 from oms_trio.replay.export.trades import Trades, TradeStory
 from oms_trio.replay.recordings.model import Moment
 from oms_trio.replay.times import clock, iso
+from oms_trio.service.state_codec import digest
 
 _DIGITS = 10
 """Significant digits of averages; what was on the wire has fewer."""
@@ -45,7 +46,7 @@ def show_state(state: TradeState) -> RenderableType:
         ("orders", f"{len(state.orders)} open, {len(state.orders.ended)} ended are findable"),
         ("fills", f"{book.fills} booked"),
         ("draining", "yes" if state.draining else "no"),
-        ("digest", state.digest()),
+        ("digest", digest(state)),
     ):
         table.add_row(name, text)
     return table

@@ -12,17 +12,24 @@ from typing import Any, Final
 import attrs
 import msgspec
 
-from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
-from oms_trio.core.shape import same_shape, shape_of
+from oms_trio.core.effects import (
+    FillBooked,
+    LookUpOrder,
+    RequestFills,
+    RequestListing,
+    RequestSnapshot,
+)
 from oms_trio.core.state import TradeState
 from oms_trio.replay.player import Until, play
 from oms_trio.replay.recordings.model import Moment, Recording, RecordingError, Step
 from oms_trio.service.journaled_inputs import encode_effects
+from oms_trio.service.state_codec import digest, same_schema, schema_fingerprint
 
 NOT_IN_EVERY_RELEASE: Final = frozenset(
     {
         # Queries to the exchange: their answers are on record.
         *(kind.__name__ for kind in (RequestSnapshot, RequestListing, RequestFills, LookUpOrder)),
+        FillBooked.__name__,
         "RecallOrders",  # earlier releases; today the order's send generation says it
     }
 )
@@ -82,7 +89,7 @@ class Verifier:
             self.in_other_words += 1
         told = self.digests.get(step.seq)
         if told is not None:
-            self._compare(step, told, moment.state.digest())
+            self._compare(step, told, digest(moment.state))
 
     @cached_property
     def _taken_at(self) -> list[int]:
@@ -93,15 +100,15 @@ class Verifier:
         if behind == len(self._taken_at):
             return False
         told = self.digests[self._taken_at[behind]]
-        return not same_shape(told, f"{shape_of(TradeState)}:")
+        return not same_schema(told, f"{schema_fingerprint(TradeState)}:")
 
-    def _compare(self, step: Step, told: str, digest: str) -> None:
-        if not same_shape(told, digest):
+    def _compare(self, step: Step, told: str, now: str) -> None:
+        if not same_schema(told, now):
             self.digests_of_others += 1
             return
         self.digests_seen += 1
-        if digest != told:
-            raise Different(step, told, digest, "the digest of the state behind it")
+        if now != told:
+            raise Different(step, told, now, "the digest of the state after it")
 
 
 Told = list[Any]

@@ -40,7 +40,7 @@ from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Batch, Commit, Inbox, Question
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import DecodeContext, JournaledInput
-from oms_trio.service.state_codec import decode_state, encode_state
+from oms_trio.service.state_codec import decode_state, snapshot_of
 from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.tasks.commit import Keeper, keep_journal
 from oms_trio.tasks.ingest import ingest
@@ -165,7 +165,8 @@ def _keep(journal: Journal, state: TradeState, seq: int) -> bool:
     Whatever compacts the journal takes any snapshot for one that a start can begin with.
     """
     try:
-        journal.save_snapshot(seq, encode_state(state), state.digest())
+        saved = snapshot_of(state, seq)
+        journal.save_snapshot(saved.seq, saved.blob, saved.digest)
     except JournalFull as error:
         log.warning("snapshot_skipped", why=str(error))
         return False

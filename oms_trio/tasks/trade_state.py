@@ -22,6 +22,7 @@ from oms_trio.core.effects import (
     CancelOrders,
     Drained,
     Effect,
+    FillBooked,
     LookUpOrder,
     PlaceOrder,
     Publication,
@@ -41,7 +42,7 @@ from oms_trio.journal.model import Entry, Message, Record, StateSnapshot
 from oms_trio.service.channels import Commit, Question
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind, encode_effects
-from oms_trio.service.state_codec import encode_state
+from oms_trio.service.state_codec import snapshot_of
 from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
@@ -205,8 +206,8 @@ class Writer:
     def _carry_out(self, effect: Effect) -> None:
         outlets = self.outlets
         match effect:
-            case PlaceOrder() | CancelOrders():
-                pass  # on its way since the decision
+            case PlaceOrder() | CancelOrders() | FillBooked():
+                pass  # requests are on their way since the decision
             case RequestSnapshot() | RequestListing() | RequestFills() | LookUpOrder():
                 outlets.questions.send_nowait(effect)
             case PublishExecution() | PublishClosure() | PublishRejection():
@@ -239,7 +240,7 @@ class Writer:
 
     def _snapshot(self) -> StateSnapshot:
         self.snapshot_seq = self.seq
-        return StateSnapshot(self.seq, encode_state(self.state), self.state.digest())
+        return snapshot_of(self.state, self.seq)
 
 
 def _name_of(arrival: JournaledInput) -> str:

@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from oms_trio.core.shape import shape_of
 from oms_trio.core.state import TradeState
 from oms_trio.journal.errors import StateError
 from oms_trio.journal.journal import Journal
@@ -23,7 +22,7 @@ from oms_trio.replay.recordings.files import open_recording
 from oms_trio.replay.recordings.model import RecordingError
 from oms_trio.service.app import recover
 from oms_trio.service.runtime import JOURNAL
-from oms_trio.service.state_codec import decode_state
+from oms_trio.service.state_codec import decode_state, digest, schema_fingerprint
 from tests.core.desk import RULES
 from tests.replay.journals import Bench
 from tests.service.rig import CONTEXT
@@ -46,8 +45,8 @@ async def test_journal_of_the_first_release_verifies_but_for_its_digest() -> Non
     agrees, text = await told(FIRST_RELEASE)
     assert agrees
     assert text == (
-        "the same: 24 records, 19 messages, 0 digests of the state\n"
-        "7 records of another release say so in other words\n"
+        "the same: 24 records, 22 messages, 0 digests of the state\n"
+        "8 records of another release say so in other words\n"
         "1 digest of another release's state was not compared\n"
     )
 
@@ -55,7 +54,7 @@ async def test_journal_of_the_first_release_verifies_but_for_its_digest() -> Non
 async def test_journal_from_before_the_renaming_verifies_but_for_its_digest(tmp_path: Path) -> None:
     agrees, text = await told(BEFORE_RENAMING)
     assert agrees
-    assert text.startswith("the same: 1441 records, 581 messages, 0 digests of the state\n")
+    assert text.startswith("the same: 1441 records, 697 messages, 0 digests of the state\n")
     assert text.endswith("1 digest of another release's state was not compared\n")
 
 
@@ -149,7 +148,7 @@ def test_snapshot_that_cannot_be_read_is_passed_over_and_nothing_is_lost(
     bench = write(tmp_path / "journal.sqlite", before or other, other)
     with Journal.open(tmp_path / "journal.sqlite") as journal:
         recovered = recover(journal, RULES, CONTEXT)
-        assert recovered.state.digest() == bench.state.digest()
+        assert digest(recovered.state) == digest(bench.state)
         assert (recovered.seq, recovered.at_ns) == (journal.last_seq, bench.now_ns)
 
 
@@ -160,7 +159,7 @@ def test_snapshot_from_before_a_field_was_added_is_read(
     bench = write(tmp_path / "journal.sqlite", without_a_field)
     monkeypatch.setattr("oms_trio.service.app.TradeState", None)  # nothing begins anew
     with Journal.open(tmp_path / "journal.sqlite") as journal:
-        assert recover(journal, RULES, CONTEXT).state.digest() == bench.state.digest()
+        assert digest(recover(journal, RULES, CONTEXT).state) == digest(bench.state)
 
 
 @OTHERS
@@ -193,7 +192,7 @@ def test_what_was_recovered_past_unreadable_snapshots_survives_compaction(
         while journal.compact(bench.now_ns):
             pass
     with Journal.open(path) as journal:
-        assert recover(journal, RULES, CONTEXT).state.digest() == bench.state.digest()
+        assert digest(recover(journal, RULES, CONTEXT).state) == digest(bench.state)
 
 
 def test_recovery_tells_behind_which_record_the_next_snapshot_is_due(tmp_path: Path) -> None:
@@ -211,10 +210,10 @@ async def test_replay_passes_over_what_it_cannot_read(tmp_path: Path) -> None:
     with open_recording(path) as recording:
         near = await play(recording, near_ns=bench.now_ns)
         whole = await play(recording)
-    assert near.digest() == whole.digest() == bench.state.digest()
+    assert digest(near) == digest(whole) == digest(bench.state)
 
 
-async def test_digests_of_another_shape_are_counted_and_messages_compared(
+async def test_digests_of_another_schema_are_counted_and_messages_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "journal.sqlite"
@@ -222,7 +221,10 @@ async def test_digests_of_another_shape_are_counted_and_messages_compared(
     agrees, text = await told(path)
     assert (agrees, text.count("\n")) == (True, 1)
     assert text.endswith("3 digests of the state\n")
-    monkeypatch.setattr("oms_trio.core.state.shape_of", lambda root: shape_of(root)[::-1])
+    monkeypatch.setattr(
+        "oms_trio.service.state_codec.schema_fingerprint",
+        lambda root: schema_fingerprint(root)[::-1],
+    )
     agrees, text = await told(path)
     assert agrees
     assert text.endswith(
@@ -234,9 +236,9 @@ async def test_digests_of_another_shape_are_counted_and_messages_compared(
     assert "PublishClosure" in text
 
 
-def test_the_shape_is_reckoned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer takes a digest while actions wait: it must not walk over classes each time."""
     state = TradeState(RULES)
-    first = state.digest()
-    monkeypatch.setattr("oms_trio.core.shape.attrs", None)
-    assert state.digest() == first
+    first = digest(state)
+    monkeypatch.setattr("oms_trio.service.state_codec.attrs", None)
+    assert digest(state) == first

@@ -16,6 +16,7 @@ from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Commit, Question
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import TICK, encode_effects
+from oms_trio.service.state_codec import digest
 from oms_trio.tasks.trade_state import Outlets, Writer
 from tests.core.desk import BTC, SECOND, Desk
 
@@ -68,7 +69,7 @@ def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
         asked = one.feed(journaled_inputs.session_up().events[0])
         (request,) = [effect for effect in asked if isinstance(effect, RequestSnapshot)]
         one.feed(snapshot(one, request.request))
-    assert twin.state.digest() == desk.state.digest()
+    assert digest(twin.state) == digest(desk.state)
     recorded = [entry.record for _ in range(14) for entry in written.tick()]
     caused = b"".join(record.outputs for record in recorded)
     assert (caused.count(b"RequestSnapshot"), caused.count(b"position_unexplained")) == (1, 1)
@@ -76,15 +77,15 @@ def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
     for record in recorded:
         effects = [one for event in TICK.events for one in twin.state.apply(event, record.at_ns)]
         assert encode_effects(tuple(effects)) == record.outputs
-    assert twin.state.digest() == desk.state.digest()
+    assert digest(twin.state) == digest(desk.state)
 
 
 def test_ticks_that_change_nothing_are_not_on_record(written: Written) -> None:
     written.desk.start()
-    before = written.desk.state.digest()
+    before = digest(written.desk.state)
     for _ in range(20):
         assert not written.tick()
-    assert written.desk.state.digest() == before
+    assert digest(written.desk.state) == before
 
 
 def snapshot(desk: Desk, request: int) -> ExchangeSnapshot:

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from oms_trio.core.shape import shape_of
 from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
 from oms_trio.journal.journal import Journal
@@ -21,6 +20,7 @@ from oms_trio.replay.program import Wanted, replay
 from oms_trio.replay.recordings.files import open_recording
 from oms_trio.replay.recordings.model import Moment, RecordingError
 from oms_trio.replay.verify import Different, Verifier, state_before
+from oms_trio.service.state_codec import digest, schema_fingerprint
 from tests.replay.journals import Bench, write_journal
 
 
@@ -44,7 +44,7 @@ async def test_same_rules_give_same_messages_and_digest(path: Path) -> None:
     assert verifier.messages == len(bench.effects)
     assert verifier.digests_seen == 1
     with open_recording(path) as recording:
-        assert (await play(recording)).digest() == bench.state.digest()
+        assert digest(await play(recording)) == digest(bench.state)
 
 
 def in_older_words(moment: Moment, **changes: object) -> Moment:
@@ -134,7 +134,7 @@ async def test_wrong_digest_is_a_difference(path: Path) -> None:
         bench = Bench(journal)
         bench.start()
         bench.trade("buy", "67000")
-        wrong = f"{shape_of(TradeState)}:{'0' * 64}"
+        wrong = f"{schema_fingerprint(TradeState)}:{'0' * 64}"
         journal.save_snapshot(journal.last_seq, b"{}", wrong)
         bench.trade("sell", "67001")
         bench.snapshot()
@@ -148,12 +148,12 @@ async def test_state_before_a_step_is_the_state_behind_the_one_before(path: Path
         bench = Bench(journal)
         bench.start()
         bench.trade("buy", "67000")
-        digest = bench.state.digest()
+        expected = digest(bench.state)
         bench.trade("sell", "67100")
     with open_recording(path) as recording:
         steps = list(recording.begin().steps)
         before = await state_before(recording, steps[-3])
-    assert before.digest() == digest
+    assert digest(before) == expected
 
 
 async def test_damage_is_told_and_not_taken_for_a_difference(path: Path) -> None:

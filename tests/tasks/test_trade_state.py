@@ -23,7 +23,7 @@ from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Commit, Question
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
-from oms_trio.service.state_codec import decode_state
+from oms_trio.service.state_codec import decode_state, digest
 from oms_trio.tasks import trade_state
 from oms_trio.tasks.trade_state import Outlets, Writer, keep_state
 from tests.core.desk import BTC, RULES, SECOND, START_NS
@@ -195,7 +195,7 @@ async def test_a_snapshot_that_is_due_waits_for_silence(
     ((at, snapshot),) = kept
     assert at == pytest.approx(last + trade_state.SILENCE_S)
     assert snapshot.seq == 15
-    assert decode_state(snapshot.blob).digest() == snapshot.digest
+    assert digest(decode_state(snapshot.blob)) == snapshot.digest
 
 
 def test_a_snapshot_does_not_wait_for_ever(scribe: Scribe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,14 +65,16 @@ class Orders:
             for event in moment.step.arrival.events
             for order in self._touched(event, state, at_ns)
         }
-        touched.update((booked.order.cl_ord_id, booked.order) for booked in moment.booked)
+        for booked in moment.booked:
+            if (order := state.orders.find(booked.cl_ord_id)) is not None:
+                touched[booked.cl_ord_id] = order
         for name, order in touched.items():
             if name not in self.open and (name in state.orders.open or name not in self._told):
                 self.open[name] = OrderStory(order)
         for event in moment.step.arrival.events:
             self._note(event, at_ns)
         for booked in moment.booked:
-            self._note_fill(booked.order.cl_ord_id, at_ns)
+            self._note_fill(booked.cl_ord_id, at_ns)
         for name in touched:
             if name in self.open and name not in state.orders.open:
                 self._end(name, at_ns)

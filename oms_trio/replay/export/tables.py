@@ -8,10 +8,16 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from oms_trio.core.effects import Effect, PublishClosure, PublishExecution, PublishRejection
+from oms_trio.core.effects import (
+    Effect,
+    FillBooked,
+    PublishClosure,
+    PublishExecution,
+    PublishRejection,
+)
 from oms_trio.replay.export.orders import Orders, OrderStory
 from oms_trio.replay.export.trades import Trades, TradeStory
-from oms_trio.replay.recordings.model import Booked, Moment
+from oms_trio.replay.recordings.model import Moment
 
 Row = Mapping[str, Any]
 Write = Callable[[Row], None]
@@ -159,7 +165,7 @@ class _FillRows:
 
     def __call__(self, moment: Moment) -> None:
         for booked in moment.booked:
-            self._write(fill_row(booked))
+            self._write(fill_row(booked, moment.step.at_ns))
 
     def finish(self) -> None:
         """Leave it: a fill is never open."""
@@ -198,15 +204,15 @@ def trade_row(story: TradeStory) -> Row:
     }
 
 
-def fill_row(booked: Booked) -> Row:
+def fill_row(booked: FillBooked, at_ns: int) -> Row:
     """Write down a fill as it was booked; ``gain`` is the PnL that it realised, in USDT."""
     fill = booked.fill
     return {
-        "taken_in": booked.at_ns,
+        "taken_in": at_ns,
         "fill_time": fill.time_ms * NS_PER_MS,
         "trade_id": fill.trade_id,
         "okx_id": fill.ord_id,
-        "state_id": booked.order.state_id,
+        "state_id": booked.state_id,
         "side": booked.side.value,
         "fill_px": fill.px,
         "fill_sz": fill.sz,

@@ -7,8 +7,9 @@ from decimal import Decimal
 
 import attrs
 
+from oms_trio.core.effects import FillBooked, PublishClosure
 from oms_trio.core.model import OrdId, Side, StateId
-from oms_trio.replay.recordings.model import Booked, Moment
+from oms_trio.replay.recordings.model import Moment
 
 ZERO = Decimal(0)
 
@@ -79,57 +80,69 @@ class Trades:
 
     def __call__(self, moment: Moment) -> None:
         """See ``Watcher``."""
-        for booked in moment.booked:
-            self._take(booked)
+        closure = None
+        for effect in moment.effects:
+            if isinstance(effect, PublishClosure):
+                closure = effect
+            elif isinstance(effect, FillBooked):
+                self._take(effect, closure, moment.step.at_ns)
+                closure = None
         open_trade = moment.state.book.trade
         if self.current is not None and open_trade is not None:
             self.current.max_drawdown = open_trade.max_drawdown
 
-    def _take(self, booked: Booked) -> None:
+    def _take(self, booked: FillBooked, closure: PublishClosure | None, now_ns: int) -> None:
         left = booked.fill.sz
         if booked.trade is not None:
-            story = self._story(booked.trade, booked)
+            story = self._story(booked.trade, booked, now_ns)
             into = booked.reduced or left
             left -= into
             behind = ZERO if booked.closed else abs(booked.position)
             entry = None if booked.closed else booked.entry_px
             signed = -into if booked.reduced else into
-            story.note(_part(booked, signed, behind, entry, booked.gain))
-            story.cumulative, story.max_drawdown = booked.cumulative, booked.max_drawdown
+            story.note(_part(booked, now_ns, signed, behind, entry, booked.gain))
+            story.cumulative, story.max_drawdown = booked.gained, booked.max_drawdown
             if booked.closed:
-                self._close(story, booked)
+                self._close(story, booked, closure, now_ns)
         if booked.opened is not None:
-            story = TradeStory(booked.opened, booked.side, booked.at_ns)
-            story.note(_part(booked, left, abs(booked.position), booked.entry_px, ZERO))
+            story = TradeStory(booked.opened, booked.side, now_ns)
+            story.note(_part(booked, now_ns, left, abs(booked.position), booked.entry_px, ZERO))
             self.current = story
 
-    def _story(self, okx_id: OrdId, booked: Booked) -> TradeStory:
+    def _story(self, okx_id: OrdId, booked: FillBooked, now_ns: int) -> TradeStory:
         """Return the story of the open trade; a trade from before the replay begins here."""
         if self.current is None or self.current.okx_id != okx_id:
             side = booked.side
             if booked.reduced:
                 side = Side.SELL if side is Side.BUY else Side.BUY
-            self.current = TradeStory(okx_id, side, booked.at_ns)
+            self.current = TradeStory(okx_id, side, now_ns)
         return self.current
 
-    def _close(self, story: TradeStory, booked: Booked) -> None:
-        story.closed_at_ns, story.closed_by = booked.at_ns, booked.fill.ord_id
+    def _close(
+        self, story: TradeStory, booked: FillBooked, closure: PublishClosure | None, now_ns: int
+    ) -> None:
+        story.closed_at_ns, story.closed_by = now_ns, booked.fill.ord_id
         story.reward = booked.reward
-        if booked.closure is not None:
-            story.state_id, story.portions = booked.closure.state_id, booked.closure.portions
+        if closure is not None:
+            story.state_id, story.portions = closure.state_id, closure.portions
         self.current = None
         self.tell(story)
 
 
 def _part(
-    booked: Booked, sz: Decimal, behind: Decimal, entry_px: Decimal | None, gain: Decimal
+    booked: FillBooked,
+    now_ns: int,
+    sz: Decimal,
+    behind: Decimal,
+    entry_px: Decimal | None,
+    gain: Decimal,
 ) -> Part:
     fill = booked.fill
     return Part(
-        at_ns=booked.at_ns,
+        at_ns=now_ns,
         time_ms=fill.time_ms,
         ord_id=fill.ord_id,
-        state_id=booked.order.state_id,
+        state_id=booked.state_id,
         trade_id=fill.trade_id,
         side=booked.side,
         px=fill.px,

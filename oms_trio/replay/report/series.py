@@ -89,8 +89,8 @@ class Gathered:
             elif isinstance(event, PositionUpdate):
                 self._take_position(event, moment)
         for booked in moment.booked:
-            self.fills[booked.side].add(booked.at_ns, booked.fill.px)
-            self.position.add(booked.at_ns, booked.position)
+            self.fills[booked.side].add(moment.step.at_ns, booked.fill.px)
+            self.position.add(moment.step.at_ns, booked.position)
         self._trades(moment)
         self._orders(moment)
 
