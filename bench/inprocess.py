@@ -30,6 +30,7 @@ from bench.recording import ANSWER, CONTEXT, ORDER, RULES, SNAPSHOT
 from bench.stats import Row, Tables, compare, quantile
 from oms_trio.amqp.codec import decode_action, encode_action
 from oms_trio.amqp.model import Delivery
+from oms_trio.core.effects import CancelOrders, PlaceOrder
 from oms_trio.core.events import Action, OrderAnswer, OrderUpdate
 from oms_trio.core.model import ClOrdId, OrderType, Rules
 from oms_trio.core.state import TradeState
@@ -38,7 +39,7 @@ from oms_trio.okx.wire.frames import OpResponse, OrdersPush
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service import journaled_inputs
 from oms_trio.service.app import unobserved
-from oms_trio.service.channels import Cancel, Commit, Order, Question
+from oms_trio.service.channels import Commit, Question
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput
 from oms_trio.settings import logs
@@ -62,15 +63,15 @@ class Bench:
 
     writer: Writer
     commits: trio.MemoryReceiveChannel[Commit]
-    orders: trio.MemoryReceiveChannel[Order]
+    orders: trio.MemoryReceiveChannel[PlaceOrder]
     session: Session
     count: int = 0
 
     @classmethod
     def make(cls, rules: Rules = RULES) -> Bench:
         """Make one whose state is reconciled and ready."""
-        orders, orders_out = trio.open_memory_channel[Order](float("inf"))
-        cancels, _ = trio.open_memory_channel[Cancel](float("inf"))
+        orders, orders_out = trio.open_memory_channel[PlaceOrder](float("inf"))
+        cancels, _ = trio.open_memory_channel[CancelOrders](float("inf"))
         questions, _ = trio.open_memory_channel[Question](float("inf"))
         commits, commits_out = trio.open_memory_channel[Commit](float("inf"))
         gate = Gate(lambda _: None)
@@ -101,7 +102,7 @@ class Bench:
         self.writer.take([journaled_inputs.action(decode_action(delivery, time.time_ns()))])
         cost = time.perf_counter_ns() - began
         self.commits.receive_nowait()
-        return self.orders.receive_nowait().effect.cl_ord_id, cost
+        return self.orders.receive_nowait().cl_ord_id, cost
 
     def answered(self, fields: dict[str, object]) -> None:
         """Take the exchange's answer."""

@@ -17,7 +17,13 @@ from oms_trio.core.orders import OrderInfo, Orders
 
 
 def cancel_excess(
-    orders: Orders, rules: Rules, now_ns: int, do: Do, *, cancel_before_ns: int = 0
+    orders: Orders,
+    rules: Rules,
+    now_ns: int,
+    do: Do,
+    *,
+    inst_id_code: int | None,
+    cancel_before_ns: int = 0,
 ) -> None:
     """Request the end of orders beyond the limits or up to a time of creation, oldest first."""
     excess = len(orders) - rules.max_open_orders
@@ -38,7 +44,7 @@ def cancel_excess(
         order.cancel_due_ns = now_ns + CANCEL_PATIENCE_NS
         wanted.append((order.cl_ord_id, order.okx_order_id))
     if wanted:
-        do(CancelOrders(tuple(wanted)))
+        do(CancelOrders(tuple(wanted), inst_id_code))
 
 
 def may_act(order: OrderInfo, rules: Rules, at_ns: int, *, cancel_before_ns: int) -> bool:

@@ -23,7 +23,13 @@ from decimal import Decimal
 
 import attrs
 
-from oms_trio.core.effects import Publication, PublishClosure, PublishExecution
+from oms_trio.core.effects import (
+    Effect,
+    FillBooked,
+    Publication,
+    PublishClosure,
+    PublishExecution,
+)
 from oms_trio.core.model import Cause, Fill, Funding, OrdId, PositionReport, Rules, TradeId
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.trade import Trade, part_of
@@ -90,12 +96,11 @@ class Book:
             position -= signed
         return position
 
-    def take(
-        self, order: OrderInfo, fill: Fill, multiplier: Decimal, rules: Rules
-    ) -> list[Publication]:
+    def take(self, order: OrderInfo, fill: Fill, multiplier: Decimal, rules: Rules) -> list[Effect]:
         """Count a fill of ``order``, which must have booked it already.
 
         ``multiplier`` is the instrument's (BTC per contract); ``rules`` say what a reward counts.
+        Returns what is published of it, and at last ``FillBooked``.
         """
         number = fill.trade_id or UNNUMBERED
         if number > 0:
@@ -106,11 +111,34 @@ class Book:
         if self.funding_due:
             self._count_funding(fill.time_ms)
         self.fills += 1
-        told = self._fold(order, fill, multiplier, rules)
+        trade = self.trade
+        size, pnl = (ZERO, ZERO) if trade is None else (trade.size, trade.pnl)
+        effects: list[Effect] = [*self._fold(order, fill, multiplier, rules)]
+        now = self.trade
+        reduces = trade is not None and order.side is not trade.side
+        effects.append(
+            FillBooked(
+                cl_ord_id=order.cl_ord_id,
+                state_id=order.state_id,
+                cause=order.cause,
+                side=order.side,
+                fill=fill,
+                trade=None if trade is None else trade.okx_id,
+                opened=None if now is None or now is trade else now.okx_id,
+                closed=trade is not None and now is not trade,
+                reduced=min(fill.sz, size) if reduces else ZERO,
+                gain=ZERO if trade is None else trade.pnl - pnl,
+                gained=ZERO if trade is None else trade.gained(rules),
+                max_drawdown=0.0 if trade is None else trade.max_drawdown,
+                reward=0.0 if trade is None else trade.reward(rules),
+                position=self.position,
+                entry_px=None if now is None else now.entry_px,
+            )
+        )
         self.last_fill_ms = max(self.last_fill_ms, fill.time_ms)
         if self.ahead and number > 0:
             self._count_ahead(number + 1)
-        return told
+        return effects
 
     def _fold(
         self, order: OrderInfo, fill: Fill, multiplier: Decimal, rules: Rules
@@ -118,7 +146,7 @@ class Book:
         """Change the open trade by a fill, close it, open the next one: what the fill does."""
         of_agent = order.cause is Cause.AGENT
         name = f"{fill.ord_id}.{fill.trade_id or f'acc{order.filled_size}'}"
-        told: list[Publication] = []
+        published: list[Publication] = []
         left, fee = fill.sz, fill.fee
         trade = self.trade
         if trade is not None:
@@ -137,16 +165,16 @@ class Book:
                 fee -= share
             silent = announced and order.is_filled and order.filled_size > fill.sz
             if of_agent and not silent:
-                told.append(PublishExecution(f"{name}.x", order.state_id, fill.ord_id))
+                published.append(PublishExecution(f"{name}.x", order.state_id, fill.ord_id))
             if not trade.size:
                 closure = self._close(trade, order, f"{name}.c", trade.reward(rules))
                 if closure is not None:
-                    told.append(closure)
+                    published.append(closure)
         if left:
             self._open(order, fill, left, fee)
             if of_agent:
-                told.append(PublishExecution(f"{name}.o", order.state_id, fill.ord_id))
-        return told
+                published.append(PublishExecution(f"{name}.o", order.state_id, fill.ord_id))
+        return published
 
     def _open(self, order: OrderInfo, fill: Fill, sz: Decimal, fee: Decimal) -> None:
         number = fill.trade_id

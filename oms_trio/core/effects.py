@@ -11,6 +11,7 @@ from oms_trio.core.model import (
     Cause,
     ClOrdId,
     ExchangeMs,
+    Fill,
     OrderType,
     OrdId,
     RejectReason,
@@ -24,7 +25,9 @@ class PlaceOrder:
     """Send this order.
 
     ``expires_at_ns`` (our clock) is the last moment it may be sent, ``exp_time_ms`` the same moment
-    by the exchange's clock (``expTime``): the last at which it may come alive.
+    by the exchange's clock (``expTime``): the last at which it may come alive. ``inst_id_code``
+    names the instrument on the WebSocket; while it is unknown (None) only REST can take the order.
+    ``send_generation`` is that of ``Risk`` at the decision: see ``Risk.is_withdrawn``.
     """
 
     cl_ord_id: ClOrdId
@@ -35,21 +38,16 @@ class PlaceOrder:
     expires_at_ns: int
     reduce_only: bool = False
     exp_time_ms: ExchangeMs = NEVER
-
-
-@attrs.frozen
-class RecallOrders:
-    """Orders that wait to be sent are not to be sent any more, but answered as refused (paused).
-
-    Those that reduce the position only are meant to go out.
-    """
+    inst_id_code: int | None = None
+    send_generation: int = 0
 
 
 @attrs.frozen
 class CancelOrders:
-    """Ask for the end of these orders; batched where the exchange allows it."""
+    """Request the end of these orders; batched where the exchange allows it."""
 
     orders: tuple[tuple[ClOrdId, OrdId], ...]
+    inst_id_code: int | None = None
 
 
 @attrs.frozen
@@ -82,6 +80,33 @@ class PublishRejection:
     state_id: StateId
     reason: RejectReason
     detail: str
+
+
+@attrs.frozen
+class FillBooked:
+    """A fill was counted; ``trade`` is the trade that was open before it, by the order that opened it.
+
+    Of that trade the fill closed ``reduced`` contracts, for a PnL of ``gain`` USDT. ``max_drawdown``,
+    ``gained`` (in the reward's unit) and ``reward`` are the trade's after the fill, ``closed`` says
+    that it is over. ``opened`` is the trade that the fill has opened. ``position`` (contracts) and
+    ``entry_px`` hold from now on.
+    """
+
+    cl_ord_id: ClOrdId
+    state_id: StateId
+    cause: Cause
+    side: Side
+    fill: Fill
+    trade: OrdId | None
+    opened: OrdId | None
+    closed: bool
+    reduced: Decimal
+    gain: Decimal
+    gained: Decimal
+    max_drawdown: float
+    reward: float
+    position: Decimal
+    entry_px: Decimal | None
 
 
 @attrs.frozen
@@ -156,11 +181,11 @@ Publication = PublishExecution | PublishClosure | PublishRejection
 
 Effect = (
     PlaceOrder
-    | RecallOrders
     | CancelOrders
     | PublishExecution
     | PublishClosure
     | PublishRejection
+    | FillBooked
     | SettleDelivery
     | RequestSnapshot
     | RequestListing

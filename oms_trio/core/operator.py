@@ -18,7 +18,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from oms_trio.core import answers
-from oms_trio.core.effects import Alert, CancelOrders, Effect, RecallOrders, RequestListing
+from oms_trio.core.effects import Alert, CancelOrders, Effect, RequestListing
 from oms_trio.core.events import Command, Listing, Verb
 from oms_trio.core.identity import NO_STATE, operators_name
 from oms_trio.core.model import (
@@ -61,7 +61,7 @@ def obey(risk: Risk, command: Command, now_ns: int, do: Do) -> None:
         risk.paused, risk.paused_by = said, Control.OPERATOR
     do(Alert("operator_command", said, urgent=False))
     if command.verb is not Verb.ADOPT:
-        do(RecallOrders())
+        risk.send_generation += 1
     if command.verb is Verb.PAUSE:
         return
     risk.command, risk.command_ns = said, now_ns
@@ -79,7 +79,7 @@ def trip(risk: Risk, tripped: Trip | None, do: Do) -> None:
         risk.paused, risk.paused_by = tripped.why, tripped.control
         risk.note(tripped.control)
         do(Alert("trading_paused", f"{tripped.control.value}: {tripped.why}"))
-        do(RecallOrders())
+        risk.send_generation += 1
 
 
 def ask(risk: Risk, now_ns: int, do: Do) -> None:
@@ -171,7 +171,7 @@ def _cancel(risk: Risk, listing: Listing, now_ns: int, orders: Orders, sync: Syn
             order.cancel_due_ns = now_ns + answers.CANCEL_AGAIN_NS
         wanted.append((report.cl_ord_id, report.ord_id))
     if wanted:
-        do(CancelOrders(tuple(wanted)))
+        do(CancelOrders(tuple(wanted), sync.inst_id_code))
     return left or any(
         order.awaiting_ack
         or order.outcome_unknown
@@ -220,7 +220,7 @@ def _close(
         cause=Cause.OPERATOR,
     )
     orders.add(order)
-    answers.place(order, sync, do)
+    answers.place(order, risk, sync, do)
 
 
 def _warn(risk: Risk, now_ns: int, why: str, do: Do) -> None:

@@ -26,7 +26,7 @@ import attrs
 
 from oms_trio.core.book import Book
 from oms_trio.core.events import ExchangeSnapshot, OrderUpdate, PositionUpdate
-from oms_trio.core.model import NEVER, ExchangeMs, OrderReport, PositionReport, TradeId
+from oms_trio.core.model import NEVER, ExchangeMs, Instrument, OrderReport, PositionReport, TradeId
 
 SECOND_NS = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -40,7 +40,7 @@ PUSH_GRACE_NS = 3 * SECOND_NS
 
 CHECK_AGAIN_NS = 2 * SECOND_NS
 CHECK_TRIES = 5
-CHECK_LATER_NS = 15 * SECOND_NS
+CHECK_LATER_NS = 30 * SECOND_NS
 """Pauses between checks while the position differs: the first ``CHECK_TRIES``, and from then on. Reads
 may lag for minutes, and the push that ends a difference may be lost: no order goes out meanwhile."""
 
@@ -67,6 +67,8 @@ class Sync:
     has_session: bool = False
     snapshot_applied: bool = False
     position_matches: bool = False
+    instrument: Instrument | None = None
+    """As of the last snapshot."""
     request: int = 0
     snapshot_requested: bool = False
     tries: int = 0
@@ -100,6 +102,11 @@ class Sync:
     def in_sync(self) -> bool:
         """Whether our state is known to be the exchange's."""
         return self.has_session and self.snapshot_applied and self.position_matches
+
+    @property
+    def inst_id_code(self) -> int | None:
+        """What requests on the WebSocket call the instrument; None: not known yet."""
+        return None if self.instrument is None else self.instrument.inst_id_code
 
     def exchange_ms(self, at_ns: int) -> ExchangeMs:
         """Estimate what the exchange's clock says at a moment of ours."""

@@ -33,8 +33,10 @@ from enum import Enum
 
 import attrs
 
+from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.model import ExchangeMs, Limits, RejectReason, Rules
-from oms_trio.core.sizing import Sized, Unsized
+from oms_trio.core.orders import OrderInfo
+from oms_trio.core.sizing import Rejection
 
 SECOND_NS = 1_000_000_000
 DAY_MS = 86_400_000
@@ -106,27 +108,36 @@ class Risk:
     sent_ns: list[int] = attrs.Factory(list)
     mark_px: Decimal | None = None
     mark_ns: int = 0
+    send_generation: int = 0
+    """How often the orders that wait to be sent have been withdrawn, by a pause or a cancel-all."""
 
-    def refuse(self, rules: Rules, sized: Sized, now_ns: int) -> Unsized | None:
-        """Say why this order may not be sent; None when it may, and then it counts as sent."""
+    def is_withdrawn(self, order: PlaceOrder) -> bool:
+        """Whether an order that waits to be sent must not be sent any more.
+
+        Orders that only reduce the position always go out: they are what ``flatten`` is about.
+        """
+        return order.send_generation != self.send_generation and not order.reduce_only
+
+    def check(self, rules: Rules, order: OrderInfo, now_ns: int) -> Rejection | None:
+        """Return why this order may not be sent; None when it may, and then it counts as sent."""
         limits = rules.limits
         if self.paused is not None:
-            return Unsized(RejectReason.PAUSED, self.paused)
+            return Rejection(RejectReason.PAUSED, self.paused)
         most = limits.max_order_contracts
-        if most is not None and sized.sz > most:
+        if most is not None and order.volume > most:
             self.note(Control.ORDER_SIZE)
-            return Unsized(
-                RejectReason.MARGIN_CAP, f"{sized.sz} contracts are above the limit {most}"
+            return Rejection(
+                RejectReason.MARGIN_CAP, f"{order.volume} contracts are above the limit {most}"
             )
-        if (refused := self._outside_collar(rules, sized, now_ns)) is not None:
+        if (rejection := self._outside_collar(rules, order, now_ns)) is not None:
             self.note(Control.PRICE_COLLAR)
-            return refused
+            return rejection
         if limits.max_orders_per_second is not None:
             self.sent_ns = [sent for sent in self.sent_ns if sent > now_ns - SECOND_NS]
             if len(self.sent_ns) >= limits.max_orders_per_second:
                 self.note(Control.ORDER_RATE)
                 detail = f"above {limits.max_orders_per_second} orders in a second"
-                return Unsized(RejectReason.RATE_LIMITED, detail)
+                return Rejection(RejectReason.RATE_LIMITED, detail)
             self.sent_ns.append(now_ns)
         return None
 
@@ -140,19 +151,19 @@ class Risk:
         """Count that a control acted."""
         self.acted[control] = self.acted.get(control, 0) + 1
 
-    def _outside_collar(self, rules: Rules, sized: Sized, now_ns: int) -> Unsized | None:
-        collar, mark, px = rules.limits.price_collar, self.mark_px, sized.ref_px
+    def _outside_collar(self, rules: Rules, order: OrderInfo, now_ns: int) -> Rejection | None:
+        collar, mark, px = rules.limits.price_collar, self.mark_px, order.ref_px
         if collar is None:
             return None
         age_ns = mark_age_ns(rules)
         if mark is None or now_ns > self.mark_ns + age_ns:
             # A collar that judges nothing would be a control that is off without anybody knowing.
             why = f"no mark price of the last {age_ns // SECOND_NS} s to hold the price {px} to"
-            return Unsized(RejectReason.NOT_READY, why)
+            return Rejection(RejectReason.NOT_READY, why)
         if abs(px - mark) <= collar * mark:
             return None
         why = f"the price {px} is more than {collar} of the mark price {mark} away from it"
-        return Unsized(RejectReason.PRICE_COLLAR, why)
+        return Rejection(RejectReason.PRICE_COLLAR, why)
 
     def note_mark(self, mark_px: Decimal | None, now_ns: int) -> None:
         """Keep the latest mark price."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
-from hashlib import sha256
 from typing import assert_never
 
 import attrs
@@ -51,7 +50,6 @@ from oms_trio.core.model import (
     Cause,
     ClOrdId,
     ExchangeMs,
-    Instrument,
     OrderReport,
     OrderState,
     PositionReport,
@@ -62,8 +60,7 @@ from oms_trio.core.model import (
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import NS_PER_MS, Sync
 from oms_trio.core.risk import Control, Risk, Trip
-from oms_trio.core.shape import shape_of
-from oms_trio.core.sizing import Sized, Unsized, size_order
+from oms_trio.core.sizing import Rejection, size_order
 
 ARITHMETIC = Context(prec=50, traps=[InvalidOperation, DivisionByZero, Overflow])
 """Sums and products of what the wire carries are exact in 50 digits; only an average rounds."""
@@ -78,7 +75,6 @@ class TradeState:
     """All that trading decisions depend on. Built with its rules; changed by ``apply`` alone."""
 
     rules: Rules
-    instrument: Instrument | None = None
     balance: Decimal | None = None
     balance_ms: int = 0
     orders: Orders = attrs.Factory(Orders)
@@ -136,14 +132,6 @@ class TradeState:
                 for order in self.orders
             )
         )
-
-    def digest(self) -> str:
-        """Return a hash over the whole state, behind the state's shape and a colon.
-
-        Equal digests mean equal states. Different ones mean different states where the shapes are
-        equal; another shape is that of another release.
-        """
-        return f"{shape_of(TradeState)}:{sha256(repr(self).encode()).hexdigest()}"
 
     def _dispatch(  # noqa: C901, PLR0912, PLR0915 - the table of events
         self, event: Event, now_ns: int, do: Callable[[Effect], None]
@@ -226,61 +214,55 @@ class TradeState:
             return
         if now_ns >= expires_ns:
             do(SettleDelivery(action.delivery, dead_letter="expired"))
-            self._refuse(
+            self._reject(
                 name, action.state_id, RejectReason.STALE, "the action waited too long", do
             )
             return
-        if not self.ready or self.instrument is None or self.draining:
+        instrument = self.sync.instrument
+        if not self.ready or instrument is None or self.draining:
             do(SettleDelivery(action.delivery))
             why = "the service is stopping" if self.draining else self.sync.why
-            self._refuse(name, action.state_id, RejectReason.NOT_READY, why, do)
+            self._reject(name, action.state_id, RejectReason.NOT_READY, why, do)
             return
-        sized = size_order(
-            offset=action.price,
-            volume=action.volume,
-            mid=action.mid,
-            order_type=action.order_type,
+        order = size_order(
+            action,
+            name=name,
+            now_ns=now_ns,
             balance=self.balance,
-            instrument=self.instrument,
+            instrument=instrument,
             rules=self.rules,
             position=self.book.position,
             open_same_side=self.orders.exposure,
             mark_px=self.risk.mark_px,
         )
-        if isinstance(sized, Sized):
-            refusal = self.risk.refuse(self.rules, sized, now_ns)
-            sized = sized if refusal is None else refusal
+        if isinstance(order, OrderInfo):
+            order = self.risk.check(self.rules, order, now_ns) or order
         # Whatever becomes of the order: a delivery that waited for that (a redelivered one for minutes)
         # would fill the prefetch. So an action that turns stale from here on is no dead letter.
         do(SettleDelivery(action.delivery))
-        if isinstance(sized, Unsized):
-            self._refuse(name, action.state_id, sized.reason, sized.detail, do)
+        if isinstance(order, Rejection):
+            self._reject(name, action.state_id, order.reason, order.detail, do)
             return
-        order = OrderInfo(
-            state_id=action.state_id,
-            cl_ord_id=name,
-            side=sized.side,
-            ord_type=action.order_type,
-            price=sized.px,
-            ref_px=sized.ref_px,
-            volume=sized.sz,
-            created_ns=now_ns,
-            expires_at_ns=expires_ns,
-        )
         self.orders.add(order)
         if action.redelivered:
             order.verify_before_send = True
             answers.look_up(order, now_ns, do)
         else:
-            answers.place(order, self.sync, do)
+            answers.place(order, self.risk, self.sync, do)
         if len(self.orders) > self.rules.max_open_orders:
             self._cancel_excess(now_ns, do)
 
     def _cancel_excess(self, now_ns: int, do: Callable[[Effect], None]) -> None:
-        before = self.risk.cancel_before_ns
-        ageing.cancel_excess(self.orders, self.rules, now_ns, do, cancel_before_ns=before)
+        ageing.cancel_excess(
+            self.orders,
+            self.rules,
+            now_ns,
+            do,
+            inst_id_code=self.sync.inst_id_code,
+            cancel_before_ns=self.risk.cancel_before_ns,
+        )
 
-    def _refuse(
+    def _reject(
         self,
         name: ClOrdId,
         state_id: StateId,
@@ -314,7 +296,7 @@ class TradeState:
                     do(SettleDelivery(expired.delivery))
                 if self.orders.find(name) is None:
                     detail = "the action expired in the queue"
-                    self._refuse(name, expired.state_id, RejectReason.STALE, detail, do)
+                    self._reject(name, expired.state_id, RejectReason.STALE, detail, do)
             self.expired.clear()
             return
         soon_ns = max(now_ns + EXPIRED_AGAIN_NS, gone_ns)
@@ -382,14 +364,14 @@ class TradeState:
 
     def _book(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         """Book what may be booked, tell of it, and ask for what is missing."""
-        if self.orders.waiting and self.instrument is not None:
+        instrument = self.sync.instrument
+        if self.orders.waiting and instrument is not None:
             for fill in fills.release(self.orders):
                 order = self.orders.find(None, fill.ord_id)
                 assert order is not None
                 self.orders.book(order, fill)
-                told = self.book.take(order, fill, self.instrument.multiplier, self.rules)
-                for publication in told:
-                    do(publication)
+                for effect in self.book.take(order, fill, instrument.multiplier, self.rules):
+                    do(effect)
                 if order.cause in {Cause.LIQUIDATION, Cause.ADL}:
                     why = f"the exchange closed {fill.sz} contracts ({order.cause.value})"
                     operator.trip(self.risk, Trip(Control.LIQUIDATION, why), do)
@@ -476,7 +458,7 @@ class TradeState:
 
     def _merge(self, snapshot: ExchangeSnapshot, now_ns: int, do: Callable[[Effect], None]) -> None:
         """Add what the snapshot tells and we do not know; nothing is taken back."""
-        self.instrument = snapshot.instrument
+        self.sync.instrument = snapshot.instrument
         if snapshot.cash_bal is not None:
             self._take_balance(snapshot.cash_bal, snapshot.cash_u_time_ms, now_ns, do)
         self.risk.note_mark(snapshot.mark_px, now_ns)

@@ -65,14 +65,16 @@ class OrderTracker:
             for event in played.step.journaled_input.events
             for order in self._touched(event, state, at_ns)
         }
-        touched.update((booked.order.cl_ord_id, booked.order) for booked in played.booked)
+        for booked in played.booked:
+            if (order := state.orders.find(booked.cl_ord_id)) is not None:
+                touched[booked.cl_ord_id] = order
         for name, order in touched.items():
             if name not in self.open and (name in state.orders.open or name not in self._ended):
                 self.open[name] = OrderHistory(order)
         for event in played.step.journaled_input.events:
             self._note(event, at_ns)
         for booked in played.booked:
-            self._note_fill(booked.order.cl_ord_id, at_ns)
+            self._note_fill(booked.cl_ord_id, at_ns)
         for name in touched:
             if name in self.open and name not in state.orders.open:
                 self._end(name, at_ns)

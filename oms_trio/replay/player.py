@@ -9,21 +9,14 @@ recording. Each step brings its time along; it is waited for only with a ``Recor
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from decimal import Decimal
 from itertools import islice, takewhile
 
 import attrs
 import trio
 
-from oms_trio.core.book import Book
-from oms_trio.core.effects import Effect, Publication, PublishClosure
-from oms_trio.core.model import Fill, Rules
-from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
-from oms_trio.core.trade import ZERO
 from oms_trio.journal.errors import StateError
 from oms_trio.replay.recordings.recording import (
-    Booked,
     PlayedStep,
     RecordedStep,
     Recording,
@@ -39,57 +32,6 @@ AHEAD = 8
 
 
 BeforeStep = Callable[[RecordedStep], Awaitable[None]]
-
-
-class WatchedBook(Book):
-    """A book that tells of every fill it takes; it decides nothing and keeps nothing.
-
-    It has no fields of its own and the repr of its base, so that a state with it has the digest
-    of one without.
-    """
-
-    __qualname__ = Book.__qualname__
-
-    tell: Callable[[Booked], None]
-    at_ns: int
-    """When the step is taken that may book fills; set by who takes it."""
-
-    @classmethod
-    def of(cls, book: Book, tell: Callable[[Booked], None]) -> WatchedBook:
-        """Take over the contents of a book."""
-        watched = cls(**{field.name: getattr(book, field.name) for field in attrs.fields(Book)})
-        watched.tell, watched.at_ns = tell, 0
-        return watched
-
-    def take(
-        self, order: OrderInfo, fill: Fill, multiplier: Decimal, rules: Rules
-    ) -> list[Publication]:
-        """Count a fill, as every book does, and tell of it."""
-        trade = self.trade
-        size, pnl = (ZERO, ZERO) if trade is None else (trade.size, trade.pnl)
-        told = super().take(order, fill, multiplier, rules)
-        against = trade is not None and order.side is not trade.side
-        now = self.trade
-        self.tell(
-            Booked(
-                at_ns=self.at_ns,
-                order=order,
-                fill=fill,
-                side=order.side,
-                trade=None if trade is None else trade.okx_id,
-                opened=None if now is None or now is trade else now.okx_id,
-                reduced=min(fill.sz, size) if against else ZERO,
-                gain=ZERO if trade is None else trade.pnl - pnl,
-                max_drawdown=0.0 if trade is None else trade.max_drawdown,
-                cumulative=ZERO if trade is None else trade.gained(rules),
-                reward=0.0 if trade is None else trade.reward(rules),
-                position=self.position,
-                entry_px=None if now is None else now.entry_px,
-                closed=trade is not None and now is not trade,
-                closure=next((one for one in told if isinstance(one, PublishClosure)), None),
-            )
-        )
-        return told
 
 
 @attrs.frozen
@@ -118,34 +60,20 @@ class Player:
     watchers: Sequence[Watcher]
     from_ns: int | None = None
     """Watchers see no earlier steps."""
-    _booked: list[Booked] = attrs.field(factory=list, init=False)
-    _book: WatchedBook = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Watch the book."""
-        self._book = WatchedBook.of(self.state.book, self._booked.append)
-        self.state.book = self._book
 
     def take(self, step: RecordedStep) -> None:
         """Apply one step, and the answers of the exchange that the recording lacks."""
-        self._book.at_ns = step.at_ns
         effects = tuple(
             effect
             for event in step.journaled_input.events
             for effect in self.state.apply(event, step.at_ns)
         )
-        self._show(step, effects)
+        if self.from_ns is None or step.at_ns >= self.from_ns:
+            played = PlayedStep(step, effects, self.state)
+            for watch in self.watchers:
+                watch(played)
         for answer in self.recording.answers(effects, self.state, step.at_ns):
             self.take(attrs.evolve(step, journaled_input=answer, outputs=None))
-
-    def _show(self, step: RecordedStep, effects: tuple[Effect, ...]) -> None:
-        booked = tuple(self._booked)
-        self._booked.clear()
-        if self.from_ns is not None and step.at_ns < self.from_ns:
-            return
-        played = PlayedStep(step, effects, booked, self.state)
-        for watch in self.watchers:
-            watch(played)
 
 
 async def play(

@@ -111,14 +111,14 @@ async def _verify(recording: Recording, options: ReplayOptions, console: Console
         await _explain(recording, error, console)
         return False
     console.print(
-        f"verified: {_counted(verifier.steps, 'record')}, {_counted(verifier.messages, 'message')}, "
+        f"verified: {_counted(verifier.steps, 'record')}, {_counted(verifier.outputs, 'output')}, "
         f"{_counted(verifier.digests_compared, 'state digest')}"
     )
     if count := verifier.equivalent:
         verb = "matches" if count == 1 else "match"
         console.print(
-            f"{_counted(count, 'record')} of another release {verb}, except for fields added since "
-            "and requests for data"
+            f"{_counted(count, 'record')} of another release {verb}, apart from texts and from what "
+            "reaches neither the agent nor an order"
         )
     if count := verifier.digests_skipped:
         verb = "was" if count == 1 else "were"

@@ -14,6 +14,7 @@ from oms_trio.core.state import TradeState
 from oms_trio.replay.recordings.recording import PlayedStep
 from oms_trio.replay.times import format_time, time_of_day
 from oms_trio.replay.trade_tracker import TradeHistory, TradeTracker
+from oms_trio.service.state_codec import digest
 
 _DIGITS = 10
 """Most digits that a number from the wire has; averages have more and are rounded."""
@@ -35,7 +36,7 @@ def show_state(state: TradeState) -> RenderableType:
     reported_pos = short(None if sync.exchange_pos is None else sync.exchange_pos.pos)
     for name, text in (
         ("ready", "yes" if state.ready else f"no: {sync.why}"),
-        ("instrument", "-" if state.instrument is None else state.instrument.inst_id),
+        ("instrument", "-" if state.sync.instrument is None else state.sync.instrument.inst_id),
         ("balance", f"{short(state.balance)} USDT"),
         (
             "position",
@@ -45,7 +46,7 @@ def show_state(state: TradeState) -> RenderableType:
         ("orders", f"{len(state.orders)} open, {len(state.orders.ended)} ended ones kept"),
         ("fills", f"{book.fills} booked"),
         ("draining", "yes" if state.draining else "no"),
-        ("digest", state.digest()),
+        ("digest", digest(state)),
     ):
         table.add_row(name, text)
     return table

@@ -7,8 +7,9 @@ from decimal import Decimal
 
 import attrs
 
+from oms_trio.core.effects import FillBooked, PublishClosure
 from oms_trio.core.model import OrdId, Side, StateId
-from oms_trio.replay.recordings.recording import Booked, PlayedStep
+from oms_trio.replay.recordings.recording import PlayedStep
 
 ZERO = Decimal(0)
 
@@ -25,10 +26,8 @@ class TradeFill:
     """
 
     at_ns: int
-    time_ms: int
     ord_id: OrdId
     state_id: StateId
-    trade_id: int | None
     side: Side
     px: Decimal
     sz: Decimal
@@ -83,62 +82,71 @@ class TradeTracker:
 
     def __call__(self, played: PlayedStep) -> None:
         """See ``Watcher``."""
-        for booked in played.booked:
-            self._take(booked)
+        closure = None
+        for effect in played.effects:
+            if isinstance(effect, PublishClosure):
+                closure = effect
+            elif isinstance(effect, FillBooked):
+                self._take(effect, closure, played.step.at_ns)
+                closure = None
         open_trade = played.state.book.trade
         if self.current is not None and open_trade is not None:
             self.current.max_drawdown = open_trade.max_drawdown
 
-    def _take(self, booked: Booked) -> None:
+    def _take(self, booked: FillBooked, closure: PublishClosure | None, now_ns: int) -> None:
         left = booked.fill.sz
         if booked.trade is not None:
-            history = self._history(booked.trade, booked)
+            trade = self._trade(booked.trade, booked, now_ns)
             into = booked.reduced or left
             left -= into
-            after = ZERO if booked.closed else abs(booked.position)
-            entry = None if booked.closed else booked.entry_px
+            size_after = ZERO if booked.closed else abs(booked.position)
+            entry_px = None if booked.closed else booked.entry_px
             signed = -into if booked.reduced else into
-            history.add(_fill(booked, signed, after, entry, booked.gain))
-            history.cumulative, history.max_drawdown = booked.cumulative, booked.max_drawdown
+            trade.add(_fill(booked, now_ns, signed, size_after, entry_px, booked.gain))
+            trade.cumulative, trade.max_drawdown = booked.gained, booked.max_drawdown
             if booked.closed:
-                self._close(history, booked)
+                self._close(trade, booked, closure, now_ns)
         if booked.opened is not None:
-            history = TradeHistory(booked.opened, booked.side, booked.at_ns)
-            history.add(_fill(booked, left, abs(booked.position), booked.entry_px, ZERO))
-            self.current = history
+            trade = self.current = TradeHistory(booked.opened, booked.side, now_ns)
+            trade.add(_fill(booked, now_ns, left, abs(booked.position), booked.entry_px, ZERO))
 
-    def _history(self, okx_id: OrdId, booked: Booked) -> TradeHistory:
+    def _trade(self, okx_id: OrdId, booked: FillBooked, now_ns: int) -> TradeHistory:
         """Return the open trade; one that was open before the replay began starts here."""
         if self.current is None or self.current.okx_id != okx_id:
             side = booked.side
             if booked.reduced:
                 side = Side.SELL if side is Side.BUY else Side.BUY
-            self.current = TradeHistory(okx_id, side, booked.at_ns)
+            self.current = TradeHistory(okx_id, side, now_ns)
         return self.current
 
-    def _close(self, history: TradeHistory, booked: Booked) -> None:
-        history.closed_at_ns, history.closed_by = booked.at_ns, booked.fill.ord_id
-        history.reward = booked.reward
-        if booked.closure is not None:
-            history.state_id, history.portions = booked.closure.state_id, booked.closure.portions
+    def _close(
+        self, trade: TradeHistory, booked: FillBooked, closure: PublishClosure | None, now_ns: int
+    ) -> None:
+        trade.closed_at_ns, trade.closed_by = now_ns, booked.fill.ord_id
+        trade.reward = booked.reward
+        if closure is not None:
+            trade.state_id, trade.portions = closure.state_id, closure.portions
         self.current = None
-        self.on_closed(history)
+        self.on_closed(trade)
 
 
 def _fill(
-    booked: Booked, sz: Decimal, after: Decimal, entry_px: Decimal | None, gain: Decimal
+    booked: FillBooked,
+    now_ns: int,
+    sz: Decimal,
+    size_after: Decimal,
+    entry_px: Decimal | None,
+    gain: Decimal,
 ) -> TradeFill:
     fill = booked.fill
     return TradeFill(
-        at_ns=booked.at_ns,
-        time_ms=fill.time_ms,
+        at_ns=now_ns,
         ord_id=fill.ord_id,
-        state_id=booked.order.state_id,
-        trade_id=fill.trade_id,
+        state_id=booked.state_id,
         side=booked.side,
         px=fill.px,
         sz=sz,
-        size_after=after,
+        size_after=size_after,
         entry_px=entry_px,
         gain=gain,
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from random import Random
 
 import attrs
@@ -23,7 +24,7 @@ import trio
 
 from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker
-from oms_trio.core.effects import Effect
+from oms_trio.core.effects import CancelOrders, Effect, PlaceOrder
 from oms_trio.core.model import Rules
 from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
@@ -36,17 +37,17 @@ from oms_trio.okx.rate_limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.websocket import OkxConnection
 from oms_trio.service import journaled_inputs
-from oms_trio.service.channels import Batch, Cancel, Commit, Inbox, Order, Question, Recall
+from oms_trio.service.channels import Batch, Commit, Inbox, Question
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import DecodeContext, JournaledInput
-from oms_trio.service.state_codec import decode_state, encode_state
+from oms_trio.service.state_codec import decode_state, snapshot_of
 from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.tasks.commit import Keeper, keep_journal
 from oms_trio.tasks.ingest import ingest
 from oms_trio.tasks.publisher import publish
 from oms_trio.tasks.reconciler import Reconciler, anybody, reconcile
 from oms_trio.tasks.retention import retain
-from oms_trio.tasks.sender import Desk, send_cancels, send_orders
+from oms_trio.tasks.sender import send_cancels, send_orders
 from oms_trio.tasks.session import Exchange, keep_session
 from oms_trio.tasks.ticker import QUIET_S, Ticker
 from oms_trio.tasks.trade_state import (
@@ -164,7 +165,8 @@ def _keep(journal: Journal, state: TradeState, seq: int) -> bool:
     Whatever compacts the journal takes any snapshot for one that a start can begin with.
     """
     try:
-        journal.save_snapshot(seq, encode_state(state), state.digest())
+        saved = snapshot_of(state, seq)
+        journal.save_snapshot(saved.seq, saved.blob, saved.digest)
     except JournalFull as error:
         log.warning("snapshot_skipped", why=str(error))
         return False
@@ -196,16 +198,13 @@ async def run_service(
     gate = Gate(broker.consume)
     line = PendingRequests()
     inbox, arrivals = trio.open_memory_channel[JournaledInput](INBOX)
-    orders, orders_out = trio.open_memory_channel[Order](float("inf"))
-    cancels, cancels_out = trio.open_memory_channel[Cancel](float("inf"))
+    orders, orders_out = trio.open_memory_channel[PlaceOrder](float("inf"))
+    cancels, cancels_out = trio.open_memory_channel[CancelOrders](float("inf"))
     questions, questions_out = trio.open_memory_channel[Question](float("inf"))
     commits, commits_out = trio.open_memory_channel[Commit](float("inf"))
     durable, durable_out = trio.open_memory_channel[Batch](BATCHES)
-    recall = Recall()
     ticker = Ticker(inbox, recovered.state, parts.clock, parts.quiet_s)
-    outlets = Outlets(
-        orders, cancels, questions, commits, gate, _stirring(ticker, parts.observe), recall
-    )
+    outlets = Outlets(orders, cancels, questions, commits, gate, _stirring(ticker, parts.observe))
     writer = Writer(
         recovered.state,
         recovered.seq,
@@ -215,14 +214,18 @@ async def run_service(
         recovered.at_ns,
         recovered.snapshot_seq,
     )
-    desk = Desk(
-        line,
-        inbox,
-        parts.clock,
-        scope.tag,
+    placing = partial(
+        send_orders,
+        requests=line,
         rest=parts.rest,
+        inbox=inbox,
+        clock=parts.clock,
+        tag=scope.tag,
+        is_withdrawn=recovered.state.risk.is_withdrawn,
         limits=parts.limits,
-        recall=recall,
+    )
+    cancelling = partial(
+        send_cancels, requests=line, rest=parts.rest, inbox=inbox, limits=parts.limits
     )
     exchange = Exchange(parts.connect, parts.rest.measure_offset, parts.max_retries, parts.random)
     written = trio.Event()
@@ -244,8 +247,8 @@ async def run_service(
                     flow.start_soon(write)
                     if parts.keep_ns is not None:
                         flow.start_soon(retain, parts.disk, parts.keep_ns, parts.clock)
-                    flow.start_soon(send_orders, orders_out, desk)
-                    flow.start_soon(send_cancels, cancels_out, desk)
+                    flow.start_soon(placing, orders_out)
+                    flow.start_soon(cancelling, cancels_out)
                     reconciler = Reconciler(
                         parts.rest, inbox, scope, parts.rules, gate, parts.account_seen
                     )

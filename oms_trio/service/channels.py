@@ -8,9 +8,7 @@ import attrs
 import trio
 
 from oms_trio.core.effects import (
-    CancelOrders,
     LookUpOrder,
-    PlaceOrder,
     RequestFills,
     RequestListing,
     RequestSnapshot,
@@ -18,38 +16,6 @@ from oms_trio.core.effects import (
 )
 from oms_trio.journal.model import Entry, Message, StateSnapshot
 from oms_trio.service.journaled_inputs import JournaledInput
-
-
-@attrs.frozen
-class Order:
-    """An order to send, by the instrument's code of the day (None: not known yet, so by REST).
-
-    ``recalls`` is how often orders had been recalled when this one was decided.
-    """
-
-    effect: PlaceOrder
-    inst_id_code: int | None
-    recalls: int = 0
-
-
-@attrs.define
-class Recall:
-    """How often the trading state has called back the orders that wait to be sent."""
-
-    count: int = 0
-
-    def covers(self, order: Order) -> bool:
-        """Whether this order must not be sent any more."""
-        return order.recalls != self.count and not order.effect.reduce_only
-
-
-@attrs.frozen
-class Cancel:
-    """Orders to cancel, by the instrument's code of the day."""
-
-    effect: CancelOrders
-    inst_id_code: int | None
-
 
 Question = RequestSnapshot | RequestListing | RequestFills | LookUpOrder
 

@@ -22,6 +22,7 @@ from oms_trio.core.effects import (
     CancelOrders,
     Drained,
     Effect,
+    FillBooked,
     LookUpOrder,
     PlaceOrder,
     Publication,
@@ -29,7 +30,6 @@ from oms_trio.core.effects import (
     PublishExecution,
     PublishRejection,
     Readiness,
-    RecallOrders,
     RequestFills,
     RequestListing,
     RequestSnapshot,
@@ -39,10 +39,10 @@ from oms_trio.core.events import Action
 from oms_trio.core.identity import name_of_action
 from oms_trio.core.state import TradeState
 from oms_trio.journal.model import Entry, Message, Record, StateSnapshot
-from oms_trio.service.channels import Cancel, Commit, Order, Question, Recall
+from oms_trio.service.channels import Commit, Question
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind, encode_effects
-from oms_trio.service.state_codec import encode_state
+from oms_trio.service.state_codec import snapshot_of
 from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
@@ -74,13 +74,12 @@ class Outlets:
     what the exchange and the broker can send while one commit lasts.
     """
 
-    orders: trio.MemorySendChannel[Order]
-    cancels: trio.MemorySendChannel[Cancel]
+    orders: trio.MemorySendChannel[PlaceOrder]
+    cancels: trio.MemorySendChannel[CancelOrders]
     questions: trio.MemorySendChannel[Question]
     commits: trio.MemorySendChannel[Commit]
     gate: Gate
     observe: Observer
-    recall: Recall = attrs.Factory(Recall)
 
 
 @attrs.frozen
@@ -196,13 +195,10 @@ class Writer:
         outlets = self.outlets
         match effect:
             case PlaceOrder():
-                order = Order(effect, self._inst_id_code, outlets.recall.count)
-                outlets.orders.send_nowait(order)
+                outlets.orders.send_nowait(effect)
                 return True
-            case RecallOrders():
-                outlets.recall.count += 1
             case CancelOrders():
-                outlets.cancels.send_nowait(Cancel(effect, self._inst_id_code))
+                outlets.cancels.send_nowait(effect)
             case _:
                 pass
         return False
@@ -210,8 +206,8 @@ class Writer:
     def _carry_out(self, effect: Effect) -> None:
         outlets = self.outlets
         match effect:
-            case PlaceOrder() | RecallOrders() | CancelOrders():
-                pass  # on its way since the decision
+            case PlaceOrder() | CancelOrders() | FillBooked():
+                pass  # requests are on their way since the decision
             case RequestSnapshot() | RequestListing() | RequestFills() | LookUpOrder():
                 outlets.questions.send_nowait(effect)
             case PublishExecution() | PublishClosure() | PublishRejection():
@@ -229,11 +225,6 @@ class Writer:
             case _:
                 assert_never(effect)
 
-    @property
-    def _inst_id_code(self) -> int | None:
-        instrument = self.state.instrument
-        return None if instrument is None else instrument.inst_id_code
-
     def _tell(self, effect: Publication) -> None:
         message = encode_publication(effect)
         self._outbox.append(
@@ -249,7 +240,7 @@ class Writer:
 
     def _snapshot(self) -> StateSnapshot:
         self.snapshot_seq = self.seq
-        return StateSnapshot(self.seq, encode_state(self.state), self.state.digest())
+        return snapshot_of(self.state, self.seq)
 
 
 def _name_of(arrival: JournaledInput) -> str:

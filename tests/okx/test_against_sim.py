@@ -13,7 +13,15 @@ import trio
 
 from oms_trio.core.effects import PlaceOrder, RequestSnapshot
 from oms_trio.core.events import Verdict
-from oms_trio.core.model import ClOrdId, ExchangeMs, OrderReport, OrderState, OrderType, OrdId, Side
+from oms_trio.core.model import (
+    ClOrdId,
+    ExchangeMs,
+    OrderReport,
+    OrderState,
+    OrderType,
+    OrdId,
+    Side,
+)
 from oms_trio.okx.errors import LoginRefusedError, RestRefusedError, SessionLostError
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Event, Ready, Session, UpgradeAhead
@@ -79,15 +87,17 @@ class Desk:
 
     async def place(self, name: str, sz: str, tag: str = TAG) -> OrdId:
         """Place a limit buy; returns what the exchange calls it."""
-        order = PlaceOrder(ClOrdId(name), Side.BUY, OrderType.LIMIT, PX, Decimal(sz), 0)
-        text = encode_order(
-            order,
+        order = PlaceOrder(
+            ClOrdId(name),
+            Side.BUY,
+            OrderType.LIMIT,
+            PX,
+            Decimal(sz),
+            0,
+            exp_time_ms=ExchangeMs(system_clock() // 1_000_000 + 5_000),
             inst_id_code=self.exchange.instrument.inst_id_code,
-            tag=tag,
-            exp_time_ms=system_clock() // 1_000_000 + 5_000,
-            request_id=name,
         )
-        await self.link.send(text)
+        await self.link.send(encode_order(order, tag=tag, request_id=name))
         (answer,) = order_answers(await self.answer(), [order.cl_ord_id])
         assert answer.verdict is Verdict.ACCEPTED
         assert answer.ord_id is not None

@@ -30,6 +30,7 @@ from oms_trio.ops.timed import TimedBroker, timed_commits
 from oms_trio.ops.watchdog import Pulse
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import DeliveryMetadata, JournaledInput, Kind
+from oms_trio.service.state_codec import digest
 from tests.core.desk import START_NS, Desk
 from tests.service.station import serving
 
@@ -88,11 +89,11 @@ def test_looking_changes_nothing() -> None:
     watched.desk.start()
     watched.desk.fill(watched.desk.place("a", Side.BUY, "2"), "1", "67000")
     watched.say(Verb.PAUSE)
-    before = watched.desk.state.digest()
+    before = digest(watched.desk.state)
     assert watched.status.position.ours == 1
     assert watched.status.trade is not None
     watched.monitor.metrics.exposition(watched.status)
-    assert watched.desk.state.digest() == before
+    assert digest(watched.desk.state) == before
 
 
 def test_what_is_too_much_is_dropped_and_counted() -> None:

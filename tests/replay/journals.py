@@ -22,7 +22,7 @@ from oms_trio.okx.wire.frames import OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.wire.recorded import SnapshotBodies
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import JournaledInput, encode_effects
-from oms_trio.service.state_codec import encode_state
+from oms_trio.service.state_codec import snapshot_of
 from tests.core.desk import RULES, SECOND, START_NS
 from tests.service.rig import CONTEXT
 
@@ -202,9 +202,9 @@ class JournalWriter:
 
     def snapshot(self) -> str:
         """Save a snapshot of the state in the journal; return its digest."""
-        digest = self.state.digest()
-        self.journal.save_snapshot(self.journal.last_seq, encode_state(self.state), digest)
-        return digest
+        kept = snapshot_of(self.state, self.journal.last_seq)
+        self.journal.save_snapshot(kept.seq, kept.blob, kept.digest)
+        return kept.digest
 
 
 def write_journal(path: Path, prices: Sequence[tuple[str, str]] = ()) -> JournalWriter:

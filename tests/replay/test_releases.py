@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from oms_trio.core.shape import shape_of
 from oms_trio.core.state import TradeState
 from oms_trio.journal.errors import StateError
 from oms_trio.journal.journal import Journal
@@ -23,14 +22,14 @@ from oms_trio.replay.recordings.recording import RecordingError
 from oms_trio.replay.replay_command import ReplayOptions, replay
 from oms_trio.service.app import recover
 from oms_trio.service.runtime import JOURNAL
-from oms_trio.service.state_codec import decode_state
+from oms_trio.service.state_codec import decode_state, digest, schema_fingerprint
 from tests.core.desk import RULES
 from tests.replay.journals import JournalWriter
 from tests.service.rig import CONTEXT
 from tests.service.station import serving
 
 FIRST_RELEASE = Path(__file__).parent / "first_release.sqlite.gz"
-"""A short session from before digests named a shape, stopped cleanly and flat."""
+"""A short session from before digests named a schema, stopped cleanly and flat."""
 
 BEFORE_RENAMING = Path(__file__).parent / "before_renaming.sqlite.gz"
 """The sample as it was recorded before kinds, effects and fields of the state got their names."""
@@ -48,8 +47,9 @@ async def test_journal_of_the_first_release_verifies_but_for_its_digest() -> Non
     agrees, text = await verified(FIRST_RELEASE)
     assert agrees
     assert text == (
-        "verified: 24 records, 20 messages, 0 state digests\n"
-        "7 records of another release match, except for fields added since and requests for data\n"
+        "verified: 24 records, 22 outputs, 0 state digests\n"
+        "8 records of another release match, apart from texts and from what reaches neither the "
+        "agent nor an order\n"
         "1 state digest of another release was not compared\n"
     )
 
@@ -57,7 +57,7 @@ async def test_journal_of_the_first_release_verifies_but_for_its_digest() -> Non
 async def test_journal_from_before_the_renaming_verifies_but_for_its_digest(tmp_path: Path) -> None:
     agrees, text = await verified(BEFORE_RENAMING)
     assert agrees
-    assert text.startswith("verified: 1441 records, 581 messages, 0 state digests\n")
+    assert text.startswith("verified: 1441 records, 697 outputs, 0 state digests\n")
     assert text.endswith("1 state digest of another release was not compared\n")
 
 
@@ -151,7 +151,7 @@ def test_unreadable_snapshot_is_skipped_and_nothing_is_lost(
     writer = write(tmp_path / "journal.sqlite", before or other, other)
     with Journal.open(tmp_path / "journal.sqlite") as journal:
         recovered = recover(journal, RULES, CONTEXT)
-        assert recovered.state.digest() == writer.state.digest()
+        assert digest(recovered.state) == digest(writer.state)
         assert (recovered.seq, recovered.at_ns) == (journal.last_seq, writer.now_ns)
 
 
@@ -164,7 +164,7 @@ def test_snapshot_from_before_a_field_was_added_is_read(
         "oms_trio.service.app.TradeState", None
     )  # no state is built from the beginning
     with Journal.open(tmp_path / "journal.sqlite") as journal:
-        assert recover(journal, RULES, CONTEXT).state.digest() == writer.state.digest()
+        assert digest(recover(journal, RULES, CONTEXT).state) == digest(writer.state)
 
 
 @OTHERS
@@ -199,7 +199,7 @@ def test_state_recovered_despite_unreadable_snapshots_survives_compaction(
         while journal.compact(writer.now_ns):
             pass
     with Journal.open(path) as journal:
-        assert recover(journal, RULES, CONTEXT).state.digest() == writer.state.digest()
+        assert digest(recover(journal, RULES, CONTEXT).state) == digest(writer.state)
 
 
 def test_recovery_names_the_snapshot_that_it_began_with(tmp_path: Path) -> None:
@@ -217,10 +217,10 @@ async def test_replay_skips_unreadable_snapshots(tmp_path: Path) -> None:
     with open_recording(path) as recording:
         near = await play(recording, near_ns=writer.now_ns)
         whole = await play(recording)
-    assert near.digest() == whole.digest() == writer.state.digest()
+    assert digest(near) == digest(whole) == digest(writer.state)
 
 
-async def test_digests_of_another_shape_are_counted_and_messages_compared(
+async def test_digests_of_another_schema_are_counted_and_messages_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "journal.sqlite"
@@ -228,7 +228,10 @@ async def test_digests_of_another_shape_are_counted_and_messages_compared(
     agrees, text = await verified(path)
     assert (agrees, text.count("\n")) == (True, 1)
     assert text.endswith("3 state digests\n")
-    monkeypatch.setattr("oms_trio.core.state.shape_of", lambda root: shape_of(root)[::-1])
+    monkeypatch.setattr(
+        "oms_trio.service.state_codec.schema_fingerprint",
+        lambda root: schema_fingerprint(root)[::-1],
+    )
     agrees, text = await verified(path)
     assert agrees
     assert text.endswith("0 state digests\n3 state digests of another release were not compared\n")
@@ -238,9 +241,9 @@ async def test_digests_of_another_shape_are_counted_and_messages_compared(
     assert "PublishClosure" in text
 
 
-def test_the_shape_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A digest is taken while actions wait, so it must not walk over all classes each time."""
     state = TradeState(RULES)
-    first = state.digest()
-    monkeypatch.setattr("oms_trio.core.shape.attrs", None)
-    assert state.digest() == first
+    first = digest(state)
+    monkeypatch.setattr("oms_trio.service.state_codec.attrs", None)
+    assert digest(state) == first

@@ -22,6 +22,7 @@ from oms_trio.replay.report.summary import Summary
 from oms_trio.replay.trade_tracker import TradeHistory, TradeTracker
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import OwnAnswer
+from oms_trio.service.state_codec import digest
 from tests.core.desk import SECOND, START_NS
 from tests.replay.journals import JournalWriter, orders_push, write_journal
 
@@ -194,13 +195,13 @@ async def test_state_orders_and_trade_are_shown_as_of_an_instant(path: Path) -> 
         writer.start()
         opener = writer.trade("buy", "67000")
         writer.act(-0.5)
-        then_ns, digest = writer.now_ns, writer.state.digest()
+        then_ns, expected = writer.now_ns, digest(writer.state)
         closer = writer.trade("sell", "67100")
 
     def at_then(show: Show) -> ReplayOptions:
         return ReplayOptions(path=path, show=show, until_ns=then_ns)
 
-    assert digest in await shown(at_then(Show.STATE))
+    assert expected in await shown(at_then(Show.STATE))
     orders = await shown(at_then(Show.ORDERS))
     assert "1 open orders" in orders
     assert "66966.5" in orders

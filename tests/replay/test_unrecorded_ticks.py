@@ -8,14 +8,15 @@ import attrs
 import pytest
 import trio
 
-from oms_trio.core.effects import RequestSnapshot
+from oms_trio.core.effects import CancelOrders, PlaceOrder, RequestSnapshot
 from oms_trio.core.events import ExchangeSnapshot, OrderUpdate
 from oms_trio.core.model import PositionReport, Side, TradeId
 from oms_trio.journal.model import Entry
 from oms_trio.service import journaled_inputs
-from oms_trio.service.channels import Cancel, Commit, Order, Question
+from oms_trio.service.channels import Commit, Question
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import TICK, encode_effects
+from oms_trio.service.state_codec import digest
 from oms_trio.tasks.trade_state import Outlets, Writer
 from tests.core.desk import BTC, SECOND, Desk
 
@@ -41,8 +42,8 @@ class Written:
 @pytest.fixture
 def written() -> Iterator[Written]:
     desk = Desk()
-    orders, orders_out = trio.open_memory_channel[Order](float("inf"))
-    cancels, cancels_out = trio.open_memory_channel[Cancel](float("inf"))
+    orders, orders_out = trio.open_memory_channel[PlaceOrder](float("inf"))
+    cancels, cancels_out = trio.open_memory_channel[CancelOrders](float("inf"))
     questions, questions_out = trio.open_memory_channel[Question](float("inf"))
     commits, commits_out = trio.open_memory_channel[Commit](float("inf"))
     gate = Gate(lambda _wanted: None)
@@ -68,7 +69,7 @@ def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
         asked = one.feed(journaled_inputs.session_up().events[0])
         (request,) = [effect for effect in asked if isinstance(effect, RequestSnapshot)]
         one.feed(snapshot(one, request.request))
-    assert twin.state.digest() == desk.state.digest()
+    assert digest(twin.state) == digest(desk.state)
     recorded = [entry.record for _ in range(14) for entry in written.tick()]
     caused = b"".join(record.outputs for record in recorded)
     assert (caused.count(b"RequestSnapshot"), caused.count(b"position_unexplained")) == (1, 1)
@@ -76,15 +77,15 @@ def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
     for record in recorded:
         effects = [one for event in TICK.events for one in twin.state.apply(event, record.at_ns)]
         assert encode_effects(tuple(effects)) == record.outputs
-    assert twin.state.digest() == desk.state.digest()
+    assert digest(twin.state) == digest(desk.state)
 
 
 def test_ticks_that_change_nothing_are_not_on_record(written: Written) -> None:
     written.desk.start()
-    before = written.desk.state.digest()
+    before = digest(written.desk.state)
     for _ in range(20):
         assert not written.tick()
-    assert written.desk.state.digest() == before
+    assert digest(written.desk.state) == before
 
 
 def snapshot(desk: Desk, request: int) -> ExchangeSnapshot:

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from oms_trio.core.shape import shape_of
 from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
 from oms_trio.journal.journal import Journal
@@ -21,6 +20,7 @@ from oms_trio.replay.recordings.open_recording import open_recording
 from oms_trio.replay.recordings.recording import PlayedStep, RecordingError
 from oms_trio.replay.replay_command import ReplayOptions, replay
 from oms_trio.replay.verify import MismatchError, Verifier, state_before
+from oms_trio.service.state_codec import digest, schema_fingerprint
 from tests.replay.journals import JournalWriter, write_journal
 
 
@@ -41,10 +41,10 @@ async def test_same_rules_give_same_messages_and_digest(path: Path) -> None:
     verifier = await verify(path)
     with Journal.open(path, read_only=True) as journal:
         assert verifier.steps == journal.last_seq
-    assert verifier.messages == len(writer.effects)
+    assert verifier.outputs == len(writer.effects)
     assert verifier.digests_compared == 1
     with open_recording(path) as recording:
-        assert (await play(recording)).digest() == writer.state.digest()
+        assert digest(await play(recording)) == digest(writer.state)
 
 
 def of_another_release(played: PlayedStep, **changes: object) -> PlayedStep:
@@ -62,11 +62,11 @@ def of_another_release(played: PlayedStep, **changes: object) -> PlayedStep:
 async def test_record_of_another_release_may_lack_fields_and_have_other_requests(
     path: Path,
 ) -> None:
-    """Only where the next digest has another shape: records of this release must be identical."""
+    """Only where the next digest has another schema: records of this release must be identical."""
     write_journal(path)
     with open_recording(path) as recording:
         (end,) = recording.digests
-        other = Verifier({end: "another shape:digest"})
+        other = Verifier({end: "another schema:digest"})
         await play(recording, [lambda played: other(of_another_release(played))])
         assert 0 < other.equivalent < other.steps == end
         for own in (Verifier(recording.digests), Verifier({})):
@@ -77,7 +77,7 @@ async def test_record_of_another_release_may_lack_fields_and_have_other_requests
 async def test_difference_in_a_record_of_another_release_is_found(path: Path) -> None:
     write_journal(path)
     with open_recording(path) as recording:
-        other = Verifier(dict.fromkeys(recording.digests, "another shape:digest"))
+        other = Verifier(dict.fromkeys(recording.digests, "another schema:digest"))
         with pytest.raises(MismatchError) as caught:
             await play(recording, [lambda played: other(of_another_release(played, reward=0.25))])
     assert isinstance(caught.value.recorded, list)
@@ -98,8 +98,8 @@ async def test_changed_reward_is_found_at_the_first_closure(
     assert caught.value.recorded[0] == caught.value.replayed[0] == "PublishClosure"
     assert caught.value.recorded[1]["ord_id"] == closure.ord_id  # type: ignore[union-attr]
     assert caught.value.recorded[1]["reward"] != caught.value.replayed[1]["reward"]
-    # The execution before it is the same, so it is the second message of its input.
-    assert caught.value.what == "message 2"
+    # The execution before it is the same, so it is the second output of its input.
+    assert caught.value.what == "output 2"
 
 
 async def test_difference_is_shown_with_its_input_and_the_state_before(
@@ -136,7 +136,7 @@ async def test_wrong_digest_is_a_difference(path: Path) -> None:
         writer = JournalWriter(journal)
         writer.start()
         writer.trade("buy", "67000")
-        wrong = f"{shape_of(TradeState)}:{'0' * 64}"
+        wrong = f"{schema_fingerprint(TradeState)}:{'0' * 64}"
         journal.save_snapshot(journal.last_seq, b"{}", wrong)
         writer.trade("sell", "67001")
         writer.snapshot()
@@ -150,12 +150,12 @@ async def test_state_before_a_step_is_the_state_after_the_previous_one(path: Pat
         writer = JournalWriter(journal)
         writer.start()
         writer.trade("buy", "67000")
-        digest = writer.state.digest()
+        expected = digest(writer.state)
         writer.trade("sell", "67100")
     with open_recording(path) as recording:
         steps = list(recording.begin().steps)
         before = await state_before(recording, steps[-3])
-    assert before.digest() == digest
+    assert digest(before) == expected
 
 
 async def test_damaged_journal_is_an_error_and_not_a_difference(path: Path) -> None:

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.events import OrderAnswer, SessionUp, Verdict
-from oms_trio.core.model import ClOrdId, OrderType, Side
+from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, Side
 from oms_trio.okx.errors import LoginRefusedError, RetriesUsedUpError, SessionLostError
 from oms_trio.okx.pending_requests import ANSWER_S, PendingRequests
 from oms_trio.okx.wire.requests import encode_order
@@ -57,16 +57,14 @@ class Held:
         """Send an order as the sender does."""
         link = self.line.link
         assert link is not None
-        order = attrs.evolve(BUY, cl_ord_id=ClOrdId(name))
-        request_id = self.line.expect(link, [order.cl_ord_id], cancel=False)
-        expires_ms = (self.venue.clock() + 5_000_000_000) // 1_000_000
-        text = encode_order(
-            order,
+        order = attrs.evolve(
+            BUY,
+            cl_ord_id=ClOrdId(name),
+            exp_time_ms=ExchangeMs((self.venue.clock() + 5_000_000_000) // 1_000_000),
             inst_id_code=self.venue.exchange.instrument.inst_id_code,
-            tag=CONTEXT.tag,
-            exp_time_ms=expires_ms,
-            request_id=request_id,
         )
+        request_id = self.line.expect(link, [order.cl_ord_id], cancel=False)
+        text = encode_order(order, tag=CONTEXT.tag, request_id=request_id)
         with suppress(SessionLostError):
             await link.send(text)
 

@@ -14,16 +14,16 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from oms_trio.amqp.codec import decode_action, encode_action
 from oms_trio.amqp.model import Delivery
-from oms_trio.core.effects import Effect, RequestSnapshot, SettleDelivery
+from oms_trio.core.effects import CancelOrders, Effect, PlaceOrder, RequestSnapshot, SettleDelivery
 from oms_trio.core.events import ExchangeSnapshot, Verdict
 from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.journal.model import Entry, StateSnapshot
 from oms_trio.service import journaled_inputs
-from oms_trio.service.channels import Cancel, Commit, Order, Question
+from oms_trio.service.channels import Commit, Question
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
-from oms_trio.service.state_codec import decode_state
+from oms_trio.service.state_codec import decode_state, digest
 from oms_trio.tasks import trade_state
 from oms_trio.tasks.trade_state import Outlets, Writer, keep_state
 from tests.core.desk import BTC, RULES, SECOND, START_NS
@@ -34,7 +34,7 @@ class Scribe:
     """A writer with the far ends of everything that it gives away."""
 
     writer: Writer
-    orders: trio.MemoryReceiveChannel[Order]
+    orders: trio.MemoryReceiveChannel[PlaceOrder]
     questions: trio.MemoryReceiveChannel[Question]
     commits: trio.MemoryReceiveChannel[Commit]
     gate: Gate
@@ -85,8 +85,8 @@ def scribe() -> Iterator[Scribe]:
 
 @contextmanager
 def open_scribe() -> Iterator[Scribe]:
-    orders, orders_out = trio.open_memory_channel[Order](math.inf)
-    cancels, cancels_out = trio.open_memory_channel[Cancel](math.inf)
+    orders, orders_out = trio.open_memory_channel[PlaceOrder](math.inf)
+    cancels, cancels_out = trio.open_memory_channel[CancelOrders](math.inf)
     questions, questions_out = trio.open_memory_channel[Question](math.inf)
     commits, commits_out = trio.open_memory_channel[Commit](math.inf)
     consumed: list[bool] = []
@@ -129,7 +129,7 @@ def test_an_order_leaves_at_once_and_its_acknowledgement_with_the_commit(scribe:
     scribe.make_ready()
     scribe.writer.take([action()])
     order = scribe.orders.receive_nowait()
-    assert (order.effect.sz, order.inst_id_code) == (Decimal("4.5"), BTC.inst_id_code)
+    assert (order.sz, order.inst_id_code) == (Decimal("4.5"), BTC.inst_id_code)
     (commit,) = scribe.commit()
     assert commit.settle == (SettleDelivery(5),)
     assert [entry.record.kind for entry in commit.entries] == ["action"]
@@ -195,7 +195,7 @@ async def test_a_snapshot_that_is_due_waits_for_silence(
     ((at, snapshot),) = kept
     assert at == pytest.approx(last + trade_state.SILENCE_S)
     assert snapshot.seq == 15
-    assert decode_state(snapshot.blob).digest() == snapshot.digest
+    assert digest(decode_state(snapshot.blob)) == snapshot.digest
 
 
 def test_a_snapshot_does_not_wait_for_ever(scribe: Scribe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,9 +240,7 @@ async def test_after_the_drain_every_channel_to_others_is_closed() -> None:
             nursery.start_soon(keep_state, arrivals, scribe.writer)
             order = await scribe.orders.receive()
             assert scribe.orders.statistics().open_send_channels == 1, "an order is unanswered"
-            answer = journaled_inputs.OwnAnswer(
-                (order.effect.cl_ord_id,), False, Verdict.UNKNOWN, "lost"
-            )
+            answer = journaled_inputs.OwnAnswer((order.cl_ord_id,), False, Verdict.UNKNOWN, "lost")
             await inbox.send(journaled_inputs.own_answer(answer))
         assert scribe.writer.drained
         last = scribe.commit()[-1]

@@ -10,9 +10,15 @@ from typing import Any, Final
 import attrs
 import msgspec
 
-from oms_trio.core.effects import Effect, PublishClosure, PublishExecution, PublishRejection
+from oms_trio.core.effects import (
+    Effect,
+    FillBooked,
+    PublishClosure,
+    PublishExecution,
+    PublishRejection,
+)
 from oms_trio.replay.order_tracker import OrderHistory, OrderTracker
-from oms_trio.replay.recordings.recording import Booked, PlayedStep, Watcher
+from oms_trio.replay.recordings.recording import PlayedStep, Watcher
 from oms_trio.replay.trade_tracker import TradeHistory, TradeTracker
 
 TableRow = Mapping[str, Any]
@@ -136,7 +142,7 @@ def rows_of(table: TableName, write: WriteRow) -> RowMaker:
 
 def _write_fills(write: WriteRow, played: PlayedStep) -> None:
     for booked in played.booked:
-        write(fill_row(booked))
+        write(fill_row(booked, played.step.at_ns))
 
 
 def _write_executions(write: WriteRow, played: PlayedStep) -> None:
@@ -165,15 +171,15 @@ def trade_row(trade: TradeHistory) -> TableRow:
     }
 
 
-def fill_row(booked: Booked) -> TableRow:
+def fill_row(booked: FillBooked, at_ns: int) -> TableRow:
     """Return the row of a booked fill; ``gain`` is the PnL that it realised, in USDT."""
     fill = booked.fill
     return {
-        "taken_in": booked.at_ns,
+        "taken_in": at_ns,
         "fill_time": fill.time_ms * NS_PER_MS,
         "trade_id": fill.trade_id,
         "okx_id": fill.ord_id,
-        "state_id": booked.order.state_id,
+        "state_id": booked.state_id,
         "side": booked.side.value,
         "fill_px": fill.px,
         "fill_sz": fill.sz,

@@ -125,8 +125,8 @@ class JournalRecording:
         """Find the instrument and the tag, which do not change within a journal."""
         states = [state for one in self._snapshots if (state := _state(one)) is not None]
         for state in states:
-            if state.instrument is not None:
-                return DecodeContext(state.instrument.inst_id, state.rules.tag)
+            if state.sync.instrument is not None:
+                return DecodeContext(state.sync.instrument.inst_id, state.rules.tag)
         if self._first > 1 and not states:
             raise self._unreadable_beginning()
         tag = states[0].rules.tag if states else self._rules().tag

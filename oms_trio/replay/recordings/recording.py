@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
 from typing import Protocol
 
 import attrs
 
-from oms_trio.core.effects import Effect, PublishClosure
-from oms_trio.core.model import Fill, OrdId, Side
-from oms_trio.core.orders import OrderInfo
+from oms_trio.core.effects import Effect, FillBooked
 from oms_trio.core.state import TradeState
 from oms_trio.service.journaled_inputs import JournaledInput
 
@@ -75,42 +72,17 @@ class Recording(Protocol):
 
 
 @attrs.frozen
-class Booked:
-    """One fill as the trade state booked it.
-
-    ``trade`` is the trade that was open before it, of which it closed ``reduced`` contracts;
-    ``gain`` is the PnL of that in USDT. ``opened`` is the trade that it opened. ``max_drawdown``,
-    ``cumulative`` (what it has gained, in the reward's unit) and ``reward`` are the old trade's
-    behind this fill, ``position`` and ``entry_px`` those that hold from now on. ``closed`` says
-    that the fill closed the old trade; ``closure`` is what the agent was told of that, None when
-    no order of an agent was in the trade.
-    """
-
-    at_ns: int
-    order: OrderInfo
-    fill: Fill
-    side: Side
-    trade: OrdId | None
-    opened: OrdId | None
-    reduced: Decimal
-    gain: Decimal
-    max_drawdown: float
-    cumulative: Decimal
-    reward: float
-    position: Decimal
-    entry_px: Decimal | None
-    closed: bool
-    closure: PublishClosure | None
-
-
-@attrs.frozen
 class PlayedStep:
-    """A step after it was applied: its effects, the fills booked, and the state (do not change it)."""
+    """A step after it was applied, with its effects; ``state`` is the state after it, read-only."""
 
     step: RecordedStep
     effects: tuple[Effect, ...]
-    booked: tuple[Booked, ...]
     state: TradeState
+
+    @property
+    def booked(self) -> list[FillBooked]:
+        """The fills that were booked in this step."""
+        return [effect for effect in self.effects if isinstance(effect, FillBooked)]
 
 
 class Watcher(Protocol):

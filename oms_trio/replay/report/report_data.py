@@ -89,8 +89,8 @@ class ReportData:
             elif isinstance(event, PositionUpdate):
                 self._take_position(event, played)
         for booked in played.booked:
-            self.fills[booked.side].add(booked.at_ns, booked.fill.px)
-            self.position.add(booked.at_ns, booked.position)
+            self.fills[booked.side].add(played.step.at_ns, booked.fill.px)
+            self.position.add(played.step.at_ns, booked.position)
         self._trades(played)
         self._orders(played)
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from hashlib import sha256
 from itertools import chain
-from typing import Any
 
 import attrs
 
-from oms_trio.core.book import Book
-from oms_trio.core.effects import Publication, PublishClosure
+from oms_trio.core.effects import FillBooked, PublishClosure
 from oms_trio.core.events import Event, ExchangeSnapshot, PositionUpdate
-from oms_trio.core.model import Cause, Fill, PositionReport, Rules
-from oms_trio.core.orders import OrderInfo
+from oms_trio.core.model import PositionReport, Rules
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Record
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import DecodeContext, encode_effects
+from oms_trio.service.state_codec import digest
 
 
 @attrs.frozen
@@ -31,44 +28,12 @@ class Closed:
     asked: int
 
 
-@attrs.frozen
-class Booked:
-    """A fill as it was booked."""
-
-    ord_id: str
-    trade_id: int | None
-    sign: int
-    sz: Decimal
-    px: Decimal
-    cause: Cause
-
-
-class NotingBook(Book):
-    """A book that remembers in which order it took fills.
-
-    It writes itself like any other book, because the digest is made of what states write.
-    """
-
-    __qualname__ = Book.__qualname__
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.taken: list[Booked] = []
-
-    def take(self, order: OrderInfo, fill: Fill, *more: Any) -> list[Publication]:  # noqa: ANN401 - as the book's
-        """See ``Book.take``."""
-        cause = getattr(order, "cause", Cause.AGENT)
-        sign = order.side.sign
-        self.taken.append(Booked(fill.ord_id, fill.trade_id, sign, fill.sz, fill.px, cause))
-        return super().take(order, fill, *more)
-
-
 @attrs.define
 class Replay:
     """What a journal says."""
 
     state: TradeState
-    booked: list[Booked]
+    booked: list[FillBooked] = attrs.Factory(list)
     """Fills in the order in which they were booked."""
     digests: dict[int, str] = attrs.Factory(dict)
     """The state's digest behind the records that were asked for."""
@@ -104,11 +69,10 @@ def replay(
 
     ``archive`` has the records that the journal has forgotten.
     """
-    book = NotingBook()
-    found = Replay(TradeState(rules, book=book), book.taken)
+    found = Replay(TradeState(rules))
     whole = sha256()
     if 0 in wanted:
-        found.digests[0] = found.state.digest()
+        found.digests[0] = digest(found.state)
     first = journal.first_seq
     forgotten = ((seq, record) for seq, record in sorted((archive or {}).items()) if seq < first)
     for seq, record in chain(forgotten, journal.tail(first - 1)):
@@ -120,12 +84,14 @@ def replay(
         for event in arrival.events:
             found.note(event)
         for effect in effects:
-            if isinstance(effect, PublishClosure):
+            if isinstance(effect, FillBooked):
+                found.booked.append(effect)
+            elif isinstance(effect, PublishClosure):
                 closed = Closed(effect.message_id, len(found.pushed), len(found.asked))
                 found.closed.append(closed)
         if encode_effects(effects) != record.outputs:
             found.differing.append(seq)
         if seq in wanted:
-            found.digests[seq] = found.state.digest()
+            found.digests[seq] = digest(found.state)
     found.digest = whole.hexdigest()
     return found

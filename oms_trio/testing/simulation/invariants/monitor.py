@@ -326,9 +326,9 @@ class Monitor:
         # A later process decides an action again of which the one before has left no record.
         self.decided.pop(order.cl_ord_id, None)
         assert state.balance is not None
-        assert state.instrument is not None
+        assert state.sync.instrument is not None
         money = Fraction(state.balance) * Fraction(self.rules.leverage)
-        contract = Fraction(order.ref_px) * Fraction(state.instrument.multiplier)
+        contract = Fraction(order.ref_px) * Fraction(state.sync.instrument.multiplier)
         cap = money * Fraction(self.rules.max_margin_fraction) / contract
         self.decided[order.cl_ord_id] = Decided(order.created_ns, order.side, cap)
 

@@ -9,10 +9,11 @@ from operator import itemgetter
 
 import attrs
 
+from oms_trio.core.effects import FillBooked
 from oms_trio.core.model import Cause, PositionReport
 from oms_trio.testing.okx_server.values import Category, Fill, Order
 from oms_trio.testing.simulation.invariants.oracle import Due, Oracle, TrueFill
-from oms_trio.testing.simulation.replayed import Booked, Replay
+from oms_trio.testing.simulation.replayed import Replay
 from oms_trio.testing.simulation.setting import CONTEXT
 from oms_trio.testing.simulation.world import World
 
@@ -132,16 +133,16 @@ def _key(fill: Fill) -> int:
     return fill.trade_id
 
 
-def _keys(booked: list[Booked], happened: list[tuple[int, Fill]]) -> Iterator[int]:
+def _keys(booked: list[FillBooked], happened: list[tuple[int, Fill]]) -> Iterator[int]:
     """Name the matches that were booked; the risk engine's may be known by their bills only."""
     unnamed = [fill for _, fill in happened if fill.category is not Category.NORMAL]
-    named = {one.trade_id for one in booked}
+    named = {one.fill.trade_id for one in booked}
     unnamed = [fill for fill in unnamed if fill.trade_id not in named]
     for one in booked:
-        if one.trade_id is not None:
-            yield one.trade_id
+        if one.fill.trade_id is not None:
+            yield one.fill.trade_id
             continue
-        match = next((fill for fill in unnamed if fill.sz == one.sz), None)
+        match = next((fill for fill in unnamed if fill.sz == one.fill.sz), None)
         if match is not None:
             unnamed.remove(match)
         yield 0 if match is None else match.trade_id
@@ -201,10 +202,11 @@ class _Steps:
         )
         return Step(true, fill.trade_id, place, touched)
 
-    def of_adoption(self, booked: Booked) -> Step:
+    def of_adoption(self, booked: FillBooked) -> Step:
         """Take what the operator made ours."""
-        sz, px = Fraction(booked.sz), Fraction(booked.px)
+        fill = booked.fill
+        sz, px = Fraction(fill.sz), Fraction(fill.px)
         true = TrueFill(
-            booked.ord_id, booked.sign, sz, sz, px, state_id=None, cause=Cause.MANUAL.value
+            fill.ord_id, booked.side.sign, sz, sz, px, state_id=None, cause=Cause.MANUAL.value
         )
         return Step(true, None, None, touched=True)

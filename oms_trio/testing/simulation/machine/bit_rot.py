@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from oms_trio.journal.errors import StateError
 from oms_trio.journal.journal import Journal
 from oms_trio.service.app import recover
+from oms_trio.service.state_codec import digest
 from oms_trio.testing.simulation.invariants.violation import Violation
 from oms_trio.testing.simulation.machine.disk import JOURNAL
 from oms_trio.testing.simulation.setting import CONTEXT
@@ -51,4 +52,4 @@ def _damage(path: Path, random: Random) -> None:
 
 def _digest(world: World, folder: Path) -> str:
     with Journal.open(folder / JOURNAL, create=False) as journal:
-        return recover(journal, world.rules, CONTEXT).state.digest()
+        return digest(recover(journal, world.rules, CONTEXT).state)

@@ -29,6 +29,7 @@ from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.operator_commands import Helm
 from oms_trio.service.app import Insides, Parts, recover, run_service
 from oms_trio.service.journaled_inputs import DecodeContext
+from oms_trio.service.state_codec import digest
 from oms_trio.settings.clock import Clock, service_clock
 from oms_trio.tasks.trade_state import Observer
 from oms_trio.testing.simulation.machine.disk import Room, SimDisk
@@ -193,7 +194,7 @@ class Life:
         ) as client:
             rest = Rest(client, around.credentials, clock, inst_id=around.scope.inst_id)
             recovered = recover(journal, around.rules, around.scope)
-            self.recovered = recovered.seq, recovered.state.digest()
+            self.recovered = recovered.seq, digest(recovered.state)
             self.state, self.journal = recovered.state, journal
             parts = Parts(
                 broker=SlowBroker(around.broker, random, around.tape),

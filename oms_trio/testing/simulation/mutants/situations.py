@@ -29,16 +29,16 @@ NS_PER_MS: Final = 1_000_000
 
 
 def _sent_at_once(sound: Any) -> Any:  # noqa: ANN401 - any function, here and below
-    def broken(self: TradeState, action: Action, do: Callable[[Effect], None]) -> None:
+    def broken(self: TradeState, action: Action, now_ns: int, do: Callable[[Effect], None]) -> None:
         def send(effect: Effect) -> None:
             order = self.orders.find(effect.cl_ord_id) if isinstance(effect, LookUpOrder) else None
             if order is not None and order.verify_before_send:
                 order.verify_before_send = False
-                answers.place(order, self.sync, do)
+                answers.place(order, self.risk, self.sync, do)
             else:
                 do(effect)
 
-        sound(self, action, send)
+        sound(self, action, now_ns, send)
 
     return broken
 
@@ -89,13 +89,14 @@ def _absence_of_the_named(sound: Any) -> Any:  # noqa: ANN401
         orders: Any,  # noqa: ANN401
         order: OrderInfo,
         answer: LookupAnswer,
+        now_ns: int,
         *,
         sync: Sync,
         **more: Any,  # noqa: ANN401
     ) -> None:
         late = attrs.evolve(answer, asked_at_ns=answer.asked_at_ns + 86_400_000_000_000)
         named = order.has_okx_id and not order.verify_before_send and not order.outcome_unknown
-        sound(orders, order, late if named else answer, sync=sync, **more)
+        sound(orders, order, late if named else answer, now_ns, sync=sync, **more)
 
     return broken
 
@@ -146,8 +147,8 @@ def _theirs_for_ours(_sound: Any) -> Any:  # noqa: ANN401
 
 
 def _mid_believed(sound: Any) -> Any:  # noqa: ANN401
-    def broken(**terms: Any) -> Any:  # noqa: ANN401
-        return sound(**{**terms, "mark_px": None})
+    def broken(action: Action, **terms: Any) -> Any:  # noqa: ANN401
+        return sound(action, **{**terms, "mark_px": None})
 
     return broken
 
@@ -180,8 +181,8 @@ def _saturated_taken(_sound: Any) -> Any:  # noqa: ANN401
 
 
 def _silently_expired(sound: Any) -> Any:  # noqa: ANN401
-    def broken(self: TradeState, action: Action, do: Callable[[Effect], None]) -> None:
-        sound(self, attrs.evolve(action, known=action.known or action.expired), do)
+    def broken(self: TradeState, action: Action, *args: Any) -> None:  # noqa: ANN401
+        sound(self, attrs.evolve(action, known=action.known or action.expired), *args)
 
     return broken
 
@@ -198,7 +199,8 @@ def _all_rows_ours(_sound: Any) -> Any:  # noqa: ANN401
 MUTANTS: Final[dict[str, Mutant]] = {
     # Of a review.
     "a position mismatch never stops orders": Mutant(
-        "oms_trio.core.reconcile:Sync.true", getter(lambda self: self.linked and self.merged)
+        "oms_trio.core.reconcile:Sync.in_sync",
+        getter(lambda self: self.has_session and self.snapshot_applied),
     ),
     "a redelivery is sent at once": Mutant(
         "oms_trio.core.state:TradeState._take_action", _sent_at_once
@@ -211,7 +213,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "oms_trio.journal.journal:Journal.compact", _compacted_past_snapshots
     ),
     "a recall is ignored": Mutant(
-        "oms_trio.service.channels:Recall.covers", value(lambda _self, _order: False)
+        "oms_trio.core.risk:Risk.is_withdrawn", value(lambda _self, _order: False)
     ),
     "no rate limit is kept": Mutant("oms_trio.okx.rate_limits:Limiter.acquire", _no_rate_limit),
     "cancel-all withholds nothing": Mutant("oms_trio.core.risk:Risk.withholds", _pause_only),
