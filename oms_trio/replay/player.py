@@ -51,31 +51,6 @@ class Until:
 END = Until()
 
 
-@attrs.define
-class Player:
-    """The replayed trade state and its watchers."""
-
-    state: TradeState
-    recording: Recording
-    watchers: Sequence[Watcher]
-    from_ns: int | None = None
-    """Watchers see no earlier steps."""
-
-    def take(self, step: RecordedStep) -> None:
-        """Apply one step, and the answers of the exchange that the recording lacks."""
-        effects = tuple(
-            effect
-            for event in step.journaled_input.events
-            for effect in self.state.apply(event, step.at_ns)
-        )
-        if self.from_ns is None or step.at_ns >= self.from_ns:
-            played = PlayedStep(step, effects, self.state)
-            for watch in self.watchers:
-                watch(played)
-        for answer in self.recording.answers(effects, self.state, step.at_ns):
-            self.take(attrs.evolve(step, journaled_input=answer, outputs=None))
-
-
 async def play(
     recording: Recording,
     watchers: Sequence[Watcher] = (),
@@ -96,17 +71,32 @@ async def play(
         RecordingError, StateError: the recording cannot be read, or a watcher rejects it.
     """
     beginning = recording.begin(near_ns)
-    player = Player(beginning.state, recording, watchers, from_ns)
+    state = beginning.state
+
+    def apply(step: RecordedStep) -> None:
+        """Apply one step, and the answers of the exchange that the recording lacks."""
+        effects = tuple(
+            effect
+            for event in step.journaled_input.events
+            for effect in state.apply(event, step.at_ns)
+        )
+        if from_ns is None or step.at_ns >= from_ns:
+            played = PlayedStep(step, effects, state)
+            for watch in watchers:
+                watch(played)
+        for answer in recording.answers(effects, state, step.at_ns):
+            apply(attrs.evolve(step, journaled_input=answer, outputs=None))
+
     send, receive = trio.open_memory_channel[list[RecordedStep]](AHEAD)
     try:
         async with trio.open_nursery() as nursery:
             # When each step is waited for, batches gain nothing, and progress must not run ahead.
             at_once = BATCH if before is None else 1
             nursery.start_soon(_read, takewhile(until.covers, beginning.steps), send, at_once)
-            await _play(receive, player, before, on_batch)
+            await _play(receive, apply, before, on_batch)
     except* (RecordingError, StateError, OSError) as group:
         raise _first(group) from None
-    return player.state
+    return state
 
 
 async def _read(
@@ -123,7 +113,7 @@ async def _read(
 
 async def _play(
     batches: trio.MemoryReceiveChannel[list[RecordedStep]],
-    player: Player,
+    apply: Callable[[RecordedStep], object],
     before: BeforeStep | None,
     on_batch: Callable[[], object],
 ) -> None:
@@ -134,7 +124,7 @@ async def _play(
                 if before is not None:
                     await before(step)
                     on_batch()
-                player.take(step)
+                apply(step)
             on_batch()
 
 

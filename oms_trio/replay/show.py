@@ -111,10 +111,10 @@ def show_trade(trade: TradeHistory) -> RenderableType:
     for fill in trade.fills:
         table.add_row(
             time_of_day(fill.at_ns),
-            str(fill.state_id),
-            fill.ord_id,
-            fill.side.value,
-            short(fill.px),
+            str(fill.booked.state_id),
+            fill.booked.fill.ord_id,
+            fill.booked.side.value,
+            short(fill.booked.fill.px),
             f"{short(fill.sz):>}",
             short(fill.size_after),
             short(fill.entry_px),

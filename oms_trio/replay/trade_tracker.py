@@ -25,11 +25,8 @@ class TradeFill:
     realised in it, in USDT.
     """
 
+    booked: FillBooked
     at_ns: int
-    ord_id: OrdId
-    state_id: StateId
-    side: Side
-    px: Decimal
     sz: Decimal
     size_after: Decimal
     entry_px: Decimal | None
@@ -60,9 +57,13 @@ class TradeHistory:
 
     def average(self, *, entry: bool) -> Decimal | None:
         """Return the average price of the fills that opened the trade, or of those that closed it."""
-        fills = [fill for fill in self.fills if (fill.side is self.side) is entry]
+        fills = [fill for fill in self.fills if (fill.booked.side is self.side) is entry]
         size = sum((abs(fill.sz) for fill in fills), ZERO)
-        return sum((fill.px * abs(fill.sz) for fill in fills), ZERO) / size if size else None
+        return (
+            sum((fill.booked.fill.px * abs(fill.sz) for fill in fills), ZERO) / size
+            if size
+            else None
+        )
 
     def add(self, fill: TradeFill) -> None:
         """Add a fill."""
@@ -102,13 +103,14 @@ class TradeTracker:
             size_after = ZERO if booked.closed else abs(booked.position)
             entry_px = None if booked.closed else booked.entry_px
             signed = -into if booked.reduced else into
-            trade.add(_fill(booked, now_ns, signed, size_after, entry_px, booked.gain))
+            trade.add(TradeFill(booked, now_ns, signed, size_after, entry_px, booked.gain))
             trade.cumulative, trade.max_drawdown = booked.gained, booked.max_drawdown
             if booked.closed:
                 self._close(trade, booked, closure, now_ns)
         if booked.opened is not None:
             trade = self.current = TradeHistory(booked.opened, booked.side, now_ns)
-            trade.add(_fill(booked, now_ns, left, abs(booked.position), booked.entry_px, ZERO))
+            size_after = abs(booked.position)
+            trade.add(TradeFill(booked, now_ns, left, size_after, booked.entry_px, ZERO))
 
     def _trade(self, okx_id: OrdId, booked: FillBooked, now_ns: int) -> TradeHistory:
         """Return the open trade; one that was open before the replay began starts here."""
@@ -128,25 +130,3 @@ class TradeTracker:
             trade.state_id, trade.portions = closure.state_id, closure.portions
         self.current = None
         self.on_closed(trade)
-
-
-def _fill(
-    booked: FillBooked,
-    now_ns: int,
-    sz: Decimal,
-    size_after: Decimal,
-    entry_px: Decimal | None,
-    gain: Decimal,
-) -> TradeFill:
-    fill = booked.fill
-    return TradeFill(
-        at_ns=now_ns,
-        ord_id=fill.ord_id,
-        state_id=booked.state_id,
-        side=booked.side,
-        px=fill.px,
-        sz=sz,
-        size_after=size_after,
-        entry_px=entry_px,
-        gain=gain,
-    )

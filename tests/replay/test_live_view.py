@@ -345,7 +345,7 @@ async def test_frames_of_other_programs_can_be_shown_live(tmp_path: Path) -> Non
     """Without actions and answers the page shows less, and nothing of the present."""
     file = tmp_path / "frames.jsonl"
     push = fill_push("77", "x77", "buy", "2", "67000", 1001, tag="")
-    frames = [{"link": "up"}, {"msg": push}, {"msg": position_push("2", "-0.1", 1001)}]
+    frames = [{"session": "up"}, {"msg": push}, {"msg": position_push("2", "-0.1", 1001)}]
     first = START_NS // 10**9
     file.write_text(
         "".join(json.dumps({"ts": first + n} | one) + "\n" for n, one in enumerate(frames))

@@ -35,10 +35,10 @@ BEFORE_RENAMING = Path(__file__).parent / "before_renaming.sqlite.gz"
 """The sample as it was recorded before kinds, effects and fields of the state got their names."""
 
 
-async def verified(path: Path, **wanted: Any) -> tuple[bool, str]:
+async def verified(path: Path, **options: Any) -> tuple[bool, str]:
     text = io.StringIO()
     same = await replay(
-        ReplayOptions(path=path, verify=True, **wanted), Console(file=text, width=160)
+        ReplayOptions(path=path, verify=True, **options), Console(file=text, width=160)
     )
     return same, text.getvalue()
 

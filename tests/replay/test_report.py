@@ -159,7 +159,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 async def test_text_of_the_exchange_cannot_become_markup(tmp_path: Path) -> None:
-    lines = '{"ts":1790000000,"link":"up"}\n{"ts":1790000001,"link":"down","why":"<b onload=x>"}\n'
+    lines = '{"ts":1790000000,"session":"up"}\n{"ts":1790000001,"session":"down","why":"<b onload=x>"}\n'
     frames, page = tmp_path / "<i>.jsonl", tmp_path / "page.html"
     frames.write_text(lines)
     await report(frames, page)

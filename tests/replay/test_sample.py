@@ -19,9 +19,9 @@ from tests.replay.sample import ROOT, SAMPLE, SAMPLES
 UPDATE = "if the rules have changed on purpose, run scripts/make_sample.py"
 
 
-async def output(wanted: ReplayOptions) -> str:
+async def output(options: ReplayOptions) -> str:
     text = io.StringIO()
-    assert await replay(wanted, Console(file=text, width=100)), UPDATE
+    assert await replay(options, Console(file=text, width=100)), UPDATE
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 

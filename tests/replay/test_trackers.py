@@ -183,9 +183,9 @@ async def test_gap_that_has_not_ended_is_shown(path: Path) -> None:
     assert "has not ended" in dict(summary.rows())["gaps"]
 
 
-async def shown(wanted: ReplayOptions) -> str:
+async def shown(options: ReplayOptions) -> str:
     text = io.StringIO()
-    await replay(wanted, Console(file=text, width=160))
+    await replay(options, Console(file=text, width=160))
     return text.getvalue()
 
 

@@ -66,8 +66,8 @@ def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
         order = one.place("1", Side.BUY, "3")
         one.match(order, "2", "67000")
         one.feed(OrderUpdate(one.match(order, "1", "67010")))
-        asked = one.feed(journaled_inputs.session_up().events[0])
-        (request,) = [effect for effect in asked if isinstance(effect, RequestSnapshot)]
+        effects = one.feed(journaled_inputs.session_up().events[0])
+        (request,) = [effect for effect in effects if isinstance(effect, RequestSnapshot)]
         one.feed(snapshot(one, request.request))
     assert digest(twin.state) == digest(desk.state)
     recorded = [entry.record for _ in range(14) for entry in written.tick()]
@@ -90,5 +90,5 @@ def test_ticks_that_change_nothing_are_not_on_record(written: Written) -> None:
 
 def snapshot(desk: Desk, request: int) -> ExchangeSnapshot:
     """The exchange holds 3 contracts; it lists no fill of ours yet."""
-    told = PositionReport(BTC.lot_sz * 300, None, None, TradeId(desk.trade_id), 5)
-    return ExchangeSnapshot(desk.now, request, BTC, None, 0, told, (), ())
+    position = PositionReport(BTC.lot_sz * 300, None, None, TradeId(desk.trade_id), 5)
+    return ExchangeSnapshot(desk.now, request, BTC, None, 0, position, (), ())

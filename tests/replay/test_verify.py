@@ -171,6 +171,6 @@ async def test_damaged_journal_is_an_error_and_not_a_difference(path: Path) -> N
 
 async def test_recording_without_outputs_cannot_be_verified(tmp_path: Path) -> None:
     file = tmp_path / "frames.jsonl"
-    file.write_text('{"ts": 1790000000, "link": "up"}\n')
+    file.write_text('{"ts": 1790000000, "session": "up"}\n')
     with pytest.raises(RecordingError, match="has no outputs"):
         await replay(ReplayOptions(path=file, verify=True), Console(file=io.StringIO()))

@@ -204,7 +204,7 @@ class _Reader:
             case SessionLine(up=True):
                 yield from self._up()
             case SessionLine(why=why):
-                yield from self._down(why or "lost, says the recording")
+                yield from self._down(why or "lost in the recording")
             case ActionLine():
                 yield from self._action(line)
             case FrameLine(out=True):

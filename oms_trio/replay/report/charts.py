@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from oms_trio.core.model import Side
+from oms_trio.replay.order_tracker import OrderHistory
 from oms_trio.replay.report.durations import DurationHistogram, format_duration
-from oms_trio.replay.report.report_data import OrderLifetime, ReportData, TimeSeries
+from oms_trio.replay.report.report_data import ReportData, TimeSeries
 
 # Placeholders for the colours that the style sheet of the page defines, for light, dark and paper.
 INK, FAINT, BUY, SELL, GAIN, GAP = (
@@ -152,20 +153,22 @@ def lifetimes(figure: Figure, data: ReportData) -> None:
     """Draw each order as a line (dotted: cancelled, dashed: rejected), with its first fill."""
     axes = figure.subplots()
     last_ns = data.summary.last_ns
-    orders = sorted(data.order_lifetimes, key=lambda order: order.created_ns)
+    orders = sorted(data.orders, key=lambda order: order.info.created_ns)
     for side in Side:
         for style, chosen in _by_style(orders, side):
             ends = [orders[row].ended_ns or last_ns for row in chosen]
             axes.hlines(
                 chosen,
-                _dates_of([orders[row].created_ns for row in chosen]),
+                _dates_of([orders[row].info.created_ns for row in chosen]),
                 _dates_of(ends),
                 colors=_SIDE_COLOR[side],
                 linestyles=style,
                 linewidth=1.0,
             )
         rows = [
-            row for row, order in enumerate(orders) if order.side is side and order.first_fill_ns
+            row
+            for row, order in enumerate(orders)
+            if order.info.side is side and order.first_fill_ns
         ]
         axes.scatter(
             _dates_of([orders[row].first_fill_ns or 0 for row in rows]),
@@ -222,13 +225,14 @@ def _log_range(found: Sequence[tuple[str, DurationHistogram]]) -> tuple[float, f
     return np.log10(min(middles) / 1e6) - 0.05, np.log10(max(middles) / 1e6) + 0.05
 
 
-def _by_style(orders: Sequence[OrderLifetime], side: Side) -> Iterator[tuple[Style, list[int]]]:
+def _by_style(orders: Sequence[OrderHistory], side: Side) -> Iterator[tuple[Style, list[int]]]:
     styles: tuple[Style, ...] = ("-", "--", ":")
     for style in styles:
         rows = [
             row
             for row, order in enumerate(orders)
-            if order.side is side and _STATE_STYLE.get(order.state, "-") == style
+            if order.info.side is side
+            and _STATE_STYLE.get(order.info.order_state.value, "-") == style
         ]
         if rows:
             yield style, rows

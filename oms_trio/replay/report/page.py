@@ -115,8 +115,8 @@ def _trade(trade: TradeHistory) -> Iterator[str]:
     yield "<th>contracts<th>size<th>gain</tr>"
     for fill in trade.fills:
         yield (
-            f"<tr><td>{time_of_day(fill.at_ns)}<td>{escape(fill.ord_id)}<td>{fill.state_id}"
-            f"<td>{fill.side.value}<td>{short(fill.px)}<td>{fill.sz:+f}"
+            f"<tr><td>{time_of_day(fill.at_ns)}<td>{escape(fill.booked.fill.ord_id)}<td>{fill.booked.state_id}"
+            f"<td>{fill.booked.side.value}<td>{short(fill.booked.fill.px)}<td>{fill.sz:+f}"
             f"<td>{short(fill.size_after)}<td>{_gain(fill.gain)}</tr>"
         )
     yield "</table>"

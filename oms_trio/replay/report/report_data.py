@@ -47,17 +47,6 @@ class TimeSeries:
         return len(self.values)
 
 
-@attrs.frozen
-class OrderLifetime:
-    """The lifetime of an order, as it is drawn."""
-
-    side: Side
-    created_ns: int
-    first_fill_ns: int | None
-    ended_ns: int | None
-    state: str
-
-
 @attrs.define
 class ReportData:
     """Collects what the page shows; a watcher. Call ``finish`` after the last step."""
@@ -71,14 +60,14 @@ class ReportData:
     reward: TimeSeries = attrs.Factory(TimeSeries)
     """One value per closed trade, in their order."""
     trades: deque[TradeHistory] = attrs.Factory(lambda: deque(maxlen=TRADES_KEPT))
-    order_lifetimes: deque[OrderLifetime] = attrs.Factory(lambda: deque(maxlen=ORDERS_KEPT))
+    orders: deque[OrderHistory] = attrs.Factory(lambda: deque(maxlen=ORDERS_KEPT))
     _trades: TradeTracker = attrs.field(init=False)
     _orders: OrderTracker = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Follow trades and orders."""
         self._trades = TradeTracker(self._take_trade)
-        self._orders = OrderTracker(lambda history: self.order_lifetimes.append(_lifetime(history)))
+        self._orders = OrderTracker(self.orders.append)
 
     def __call__(self, played: PlayedStep) -> None:
         """See ``Watcher``."""
@@ -98,7 +87,7 @@ class ReportData:
         """Add the trade and the orders that are still open."""
         if self._trades.current is not None:
             self.trades.append(self._trades.current)
-        self.order_lifetimes.extend(map(_lifetime, self._orders.open.values()))
+        self.orders.extend(self._orders.open.values())
 
     def _take_position(self, event: PositionUpdate, played: PlayedStep) -> None:
         report, trade = event.report, played.state.book.trade
@@ -113,10 +102,3 @@ class ReportData:
         assert trade.closed_at_ns is not None
         assert trade.reward is not None
         self.reward.add(trade.closed_at_ns, trade.reward)
-
-
-def _lifetime(history: OrderHistory) -> OrderLifetime:
-    info = history.info
-    return OrderLifetime(
-        info.side, info.created_ns, history.first_fill_ns, history.ended_ns, info.order_state.value
-    )
