@@ -13,7 +13,7 @@ from oms_trio.amqp.model import Broker
 from oms_trio.core.identity import name_of_action
 from oms_trio.core.model import ClOrdId
 from oms_trio.service import journaled_inputs
-from oms_trio.service.channels import Inbox, hand_over
+from oms_trio.service.channels import Inbox, deliver
 from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
@@ -52,4 +52,4 @@ async def ingest(
                     name = name_of_action(action)
                     if name is not None and on_record(name):
                         action = attrs.evolve(action, known=True)
-                    await hand_over(inbox, journaled_inputs.action(action))
+                    await deliver(inbox, journaled_inputs.action(action))
