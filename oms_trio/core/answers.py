@@ -1,8 +1,8 @@
-"""What the answers to our requests mean: accepted, refused, or unknown until there is evidence.
+"""Requests about orders and what their answers mean: accepted, rejected, or unknown until proved.
 
-    verdict    of an order that the exchange has not told of yet
-    accepted   it has a name; pushes tell the rest
-    refused    it ends as rejected and the agent is told
+    verdict    on an order that the exchange has not reported yet
+    accepted   it has an id of the exchange; pushes report the rest
+    rejected   it ends as rejected, and a rejection is published
     retry      certainly nothing happened: it is sent again, unless its action is too old by then
     unknown    exposure stays reserved; it is looked up until found, or until its absence is proved
 
@@ -19,15 +19,39 @@ Whatever is concluded from absence, later evidence of the order overrules it.
 
 A redelivered action that this state does not know is looked up *before* it is sent: an earlier
 process may have sent it.
+
+When more orders are open than the limit, or one is older than the limit, the oldest are cancelled:
+
+    none -> requested -> confirmed   the exchange reported that the order ended as cancelled
+                      -> rejected    it would not cancel; looked up, and requested again later
+
+Until a report says how the order ended, it counts as open with its whole exposure, and a fill on the
+way counts like any other. Requesting twice is safe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from oms_trio.core.effects import Alert, Effect, LookUpOrder, PlaceOrder, PublishRejection
+from oms_trio.core.effects import (
+    Alert,
+    CancelOrders,
+    Effect,
+    LookUpOrder,
+    PlaceOrder,
+    PublishRejection,
+)
 from oms_trio.core.events import CancelAnswer, LookupAnswer, OrderAnswer, Verdict
-from oms_trio.core.model import CancelState, ExchangeMs, OrderReport, OrderState, RejectReason
+from oms_trio.core.model import (
+    CancelState,
+    ClOrdId,
+    ExchangeMs,
+    OrderReport,
+    OrderState,
+    OrdId,
+    RejectReason,
+    Rules,
+)
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import NS_PER_MS, Sync
 from oms_trio.core.risk import Risk
@@ -227,3 +251,56 @@ def retry(orders: Orders, risk: Risk, sync: Sync, now_ns: int, do: Do) -> None:
 
 def _said(answer: OrderAnswer) -> str:
     return f"{answer.code} {answer.detail}".strip()
+
+
+def cancel_excess(
+    orders: Orders,
+    rules: Rules,
+    now_ns: int,
+    do: Do,
+    *,
+    inst_id_code: int | None,
+    cancel_before_ns: int = 0,
+) -> None:
+    """Request the end of orders beyond the limits or up to a time of creation, oldest first."""
+    excess = len(orders) - rules.max_open_orders
+    wanted: list[tuple[ClOrdId, OrdId]] = []
+    for order in orders:
+        # To the last: an order that was adopted stands behind younger ones.
+        if excess <= 0 and not _unwanted(order, rules, now_ns, cancel_before_ns):
+            continue
+        if order.ended or order.okx_order_id is None:
+            # Nothing to cancel, or not named yet: the next look comes with the next tick.
+            continue
+        excess -= 1
+        if order.cancel_state is not CancelState.NONE:
+            if now_ns < order.cancel_due_ns:
+                continue
+            look_up(order, now_ns, do)
+        order.cancel_state = CancelState.REQUESTED
+        order.cancel_due_ns = now_ns + CANCEL_PATIENCE_NS
+        wanted.append((order.cl_ord_id, order.okx_order_id))
+    if wanted:
+        do(CancelOrders(tuple(wanted), inst_id_code))
+
+
+def may_act(order: OrderInfo, rules: Rules, at_ns: int, *, cancel_before_ns: int) -> bool:
+    """Whether a tick up to a time may ask, send or cancel anything about an order.
+
+    Whoever gives orders another reason to act with time has to name it here.
+    """
+    return (
+        order.order_state is OrderState.PENDING
+        or order.cancel_state is not CancelState.NONE
+        or order.outcome_unknown
+        or order.verify_before_send
+        or _unwanted(order, rules, at_ns, cancel_before_ns)
+    )
+
+
+def _unwanted(order: OrderInfo, rules: Rules, now_ns: int, cancel_before_ns: int) -> bool:
+    """Whether an order is older than the limit, or called off by the operator."""
+    if order.created_ns <= cancel_before_ns and not order.reduce_only:
+        return True
+    age_limit = rules.max_order_age_ns
+    return age_limit is not None and now_ns - order.created_ns > age_limit

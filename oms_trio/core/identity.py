@@ -23,9 +23,8 @@ from hashlib import sha256
 
 import attrs
 
-from oms_trio.core.bounded import keep_newest
 from oms_trio.core.events import Action
-from oms_trio.core.model import ClOrdId, StateId
+from oms_trio.core.model import ClOrdId, StateId, keep_newest
 
 PREFIX = "oms"
 NAME = re.compile(PREFIX + r"([0-9a-f]{8})[0-9a-f]{20}")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import Enum
-from typing import NewType
+from itertools import islice
+from typing import NewType, TypeVar
 
 import attrs
 
@@ -258,3 +259,17 @@ class Funding:
     bill_id: int
     time_ms: int
     amount: Decimal
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def keep_newest(entries: dict[K, V], keep: int) -> dict[K, V]:
+    """Return the newest ``keep`` entries once there are an eighth more, else all of them.
+
+    Deleting the oldest one by one would be slow in the long run: a dict finds its first key by
+    walking over what was deleted before it.
+    """
+    surplus = len(entries) - keep
+    return dict(islice(entries.items(), surplus, None)) if surplus > keep // 8 else entries

@@ -26,7 +26,6 @@ from itertools import islice
 
 import attrs
 
-from oms_trio.core.bounded import keep_newest
 from oms_trio.core.model import (
     NEVER,
     CancelState,
@@ -41,6 +40,7 @@ from oms_trio.core.model import (
     Side,
     StateId,
     TradeId,
+    keep_newest,
 )
 
 ZERO = Decimal(0)

@@ -13,7 +13,7 @@ from typing import assert_never
 
 import attrs
 
-from oms_trio.core import adoption, ageing, answers, fills, operator
+from oms_trio.core import adoption, answers, fills, operator
 from oms_trio.core.book import Book
 from oms_trio.core.effects import (
     Alert,
@@ -128,7 +128,7 @@ class TradeState:
             or self.sync.judgement_due(at_ns)
             or len(self.orders) > rules.max_open_orders
             or any(
-                ageing.may_act(order, rules, at_ns, cancel_before_ns=before)
+                answers.may_act(order, rules, at_ns, cancel_before_ns=before)
                 for order in self.orders
             )
         )
@@ -253,7 +253,7 @@ class TradeState:
             self._cancel_excess(now_ns, do)
 
     def _cancel_excess(self, now_ns: int, do: Callable[[Effect], None]) -> None:
-        ageing.cancel_excess(
+        answers.cancel_excess(
             self.orders,
             self.rules,
             now_ns,
