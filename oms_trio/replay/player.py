@@ -36,13 +36,13 @@ Before = Callable[[Step], Awaitable[None]]
 
 @attrs.frozen
 class Until:
-    """Where to stop: behind a time or behind a step; None is the end."""
+    """Where to stop: after a time or after a step; None is the end."""
 
     at_ns: int | None = None
     seq: int | None = None
 
     def covers(self, step: Step) -> bool:
-        """Say whether a step is still to be taken."""
+        """Return whether a step is still to be taken."""
         if self.at_ns is not None and step.at_ns > self.at_ns:
             return False
         return self.seq is None or step.seq <= self.seq
@@ -86,21 +86,21 @@ async def play(
     before: Before | None = None,
     on_batch: Callable[[], object] = lambda: None,
 ) -> TradeState:
-    """Play a recording to its end or ``until`` and return the state behind it.
+    """Play a recording to its end or ``until`` and return the state after it.
 
     It begins at the recording's last known state not past ``near_ns``, else at the beginning;
     watchers see what comes from ``from_ns`` on. ``before`` is awaited before each step (see
     ``Pace.wait``); without it all goes as fast as it can. ``on_batch`` is called now and then.
 
     Raises:
-        RecordingError, StateError: the recording cannot be read, or a watcher refuses it.
+        RecordingError, StateError: the recording cannot be read, or a watcher stops it.
     """
     beginning = recording.begin(near_ns)
     player = Player(beginning.state, recording, watchers, from_ns)
     send, receive = trio.open_memory_channel[list[Step]](AHEAD)
     try:
         async with trio.open_nursery() as nursery:
-            # Who waits for each step needs no batches, and is not to be told of what was only read.
+            # With a wait for each step batches have no use, and steps that are only read must not count.
             at_once = BATCH if before is None else 1
             nursery.start_soon(_read, takewhile(until.covers, beginning.steps), send, at_once)
             await _play(receive, player, before, on_batch)

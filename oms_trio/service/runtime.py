@@ -53,7 +53,7 @@ actions; whatever cycles hold until then is some megabytes."""
 REST_TIMEOUT_S = 10.0
 REST_CONNECTIONS = 24
 """Twice what look-ups take at once (``tasks.reconciler.LOOK_UPS``): the rest is for snapshots, the
-operator and emergencies, which must not wait behind hundreds of them."""
+operator and emergencies, which must not wait for hundreds of them."""
 
 
 def broker_settings(config: Config) -> BrokerSettings:
@@ -103,7 +103,7 @@ async def open_rest(config: Config, clock: Clock = system_clock) -> AsyncIterato
         verify=_tls(config.okx_ca_file),
         timeout=REST_TIMEOUT_S,
         limits=httpx.Limits(max_connections=REST_CONNECTIONS),
-        # A proxy of the environment would see the key; this client talks to the exchange alone.
+        # A proxy of the environment would see the key; this client talks to the exchange only.
         trust_env=False,
     ) as client:
         yield Rest(

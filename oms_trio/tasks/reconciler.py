@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 ANSWER_S = 10.0
 """How long one request is waited for. A snapshot is some ten of them, more when there are pages to
-read: each is asked again by itself, so that whatever was answered stays answered."""
+read: each is repeated by itself, so that an answer that has come is not requested again."""
 
 SET_UP_S = 4 * ANSWER_S
 """The account's set-up is four requests, each of which rests on the one before."""
@@ -72,7 +72,7 @@ async def reconcile(
     came too late.
 
     ``gate`` is closed from when an answer has a row of ours that cannot be read until the query is
-    answered in whole: nobody knows what that row would have said. ``on_account`` is called with the
+    answered in whole: nobody knows what that row would have shown. ``on_account`` is called with the
     account's number (``uid``) before anything else of the account is used.
 
     Ends when the channel is closed and all are answered.
@@ -118,7 +118,7 @@ class _Reconciler:
     _seen: bool = attrs.field(default=False, init=False)
     _fits: bool = attrs.field(default=False, init=False)
     """Whether our sizes were seen to fit the instrument. They may cease to, in a maintenance: then the
-    exchange refuses orders, but what is open must be followed."""
+    exchange rejects orders, but what is open must be followed."""
     _unreadable: dict[object, str] = attrs.field(factory=dict, init=False)
     """What cannot be read, by the query in whose answer it stands."""
     _look_ups: trio.CapacityLimiter = attrs.field(
@@ -126,9 +126,9 @@ class _Reconciler:
     )
 
     async def snapshot(self, request: RequestSnapshot) -> JournaledInput:
-        """Ask for the exchange's whole state, and set the account up when the link is new."""
-        if request.anew or not self._seen:
-            await self._know_account(request, set_up=request.anew)
+        """Get the exchange's whole state, and set the account up when the session is new."""
+        if request.check_account or not self._seen:
+            await self._know_account(request, set_up=request.check_account)
         again = partial(self.until_answered, request)
         bodies = await self.rest.snapshot_bodies(request, tag=self.context.tag, again=again)
         if not self._fits:
@@ -137,7 +137,7 @@ class _Reconciler:
         return journaled_inputs.snapshot(bodies, self.context)
 
     async def listing(self, request: RequestListing) -> JournaledInput:
-        """Ask what the exchange lists; for that no session is needed."""
+        """Get what the exchange lists; that needs no session."""
         if not self._seen:
             await self._know_account(request, set_up=False)
         again = partial(self.until_answered, request)
@@ -145,7 +145,7 @@ class _Reconciler:
         return journaled_inputs.listing(bodies, self.context)
 
     async def fills(self, request: RequestFills) -> JournaledInput:
-        """Ask for the fills of one order."""
+        """Get the fills of one order."""
 
         async def ask() -> JournaledInput:
             return journaled_inputs.fills(
@@ -155,7 +155,7 @@ class _Reconciler:
         return await self.until_answered(request, "fills", ask)
 
     async def lookup(self, request: LookUpOrder) -> JournaledInput:
-        """Ask for one order."""
+        """Look one order up."""
 
         async def ask() -> JournaledInput:
             return journaled_inputs.lookup(
@@ -165,7 +165,7 @@ class _Reconciler:
         return await self.until_answered(request, "lookup", ask, self._look_ups)
 
     async def answer(self, query: Query, scope: trio.CancelScope) -> None:
-        """Ask until there is an answer: no answer never means "nothing there"."""
+        """Repeat a query until it is answered: no answer never means "nothing there"."""
         with scope:
             match query:
                 case RequestSnapshot():
@@ -189,7 +189,7 @@ class _Reconciler:
         turns: trio.CapacityLimiter | None = None,
         patience_s: float = ANSWER_S,
     ) -> _T:
-        """Ask, and ask again after a pause, until there is an answer or the key is refused.
+        """Call ``ask``, and again after a pause, until there is an answer or the key is rejected.
 
         With ``turns`` each try waits for its own, and none is held during the pauses.
         """
@@ -240,7 +240,7 @@ class _Reconciler:
 
 
 def _key(query: Query) -> object:
-    """Tell questions apart that can be open at once: of snapshots and listings it is the newest."""
+    """Identify a query among those that can be open at once: of snapshots and listings it is the newest."""
     newest = isinstance(query, RequestSnapshot | RequestListing)
     return type(query) if newest else query
 
@@ -283,7 +283,7 @@ def ensure_step(instrument: Instrument, step: Decimal) -> None:
     """Check that the exchange can take the sizes that we make.
 
     Raises:
-        StepUnfitError: it would refuse all or most of them.
+        StepUnfitError: it would reject all or most of them.
     """
     lot, least = instrument.lot_sz, instrument.min_sz
     if step % lot == 0 and step >= least:
@@ -291,5 +291,5 @@ def ensure_step(instrument: Instrument, step: Decimal) -> None:
     fitting = steps_up(max(step, least), Decimal(1), lot)
     raise StepUnfitError(
         f"OMS_MIN_CONTRACTS={step} does not fit {instrument.inst_id} (lot {lot}, smallest order "
-        f"{least}): orders would be refused; set {fitting}, or another multiple of the lot"
+        f"{least}): orders would be rejected; set {fitting}, or another multiple of the lot"
     )

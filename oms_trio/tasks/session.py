@@ -46,12 +46,12 @@ BACK_OFF_MOST_S = 30.0
 BACK_OFF_DOUBLINGS = 16
 
 LOGIN_TRIES = 5
-"""60009 hides wrong credentials as well as passing trouble: worth a few attempts only."""
+"""60009 means wrong credentials or passing trouble: worth a few attempts only."""
 
 PROVED_S = 30.0
 """How long a session must have been of use for the pause after it to be the first one again. Longer than
-a request is waited for, so that a gateway that hangs, or a subscription that dies behind its
-acknowledgement, is met ever later. How many attempts are left is another matter: see ``keep_session``."""
+a request is waited for, so that pauses grow before a gateway that hangs, or a subscription that dies
+after its acknowledgement. How many attempts are left is another matter: see ``keep_session``."""
 
 HANDOVER_S = 2.0
 """How long the old session may finish its answers when the new one is ready."""

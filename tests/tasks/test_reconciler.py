@@ -202,13 +202,13 @@ async def test_a_fresh_account_is_set_to_net_mode_and_our_leverage(
     autojump_clock: MockClock,
 ) -> None:
     async with open_venue(account=SimAccount()) as venue, asking(venue) as asked:
-        asked.ask(attrs.evolve(SNAPSHOT, anew=True))
+        asked.ask(attrs.evolve(SNAPSHOT, check_account=True))
         await next_of(asked.arrivals, Kind.SNAPSHOT)
         assert venue.exchange.pos_mode == "net_mode"
         assert venue.exchange.engine.ledger.lever == Decimal(100)
         posts = [call for call in venue.rest_calls if call.startswith("POST")]
         assert len(posts) == 2
-        asked.ask(attrs.evolve(SNAPSHOT, request=2, anew=True))
+        asked.ask(attrs.evolve(SNAPSHOT, request=2, check_account=True))
         await next_of(asked.arrivals, Kind.SNAPSHOT)
         assert [call for call in venue.rest_calls if call.startswith("POST")] == posts
 
@@ -224,7 +224,7 @@ async def test_a_key_that_may_not_trade_ends_the_task_with_advice(
     autojump_clock: MockClock,
 ) -> None:
     async with open_venue(account=SimAccount(perm="read_only")) as venue:
-        error = await refusal_of(venue, attrs.evolve(SNAPSHOT, anew=True))
+        error = await refusal_of(venue, attrs.evolve(SNAPSHOT, check_account=True))
     assert isinstance(error, AccountUnfitError)
     assert "give the key 'trade'" in str(error)
 
@@ -245,7 +245,7 @@ async def test_an_account_that_cannot_be_set_up_ends_the_task_with_advice(
         }
         exchange.set_lever(Decimal(20))
         exchange.place(args, lambda *_: None)
-        error = await refusal_of(venue, attrs.evolve(SNAPSHOT, anew=True))
+        error = await refusal_of(venue, attrs.evolve(SNAPSHOT, check_account=True))
     assert isinstance(error, AccountUnfitError)
     assert "set them by hand" in str(error)
 
@@ -262,7 +262,7 @@ async def test_an_unknown_code_is_asked_again(autojump_clock: MockClock) -> None
     async with open_venue() as venue, asking(venue) as asked:
         answer = RestAnswer(200, b'{"code":"58999","msg":"brand new","data":[]}')
         venue.exchange.faults.rest_answers.extend([answer] * 12)
-        asked.ask(attrs.evolve(SNAPSHOT, anew=True), LookUpOrder(ClOrdId("nobody")))
+        asked.ask(attrs.evolve(SNAPSHOT, check_account=True), LookUpOrder(ClOrdId("nobody")))
         await next_of(asked.arrivals, Kind.SNAPSHOT)
 
 
@@ -307,7 +307,7 @@ async def test_the_newest_listing_replaces_an_older_one_and_leaves_the_snapshot_
         assert [arrival.kind for arrival in arrivals].count(Kind.SNAPSHOT) == 1
 
 
-@pytest.mark.parametrize("query", [attrs.evolve(SNAPSHOT, anew=True), SNAPSHOT, LISTING])
+@pytest.mark.parametrize("query", [attrs.evolve(SNAPSHOT, check_account=True), SNAPSHOT, LISTING])
 async def test_the_account_is_shown_before_anything_else_of_it_is_used(
     autojump_clock: MockClock, query: Query
 ) -> None:
@@ -327,7 +327,7 @@ async def test_the_account_is_shown_before_anything_else_of_it_is_used(
 async def test_the_account_is_shown_once(autojump_clock: MockClock) -> None:
     seen: list[str] = []
     async with open_venue() as venue, asking(venue, on_account=seen.append) as asked:
-        asked.ask(attrs.evolve(SNAPSHOT, anew=True))
+        asked.ask(attrs.evolve(SNAPSHOT, check_account=True))
         await next_of(asked.arrivals, Kind.SNAPSHOT)
         asked.ask(attrs.evolve(SNAPSHOT, request=2), LISTING)
         await next_of(asked.arrivals, Kind.LISTING)
@@ -343,7 +343,7 @@ async def test_three_hundred_open_orders_are_reconciled_within_fifteen_seconds(
         await trio.sleep(3600)
         venue.exchange.faults.rest_delay_s = 0.3
         began = trio.current_time()
-        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue), anew=True))
+        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue), check_account=True))
         snapshot = await snapshot_of(asked)
         assert trio.current_time() - began < 8
         assert len(snapshot.orders) == 300
@@ -360,7 +360,7 @@ async def test_old_orders_that_ended_while_we_were_away_are_in_the_history(
             venue.exchange.cancel({"ordId": order.ord_id}, lambda *_: None)
         venue.exchange.faults.rest_delay_s = 0.3
         began = trio.current_time()
-        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue), anew=True))
+        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue), check_account=True))
         snapshot = await snapshot_of(asked)
         assert trio.current_time() - began < 8
         assert {report.state for report in snapshot.orders} == {OrderState.CANCELED}
@@ -502,5 +502,5 @@ async def test_an_instrument_that_changes_while_we_run_ends_nothing(
         await next_of(asked.arrivals, Kind.SNAPSHOT)
         changed = attrs.evolve(venue.exchange.instrument, lot_sz=Decimal(1), min_sz=Decimal(1))
         venue.exchange.change_instrument(changed)
-        asked.ask(attrs.evolve(SNAPSHOT, request=2, anew=True))
+        asked.ask(attrs.evolve(SNAPSHOT, request=2, check_account=True))
         assert (await snapshot_of(asked)).instrument.lot_sz == 1
