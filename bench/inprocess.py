@@ -38,12 +38,11 @@ from oms_trio.okx.session import Session
 from oms_trio.okx.wire.frames import OpResponse, OrdersPush
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service import journaled_inputs
-from oms_trio.service.app import unobserved
-from oms_trio.service.channels import Commit, Question
+from oms_trio.service.channels import Commit, Query
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput
 from oms_trio.settings import logs
-from oms_trio.tasks.trade_state import Outlets, Writer
+from oms_trio.tasks.trade_state import Writer
 
 CYCLES = 3000
 START_NS = 1_790_000_000_000_000_000
@@ -72,11 +71,19 @@ class Bench:
         """Make one whose state is reconciled and ready."""
         orders, orders_out = trio.open_memory_channel[PlaceOrder](float("inf"))
         cancels, _ = trio.open_memory_channel[CancelOrders](float("inf"))
-        questions, _ = trio.open_memory_channel[Question](float("inf"))
+        queries, _ = trio.open_memory_channel[Query](float("inf"))
         commits, commits_out = trio.open_memory_channel[Commit](float("inf"))
         gate = Gate(lambda _: None)
-        outlets = Outlets(orders, cancels, questions, commits, gate, unobserved)
-        writer = Writer(TradeState(rules), 0, time.time_ns, time.monotonic_ns, outlets)
+        writer = Writer(
+            state=TradeState(rules),
+            orders=orders,
+            cancels=cancels,
+            queries=queries,
+            commits=commits,
+            gate=gate,
+            clock=time.time_ns,
+            mono_clock=time.monotonic_ns,
+        )
         session = Session(Credentials("", "", ""), CONTEXT.inst_id)
         bench = cls(writer, commits_out, orders_out, session)
         for arrival in (

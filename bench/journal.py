@@ -21,7 +21,7 @@ from oms_trio.core.model import StateId
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
-from oms_trio.service.app import recover
+from oms_trio.service.recovery import recover
 from oms_trio.service.state_codec import digest, encode_state
 from oms_trio.tasks.trade_state import SNAPSHOT_EVERY
 

@@ -40,8 +40,9 @@ from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.replay.replay_command import ReplayOptions, replay
-from oms_trio.service.app import Parts, recover, run_service
+from oms_trio.service.app import run_service
 from oms_trio.service.journaled_inputs import DecodeContext
+from oms_trio.service.recovery import recover
 from oms_trio.settings import logs
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.settings.config import Config
@@ -87,25 +88,30 @@ class World:
             session = Session(key, config.instrument, config.order_tag, rest.passed_over)
             return open_link(url, session, self.clock, offset_ns=rest.offset_ns)
 
-        scope = DecodeContext(config.instrument, config.order_tag)
+        context = DecodeContext(config.instrument, config.order_tag)
         with Journal.open(self.folder / "journal.sqlite") as journal:
-            parts = Parts(
+            recovered = recover(journal, config.rules(), context)
+            run = partial(
+                run_service,
+                recovered,
                 broker=self.broker,
                 rest=rest,
                 connect=connect,
                 disk=Disk(journal),
                 rules=config.rules(),
-                scope=scope,
+                context=context,
                 max_retries=50,
                 random=self.random,
                 clock=self.clock,
-                observe=lambda _arrival, _effects, state: setattr(
-                    self, "position", state.book.position
+                observers=(
+                    lambda _journaled, _effects, state: setattr(
+                        self, "position", state.book.position
+                    ),
                 ),
+                stop=stop,
+                on_started=ready.set,
             )
-            recovered = recover(journal, config.rules(), scope)
             async with trio.open_nursery() as nursery:
-                run = partial(run_service, parts, recovered, stop=stop, started=ready.set)
                 nursery.start_soon(run)
                 await ready.wait()
                 await part()

@@ -1,12 +1,12 @@
-"""The book: fills into trades, and what the agent is told of them.
+"""The book: fills into trades, and what is published of them.
 
-Every fill of an agent's order is told (an *execution*), except the one that takes an order from
+Every fill of an agent's order is published (an *execution*), except the one that takes an order from
 partially filled to filled when that order was announced in this trade already. A fill that closes a
-trade is told by this rule, then the closure; when it opens the opposite trade with what is left of
-it, its order is announced anew there.
+trade is published by this rule, then the closure; when it opens the opposite trade with what is left
+of it, its order is announced again there.
 
 A fill of any other order (the operator's flatten, a liquidation, ADL, a hand on the account)
-changes the trade in the same way, but is no execution: no action stands behind it.
+changes the trade in the same way, but is no execution: no action caused it.
 
     closed by         closure published
     agent's order     with that order's state id, cause agent
@@ -37,10 +37,10 @@ from oms_trio.core.trade import Trade, part_of
 ZERO = Decimal(0)
 
 AHEAD_KEPT = 256
-"""Position reports kept until their fill is told; normally it is milliseconds away."""
+"""Position reports kept until their fill is reported; normally it is milliseconds away."""
 
 UNORDERED = frozenset({Cause.LIQUIDATION, Cause.ADL})
-"""Position reports keep the trade id from before a fill of these: it says nothing of whether they
+"""Position reports keep the trade id from before a fill of these: it does not show whether they
 contain that fill, so it always counts."""
 
 RECENT_KEPT = 1024
@@ -83,7 +83,7 @@ class Book:
         """Return our signed position as of a match: without the fills of later trade ids.
 
         Fills without a positive trade id (derived, adopted, ADL) always count, and so does every
-        fill when ``trade_id`` is none that orders anything. None: too long ago to know.
+        fill when ``trade_id`` is not a positive number. None: too long ago to know.
         """
         position, last = self.position, self.last_trade_id
         if trade_id is None or trade_id <= 0 or last is None or trade_id >= last:
@@ -253,16 +253,16 @@ class Book:
     def note_position(self, report: PositionReport) -> None:
         """Count the drawdown of a position report for the trade that it belongs to.
 
-        A report may come before the fill that it tells of: it then waits for it, because only
-        the fill says whether it belongs to this trade or to a later one.
+        A report may come before the fill that it contains: it then waits for it, because only
+        the fill shows whether it belongs to this trade or to a later one.
         """
         if report.upl_ratio is None:
             return
-        last, told = self.last_trade_id, report.trade_id
-        if told is not None and (last is None or told > last):
-            known = self.ahead.get(told)
+        last, match = self.last_trade_id, report.trade_id
+        if match is not None and (last is None or match > last):
+            known = self.ahead.get(match)
             if known is None or known.upl_ratio is None or report.upl_ratio < known.upl_ratio:
-                self.ahead[told] = report
+                self.ahead[match] = report
             while len(self.ahead) > AHEAD_KEPT:
                 del self.ahead[min(self.ahead)]
         elif self.trade is not None and self.trade.owns(report):
@@ -270,9 +270,9 @@ class Book:
 
     def _count_ahead(self, before: int) -> None:
         """Count the waiting reports of matches with a lower trade id than ``before``."""
-        for told in sorted(self.ahead):
-            if told >= before:
+        for match in sorted(self.ahead):
+            if match >= before:
                 break
-            report = self.ahead.pop(told)
+            report = self.ahead.pop(match)
             if self.trade is not None and self.trade.owns(report):
                 self.trade.note_drawdown(report.upl_ratio or 0.0)

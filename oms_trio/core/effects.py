@@ -1,7 +1,8 @@
-"""What the core wants done: values that tasks carry out, in the order in which they came."""
+"""What comes out of the core: values that tasks carry out, in the order in which they came."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import attrs
@@ -52,7 +53,7 @@ class CancelOrders:
 
 @attrs.frozen
 class PublishExecution:
-    """An order filled: told to the agent."""
+    """Publish that an order filled."""
 
     message_id: str
     state_id: StateId
@@ -62,7 +63,7 @@ class PublishExecution:
 
 @attrs.frozen
 class PublishClosure:
-    """A trade closed: told to the agent with its portions (0 to 1, by first fill) and reward."""
+    """Publish that a trade closed, with its portions (0 to 1, by first fill) and its reward."""
 
     message_id: str
     state_id: StateId
@@ -74,7 +75,7 @@ class PublishClosure:
 
 @attrs.frozen
 class PublishRejection:
-    """An action became no order: told to the agent with the reason."""
+    """Publish that an action became no order, with the reason."""
 
     message_id: str
     state_id: StateId
@@ -122,16 +123,16 @@ class SettleDelivery:
 
 @attrs.frozen
 class RequestSnapshot:
-    """Ask the exchange for its state (answer: ``Snapshot`` with the same ``request``).
+    """Ask the exchange for its state (answer: ``ExchangeSnapshot`` with the same ``request``).
 
-    Fills, ended orders and bills are wanted from ``since_ms`` (the exchange's clock) on. ``anew``
-    says that the link was down before: then the account's set-up is to be checked first. Orders
+    Fills, ended orders and bills are wanted from ``since_ms`` (the exchange's clock) on. With ``check_account``
+    the account's set-up is checked first: the session was down before. Orders
     that are in no answer are looked up one by one afterwards (``LookUpOrder``).
     """
 
     request: int
     since_ms: ExchangeMs
-    anew: bool = False
+    check_account: bool = False
 
 
 @attrs.frozen
@@ -143,21 +144,21 @@ class RequestListing:
 
 @attrs.frozen
 class RequestFills:
-    """Ask for all fills of one order, because what it filled is more than what was told."""
+    """Ask for all fills of one order, because it has filled more than its fills that were reported."""
 
     ord_id: OrdId
 
 
 @attrs.frozen
 class LookUpOrder:
-    """Ask for one order by our name (answer: ``LookupAnswer``)."""
+    """Look one order up by our name (answer: ``LookupAnswer``)."""
 
     cl_ord_id: ClOrdId
 
 
 @attrs.frozen
 class Readiness:
-    """Whether actions may be taken from the queue; ``why`` says what is missing when not."""
+    """Whether actions may be taken from the queue; if not, ``why`` names what is missing."""
 
     ready: bool
     why: str
@@ -195,3 +196,6 @@ Effect = (
     | Alert
     | Drained
 )
+
+Emit = Callable[[Effect], None]
+"""Appends an effect to what ``TradeState.apply`` returns."""

@@ -5,14 +5,14 @@
     cancel-all       the operator                                 cancel all        (paused)
     kill             the operator                                 pause, cancel all (paused)
     flatten          the operator                                 kill, close position (paused)
-    max order size   an order above it                            refused: margin_cap
-    max order rate   more orders in a second                      refused: rate_limited
-    price collar     a price too far from the latest mark price   refused: price_collar
-                     no recent mark price                         refused: not_ready
+    max order size   an order above it                            rejected: margin_cap
+    max order rate   more orders in a second                      rejected: rate_limited
+    price collar     a price too far from the latest mark price   rejected: price_collar
+                     no recent mark price                         rejected: not_ready
     max daily loss   cash lost since the UTC day began            pause             (paused)
     max drawdown     uplRatio of the open trade                   pause             (paused)
-    reject breaker   refusals by the exchange in a row            pause             (paused)
-    exchange         key, permission or account refused           pause             (paused)
+    reject breaker   rejections by the exchange in a row          pause             (paused)
+    exchange         key, permission or account rejected          pause             (paused)
     liquidation      the exchange closed (a part of) our position pause             (paused)
     adopt            the operator, after a position mismatch      pause             (paused)
 
@@ -22,7 +22,7 @@ loss is what the cash balance lost: fees and funding count, at 100x they are mos
 a withdrawal. Its day is that of the exchange's clock. What a trade has lost and not realised is the
 drawdown's to judge.
 
-Resuming forgives what tripped: the day's loss counts anew from the balance of that moment, and the
+Resuming forgives what tripped: the day's loss counts again from the balance of that moment, and the
 drawdown trips again only when it has been below its limit in between.
 """
 
@@ -54,7 +54,7 @@ def mark_age_ns(rules: Rules) -> int:
 
 
 class Control(Enum):
-    """What can refuse an order or pause trading by itself, and the operator."""
+    """What can reject an order or pause trading by itself, and the operator."""
 
     OPERATOR = "operator"
     ORDER_SIZE = "max_order_size"
@@ -64,7 +64,7 @@ class Control(Enum):
     DRAWDOWN = "max_drawdown"
     REJECTS = "max_rejects"
     EXCHANGE = "exchange"
-    """Not a limit of ours: the exchange refuses key, permission or account."""
+    """Not a limit of ours: the exchange rejects key, permission or account."""
     LIQUIDATION = "liquidation"
     """Not a limit of ours: the exchange has liquidated or deleveraged our position."""
 
@@ -79,9 +79,9 @@ class Trip:
 
 @attrs.define
 class Risk:
-    """What the controls remember. ``paused`` says why no order is placed, None when it may be.
+    """What the controls remember. ``paused`` is why no order is placed, None when orders are.
 
-    ``acted`` counts how often each control refused an order or paused trading.
+    ``acted`` counts how often each control rejected an order or paused trading.
     """
 
     paused: str | None = None
@@ -142,7 +142,7 @@ class Risk:
         return None
 
     def withholds(self, created_ns: int) -> str | None:
-        """Say why an order of this time that was never sent must not be sent now."""
+        """Return why an order created then, and never sent, must not be sent now; None when it may."""
         if self.paused is not None:
             return self.paused
         return "cancelled by the operator" if created_ns <= self.cancel_before_ns else None
@@ -193,11 +193,11 @@ class Risk:
             return None
         return Trip(Control.DRAWDOWN, f"drawdown {-upl_ratio} has reached the limit {most}")
 
-    def note_answer(self, limits: Limits, *, refused: bool) -> Trip | None:
-        """Count refusals by the exchange in a row; returns why to pause."""
-        self.rejects = self.rejects + 1 if refused else 0
+    def note_answer(self, limits: Limits, *, rejected: bool) -> Trip | None:
+        """Count rejections by the exchange in a row; returns why to pause."""
+        self.rejects = self.rejects + 1 if rejected else 0
         most = limits.max_rejects
         if most is not None and self.rejects >= most:
-            why = f"{self.rejects} orders in a row were refused by the exchange"
+            why = f"{self.rejects} orders in a row were rejected by the exchange"
             return Trip(Control.REJECTS, why)
         return None

@@ -8,7 +8,7 @@ is dropped and counted, and nobody waits.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import attrs
 import msgspec
@@ -62,19 +62,6 @@ LATEST = 40
 
 Seen = tuple[int, JournaledInput, tuple[Effect, ...]] | tuple[int, Sequence[Outgoing]]
 """When (Unix nanoseconds), and what: an input with its effects, or messages that are confirmed."""
-
-
-@attrs.frozen(kw_only=True)
-class Around:
-    """What the monitor asks about the parts that are not the trading state."""
-
-    reasons: Callable[[], dict[str, str]]
-    okx_up: Callable[[], bool]
-    broker_up: Callable[[], bool | None]
-    dead_man_s: Callable[[], float | None]
-    store: Callable[[], Store]
-    unroutable: Callable[[], int] = lambda: 0
-    replay: Callable[[], Replay | None] = lambda: None
 
 
 @attrs.define
@@ -250,8 +237,22 @@ class Monitor:
             if (more := count - before.get(control, 0)) > 0:
                 self.metrics.controls.labels(control.value).inc(more)
 
-    def status(self, around: Around) -> Status | None:
-        """Say how everything is; None before the writer has taken in anything."""
+    def status(
+        self,
+        *,
+        reasons: dict[str, str],
+        okx_up: bool,
+        broker_up: bool | None,
+        dead_man_s: float | None,
+        store: Store,
+        unroutable: int = 0,
+        replay: Replay | None = None,
+    ) -> Status | None:
+        """Say how everything is; None before the first input.
+
+        The arguments are what the trading state does not know: why no action is taken, which
+        connections are up, when the dead man's switch acts, what the journal holds.
+        """
         state = self._state
         if state is None:
             return None
@@ -261,28 +262,28 @@ class Monitor:
             instrument=self.instrument,
             at_ns=now_ns,
             uptime_s=round((now_ns - self._began_ns) / 1e9, 1),
-            ready=not (reasons := around.reasons()),
+            ready=not reasons,
             reasons=reasons,
             links=Links(
-                okx=around.okx_up(),
-                broker=around.broker_up(),
+                okx=okx_up,
+                broker=broker_up,
                 sessions=self._counts.get("sessions", 0),
                 push_age_s=_age_s(now_ns, self._push_ns),
                 reconciled_age_s=_age_s(now_ns, self._snapshot_ns),
-                unroutable=around.unroutable(),
+                unroutable=unroutable,
             ),
             balance=state.balance,
             position=position_of(state),
             trade=trade_of(state.book.trade, state.rules),
             orders=orders_of(state, now_ns),
-            controls=controls_of(state, around.dead_man_s()),
-            store=around.store(),
+            controls=controls_of(state, dead_man_s),
+            store=store,
             latencies={name: latency.spread() for name, latency in self._latencies.items()},
             counts=dict(self._counts),
             refusals=dict(self._refusals),
             latest=tuple(reversed(self._latest)),
             can_control=self.can_control,
-            replay=around.replay(),
+            replay=replay,
         )
 
 

@@ -17,7 +17,7 @@ from oms_trio.amqp.model import Broker
 from oms_trio.core.events import Verb
 from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import RunSync
-from oms_trio.ops.monitor import Around, Monitor
+from oms_trio.ops.monitor import Monitor
 from oms_trio.ops.operator_commands import NotObeyedError
 from oms_trio.ops.status import Replay, Status, Store
 from oms_trio.ops.web.server import listen, serve_http, url_of
@@ -71,19 +71,15 @@ class LiveView:
     def status(self) -> Status | None:
         """Return the status at this time of the recording; None before the first step."""
         return self.monitor.status(
-            Around(
-                reasons=self._reasons,
-                okx_up=lambda: self._state is not None and self._state.sync.has_session,
-                broker_up=lambda: None if self.broker is None else self.broker.connected,
-                dead_man_s=lambda: None,
-                store=lambda: Store(
-                    self._seq, 0 if self.republisher is None else self.republisher.waiting
-                ),
-                unroutable=lambda: 0 if self.broker is None else self.broker.unroutable,
-                replay=lambda: Replay(
-                    self.recording.title, self.clock.speed, self.recording.progress(), self.ended
-                ),
-            )
+            reasons=self._reasons(),
+            okx_up=self._state is not None and self._state.sync.has_session,
+            broker_up=None if self.broker is None else self.broker.connected,
+            dead_man_s=None,
+            store=Store(self._seq, 0 if self.republisher is None else self.republisher.waiting),
+            unroutable=0 if self.broker is None else self.broker.unroutable,
+            replay=Replay(
+                self.recording.title, self.clock.speed, self.recording.progress(), self.ended
+            ),
         )
 
     def _reasons(self) -> dict[str, str]:

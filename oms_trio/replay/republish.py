@@ -31,7 +31,7 @@ from oms_trio.service.app import BATCHES
 from oms_trio.service.channels import Batch, Commit
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.runtime import JOURNAL
-from oms_trio.tasks.commit import Keeper, keep_journal
+from oms_trio.tasks.commit import keep_journal
 from oms_trio.tasks.publisher import publish
 
 SUFFIX: Final = ".replay"
@@ -143,8 +143,8 @@ async def republishing(broker: Broker, run_sync: RunSync) -> AsyncIterator[Repub
     ):
         disk = Disk(journal, run_sync)
         async with trio.open_nursery() as nursery:
-            keeper = Keeper(disk, broker, Gate(broker.consume), durable)
-            nursery.start_soon(keep_journal, commits_out, keeper)
+            gate = Gate(broker.consume)
+            nursery.start_soon(keep_journal, commits_out, durable, disk, broker, gate)
             timed = TimedBroker(broker, republisher.confirmed)
             nursery.start_soon(publish, durable_out, disk, timed)
             with commits:

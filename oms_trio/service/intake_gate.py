@@ -15,10 +15,10 @@ ROW: Final = "row"
 
 
 class Gate:
-    """Closed while anybody has a reason; at first the state of trading has one.
+    """Closed while there is a reason; at first the trading state has one.
 
-    ``consume`` tells the broker. Changes are logged, since a closed gate is what an operator
-    asks about first.
+    ``consume`` starts or stops the broker's deliveries. Changes are logged, since a closed gate is
+    what an operator looks for first.
     """
 
     def __init__(self, consume: Callable[[bool], None]) -> None:

@@ -104,7 +104,7 @@ def decode_state(blob: bytes) -> TradeState:
 
 
 def _holds(ours: object, theirs: object) -> bool:
-    """Whether all that ``theirs`` says is in ``ours`` as well; both are decoded JSON."""
+    """Whether all that is in ``theirs`` is in ``ours`` as well; both are decoded JSON."""
     match ours, theirs:
         case dict(), dict():
             return all(

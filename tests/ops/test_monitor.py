@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import attrs
 import httpx
@@ -23,7 +24,7 @@ from oms_trio.journal.model import Entry, Record
 from oms_trio.ops import sidecar
 from oms_trio.ops.latency import KEPT, Latency
 from oms_trio.ops.metrics import Metrics
-from oms_trio.ops.monitor import FOLD_AT_ONCE, QUEUE, Around, Monitor
+from oms_trio.ops.monitor import FOLD_AT_ONCE, QUEUE, Monitor
 from oms_trio.ops.status import ORDERS_SHOWN, Status, Store
 from oms_trio.ops.systemd import Notifier
 from oms_trio.ops.timed import TimedBroker, timed_commits
@@ -34,13 +35,13 @@ from oms_trio.service.state_codec import digest
 from tests.core.desk import START_NS, Desk
 from tests.service.station import serving
 
-AROUND = Around(
-    reasons=dict[str, str],
-    okx_up=lambda: True,
-    broker_up=lambda: True,
-    dead_man_s=lambda: None,
-    store=lambda: Store(0, 0),
-)
+AROUND: dict[str, Any] = {
+    "reasons": {},
+    "okx_up": True,
+    "broker_up": True,
+    "dead_man_s": None,
+    "store": Store(0, 0),
+}
 
 
 @attrs.define
@@ -63,13 +64,13 @@ class Watched:
     def status(self) -> Status:
         while self.monitor.fold():
             pass
-        status = self.monitor.status(AROUND)
+        status = self.monitor.status(**AROUND)
         assert status is not None
         return status
 
 
 def test_before_anything_has_happened_there_is_no_status() -> None:
-    assert Watched().monitor.status(AROUND) is None
+    assert Watched().monitor.status(**AROUND) is None
 
 
 def test_a_row_of_ours_that_cannot_be_read_shows_in_the_metrics() -> None:
@@ -77,8 +78,7 @@ def test_a_row_of_ours_that_cannot_be_read_shows_in_the_metrics() -> None:
     watched = Watched()
     watched.say(Verb.RESUME)
     for reasons, value in (({}, "0.0"), ({"disk": "full"}, "0.0"), ({"row": "unread"}, "1.0")):
-        around = attrs.evolve(AROUND, reasons=lambda reasons=reasons: reasons)  # type: ignore[misc]
-        status = watched.monitor.status(around)
+        status = watched.monitor.status(**(AROUND | {"reasons": reasons}))
         assert status is not None
         told = watched.monitor.metrics.exposition(status).decode()
         assert f"\noms_row_unreadable {value}\n" in told

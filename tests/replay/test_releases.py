@@ -20,7 +20,7 @@ from oms_trio.replay.player import play
 from oms_trio.replay.recordings.open_recording import open_recording
 from oms_trio.replay.recordings.recording import RecordingError
 from oms_trio.replay.replay_command import ReplayOptions, replay
-from oms_trio.service.app import recover
+from oms_trio.service.recovery import recover
 from oms_trio.service.runtime import JOURNAL
 from oms_trio.service.state_codec import decode_state, digest, schema_fingerprint
 from tests.core.desk import RULES
@@ -160,9 +160,8 @@ def test_snapshot_from_before_a_field_was_added_is_read(
 ) -> None:
     """Replaying a month at a start for one new counter would be slow, and is not needed."""
     writer = write(tmp_path / "journal.sqlite", without_a_field)
-    monkeypatch.setattr(
-        "oms_trio.service.app.TradeState", None
-    )  # no state is built from the beginning
+    # No state is built from the beginning.
+    monkeypatch.setattr("oms_trio.service.recovery.TradeState", None)
     with Journal.open(tmp_path / "journal.sqlite") as journal:
         assert digest(recover(journal, RULES, CONTEXT).state) == digest(writer.state)
 

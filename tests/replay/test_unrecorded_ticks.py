@@ -13,11 +13,11 @@ from oms_trio.core.events import ExchangeSnapshot, OrderUpdate
 from oms_trio.core.model import PositionReport, Side, TradeId
 from oms_trio.journal.model import Entry
 from oms_trio.service import journaled_inputs
-from oms_trio.service.channels import Commit, Question
+from oms_trio.service.channels import Commit, Query
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import TICK, encode_effects
 from oms_trio.service.state_codec import digest
-from oms_trio.tasks.trade_state import Outlets, Writer
+from oms_trio.tasks.trade_state import Writer
 from tests.core.desk import BTC, SECOND, Desk
 
 
@@ -44,13 +44,22 @@ def written() -> Iterator[Written]:
     desk = Desk()
     orders, orders_out = trio.open_memory_channel[PlaceOrder](float("inf"))
     cancels, cancels_out = trio.open_memory_channel[CancelOrders](float("inf"))
-    questions, questions_out = trio.open_memory_channel[Question](float("inf"))
+    queries, queries_out = trio.open_memory_channel[Query](float("inf"))
     commits, commits_out = trio.open_memory_channel[Commit](float("inf"))
     gate = Gate(lambda _wanted: None)
-    outlets = Outlets(orders, cancels, questions, commits, gate, lambda *_seen: None)
     clock = lambda: desk.now  # noqa: E731 - the desk's time is the writer's
-    with orders, orders_out, cancels, cancels_out, questions, questions_out, commits, commits_out:
-        yield Written(desk, Writer(desk.state, 0, clock, clock, outlets), commits_out)
+    writer = Writer(
+        state=desk.state,
+        orders=orders,
+        cancels=cancels,
+        queries=queries,
+        commits=commits,
+        gate=gate,
+        clock=clock,
+        mono_clock=clock,
+    )
+    with orders, orders_out, cancels, cancels_out, queries, queries_out, commits, commits_out:
+        yield Written(desk, writer, commits_out)
 
 
 def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:

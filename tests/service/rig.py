@@ -26,8 +26,9 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.service.app import Parts, recover, run_service
+from oms_trio.service.app import run_service
 from oms_trio.service.journaled_inputs import DecodeContext
+from oms_trio.service.recovery import recover
 from oms_trio.settings.clock import system_clock
 from oms_trio.testing.okx_server.exchange import Exchange, Mode
 from oms_trio.testing.okx_server.server import serve
@@ -106,22 +107,23 @@ async def running(
                 return open_link(url, session, system_clock, offset_ns=rest.offset_ns)
 
             with Journal.open(folder / "journal.sqlite") as journal:
-                parts = Parts(
+                run = partial(
+                    run_service,
+                    recover(journal, rules, CONTEXT),
                     broker=broker,
                     rest=rest,
                     connect=connect,
                     disk=Disk(journal),
                     rules=rules,
-                    scope=CONTEXT,
+                    context=CONTEXT,
                     max_retries=50,
                     random=Random(1),
+                    stop=stop,
+                    on_started=ready.set,
                 )
-                recovered = recover(journal, rules, CONTEXT)
                 told = broker.subscribe()
                 async with trio.open_nursery() as service:
-                    service.start_soon(
-                        partial(run_service, parts, recovered, stop=stop, started=ready.set)
-                    )
+                    service.start_soon(run)
                     with trio.fail_after(10):
                         await ready.wait()
                     yield Rig(exchange, broker, told, port)

@@ -12,7 +12,7 @@ import pytest
 from oms_trio.core.model import OrderType
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
-from oms_trio.service.app import recover
+from oms_trio.service.recovery import recover
 from oms_trio.testing.okx_server.auth import SimAccount
 from oms_trio.testing.okx_server.exchange import Exchange, Mode
 from tests.core.desk import RULES

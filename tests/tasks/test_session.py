@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
+from functools import partial
 from random import Random
 
 import attrs
@@ -24,7 +25,6 @@ from oms_trio.tasks.session import (
     BACK_OFF_FIRST_S,
     BACK_OFF_MOST_S,
     PROVED_S,
-    Exchange,
     keep_session,
 )
 from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
@@ -80,8 +80,16 @@ async def holding(venue: Venue, max_retries: int = 50) -> AsyncIterator[Held]:
             held.prepared += 1
             return await rest.measure_offset()
 
-        exchange = Exchange(venue.connector(rest), prepare, max_retries, Random(1))
-        nursery.start_soon(keep_session, exchange, held.line, inbox)
+        run = partial(
+            keep_session,
+            connect=venue.connector(rest),
+            measure_offset=prepare,
+            requests=held.line,
+            inbox=inbox,
+            max_retries=max_retries,
+            random=Random(1),
+        )
+        nursery.start_soon(run)
         yield held
         nursery.cancel_scope.cancel()
 
@@ -227,8 +235,16 @@ async def test_a_clock_that_is_minutes_off_does_not_keep_us_out(
     async with open_venue(skew_ns=-300 * 10**9) as venue:
         inbox, arrivals = trio.open_memory_channel[JournaledInput](math.inf)
         async with venue.open_rest() as rest, trio.open_nursery() as nursery:
-            exchange = Exchange(venue.connector(rest), rest.measure_offset, 1, Random(1))
-            nursery.start_soon(keep_session, exchange, PendingRequests(), inbox)
+            run = partial(
+                keep_session,
+                connect=venue.connector(rest),
+                measure_offset=rest.measure_offset,
+                requests=PendingRequests(),
+                inbox=inbox,
+                max_retries=1,
+                random=Random(1),
+            )
+            nursery.start_soon(run)
             up = await next_of(arrivals, Kind.SESSION_UP)
             nursery.cancel_scope.cancel()
         assert len(venue.tried) == 1

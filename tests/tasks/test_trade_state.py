@@ -20,12 +20,12 @@ from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.journal.model import Entry, StateSnapshot
 from oms_trio.service import journaled_inputs
-from oms_trio.service.channels import Commit, Question
+from oms_trio.service.channels import Commit, Query
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.service.state_codec import decode_state, digest
 from oms_trio.tasks import trade_state
-from oms_trio.tasks.trade_state import Outlets, Writer, keep_state
+from oms_trio.tasks.trade_state import Writer, keep_state
 from tests.core.desk import BTC, RULES, SECOND, START_NS
 
 
@@ -35,7 +35,7 @@ class Scribe:
 
     writer: Writer
     orders: trio.MemoryReceiveChannel[PlaceOrder]
-    questions: trio.MemoryReceiveChannel[Question]
+    queries: trio.MemoryReceiveChannel[Query]
     commits: trio.MemoryReceiveChannel[Commit]
     gate: Gate
     consumed: list[bool]
@@ -54,7 +54,7 @@ class Scribe:
     def make_ready(self, balance: str = "10000") -> None:
         """Bring the state to where actions are taken."""
         self.take(journaled_inputs.started(RULES), journaled_inputs.session_up())
-        asked = self.questions.receive_nowait()
+        asked = self.queries.receive_nowait()
         assert isinstance(asked, RequestSnapshot)
         self.take(snapshot(asked.request, balance))
         assert self.writer.state.ready
@@ -87,27 +87,29 @@ def scribe() -> Iterator[Scribe]:
 def open_scribe() -> Iterator[Scribe]:
     orders, orders_out = trio.open_memory_channel[PlaceOrder](math.inf)
     cancels, cancels_out = trio.open_memory_channel[CancelOrders](math.inf)
-    questions, questions_out = trio.open_memory_channel[Question](math.inf)
+    queries, queries_out = trio.open_memory_channel[Query](math.inf)
     commits, commits_out = trio.open_memory_channel[Commit](math.inf)
     consumed: list[bool] = []
     observed: list[tuple[Kind, tuple[Effect, ...]]] = []
     now = [START_NS]
     gate = Gate(consumed.append)
-    outlets = Outlets(
-        orders,
-        cancels,
-        questions,
-        commits,
-        gate,
-        lambda arrival, effects, _: observed.append((arrival.kind, effects)),
+    writer = Writer(
+        state=TradeState(RULES),
+        orders=orders,
+        cancels=cancels,
+        queries=queries,
+        commits=commits,
+        gate=gate,
+        clock=lambda: now[0],
+        mono_clock=lambda: 1,
+        observers=(lambda journaled, effects, _: observed.append((journaled.kind, effects)),),
     )
-    writer = Writer(TradeState(RULES), 0, lambda: now[0], lambda: 1, outlets)
     with ExitStack() as stack:
-        for channel in (orders_out, cancels_out, questions_out, commits_out):
+        for channel in (orders_out, cancels_out, queries_out, commits_out):
             stack.enter_context(channel)
-        for out in (orders, cancels, questions, commits):
+        for out in (orders, cancels, queries, commits):
             stack.enter_context(out)
-        yield Scribe(writer, orders_out, questions_out, commits_out, gate, consumed, observed, now)
+        yield Scribe(writer, orders_out, queries_out, commits_out, gate, consumed, observed, now)
 
 
 def test_inputs_are_recorded_raw_in_one_sequence(scribe: Scribe) -> None:
@@ -157,7 +159,7 @@ def test_a_tick_with_an_effect_is_recorded(scribe: Scribe) -> None:
     scribe.now[0] += 61 * SECOND
     (entry,) = scribe.take(journaled_inputs.TICK)
     assert entry.record.kind == "tick"
-    assert isinstance(scribe.questions.receive_nowait(), RequestSnapshot)
+    assert isinstance(scribe.queries.receive_nowait(), RequestSnapshot)
 
 
 def test_readiness_opens_and_closes_the_gate(scribe: Scribe) -> None:
@@ -242,7 +244,7 @@ async def test_after_the_drain_every_channel_to_others_is_closed() -> None:
             assert scribe.orders.statistics().open_send_channels == 1, "an order is unanswered"
             answer = journaled_inputs.OwnAnswer((order.cl_ord_id,), False, Verdict.UNKNOWN, "lost")
             await inbox.send(journaled_inputs.own_answer(answer))
-        assert scribe.writer.drained
+        assert scribe.writer.drained.is_set()
         last = scribe.commit()[-1]
         assert last.snapshot is not None
         assert last.snapshot.seq == scribe.writer.seq

@@ -18,8 +18,8 @@ import attrs
 
 from oms_trio.core.model import Rules
 from oms_trio.journal.journal import Journal
-from oms_trio.service.app import recover
 from oms_trio.service.journaled_inputs import DecodeContext
+from oms_trio.service.recovery import recover
 from oms_trio.testing.simulation.invariants.oracle import Message, Oracle, TrueFill
 from tests.torture.agent import Received, Sent
 from tests.torture.plan import Action

@@ -120,7 +120,7 @@ class Stage:
                 broker=self.wire.broker,
                 stop=stop,
                 started=started.set,
-                observe=self.tally.observe,
+                observers=(self.tally.observe,),
                 listening=listening,
             )
             nursery.cancel_scope.cancel()

@@ -6,7 +6,6 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 
-import attrs
 import msgspec
 import structlog
 import trio
@@ -27,29 +26,32 @@ AT_ONCE = 16
 """Connections open at once; more wait in the socket's backlog."""
 
 
-@attrs.frozen
-class Desk:
-    """What the socket gives access to. ``command`` raises what is to be told, in one line."""
-
-    status: Callable[[], bytes | None]
-    command: Callable[[Verb, str], Awaitable[None]]
-    failure: type[Exception]
+Status = Callable[[], bytes | None]
+Command = Callable[[Verb, str], Awaitable[None]]
 
 
-async def serve_control(listener: socket.socket, desk: Desk) -> None:
-    """Answer for ever; ends only by cancellation. What a client does wrong ends its connection."""
+async def serve_control(
+    listener: socket.socket, *, status: Status, command: Command, failure: type[Exception]
+) -> None:
+    """Answer until cancelled. What a client does wrong ends its connection.
+
+    ``status`` returns the status as JSON, None before there is one; ``command`` carries out what a
+    client commands, or raises a ``failure`` whose one line is answered.
+    """
 
     async def handle(stream: Connection) -> None:
         with trio.move_on_after(PATIENCE_S):
             try:
-                await _serve(stream, desk)
+                await _serve(stream, status, command, failure)
             except trio.BrokenResourceError:
                 log.debug("control_client_left")
 
     await serve_bounded(listener, handle, AT_ONCE)
 
 
-async def _serve(stream: Connection, desk: Desk) -> None:
+async def _serve(
+    stream: Connection, status: Status, command: Command, failure: type[Exception]
+) -> None:
     line = bytearray()
     with trio.move_on_after(ASK_S) as patience:
         while not line.endswith(b"\n") and len(line) <= LINE_MAX:
@@ -59,24 +61,26 @@ async def _serve(stream: Connection, desk: Desk) -> None:
             line += part
     if patience.cancelled_caught:
         return
-    answer = await _answer(bytes(line), _who(stream), desk)
+    answer = await _answer(bytes(line), _who(stream), status, command, failure)
     await stream.send_all(msgspec.json.encode(answer) + b"\n")
 
 
-async def _answer(line: bytes, who: str, desk: Desk) -> Answer:
+async def _answer(
+    line: bytes, who: str, status: Status, command: Command, failure: type[Exception]
+) -> Answer:
     try:
         ask = msgspec.json.decode(line, type=Request).ask
         if ask == STATUS:
-            status = desk.status()
-            if status is None:
+            encoded = status()
+            if encoded is None:
                 return Answer(ok=False, error="the service is starting")
-            return Answer(ok=True, status=msgspec.Raw(status))
+            return Answer(ok=True, status=msgspec.Raw(encoded))
         verb = Verb(ask)
     except (msgspec.DecodeError, ValueError) as error:
         return Answer(ok=False, error=str(error))
     try:
-        await desk.command(verb, who)
-    except desk.failure as error:
+        await command(verb, who)
+    except failure as error:
         return Answer(ok=False, error=str(error))
     return Answer(ok=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import trio.testing
 
 from oms_trio.okx.errors import RestUnavailableError
 from oms_trio.service.intake_gate import Gate
-from oms_trio.tasks.deadman import Countdown, DeadMan, keep_armed
+from oms_trio.tasks.deadman import DeadMan, keep_armed
 from oms_trio.testing.okx_server.exchange import Exchange, Mode
 from tests.service.station import Station, serving
 
@@ -90,8 +91,8 @@ def gate() -> Gate:
 async def tended(rest: ScriptedRest, gate: Gate, nursery: trio.Nursery) -> trio.Event:
     """Keep a countdown of 30 s."""
     stop = trio.Event()
-    countdown = Countdown(rest=rest, gate=gate, timeout_s=30, tag="t")  # type: ignore[arg-type] # a script
-    nursery.start_soon(keep_armed, DeadMan(), countdown, stop)
+    run = partial(keep_armed, rest=rest, gate=gate, timeout_s=30, tag="t", stop=stop)  # type: ignore[arg-type] # a script
+    nursery.start_soon(run, DeadMan())
     await trio.testing.wait_all_tasks_blocked()
     return stop
 

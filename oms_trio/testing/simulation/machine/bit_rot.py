@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from oms_trio.journal.errors import StateError
 from oms_trio.journal.journal import Journal
-from oms_trio.service.app import recover
+from oms_trio.service.recovery import recover
 from oms_trio.service.state_codec import digest
 from oms_trio.testing.simulation.invariants.violation import Violation
 from oms_trio.testing.simulation.machine.disk import JOURNAL

@@ -22,13 +22,17 @@ from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.errors import JournalBroken
 from oms_trio.journal.journal import Journal
+from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.operator_commands import Helm
-from oms_trio.service.app import Insides, Parts, recover, run_service
+from oms_trio.service.app import run_service
+from oms_trio.service.channels import Inbox
+from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import DecodeContext
+from oms_trio.service.recovery import recover
 from oms_trio.service.state_codec import digest
 from oms_trio.settings.clock import Clock, service_clock
 from oms_trio.tasks.trade_state import Observer
@@ -196,26 +200,28 @@ class Life:
             recovered = recover(journal, around.rules, around.scope)
             self.recovered = recovered.seq, digest(recovered.state)
             self.state, self.journal = recovered.state, journal
-            parts = Parts(
+            await run_service(
+                recovered,
                 broker=SlowBroker(around.broker, random, around.tape),
                 rest=rest,
                 connect=partial(self._connect, rest, clock),
                 disk=Disk(journal, self.disk),
                 rules=around.rules,
-                scope=around.scope,
+                context=around.scope,
                 max_retries=50,
                 random=random,
                 keep_ns=around.keep_ns,
                 clock=clock,
                 mono_clock=around.clock,
-                observe=around.observe,
-                beside=self._open_controls,
+                observers=(around.observe,),
+                sidecar=self._open_controls,
                 quiet_s=around.quiet_s,
+                stop=self.stop,
+                on_started=self.started.set,
             )
-            await run_service(parts, recovered, stop=self.stop, started=self.started.set)
 
-    async def _open_controls(self, insides: Insides) -> None:
-        self.helm = Helm(insides.inbox)
+    async def _open_controls(self, inbox: Inbox, _gate: Gate, _requests: PendingRequests) -> None:
+        self.helm = Helm(inbox)
         await trio.sleep_forever()
 
     def _connect(self, rest: Rest, clock: Clock) -> AbstractAsyncContextManager[OkxConnection]:

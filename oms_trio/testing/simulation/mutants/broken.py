@@ -11,9 +11,8 @@ from typing import Any, Final
 import attrs
 import msgspec
 import structlog
-import trio
 
-from oms_trio.amqp.model import BrokerUnavailable, Outgoing
+from oms_trio.amqp.model import Broker, BrokerUnavailable, Outgoing
 from oms_trio.core.events import (
     Action,
     Event,
@@ -33,7 +32,6 @@ from oms_trio.core.trade import Trade
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Message
 from oms_trio.service.channels import Commit
-from oms_trio.tasks import commit
 from oms_trio.testing.simulation.machine.process import SlowBroker
 from oms_trio.testing.simulation.mutants.making import Mutant
 
@@ -41,9 +39,15 @@ log = structlog.get_logger()
 
 
 def _ack_before_commit(sound: Any) -> Any:  # noqa: ANN401 - any function, here and below
-    async def broken(group: list[Commit], keeper: commit.Keeper, nursery: trio.Nursery) -> None:
-        keeper.broker.ack([done.delivery for part in group for done in part.settle])
-        await sound(group, keeper, nursery)
+    async def broken(
+        group: list[Commit],
+        durable: Any,  # noqa: ANN401
+        disk: Any,  # noqa: ANN401
+        broker: Broker,
+        *more: Any,  # noqa: ANN401
+    ) -> None:
+        broker.ack([done.delivery for part in group for done in part.settle])
+        await sound(group, durable, disk, broker, *more)
 
     return broken
 
