@@ -12,16 +12,16 @@ import pytest
 import trio
 
 from oms_trio.settings.clock import system_clock
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
 
 SWAP = "BTC/USDT:USDT"
 CROSS = {"tdMode": "cross"}
 
 
-async def with_ccxt(script: Callable[[Any, Any], None]) -> Exchange:
+async def with_ccxt(script: Callable[[Any, Any], None]) -> SimulatedExchange:
     """Run a script of blocking calls in a thread; it gets a client and ``exchange.fill``."""
-    exchange = Exchange(clock=system_clock, mode=Mode.MANUAL)
+    exchange = SimulatedExchange(clock=system_clock, mode=MatchingMode.MANUAL)
     account = exchange.account
     settings = {
         "apiKey": account.api_key,
@@ -65,7 +65,7 @@ async def test_an_order_is_placed_followed_edited_and_cancelled() -> None:
         assert (ended["id"], ended["filled"]) == (order["id"], 0.5)
 
     exchange = await with_ccxt(script)
-    assert [order.state for order in exchange.truth.orders()] == ["canceled"]
+    assert [order.state for order in exchange.ground_truth.orders()] == ["canceled"]
 
 
 async def test_refusals_and_records_are_understood() -> None:

@@ -12,20 +12,20 @@ import pytest
 import trio
 
 from oms_trio.testing.okx_server import control
-from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
 from tests.testing.okx_server.clients import net_exchange, order_args
 
 
 def call(
-    exchange: Exchange, method: str, path: str, body: Any = None, *, is_local: bool = True
+    exchange: SimulatedExchange, method: str, path: str, body: Any = None, *, is_local: bool = True
 ) -> tuple[int, Any]:
     sent = b"" if body is None else json.dumps(body).encode()
     response = control.handle(exchange, method, f"/sim/{path}", sent, is_local=is_local)
     return response.status, json.loads(response.body)
 
 
-def holding() -> Exchange:
+def holding() -> SimulatedExchange:
     """An exchange on which a long position of 2 was bought by calls."""
     exchange = net_exchange()
     exchange.place(order_args(clOrdId="a", sz="3"), lambda *_: None)
@@ -48,10 +48,10 @@ def test_fills_prices_and_marks_do_what_the_same_methods_do() -> None:
 
 def test_the_truth_is_told_line_by_line_from_anywhere() -> None:
     exchange = holding()
-    whole = control.handle(exchange, "GET", "/sim/truth", b"", is_local=True)
-    assert whole.body == exchange.truth.dump()
+    whole = control.handle(exchange, "GET", "/sim/ground-truth", b"", is_local=True)
+    assert whole.body == exchange.ground_truth.dump()
     assert whole.content_type == "application/x-ndjson"
-    last = control.handle(exchange, "GET", "/sim/truth?start=1", b"", is_local=True)
+    last = control.handle(exchange, "GET", "/sim/ground-truth?start=1", b"", is_local=True)
     (line,) = map(json.loads, last.body.splitlines())
     assert (line["state"], line["fill"]["sz"]) == ("partially_filled", "2")
 
@@ -62,7 +62,10 @@ def test_adl_liquidation_and_funding_can_be_called() -> None:
     paid = exchange.engine.bills.rows[-1]
     assert (paid.sub_type, str(paid.bal_chg.normalize())) == ("173", "-1.34")
     call(exchange, "POST", "adl", {"sz": "0.5"})
-    assert exchange.engine.ledger.pos == exchange.truth.fills()[0].sz - exchange.truth.fills()[1].sz
+    assert (
+        exchange.engine.ledger.pos
+        == exchange.ground_truth.fills()[0].sz - exchange.ground_truth.fills()[1].sz
+    )
     call(exchange, "POST", "liquidation")
     assert exchange.engine.ledger.pos == 0
     assert call(exchange, "POST", "liquidation")[0] == 400
@@ -70,12 +73,12 @@ def test_adl_liquidation_and_funding_can_be_called() -> None:
 
 def test_faults_are_struck_shown_and_put_back() -> None:
     exchange = net_exchange()
-    struck = {"kind": "drop_ack", "times": 3}
-    assert call(exchange, "POST", "faults", struck) == (200, {"done": True})
+    injected = {"kind": "drop_ack", "times": 3}
+    assert call(exchange, "POST", "faults", injected) == (200, {"done": True})
     _, told = call(exchange, "GET", "faults")
     assert told["on"] == {"drop_acks": 3, "push_delay_s": 0.2}
-    assert told["struck"][0]["kind"] == "drop_ack"
-    assert "cut" in told["menu"]
+    assert told["injected"][0]["kind"] == "drop_ack"
+    assert "cut" in told["catalog"]
     call(exchange, "DELETE", "faults")
     assert exchange.faults.drop_acks == 0
 
@@ -94,18 +97,18 @@ def test_faults_are_struck_shown_and_put_back() -> None:
         ("POST", "fill", {"order": "a"}, 400),
         ("POST", "price", {"px": "NaN"}, 400),
         ("POST", "mode", {"mode": "turbo"}, 400),
-        ("GET", "truth?start=-1", None, 400),
+        ("GET", "ground-truth?start=-1", None, 400),
     ],
 )
 def test_what_cannot_be_done_is_said_and_changes_nothing(
     method: str, path: str, body: Any, status: int
 ) -> None:
     exchange = holding()
-    before = exchange.truth.dump()
+    before = exchange.ground_truth.dump()
     got, answer = call(exchange, method, path, body)
     assert got == status
     assert answer["error"]
-    assert exchange.truth.dump() == before
+    assert exchange.ground_truth.dump() == before
 
 
 def test_other_machines_are_turned_away() -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from oms_trio.cli import sim
 from oms_trio.testing.okx_server.control import CALLS, PREFIX
-from oms_trio.testing.okx_server.faults.specs import Kind
+from oms_trio.testing.okx_server.faults.kinds import FaultKind
 
-PAGE = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_every_fault_is_told(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", FaultKind)
+def test_every_fault_is_told(kind: FaultKind) -> None:
     assert f"`{kind.value}`" in PAGE.split("## Faults")[1]
 
 

@@ -44,5 +44,5 @@ async def test_each_fill_is_told_with_its_part_and_its_profit(
         assert await fill("B", "1", "66950") == ("filled", "1", "1.5", "0")
 
         account = exchange.engine.account_view()
-        fees = sum(fill.fee for fill in exchange.truth.fills())
+        fees = sum(fill.fee for fill in exchange.ground_truth.fills())
         assert account.cash_bal == Decimal(10_000) + Decimal("7.5") + fees
