@@ -139,7 +139,7 @@ async def played(monkeypatch: pytest.MonkeyPatch, seed: int) -> tuple[list[bytes
                 actions.append(body)
             return body
 
-    monkeypatch.setattr(demo_run, "Exchange", build)
+    monkeypatch.setattr(demo_run, "SimulatedExchange", build)
     monkeypatch.setattr(demo_run, "Agent", Noted)
     assert await demo_run.demo({}, seconds=1.5, seed=seed, rabbitmq=False)
     orders = exchanges[0].ground_truth.orders()
