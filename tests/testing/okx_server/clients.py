@@ -30,7 +30,7 @@ INST = {"instType": "SWAP", "instId": "BTC-USDT-SWAP"}
 
 @attrs.define
 class ManualClock:
-    """A clock that a test moves by hand."""
+    """A clock that a test sets."""
 
     now_ms: int = START_MS
 
@@ -131,7 +131,7 @@ class WsClient:
         return await self.ask({"id": "q1", "op": op, "args": list(args)} | top)
 
     async def close_code(self) -> int:
-        """Read on until the connection is closed and return the code; 1006 is a bare loss."""
+        """Read until the connection is closed, and return the code; 1006 means without a close frame."""
         with suppress(ConnectionClosed):
             while True:
                 await self.text()
@@ -193,7 +193,7 @@ def headers_for(
 
 @attrs.define
 class RestClient:
-    """Signed calls straight into the router."""
+    """Signed calls of the router."""
 
     exchange: SimulatedExchange
     status: int = 0

@@ -1,4 +1,4 @@
-"""A second client that is not ours trades on the simulator: ccxt, as an exchange like any other."""
+"""ccxt, a client of other authors, trades on the simulated exchange."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def with_ccxt(script: Callable[[Any, Any], None]) -> SimulatedExchange:
     return exchange
 
 
-async def test_an_order_is_placed_followed_edited_and_cancelled() -> None:
+async def test_an_order_is_placed_fetched_edited_and_cancelled() -> None:
     def script(client: Any, fill: Any) -> None:
         assert client.fetch_balance()["USDT"]["free"] == 10_000
         order = client.create_order(SWAP, "limit", "buy", 2, 66_900, CROSS)
@@ -68,7 +68,7 @@ async def test_an_order_is_placed_followed_edited_and_cancelled() -> None:
     assert [order.state for order in exchange.ground_truth.orders()] == ["canceled"]
 
 
-async def test_refusals_and_records_are_understood() -> None:
+async def test_rejections_and_records_are_understood() -> None:
     def script(client: Any, fill: Any) -> None:
         with pytest.raises(ccxt.InvalidOrder):
             client.create_order(SWAP, "limit", "buy", 200_000, 66_900, CROSS)

@@ -1,4 +1,4 @@
-"""Control calls: they drive an exchange in another process, and nobody else may."""
+"""Control calls drive an exchange in another process, from the same machine only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def holding() -> SimulatedExchange:
     return exchange
 
 
-def test_fills_prices_and_marks_do_what_the_same_methods_do() -> None:
+def test_fill_price_position_and_mode_act_like_the_methods() -> None:
     exchange = holding()
     assert call(exchange, "POST", "price", {"px": "66000"}) == (200, {"done": True})
     _, state = call(exchange, "GET", "state")
@@ -46,7 +46,7 @@ def test_fills_prices_and_marks_do_what_the_same_methods_do() -> None:
     assert call(exchange, "GET", "state")[1]["mode"] == "auto"
 
 
-def test_the_truth_is_told_line_by_line_from_anywhere() -> None:
+def test_the_ground_truth_is_returned_from_any_line_on() -> None:
     exchange = holding()
     whole = control.handle(exchange, "GET", "/sim/ground-truth", b"", is_local=True)
     assert whole.body == exchange.ground_truth.dump()
@@ -71,14 +71,14 @@ def test_adl_liquidation_and_funding_can_be_called() -> None:
     assert call(exchange, "POST", "liquidation")[0] == 400
 
 
-def test_faults_are_struck_shown_and_put_back() -> None:
+def test_faults_are_injected_listed_and_cleared() -> None:
     exchange = net_exchange()
     injected = {"kind": "drop_ack", "times": 3}
     assert call(exchange, "POST", "faults", injected) == (200, {"done": True})
-    _, told = call(exchange, "GET", "faults")
-    assert told["on"] == {"drop_acks": 3, "push_delay_s": 0.2}
-    assert told["injected"][0]["kind"] == "drop_ack"
-    assert "cut" in told["catalog"]
+    _, listed = call(exchange, "GET", "faults")
+    assert listed["on"] == {"drop_acks": 3, "push_delay_s": 0.2}
+    assert listed["injected"][0]["kind"] == "drop_ack"
+    assert "cut" in listed["catalog"]
     call(exchange, "DELETE", "faults")
     assert exchange.faults.drop_acks == 0
 
@@ -100,7 +100,7 @@ def test_faults_are_struck_shown_and_put_back() -> None:
         ("GET", "ground-truth?start=-1", None, 400),
     ],
 )
-def test_what_cannot_be_done_is_said_and_changes_nothing(
+def test_an_invalid_call_gets_an_error_and_changes_nothing(
     method: str, path: str, body: Any, status: int
 ) -> None:
     exchange = holding()
@@ -111,13 +111,13 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
     assert exchange.ground_truth.dump() == before
 
 
-def test_other_machines_are_turned_away() -> None:
+def test_calls_from_other_machines_are_forbidden() -> None:
     exchange = net_exchange()
     assert call(exchange, "POST", "price", {"px": "1"}, is_local=False)[0] == 403
     assert exchange.engine.market.bid == 67_000
 
 
-async def test_calls_come_through_while_everything_else_is_refused() -> None:
+async def test_control_calls_work_while_connections_are_refused() -> None:
     exchange = net_exchange()
     async with trio.open_nursery() as nursery:
         port = await nursery.start(partial(serve, exchange))
@@ -129,7 +129,7 @@ async def test_calls_come_through_while_everything_else_is_refused() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_cut_answers_who_asked_for_it_and_loses_everybody_else() -> None:
+async def test_a_cut_spares_only_the_connection_that_demands_it() -> None:
     exchange = net_exchange()
     async with trio.open_nursery() as nursery:
         port = await nursery.start(partial(serve, exchange))

@@ -1,4 +1,4 @@
-"""The page for users tells of every fault, control call and option that there is."""
+"""docs/simulator.md describes every fault, control call and option."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ PAGE = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text(encoding=
 
 
 @pytest.mark.parametrize("kind", FaultKind)
-def test_every_fault_is_told(kind: FaultKind) -> None:
+def test_every_fault_is_documented(kind: FaultKind) -> None:
     assert f"`{kind.value}`" in PAGE.split("## Faults")[1]
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-def test_every_control_call_is_told(method: str, path: str) -> None:
+def test_every_control_call_is_documented(method: str, path: str) -> None:
     assert f"| `{method} {PREFIX}{path}` |" in PAGE
 
 
 @pytest.mark.parametrize("option", [name for each in sim.params for name in each.opts])
-def test_every_option_is_told(option: str) -> None:
+def test_every_option_is_documented(option: str) -> None:
     assert f"`{option}" in PAGE

@@ -1,4 +1,4 @@
-"""Whatever a client sends, the exchange answers: nothing a client can say makes it raise."""
+"""Whatever a client sends, the exchange answers and never raises."""
 
 from __future__ import annotations
 

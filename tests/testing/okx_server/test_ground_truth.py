@@ -1,4 +1,4 @@
-"""What an oracle asks of the truth: every movement in order, and the account at any time."""
+"""The ground truth: every movement in order, and the account at any time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_cash_and_position_are_replayed_from_the_movements() -> None:
     assert len(bills) == len(causes)
 
 
-def test_an_order_knows_the_account_that_accepted_it() -> None:
+def test_an_accepted_order_has_the_account_of_its_acceptance() -> None:
     clock = ManualClock()
     exchange = net_exchange(clock=clock)
     exchange.place(order_args(clOrdId="a"), lambda *_: None)
@@ -97,7 +97,7 @@ def test_the_account_is_known_at_every_time() -> None:
     assert ground_truth.open_at(seen[0][0]) == []
 
 
-def test_what_others_have_made_of_the_position_is_known() -> None:
+def test_the_position_that_other_clients_have_made_is_known() -> None:
     exchange = net_exchange()
     exchange.place(order_args(clOrdId="a", sz="3", tag="ours"), lambda *_: None)
     exchange.fill("a", D(3), D(66_900))
@@ -108,7 +108,7 @@ def test_what_others_have_made_of_the_position_is_known() -> None:
     assert exchange.ground_truth.by_others("ours")[-1][1] == 0
 
 
-def test_the_log_names_funding_and_what_each_change_left() -> None:
+def test_the_log_has_funding_and_the_account_after_each_change() -> None:
     written: list[bytes] = []
     exchange = net_exchange(ground_truth=GroundTruth(sink=written.append))
     exchange.place(order_args(clOrdId="a"), lambda *_: None)

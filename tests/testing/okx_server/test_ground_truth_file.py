@@ -1,4 +1,4 @@
-"""The truth log on disk: complete whatever becomes of the process that wrote it."""
+"""The ground truth on disk is complete even if the process is killed; and reading price files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ORDER = {
 }
 
 
-def test_every_line_is_written_before_anybody_is_told() -> None:
+def test_every_line_is_written_before_listeners_are_called() -> None:
     written: list[bytes] = []
     exchange = net_exchange(ground_truth=GroundTruth(keep=False, sink=written.append))
     seen: list[int] = []
@@ -42,7 +42,7 @@ def test_every_line_is_written_before_anybody_is_told() -> None:
     assert exchange.ground_truth.dump() == b""
 
 
-def test_what_is_written_is_what_is_kept() -> None:
+def test_the_file_has_what_the_log_has() -> None:
     written: list[bytes] = []
     exchange = net_exchange(ground_truth=GroundTruth(sink=written.append))
     exchange.place(order_args(clOrdId="a"), lambda *_: None)
@@ -50,7 +50,7 @@ def test_what_is_written_is_what_is_kept() -> None:
     assert b"".join(written) == exchange.ground_truth.dump()
 
 
-async def test_what_a_killed_exchange_has_said_is_on_disk(tmp_path: Path) -> None:
+async def test_what_a_killed_exchange_has_published_is_on_disk(tmp_path: Path) -> None:
     file = tmp_path / "truth.jsonl"
     command = [sys.executable, "-m", "oms_trio", "sim", "--port", "0", "--manual"]
     process = await trio.lowlevel.open_process(
@@ -75,15 +75,15 @@ async def test_what_a_killed_exchange_has_said_is_on_disk(tmp_path: Path) -> Non
         assert await post("/trade/order", clOrdId="a", **ORDER) == "0"
         fill = {"order": "a", "sz": "0.5", "px": "66900"}
         assert (await client.post("/sim/fill", json=fill)).status_code == 200
-        told = (await client.get("/sim/ground-truth")).content
+        returned = (await client.get("/sim/ground-truth")).content
         process.send_signal(signal.SIGKILL)
         await process.wait()
-    assert file.read_bytes() == told
-    states = [json.loads(line)["state"] for line in told.splitlines()]
+    assert file.read_bytes() == returned
+    states = [json.loads(line)["state"] for line in returned.splitlines()]
     assert states == ["live", "partially_filled"]
 
 
-def test_prices_are_read_one_a_line(tmp_path: Path) -> None:
+def test_prices_are_read_one_per_line(tmp_path: Path) -> None:
     file = tmp_path / "prices"
     file.write_text("# recorded\n67000\n\n67001.5\n", encoding="utf-8")
     assert read_prices(file) == [Decimal(67_000), Decimal("67001.5")]

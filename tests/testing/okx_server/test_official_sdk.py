@@ -1,4 +1,4 @@
-"""The exchange's own Python SDK must not be able to tell the simulator from the exchange."""
+"""The exchange's own Python SDK works with the simulated exchange."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _run(exchange: SimulatedExchange, port: int, script: Callable[..., None]) ->
         )
 
 
-async def test_a_fresh_account_is_set_up_and_asked() -> None:
+async def test_a_new_account_is_set_up_and_queried() -> None:
     def script(_trade: Any, account: Any, public: Any, _on_exchange: Any) -> None:
         assert public.get_system_time()["code"] == "0"
         (instrument,) = public.get_instruments(instType="SWAP", **INST)["data"]
@@ -71,7 +71,7 @@ async def test_a_fresh_account_is_set_up_and_asked() -> None:
     await with_sdk(SimulatedExchange(clock=system_clock, mode=MatchingMode.MANUAL), script)
 
 
-async def test_orders_live_and_end_as_the_sdk_expects() -> None:
+async def test_orders_are_placed_and_end_as_the_sdk_expects() -> None:
     exchange = SimulatedExchange(clock=system_clock, mode=MatchingMode.MANUAL)
     exchange.set_pos_mode("net_mode")
     exchange.set_lever(Decimal(100))
@@ -104,7 +104,7 @@ async def test_orders_live_and_end_as_the_sdk_expects() -> None:
     await with_sdk(exchange, script)
 
 
-async def test_every_question_about_account_and_market_is_answered() -> None:
+async def test_every_query_about_account_and_market_is_answered() -> None:
     exchange = SimulatedExchange(clock=system_clock, mode=MatchingMode.MANUAL)
     exchange.set_pos_mode("net_mode")
     exchange.set_lever(Decimal(100))

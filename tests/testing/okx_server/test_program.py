@@ -1,4 +1,4 @@
-"""The simulator as a command: what it prints, and what it is given."""
+"""The command `oms-trio sim`: what it prints, and its options."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def uid_of(capsys: pytest.CaptureFixture[str], **settings: Any) -> str:
         return str((await client.get("/sim/state")).json()["uid"])
 
 
-async def test_every_start_is_another_account_unless_it_is_named(
+async def test_every_start_has_a_new_account_unless_one_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     first, second = [await uid_of(capsys) for _ in range(2)]
@@ -51,7 +51,7 @@ async def test_every_start_is_another_account_unless_it_is_named(
 async def started(
     capsys: pytest.CaptureFixture[str], **settings: Any
 ) -> AsyncIterator[tuple[str, str]]:
-    """Run the command; yield the REST address that it printed, and all of its standard error."""
+    """Run the command; yield the REST address that it printed, and its standard error."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(run_sim, **SETTINGS | settings))
         printed = complained = ""
@@ -66,7 +66,7 @@ async def started(
         nursery.cancel_scope.cancel()
 
 
-async def test_it_serves_what_it_was_given_and_says_where(
+async def test_it_prints_where_it_serves_and_follows_its_options(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prices = tmp_path / "prices"
@@ -84,7 +84,7 @@ async def test_it_serves_what_it_was_given_and_says_where(
                 state = (await client.get("/sim/state")).json()
 
 
-async def test_a_plan_is_printed_before_it_is_played(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_plan_is_printed_before_it_is_run(capsys: pytest.CaptureFixture[str]) -> None:
     plan = FaultPlan(3, {FaultKind.DROP_ACK: 1.0}, 600)
     async with started(capsys, plan=plan) as (_, complained):
         assert complained.startswith(str(plan))

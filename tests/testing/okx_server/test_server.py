@@ -1,4 +1,4 @@
-"""The exchange on a real port: HTTP, TLS and WebSocket side by side."""
+"""The simulated exchange on a real port: HTTP, TLS and WebSockets."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def test_tls_is_spoken_to_clients_that_trust_the_certificate() -> None:
     "sent", [b"", b"GET", b"\x16\x03\x01\x00", b"GET / HTTP/1.1\r\n\r\n", b"x" * 200_000]
 )
 async def test_garbage_ends_its_own_connection_only(sent: bytes) -> None:
-    """``handle_stream`` closes what it was given and lets nothing escape."""
+    """``handle_stream`` closes its stream, and no exception escapes."""
     ours, theirs = memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(handle_stream, net_exchange(), theirs)

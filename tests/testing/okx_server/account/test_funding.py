@@ -1,4 +1,4 @@
-"""Funding: when it is settled, what it costs, and where that is told."""
+"""Funding: when it is settled, what it costs, and where that shows."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def test_it_is_settled_at_every_multiple_of_its_interval() -> None:
     assert [int(row["fundingTime"]) // 3_600_000 for row in rates] == sorted(
         {int(row["fundingTime"]) // 3_600_000 for row in rates}, reverse=True
     )
-    (told,) = RestClient(exchange).get("/public/funding-rate", instId=INST_ID)["data"]
-    assert int(told["nextFundingTime"]) - int(told["fundingTime"]) == 3_600_000
+    (rate,) = RestClient(exchange).get("/public/funding-rate", instId=INST_ID)["data"]
+    assert int(rate["nextFundingTime"]) - int(rate["fundingTime"]) == 3_600_000
     assert FUNDING_PERIOD_MS == 8 * 3_600_000
 
 
-async def test_a_payment_is_pushed_by_account_and_position(autojump_clock: MockClock) -> None:
+async def test_a_funding_fee_is_pushed_by_account_and_position(autojump_clock: MockClock) -> None:
     exchange = live_exchange(autojump_clock, funding_rate=D("-0.0001"))
     buy(exchange, "2")
     cash = exchange.engine.ledger.cash_bal
@@ -53,7 +53,7 @@ async def test_a_payment_is_pushed_by_account_and_position(autojump_clock: MockC
     assert [(row["subType"], row["balChg"]) for row in bills] == [("174", "0.134")] * 2
 
 
-def test_rest_that_lags_does_not_know_of_it_yet() -> None:
+def test_lagging_rest_does_not_have_a_funding_fee_yet() -> None:
     clock = ManualClock()
     exchange = net_exchange(clock=clock)
     buy(exchange, "2")
@@ -63,10 +63,10 @@ def test_rest_that_lags_does_not_know_of_it_yet() -> None:
     for _ in range(2):
         bills = listed(exchange, "/account/bills")
         (position,) = listed(exchange, "/account/positions", instId=INST_ID)
-        told = (len(bills), position["fundingFee"])
+        returned = (len(bills), position["fundingFee"])
         lagging = exchange.ground_truth.at(clock() - 5_000_000_000)
         assert lagging is not None
         balance = listed(exchange, "/account/balance")[0]["details"][0]
         assert D(balance["cashBal"]) == lagging.cash_bal
         clock.now_ms += 5000
-    assert told == (2, "-0.134")
+    assert returned == (2, "-0.134")

@@ -63,7 +63,7 @@ def test_position_is_the_sum_of_fills_and_cash_is_start_plus_profit_less_fees(
 def test_profit_is_what_the_money_moved_by_trading_and_the_rest_comes_to(
     fills: list[tuple[Side, D, D]],
 ) -> None:
-    """Realised plus unrealised profit equals the cash flow of all matches, whatever their order."""
+    """Realised plus unrealised profit equals the cash flow of all matches, in whatever order."""
     position, realised, flow = held("0", "1"), D(0), D(0)
     for side, sz, px in fills:
         position, profit = position.after(side, px, sz, D("0.01"))

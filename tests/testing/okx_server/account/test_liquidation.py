@@ -1,4 +1,4 @@
-"""Liquidation and auto-deleveraging: what closes, at which price, and where it can be seen."""
+"""Liquidation and auto-deleveraging: what is closed, at which price, and where it shows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_equity_at_the_maintenance_margin_ends_the_position_and_pays_the_penalty
 
 
 @pytest.mark.parametrize(("side", "percent"), [("buy", "-10"), ("sell", "10")])
-def test_a_gap_takes_all_that_there_is_and_never_more(side: str, percent: str) -> None:
+def test_a_gap_takes_all_cash_and_never_more(side: str, percent: str) -> None:
     exchange = net_exchange()
     args = order_args(side=side, sz="900", ordType="market", clOrdId="a")
     exchange.place(args, lambda *_: None)
@@ -96,7 +96,7 @@ def test_a_part_can_be_liquidated_on_request() -> None:
         exchange.liquidate(D(3))
 
 
-def test_funding_can_be_the_last_straw() -> None:
+def test_funding_can_cause_a_liquidation() -> None:
     exchange = net_exchange()
     buy(exchange, "1000")
     exchange.set_price(D("66_500"))
@@ -114,15 +114,15 @@ async def test_balance_and_position_always_names_the_cause(
     exchange.faults.hide_risk_orders = quiet
     async with logged_in(exchange, "balance_and_position") as client:
         exchange.liquidate()
-        told = (await client.next())["data"][0]
-    assert (told["eventType"], told["posData"][0]["pos"]) == ("liquidation", "0")
+        push = (await client.next())["data"][0]
+    assert (push["eventType"], push["posData"][0]["pos"]) == ("liquidation", "0")
 
 
 @pytest.mark.parametrize(
     "kind", [FaultKind.ADL, FaultKind.LIQUIDATION, FaultKind.PARTIAL_LIQUIDATION]
 )
 @pytest.mark.parametrize("quiet", [0, 1, 2])
-async def test_how_much_is_told_of_it_is_a_switch(
+async def test_a_switch_hides_the_orders_of_the_risk_engine(
     kind: FaultKind, quiet: int, autojump_clock: MockClock
 ) -> None:
     exchange = live_exchange(autojump_clock, MatchingMode.MANUAL)
@@ -134,8 +134,8 @@ async def test_how_much_is_told_of_it_is_a_switch(
         inject(exchange, FaultEvent(kind))
         frames = [await client.next() for _ in range(1 if quiet else 3)]
         await client.nothing()
-    told = [frame["arg"]["channel"] for frame in frames]
-    assert told == (["positions"] if quiet else ["orders", "orders", "positions"])
+    channels = [frame["arg"]["channel"] for frame in frames]
+    assert channels == (["positions"] if quiet else ["orders", "orders", "positions"])
     position = frames[-1]["data"][0]
     fill = exchange.ground_truth.fills()[-1]
     assert D(position["pos"]) == 4 - fill.sz

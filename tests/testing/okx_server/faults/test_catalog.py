@@ -1,4 +1,4 @@
-"""The menu as a whole: every fault can be struck, is noted, and can be put back."""
+"""The fault catalog: every kind can be injected, is recorded, and can be cleared."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INSTANT = {
         FaultKind.INSTRUMENT,
     ),
 }
-"""Kinds that are over at once."""
+"""Kinds that set no switch."""
 
 
 def is_calm(exchange: SimulatedExchange) -> bool:
@@ -42,13 +42,13 @@ def is_calm(exchange: SimulatedExchange) -> bool:
     return faults.switches() == FaultSwitches().switches() and not any((*queues, faults.edits))
 
 
-def test_the_menu_tells_of_every_kind() -> None:
+def test_the_catalog_describes_every_kind() -> None:
     assert set(FAULT_SPECS) == set(FaultKind)
     assert all(spec.description for spec in FAULT_SPECS.values())
 
 
 @pytest.mark.parametrize("kind", FaultKind)
-def test_every_kind_is_struck_noted_and_put_back(kind: FaultKind) -> None:
+def test_every_kind_is_injected_recorded_and_cleared(kind: FaultKind) -> None:
     exchange = net_exchange()
     inject(exchange, FaultEvent(kind, times=2, delay_s=1))
     (noted,) = exchange.injected
@@ -98,7 +98,7 @@ def test_the_same_fault_again_replaces_its_end() -> None:
         (FaultKind.EXTERNAL_ORDER, "soon"),
     ],
 )
-def test_a_code_that_its_kind_cannot_read_is_refused(kind: FaultKind, code: str) -> None:
+def test_a_code_that_its_kind_cannot_use_is_rejected(kind: FaultKind, code: str) -> None:
     with pytest.raises(ValueError, match=r"soon|tickSz"):
         inject(net_exchange(), FaultEvent(kind, code=code))
 
@@ -108,7 +108,7 @@ def test_a_code_that_its_kind_cannot_read_is_refused(kind: FaultKind, code: str)
     [(kind, code) for kind in FaultKind for code in FAULT_SPECS[kind].codes],
     ids=lambda value: value or "none",
 )
-def test_every_code_of_the_menu_can_be_struck(kind: FaultKind, code: str) -> None:
+def test_every_code_of_the_catalog_can_be_injected(kind: FaultKind, code: str) -> None:
     exchange = net_exchange()
     exchange.place(order_args(clOrdId="a", sz="3"), lambda *_: None)
     exchange.fill("a", Decimal(2), exchange.engine.market.bid)
@@ -123,7 +123,7 @@ def test_deleveraging_takes_half_of_the_position() -> None:
     assert str(exchange.engine.ledger.pos) == "1.50"
 
 
-def test_forced_refusals_and_answers_are_used_up() -> None:
+def test_forced_rejections_and_answers_are_used_once() -> None:
     exchange = net_exchange()
     inject(exchange, FaultEvent(FaultKind.REJECT_ORDER, times=2, code="51030"))
     codes = [exchange.place(order_args(), lambda *_: None).code for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Rows of nobody here, and absurd values in rows of ours."""
+"""Rows of an unknown owner, and absurd values in rows of our own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.testing.okx_server.clients import (
 INST_ID = "BTC-USDT-SWAP"
 
 
-async def test_foreign_rows_stand_beside_ours_in_pushes(autojump_clock: MockClock) -> None:
+async def test_foreign_rows_are_added_to_pushes(autojump_clock: MockClock) -> None:
     exchange = live_exchange(autojump_clock)
     inject(
         exchange, FaultEvent(FaultKind.FOREIGN_ORDER, code="state=mystery,side=both", duration_s=5)
@@ -40,7 +40,7 @@ async def test_foreign_rows_stand_beside_ours_in_pushes(autojump_clock: MockCloc
         assert held["posId"] != other["posId"]
 
 
-def test_foreign_rows_stand_beside_ours_in_lists_until_it_is_over() -> None:
+def test_foreign_rows_are_added_to_lists_until_the_fault_ends() -> None:
     clock = ManualClock()
     exchange = net_exchange(clock=clock)
     client = RestClient(exchange)
@@ -105,8 +105,8 @@ def test_the_first_row_of_an_answer_can_be_absurd_once() -> None:
     exchange.faults.edits.append(RowEdit("trade/orders-pending", "state=mystery,tag=ours"))
     assert client.get("/trade/orders-pending")["data"] == []
     exchange.place(order_args(clOrdId="a"), lambda *_: None)
-    told = [client.get("/trade/orders-pending")["data"][0]["state"] for _ in range(2)]
-    assert told == ["mystery", "live"]
+    states = [client.get("/trade/orders-pending")["data"][0]["state"] for _ in range(2)]
+    assert states == ["mystery", "live"]
     inject(exchange, FaultEvent(FaultKind.ABSURD, code="account/balance cashBal=1e20,uTime="))
     details = client.get("/account/balance")["data"][0]["details"][0]
     assert (details["cashBal"], details["uTime"]) == ("1e20", "")

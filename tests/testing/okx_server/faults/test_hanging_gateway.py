@@ -1,4 +1,4 @@
-"""An exchange that is half dead: it listens, acknowledges, tells the time, and does not work."""
+"""A half-dead exchange: hanging operations, dead subscriptions, wrong clocks, lagging REST."""
 
 from __future__ import annotations
 
@@ -71,26 +71,26 @@ async def test_subscriptions_can_die_after_the_last_ack_again_and_again(
         assert (await client.next())["arg"]["channel"] == "orders"
 
 
-def told(client: RestClient, path: str) -> dict[str, Any]:
+def get(client: RestClient, path: str) -> dict[str, Any]:
     return client.get(f"/{path}")
 
 
-def test_queries_of_one_path_or_of_all_can_get_a_code_that_nobody_knows() -> None:
+def test_queries_of_one_path_or_of_all_can_get_an_unknown_code() -> None:
     exchange = net_exchange()
     client = RestClient(exchange)
     inject(exchange, FaultEvent(FaultKind.QUERY_CODE, code="59999 public/time"))
-    assert [told(client, path)["code"] for path in PATHS] == ["59999", "0", "0", "0"]
+    assert [get(client, path)["code"] for path in PATHS] == ["59999", "0", "0", "0"]
     inject(exchange, FaultEvent(FaultKind.QUERY_CODE, code="58888"))
-    assert [told(client, path)["code"] for path in PATHS] == ["58888"] * 4
+    assert [get(client, path)["code"] for path in PATHS] == ["58888"] * 4
     exchange.faults.clear()
-    assert [told(client, path)["code"] for path in PATHS] == ["0"] * 4
+    assert [get(client, path)["code"] for path in PATHS] == ["0"] * 4
 
 
 @pytest.mark.parametrize("ts", ["0", "-1", "soon", "99999999999999999999", "1e300"])
 def test_the_time_can_be_absurd(ts: str) -> None:
     exchange = net_exchange()
     inject(exchange, FaultEvent(FaultKind.WRONG_TIME, code=ts))
-    assert told(RestClient(exchange), "public/time")["data"] == [{"ts": ts}]
+    assert get(RestClient(exchange), "public/time")["data"] == [{"ts": ts}]
 
 
 def test_the_clock_can_drift_and_keeps_what_it_has_gained() -> None:
@@ -121,7 +121,7 @@ def test_the_clock_can_step_while_it_drifts() -> None:
 
 
 @pytest.mark.parametrize("code", ["59113", "54109", "99999"])
-def test_submits_can_be_refused_with_any_code(code: str) -> None:
+def test_submits_can_be_rejected_with_any_code(code: str) -> None:
     exchange = net_exchange()
     inject(exchange, FaultEvent(FaultKind.REJECT_ORDER, code=code))
     assert exchange.place(order_args(), lambda *_: None).code == code
@@ -136,29 +136,29 @@ def test_one_endpoint_can_lag_alone() -> None:
     exchange.fill("a", Decimal(1), Decimal(66_900))
     inject(exchange, FaultEvent(FaultKind.REST_LAG, delay_s=6, code="trade/fills,account/bills"))
     paths = ("trade/fills", "account/bills", "trade/orders-pending", "account/positions")
-    assert [len(told(client, path)["data"]) for path in paths] == [0, 0, 1, 1]
-    assert told(client, "trade/fills-history?instType=SWAP")["data"] == []
+    assert [len(get(client, path)["data"]) for path in paths] == [0, 0, 1, 1]
+    assert get(client, "trade/fills-history?instType=SWAP")["data"] == []
     clock.now_ms += 6000
-    assert [len(told(client, path)["data"]) for path in paths] == [1, 1, 1, 1]
+    assert [len(get(client, path)["data"]) for path in paths] == [1, 1, 1, 1]
 
 
 def test_every_list_lags_by_the_same_time() -> None:
-    """Step by step the past is what the present was then, in every list of REST."""
+    """At every step, each list of REST equals what it was at the time that it shows."""
     clock = ManualClock()
     exchange = net_exchange(clock=clock)
     client = RestClient(exchange)
 
     def seen() -> list[Any]:
         lists = [
-            told(client, path)["data"]
+            get(client, path)["data"]
             for path in (
                 *("trade/orders-pending", "trade/fills", "account/bills", "account/bills-archive"),
                 *("trade/orders-history?instType=SWAP", "account/positions-history"),
                 "trade/orders-history-archive?instType=SWAP",
             )
         ]
-        (position,) = told(client, f"account/positions?instId={INST_ID}")["data"] or [{}]
-        balance = told(client, "account/balance")["data"][0]["details"][0]
+        (position,) = get(client, f"account/positions?instId={INST_ID}")["data"] or [{}]
+        balance = get(client, "account/balance")["data"][0]["details"][0]
         keys = ("pos", "avgPx", "fee", "fundingFee", "liqPenalty", "tradeId", "uTime", "cTime")
         return [*lists, [position.get(key) for key in keys], balance["cashBal"]]
 

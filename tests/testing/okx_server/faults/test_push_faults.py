@@ -1,4 +1,4 @@
-"""Faults of pushes: lost, doubled, late, out of order between channels and within one order."""
+"""Faults of pushes: lost, repeated, late, out of order between channels and within one order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PX = Decimal(66_900)
 
 
 async def opened(client: WsClient) -> None:
-    """Place an order of 3 contracts and read its own pushes away."""
+    """Place an order of 3 contracts, and consume its pushes."""
     await client.op("order", order_args(clOrdId="a", sz="3"))
     assert (await client.next())["data"][0]["state"] == "live"
 
@@ -32,7 +32,7 @@ async def sizes(client: WsClient, count: int) -> list[str]:
     return [(await client.next())["data"][0]["accFillSz"] for _ in range(count)]
 
 
-async def test_an_echo_is_the_same_to_the_letter(autojump_clock: MockClock) -> None:
+async def test_an_echo_is_the_same_byte_for_byte(autojump_clock: MockClock) -> None:
     exchange = live_exchange(autojump_clock)
     async with logged_in(exchange, "orders") as client:
         await opened(client)
@@ -59,7 +59,7 @@ async def test_two_pushes_of_one_order_can_change_places(autojump_clock: MockClo
         assert await sizes(client, 3) == ["2", "1", "3"]
 
 
-async def test_a_push_without_a_next_one_comes_by_itself(autojump_clock: MockClock) -> None:
+async def test_a_swapped_push_without_a_next_one_comes_by_itself(autojump_clock: MockClock) -> None:
     exchange = live_exchange(autojump_clock)
     async with logged_in(exchange, "orders") as client:
         await opened(client)
@@ -104,7 +104,7 @@ async def test_events_of_position_and_account_can_be_missing(
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-async def test_a_liquidation_is_told_by_orders_pushes_or_by_the_position_alone(
+async def test_a_liquidation_causes_orders_pushes_or_changes_the_position_alone(
     autojump_clock: MockClock, *, quiet: bool
 ) -> None:
     exchange = live_exchange(autojump_clock)
@@ -115,15 +115,15 @@ async def test_a_liquidation_is_told_by_orders_pushes_or_by_the_position_alone(
             await client.next()
         exchange.faults.hide_risk_orders = quiet
         inject(exchange, FaultEvent(FaultKind.LIQUIDATION))
-        told: list[dict[str, Any]] = [await client.next() for _ in range(2 if quiet else 4)]
-        orders = [frame for frame in told if frame["arg"]["channel"] == "orders"]
+        frames: list[dict[str, Any]] = [await client.next() for _ in range(2 if quiet else 4)]
+        orders = [frame for frame in frames if frame["arg"]["channel"] == "orders"]
         assert [frame["data"][0]["category"] for frame in orders] == (
             [] if quiet else ["full_liquidation"] * 2
         )
-        assert told[-1]["data"][0]["pos"] == "0"
+        assert frames[-1]["data"][0]["pos"] == "0"
 
 
-async def test_a_rate_limited_operation_can_be_refused_in_its_data(
+async def test_a_rate_limited_operation_can_be_rejected_in_its_data(
     autojump_clock: MockClock,
 ) -> None:
     exchange = live_exchange(autojump_clock)

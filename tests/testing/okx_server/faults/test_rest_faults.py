@@ -1,4 +1,4 @@
-"""Faults of REST: lost, late and wrong answers, and answers that tell of the past."""
+"""Faults of REST: lost, late and wrong answers, and answers from the past."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def place(exchange: SimulatedExchange) -> router.RestResponse:
     return router.handle(exchange, "POST", TARGET, headers, BODY.encode())
 
 
-def test_a_suspended_instrument_takes_no_order_and_says_so() -> None:
+def test_a_suspended_instrument_rejects_orders_and_has_its_state() -> None:
     exchange = net_exchange()
     assert place(exchange).status == 200
     inject(exchange, FaultEvent(FaultKind.SUSPEND))
     (answer,) = json.loads(place(exchange).body)["data"]
     assert answer["sCode"] == "51022"
     target = f"/api/v5/public/instruments?instType=SWAP&instId={INST_ID}"
-    (told,) = json.loads(router.handle(exchange, "GET", target, {}, b"").body)["data"]
-    assert told["state"] == "suspend"
+    (instrument,) = json.loads(router.handle(exchange, "GET", target, {}, b"").body)["data"]
+    assert instrument["state"] == "suspend"
     cancelled = exchange.cancel({"instId": INST_ID, "clOrdId": "a"}, check_inst_id)
     assert (cancelled.code, exchange.engine.book.pending) == ("0", [])
 
@@ -120,23 +120,23 @@ async def test_an_answer_can_be_late(kind: FaultKind, autojump_clock: MockClock)
     assert trio.current_time() - began == pytest.approx(4, abs=0.1)
 
 
-def test_a_wrong_clock_refuses_signatures_and_is_told_by_the_time_endpoint() -> None:
+def test_a_wrong_clock_rejects_signatures_and_shows_at_the_time_endpoint() -> None:
     clock = ManualClock()
     exchange = net_exchange(clock=clock)
     inject(exchange, FaultEvent(FaultKind.CLOCK_SKEW, delay_s=-31))
     headers = headers_for(exchange.account, "POST", TARGET, BODY, clock.now_ms)
     response = router.handle(exchange, "POST", TARGET, headers, BODY.encode())
     assert json.loads(response.body)["code"] == "50102"
-    told = json.loads(router.handle(exchange, "GET", "/api/v5/public/time", {}, b"").body)
-    assert int(told["data"][0]["ts"]) == clock.now_ms - 31_000
+    answer = json.loads(router.handle(exchange, "GET", "/api/v5/public/time", {}, b"").body)
+    assert int(answer["data"][0]["ts"]) == clock.now_ms - 31_000
 
 
-def test_rest_can_tell_of_the_past_while_the_present_goes_on() -> None:
+def test_rest_can_return_the_past_while_the_present_goes_on() -> None:
     clock = ManualClock()
     exchange = net_exchange(clock=clock)
     client = RestClient(exchange)
 
-    def told() -> tuple[Any, ...]:
+    def account_rows() -> tuple[Any, ...]:
         order = client.get("/trade/order", instId=INST_ID, clOrdId="a")
         position = client.get("/account/positions", instId=INST_ID)["data"]
         return (
@@ -154,7 +154,7 @@ def test_rest_can_tell_of_the_past_while_the_present_goes_on() -> None:
             exchange.place(order_args(clOrdId="a", sz="2"), lambda *_: None)
         elif step in {1, 2}:
             exchange.fill("a", Decimal(1), Decimal(66_900))
-        seen.append(told())
+        seen.append(account_rows())
         clock.now_ms += 1000
     before = ("51603", 0, 0, None, "10000")
     assert seen == [
@@ -166,10 +166,10 @@ def test_rest_can_tell_of_the_past_while_the_present_goes_on() -> None:
         ("filled", 0, 2, "2", "9999.7324"),
     ]
     exchange.faults.rest_lag_ms = 0
-    assert told() == seen[-1]
+    assert account_rows() == seen[-1]
 
 
-def test_a_name_used_twice_leads_to_the_order_of_that_time() -> None:
+def test_a_reused_client_id_leads_to_the_order_of_that_time() -> None:
     clock = ManualClock()
     exchange = net_exchange(clock=clock)
     client = RestClient(exchange)

@@ -1,4 +1,4 @@
-"""Every switch of the fault menu does what a client would see of it."""
+"""The fault switches, as a client observes them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_refused_connections_get_no_handshake(autojump_clock: MockClock) -
     assert await client_side.receive_some() == b""
 
 
-async def test_an_upgrade_is_told_a_minute_ahead_and_new_connections_stay(
+async def test_an_upgrade_is_announced_a_minute_ahead_and_spares_new_connections(
     autojump_clock: MockClock,
 ) -> None:
     exchange = live_exchange(autojump_clock)
@@ -75,7 +75,7 @@ async def test_an_upgrade_is_told_a_minute_ahead_and_new_connections_stay(
             assert (await new.text()) == "pong"
 
 
-async def test_a_stalled_connection_is_open_and_silent(autojump_clock: MockClock) -> None:
+async def test_a_silent_connection_stays_open(autojump_clock: MockClock) -> None:
     exchange = live_exchange(autojump_clock)
     async with logged_in(exchange, "orders") as client:
         exchange.faults.silence = True
@@ -127,7 +127,7 @@ async def test_an_ack_can_be_late(autojump_clock: MockClock) -> None:
         assert trio.current_time() - began == pytest.approx(3)
 
 
-async def test_a_push_can_be_missing_or_told_twice_with_another_time(
+async def test_a_push_can_be_lost_or_sent_twice_with_another_time(
     autojump_clock: MockClock,
 ) -> None:
     exchange = live_exchange(autojump_clock)

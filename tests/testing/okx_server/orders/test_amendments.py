@@ -1,4 +1,4 @@
-"""Amendments: done, refused at once, refused later by a push, and with the order for a price."""
+"""Amendments: accepted, rejected at once, rejected later by a push, and cancelling the order."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_one_amendment_of_a_resting_buy(changes: dict[str, Any], code: str) -> N
 
 
 @pytest.mark.parametrize("cancels", [False, True])
-def test_a_refusal_at_once_takes_the_order_along_when_asked_to(*, cancels: bool) -> None:
+def test_a_failed_amendment_cancels_the_order_on_request(*, cancels: bool) -> None:
     exchange = resting()
     outcome = amend(exchange, newSz="1600", cxlOnFail=cancels)
     assert (outcome.code, outcome.sub_code) == ("51502", "51502_1001")
@@ -59,7 +59,7 @@ def test_a_refusal_at_once_takes_the_order_along_when_asked_to(*, cancels: bool)
 @pytest.mark.parametrize(
     ("cancels", "state", "result"), [(False, "live", "-1"), (True, "canceled", "1")]
 )
-async def test_a_post_only_order_that_would_take_is_refused_by_a_push(
+async def test_an_amended_post_only_order_that_would_take_is_rejected_by_a_push(
     state: str, result: str, autojump_clock: MockClock, *, cancels: bool
 ) -> None:
     exchange = live_exchange(autojump_clock)
@@ -70,13 +70,13 @@ async def test_a_post_only_order_that_would_take_is_refused_by_a_push(
         answer = await client.op("amend-order", target | {"cxlOnFail": cancels})
         assert answer["data"][0]["sCode"] == "0"
         push = (await client.next())["data"][0]
-        told = (push["state"], push["px"], push["reqId"], push["amendResult"], push["code"])
-        assert told == (state, "66900", "r1", result, "51511")
+        pushed = (push["state"], push["px"], push["reqId"], push["amendResult"], push["code"])
+        assert pushed == (state, "66900", "r1", result, "51511")
         assert push["amendSource"] == "1"
         assert push["msg"]
 
 
-def test_an_amended_price_that_the_market_meets_trades_at_once() -> None:
+def test_an_order_amended_to_the_market_trades_at_once() -> None:
     exchange = resting(MatchingMode.AUTO)
     assert amend(exchange, newPx="67000.1").code == "0"
     (fill,) = exchange.ground_truth.fills()

@@ -1,4 +1,4 @@
-"""Somebody else on the same account, a market that jumps, and other rules while it is traded."""
+"""Orders of another client, jumps of the market, and changes of the instrument."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from tests.testing.okx_server.test_control import call
 D = Decimal
 
 
-async def test_a_market_order_by_hand_fills_at_once_and_lasts(autojump_clock: MockClock) -> None:
+async def test_an_external_market_order_fills_at_once_without_faults(
+    autojump_clock: MockClock,
+) -> None:
     exchange = live_exchange(autojump_clock, MatchingMode.MANUAL)
     exchange.faults.order_rejections.append("51008")
     async with logged_in(exchange, "orders", "positions") as client:
@@ -44,14 +46,16 @@ async def test_a_market_order_by_hand_fills_at_once_and_lasts(autojump_clock: Mo
     assert list(exchange.faults.order_rejections) == ["51008"]
 
 
-async def test_our_order_can_be_amended_and_cancelled_by_hand(autojump_clock: MockClock) -> None:
+async def test_an_order_can_be_amended_and_cancelled_by_another_client(
+    autojump_clock: MockClock,
+) -> None:
     exchange = live_exchange(autojump_clock)
     exchange.place(order_args(clOrdId="a", tag="ours"), lambda *_: None)
     async with logged_in(exchange, "orders") as client:
         external_orders.amend(exchange, "a", sz=D(5), px=D("66000.1"))
         row = (await client.next())["data"][0]
-        told = [row[key] for key in ("sz", "px", "reqId", "amendResult", "amendSource", "state")]
-        assert told == ["5", "66000.1", "", "0", "1", "live"]
+        pushed = [row[key] for key in ("sz", "px", "reqId", "amendResult", "amendSource", "state")]
+        assert pushed == ["5", "66000.1", "", "0", "1", "live"]
         external_orders.cancel(exchange, "a")
         row = (await client.next())["data"][0]
         assert (row["state"], row["cancelSource"], row["tag"]) == ("canceled", "1", "ours")
@@ -59,7 +63,7 @@ async def test_our_order_can_be_amended_and_cancelled_by_hand(autojump_clock: Mo
         external_orders.cancel(exchange, "a")
 
 
-def test_limit_orders_by_hand_rest_and_are_refused_like_others() -> None:
+def test_external_limit_orders_rest_and_are_checked_like_others() -> None:
     exchange = net_exchange()
     order = external_orders.trade(exchange, Side.SELL, D(2), D(67_500))
     assert exchange.engine.book.pending == [order]
@@ -70,7 +74,7 @@ def test_limit_orders_by_hand_rest_and_are_refused_like_others() -> None:
     assert len(exchange.ground_truth) == 1
 
 
-def test_it_can_be_called_from_another_process() -> None:
+def test_external_orders_can_be_placed_by_control_calls() -> None:
     exchange = net_exchange()
     status, placed = call(exchange, "POST", "order", {"side": "buy", "sz": "2", "px": "66000"})
     assert status == 200
@@ -85,7 +89,7 @@ def test_it_can_be_called_from_another_process() -> None:
     assert exchange.engine.ledger.pos == 1
 
 
-def test_strikes_by_hand_repeat_with_the_seed() -> None:
+def test_external_faults_repeat_with_the_seed() -> None:
     def run() -> bytes:
         exchange = net_exchange(seed=5)
         for number in range(4):
@@ -99,7 +103,7 @@ def test_strikes_by_hand_repeat_with_the_seed() -> None:
     assert run().count(b'"canceled"') == 1
 
 
-def test_the_market_jumps_and_comes_back_and_its_band_with_it() -> None:
+def test_the_market_and_its_price_band_jump_and_come_back() -> None:
     clock = ManualClock()
     exchange = net_exchange(clock=clock)
     client = RestClient(exchange)
@@ -123,7 +127,7 @@ def test_the_market_jumps_and_comes_back_and_its_band_with_it() -> None:
         exchange.move_market(D(-100))
 
 
-def test_recorded_prices_go_on_from_where_a_move_has_put_them() -> None:
+def test_recorded_prices_continue_from_a_move() -> None:
     exchange = net_exchange(MatchingMode.AUTO, prices=iter([D(67_000), D(67_100), D(67_200)]))
     exchange.tick()
     exchange.move_market(D(10))
@@ -131,7 +135,7 @@ def test_recorded_prices_go_on_from_where_a_move_has_put_them() -> None:
     assert exchange.engine.market.bid == D("73810")
 
 
-def test_the_instrument_can_have_other_rules_from_one_moment_to_the_next() -> None:
+def test_the_rules_of_the_instrument_can_change_at_once() -> None:
     exchange = net_exchange()
     client = RestClient(exchange)
     exchange.place(order_args(clOrdId="a", px="66900.1"), lambda *_: None)
@@ -147,8 +151,8 @@ def test_the_instrument_can_have_other_rules_from_one_moment_to_the_next() -> No
         )
     )
     (row,) = client.get("/public/instruments", instType="SWAP")["data"]
-    told = [row[key] for key in ("tickSz", "lotSz", "minSz", "ctVal", "instIdCode")]
-    assert told == ["0.5", "0.1", "0.1", "0.1", 7]
+    rules = [row[key] for key in ("tickSz", "lotSz", "minSz", "ctVal", "instIdCode")]
+    assert rules == ["0.5", "0.1", "0.1", "0.1", 7]
 
     def code(**changes: Any) -> str:
         return exchange.place(order_args(**changes), check_inst_id_code).code
@@ -176,13 +180,13 @@ def test_the_instrument_can_have_other_rules_from_one_moment_to_the_next() -> No
         ("order", {"side": "up", "sz": "1"}),
     ],
 )
-def test_a_call_that_makes_no_sense_is_refused(path: str, body: dict[str, str]) -> None:
+def test_an_invalid_control_call_is_rejected(path: str, body: dict[str, str]) -> None:
     exchange = net_exchange()
     assert call(exchange, "POST", path, body)[0] == 400
     assert len(exchange.ground_truth) == 0
 
 
-def test_market_instrument_and_funding_can_be_called_for() -> None:
+def test_market_instrument_and_funding_can_be_set_by_control_calls() -> None:
     exchange = net_exchange()
     assert call(exchange, "POST", "move", {"percent": "10", "backS": "5"})[0] == 200
     assert call(exchange, "GET", "state")[1]["bid"] == "73700"

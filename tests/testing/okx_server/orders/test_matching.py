@@ -1,4 +1,4 @@
-"""What the market does with orders by itself, the same for the same seed."""
+"""How orders match with the market, which repeats with the seed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_market_order_is_live_and_then_filled_level_by_level() -> None:
         ("limit", "2", ("partially_filled", "")),
     ],
 )
-def test_what_the_price_does_not_reach_ends_as_the_type_says(
+def test_an_unfilled_remainder_ends_as_its_order_type_requires(
     ord_type: str, sz: str, end: tuple[str, str]
 ) -> None:
     exchange = auto()
@@ -104,7 +104,7 @@ def test_the_book_never_loses_or_invents_a_contract(seed: int) -> None:
     )
 
 
-def test_the_same_seed_gives_the_same_truth_byte_for_byte() -> None:
+def test_the_same_seed_gives_the_same_ground_truth_byte_for_byte() -> None:
     assert run(7, 60).ground_truth.dump() == run(7, 60).ground_truth.dump()
     assert run(7, 60).ground_truth.dump() != run(8, 60).ground_truth.dump()
 
@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_truth_byte_for_byte() -> None:
         ("cancel_both", "canceled", "canceled", "1"),
     ],
 )
-def test_the_self_trade_mode_says_which_order_yields(
+def test_the_self_trade_mode_decides_which_order_is_cancelled(
     stp_mode: str, maker: str, taker: str, filled: str
 ) -> None:
     exchange = auto(seed=2)
@@ -129,7 +129,7 @@ def test_the_self_trade_mode_says_which_order_yields(
     assert (resting.state, crossed.state, text(crossed.acc_fill_sz)) == (maker, taker, filled)
 
 
-def test_a_fill_or_kill_order_that_would_have_to_yield_fills_nothing() -> None:
+def test_a_fill_or_kill_order_that_meets_an_own_order_fills_nothing() -> None:
     exchange = auto(seed=2)
     exchange.engine.market.depth_lots = (100, 100)
     exchange.place(order_args(side="sell", px="67000.2"), check_inst_id_code)
@@ -140,7 +140,7 @@ def test_a_fill_or_kill_order_that_would_have_to_yield_fills_nothing() -> None:
     assert both.code == "54036"
 
 
-def test_the_market_follows_a_recorded_path_and_stays_at_its_end() -> None:
+def test_the_market_follows_recorded_prices_and_stays_at_the_last() -> None:
     prices = [Decimal(66_950), Decimal("66899.9"), Decimal(67_010)]
     exchange = auto(prices=iter(prices))
     exchange.place(order_args(px="66900"), check_inst_id_code)

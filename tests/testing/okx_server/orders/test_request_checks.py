@@ -1,4 +1,4 @@
-"""What the gateway refuses, with which code, and what it lets through."""
+"""Which requests the gateway rejects, with which code, and which it accepts."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ def place(exchange: SimulatedExchange, **changes: Any) -> str:
         ({"reduceOnly": True}, "51169"),
     ],
 )
-def test_one_order_on_a_fresh_account(changes: dict[str, Any], code: str) -> None:
+def test_one_order_on_a_new_account(changes: dict[str, Any], code: str) -> None:
     assert place(net_exchange(), **changes) == code
 
 
-def test_margin_says_which_part_is_short() -> None:
+def test_insufficient_margin_has_a_sub_code() -> None:
     outcome = net_exchange().place(order_args(sz="2000"), check_inst_id_code)
     assert outcome.sub_code == "51008_1001"
 
 
-def test_a_refused_order_leaves_no_trace() -> None:
+def test_a_rejected_order_leaves_no_trace() -> None:
     exchange = net_exchange()
     place(exchange, sz="2000")
     assert len(exchange.ground_truth) == 0
@@ -69,7 +69,7 @@ def test_a_refused_order_leaves_no_trace() -> None:
 
 
 def test_a_client_id_is_unique_among_pending_orders_only() -> None:
-    """Resending after the first one filled opens a second order: the trap of the exchange."""
+    """Resending after the first order has filled opens a second one."""
     exchange = net_exchange()
     assert place(exchange, clOrdId="twice") == "0"
     assert place(exchange, clOrdId="twice") == "51016"
@@ -94,17 +94,17 @@ def test_pending_orders_are_capped() -> None:
     assert place(exchange, sz="0.01") == "51102"
 
 
-def test_a_script_refuses_the_next_order_only() -> None:
+def test_only_the_next_order_is_rejected_on_request() -> None:
     exchange = net_exchange()
     exchange.reject_next_orders("51054")
     assert [place(exchange), place(exchange)] == ["51054", "0"]
 
 
-def test_a_fresh_account_is_in_hedge_mode_and_takes_no_net_order() -> None:
+def test_a_new_account_is_in_hedge_mode_and_rejects_net_orders() -> None:
     assert place(SimulatedExchange(clock=ManualClock())) == "51000"
 
 
-def test_order_numbers_have_nineteen_digits_and_grow() -> None:
+def test_order_ids_have_nineteen_digits_and_increase() -> None:
     exchange = net_exchange()
     numbers = [exchange.place(order_args(), check_inst_id_code).ord_id for _ in range(50)]
     assert all(len(number) == 19 for number in numbers)
@@ -112,13 +112,15 @@ def test_order_numbers_have_nineteen_digits_and_grow() -> None:
 
 
 @pytest.mark.parametrize("ord_type", ["ioc", "fok", "post_only"])
-def test_types_that_end_by_themselves(ord_type: str) -> None:
-    """Nothing fills by itself in manual mode; a crossing post-only order tells its end alone."""
+def test_orders_that_may_not_rest_are_cancelled_at_once(ord_type: str) -> None:
+    """Nothing fills by itself in manual mode; of a crossing post-only order only the end is pushed."""
     exchange = net_exchange()
     place(exchange, ordType=ord_type, px="67100")
-    told = [(entry.order.state.value, entry.order.cancel_source) for entry in exchange.ground_truth]
+    changes = [
+        (entry.order.state.value, entry.order.cancel_source) for entry in exchange.ground_truth
+    ]
     assert (
-        told
+        changes
         == {
             "ioc": [("live", ""), ("canceled", "14")],
             "fok": [("live", ""), ("canceled", "13")],

@@ -1,4 +1,4 @@
-"""What REST tells of the account beside orders and fills: sizes, fees, bills, past positions."""
+"""REST endpoints of the account: sizes, fees, bills and past positions."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_a_position_has_one_row_from_flat_to_flat() -> None:
     clock.now_ms += 1000
     trade(exchange, "sell", "0.5", "67100")
     (part,) = rows(client, "/account/positions-history", **SWAP)
-    told = ("type", "direction", "closeTotalPos", "closeAvgPx", "openMaxPos", "pnl")
-    assert [part[key] for key in told] == ["1", "long", "0.5", "67100", "2", "0.5"]
+    fields = ("type", "direction", "closeTotalPos", "closeAvgPx", "openMaxPos", "pnl")
+    assert [part[key] for key in fields] == ["1", "long", "0.5", "67100", "2", "0.5"]
     clock.now_ms += 1000
     trade(exchange, "sell", "2.5", "67200")
     flipped, *rest = rows(client, "/account/positions-history")
     assert rest == []
-    assert [flipped[key] for key in told] == ["2", "long", "2", "67175", "2", "3.5"]
+    assert [flipped[key] for key in fields] == ["2", "long", "2", "67175", "2", "3.5"]
     clock.now_ms += 1000
     trade(exchange, "buy", "1", "67000")
     short, long = rows(client, "/account/positions-history")
@@ -57,7 +57,7 @@ def test_a_position_has_one_row_from_flat_to_flat() -> None:
     assert Decimal(short["realizedPnl"]) == Decimal(short["pnl"]) + Decimal(short["fee"])
 
 
-def test_a_liquidated_and_a_deleveraged_position_say_so() -> None:
+def test_a_liquidated_and_a_deleveraged_position_have_their_close_type() -> None:
     exchange = net_exchange()
     client = RestClient(exchange)
     trade(exchange, "buy", "2", "67000")
@@ -92,7 +92,7 @@ def test_bills_add_up_to_the_cash() -> None:
     assert closed["fundingFee"] == "-0.134"
 
 
-def test_the_largest_size_is_one_that_is_taken_and_no_more() -> None:
+def test_the_largest_size_is_accepted_and_one_lot_more_is_not() -> None:
     exchange = net_exchange()
     client = RestClient(exchange)
     (sizes,) = rows(client, "/account/max-size", instId=INST_ID, tdMode="cross", px="66900")
@@ -114,7 +114,7 @@ def test_closing_is_always_possible() -> None:
     assert client.get("/account/max-size", **query, px="wide")["code"] == "51000"
 
 
-def test_more_than_the_leverage_allows_is_refused() -> None:
+def test_a_position_beyond_the_limit_of_its_leverage_is_rejected() -> None:
     exchange = net_exchange(account=net_exchange().account.__class__(balance=Decimal(1_000_000)))
     args = order_args(sz="1000.01")
     outcome = exchange.place(args, lambda *_: None)
@@ -124,7 +124,7 @@ def test_more_than_the_leverage_allows_is_refused() -> None:
     assert exchange.place(huge, lambda *_: None).code == "51185"
 
 
-def test_fees_tiers_funding_and_rate_limit_are_told() -> None:
+def test_fees_tiers_funding_and_rate_limit_are_returned() -> None:
     client = RestClient(net_exchange())
     (fee,) = rows(client, "/account/trade-fee", instType="SWAP", instFamily="BTC-USDT")
     assert fee["feeGroup"] == [{"groupId": "4", "maker": "-0.0002", "taker": "-0.0005"}]
@@ -153,11 +153,11 @@ def test_fees_tiers_funding_and_rate_limit_are_told() -> None:
         ("/trade/fills-history", "50014"),
     ],
 )
-def test_what_must_be_named_is_asked_for(path: str, code: str) -> None:
+def test_a_missing_parameter_is_rejected(path: str, code: str) -> None:
     assert RestClient(net_exchange()).get(path)["code"] == code
 
 
-def test_what_other_account_modes_have_is_refused() -> None:
+def test_calls_of_other_account_modes_are_rejected() -> None:
     client = RestClient(net_exchange())
     for path in ("/trade/mass-cancel", "/trade/order-precheck"):
         assert client.post(path, {"instId": INST_ID})["code"] == "51010"
@@ -195,8 +195,8 @@ def test_a_clock_that_goes_back_does_not_settle_funding_twice() -> None:
 
 def test_the_account_is_named_by_its_configuration() -> None:
     exchange = net_exchange(account=ExchangeAccount(uid="42"))
-    (told,) = rows(RestClient(exchange), "/account/config")
-    assert (told["uid"], told["mainUid"]) == ("42", "42")
+    (config,) = rows(RestClient(exchange), "/account/config")
+    assert (config["uid"], config["mainUid"]) == ("42", "42")
 
 
 def test_an_account_drawn_twice_at_one_time_is_the_same() -> None:

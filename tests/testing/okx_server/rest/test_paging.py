@@ -1,4 +1,4 @@
-"""Which rows a page holds: the exchange's table of cases, and walking a list to its end."""
+"""Paging: the cases of the exchange's documentation, and reading a list to its end."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_fills_keep_the_newest_when_only_begin_is_given() -> None:
 
 
 @pytest.mark.parametrize("name", ["after", "before", "begin", "end", "limit"])
-def test_what_is_no_number_is_refused(name: str) -> None:
+def test_a_parameter_that_is_not_a_number_is_rejected(name: str) -> None:
     with pytest.raises(RequestRejected) as refused:
         PageQuery.of({name: "x"})
     assert refused.value.code == "51000"
@@ -138,19 +138,19 @@ def test_bills_are_found_by_type_and_time_and_move_to_the_archive() -> None:
         exchange.fund(Decimal("0.0001"))
         stamps.append(clock.now_ms)
 
-    def told(path: str = "/account/bills", **query: str) -> list[str]:
+    def types(path: str = "/account/bills", **query: str) -> list[str]:
         clock.now_ms += 1000
         return [row["type"] for row in client.get(path, **query)["data"]]
 
-    assert told() == ["8", "2"] * 3
-    assert told(type="8") == ["8"] * 3
-    assert told(subType="1") == ["2"] * 3
-    assert told(instType="SPOT") == []
-    assert told(begin=str(stamps[1]), end=str(stamps[1] + 1000)) == ["8", "2"]
-    assert told(begin=str(stamps[2])) == ["8", "2"]
+    assert types() == ["8", "2"] * 3
+    assert types(type="8") == ["8"] * 3
+    assert types(subType="1") == ["2"] * 3
+    assert types(instType="SPOT") == []
+    assert types(begin=str(stamps[1]), end=str(stamps[1] + 1000)) == ["8", "2"]
+    assert types(begin=str(stamps[2])) == ["8", "2"]
     clock.now_ms = stamps[1] + 7 * 86_400_000
-    assert told() == ["8", "2"]
-    assert told("/account/bills-archive", type="2") == ["2"] * 3
+    assert types() == ["8", "2"]
+    assert types("/account/bills-archive", type="2") == ["2"] * 3
     clock.now_ms = stamps[2] + 91 * 86_400_000
     exchange.tick()
-    assert told("/account/bills-archive") == []
+    assert types("/account/bills-archive") == []

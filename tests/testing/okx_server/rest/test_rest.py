@@ -1,4 +1,4 @@
-"""REST through the router: signatures, envelopes, and what each endpoint tells."""
+"""REST through the router: signatures, envelopes, and the answers of the endpoints."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_public_calls_need_no_key() -> None:
 @pytest.mark.parametrize(
     ("body", "code"), [(b"", "50000"), (b"{", "50002"), (b"3", "50002"), (b"[{}]", "50002")]
 )
-def test_a_bad_body_is_refused(body: bytes, code: str) -> None:
+def test_an_invalid_body_is_rejected(body: bytes, code: str) -> None:
     exchange = net_exchange()
     target = "/api/v5/trade/order"
     headers = headers_for(exchange.account, "POST", target, body.decode(), START_MS)
@@ -121,7 +121,7 @@ def test_an_unknown_path_is_not_found() -> None:
     assert client.status == 404
 
 
-def test_a_fresh_account_is_brought_to_net_mode_and_a_hundred_times() -> None:
+def test_a_new_account_is_set_to_net_mode_and_leverage_100() -> None:
     client = RestClient(SimulatedExchange(clock=ManualClock()))
     assert client.get("/account/config")["data"][0]["posMode"] == "long_short_mode"
     info = {"instId": INST_ID, "mgnMode": "cross"}
@@ -135,7 +135,7 @@ def test_a_fresh_account_is_brought_to_net_mode_and_a_hundred_times() -> None:
 
 
 @pytest.mark.parametrize(("lever", "code"), [("101", "59102"), ("0.5", "59105"), ("x", "51000")])
-def test_a_leverage_out_of_range_is_refused(lever: str, code: str) -> None:
+def test_a_leverage_out_of_range_is_rejected(lever: str, code: str) -> None:
     body = {"instId": INST_ID, "mgnMode": "cross", "lever": lever}
     assert RestClient(net_exchange()).post("/account/set-leverage", body)["code"] == code
 
@@ -149,7 +149,7 @@ def test_settings_stay_while_orders_are_open() -> None:
     assert client.post("/account/set-leverage", body)["code"] == "59107"
 
 
-def test_the_instrument_is_told_with_all_its_keys() -> None:
+def test_the_instrument_has_all_its_keys() -> None:
     client = RestClient(net_exchange())
     for path in ("/public/instruments", "/account/instruments"):
         (row,) = client.get(path, instType="SWAP", instId=INST_ID)["data"]
@@ -171,7 +171,7 @@ def test_account_objects_have_the_keys_of_the_exchange() -> None:
     assert client.get("/account/balance", ccy="BTC")["data"][0]["details"] == []
 
 
-def test_an_order_is_answered_found_and_ended() -> None:
+def test_an_order_is_accepted_found_and_cancelled() -> None:
     exchange = net_exchange()
     client = RestClient(exchange)
     answer = client.post("/trade/order", order_body(clOrdId="a", tag="rl"))
@@ -206,7 +206,7 @@ def test_a_client_id_leads_to_its_latest_order() -> None:
     assert newest == exchange.ground_truth.orders()[-1].ord_id
 
 
-def test_an_unfilled_cancelled_order_is_forgotten_after_two_hours() -> None:
+def test_an_unfilled_cancelled_order_vanishes_after_two_hours() -> None:
     clock = ManualClock()
     exchange = net_exchange(clock=clock)
     client = RestClient(exchange)
@@ -220,7 +220,7 @@ def test_an_unfilled_cancelled_order_is_forgotten_after_two_hours() -> None:
     assert [client.get("/trade/order", **target)["code"] for target in targets] == ["51603", "0"]
 
 
-def test_a_fill_is_told_once_and_the_position_with_it() -> None:
+def test_a_fill_is_listed_once_and_changes_the_position() -> None:
     exchange = net_exchange()
     client = RestClient(exchange)
     assert client.get("/account/positions", instType="SWAP", instId=INST_ID)["data"] == []
@@ -237,7 +237,7 @@ def test_a_fill_is_told_once_and_the_position_with_it() -> None:
     assert (position["pos"], position["tradeId"]) == ("1", fill["tradeId"])
 
 
-def test_a_closed_position_shows_as_zero_only_when_it_is_named() -> None:
+def test_a_closed_position_is_listed_with_zero_only_if_its_instrument_is_named() -> None:
     exchange = net_exchange()
     client = RestClient(exchange)
     client.post("/trade/order", order_body(clOrdId="a"))
@@ -280,7 +280,7 @@ def test_rest_and_websocket_name_the_instrument_differently() -> None:
     assert answer["data"][0]["sCode"] == "50014"
 
 
-def test_a_late_order_is_refused_by_the_header() -> None:
+def test_an_order_after_its_expiry_header_is_rejected() -> None:
     client = RestClient(net_exchange())
     answer = client.post("/trade/order", order_body(), exptime=str(START_MS - 1))
     assert answer["code"] == "50036"
@@ -299,7 +299,7 @@ def test_too_many_calls_are_429_until_the_window_has_passed() -> None:
     assert client.get("/account/config")["code"] == "0"
 
 
-def test_the_dead_mans_switch_cancels_what_carries_its_tag() -> None:
+def test_cancel_all_after_cancels_the_orders_of_its_tag() -> None:
     clock = ManualClock()
     exchange = net_exchange(clock=clock)
     client = RestClient(exchange)
@@ -320,7 +320,7 @@ def test_the_dead_mans_switch_cancels_what_carries_its_tag() -> None:
     assert ended.cancel_source == "20"
 
 
-def test_the_dead_mans_switch_can_be_disarmed_and_has_bounds() -> None:
+def test_cancel_all_after_can_be_stopped_and_has_bounds() -> None:
     clock = ManualClock()
     exchange = net_exchange(clock=clock)
     client = RestClient(exchange)

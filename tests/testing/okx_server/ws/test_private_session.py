@@ -1,4 +1,4 @@
-"""The private WebSocket, trap by trap, through a raw client."""
+"""The private WebSocket, through a raw client."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ORDERS = {"channel": "orders", **INST}
         ({"apiKey": "live-key"}, "50101"),
     ],
 )
-async def test_a_login_that_fails_says_why_and_is_closed(
+async def test_a_failed_login_gets_its_reason_and_a_close(
     changes: dict[str, str], code: str, autojump_clock: MockClock
 ) -> None:
     exchange = live_exchange(
@@ -61,7 +61,7 @@ async def test_any_login_code_can_be_forced_once(code: str, autojump_clock: Mock
         await client.login()
 
 
-async def test_the_second_login_is_refused_and_the_first_stays_good(
+async def test_a_second_login_is_rejected_and_the_first_stays_valid(
     autojump_clock: MockClock,
 ) -> None:
     exchange = live_exchange(autojump_clock)
@@ -71,7 +71,7 @@ async def test_the_second_login_is_refused_and_the_first_stays_good(
         assert (await client.op("order", order_args()))["code"] == "0"
 
 
-async def test_the_stamp_of_a_login_may_be_a_number(autojump_clock: MockClock) -> None:
+async def test_the_timestamp_of_a_login_may_be_a_number(autojump_clock: MockClock) -> None:
     exchange = live_exchange(autojump_clock)
     frame = login_frame(exchange.account, exchange.now_ms)
     frame["args"][0]["timestamp"] = int(frame["args"][0]["timestamp"])
@@ -150,7 +150,7 @@ async def test_the_thirty_first_connection_of_a_channel_is_acked_and_dead(
         await client.nothing()
 
 
-async def test_a_connection_gives_its_counts_back(autojump_clock: MockClock) -> None:
+async def test_a_closed_connection_is_no_longer_counted(autojump_clock: MockClock) -> None:
     exchange = live_exchange(autojump_clock)
     async with logged_in(exchange, "orders") as client:
         assert exchange.channel_connections["orders"] == 1
@@ -192,7 +192,7 @@ async def test_frames_that_are_no_request_are_errors(
         {"id": "a", "op": "batch-orders", "args": [order_args()] * 21},
     ],
 )
-async def test_a_malformed_operation_is_refused_as_a_whole(
+async def test_a_malformed_operation_is_rejected_as_a_whole(
     frame: dict[str, Any], autojump_clock: MockClock
 ) -> None:
     async with logged_in(live_exchange(autojump_clock)) as client:
@@ -224,7 +224,7 @@ async def test_an_order_is_acked_and_then_pushed_with_every_field(
         assert (order["tradeId"], order["fillPx"], order["fillNotionalUsd"]) == ("", "", "")
 
 
-async def test_a_refused_order_gets_its_reason_and_no_push(autojump_clock: MockClock) -> None:
+async def test_a_rejected_order_gets_its_reason_and_no_push(autojump_clock: MockClock) -> None:
     async with logged_in(live_exchange(autojump_clock), "orders") as client:
         answer = await client.op("order", order_args(sz="2000", clOrdId="big"))
         assert answer["code"] == "1"
@@ -262,7 +262,7 @@ async def test_a_cancel_is_acked_then_pushed_and_the_second_finds_nothing(
         assert neither["data"][0]["sCode"] == "51407"
 
 
-async def test_an_amendment_is_told_by_its_request_id(autojump_clock: MockClock) -> None:
+async def test_the_push_of_an_amendment_has_its_request_id(autojump_clock: MockClock) -> None:
     async with logged_in(live_exchange(autojump_clock), "orders") as client:
         await client.op("order", order_args(clOrdId="a"))
         await client.next()
@@ -273,7 +273,7 @@ async def test_an_amendment_is_told_by_its_request_id(autojump_clock: MockClock)
         assert (push["amendResult"], push["amendSource"]) == ("0", "1")
 
 
-async def test_a_late_order_is_refused_by_its_time_of_expiry(autojump_clock: MockClock) -> None:
+async def test_an_order_after_its_expiry_is_rejected(autojump_clock: MockClock) -> None:
     exchange = live_exchange(autojump_clock)
     async with logged_in(exchange) as client:
         late = await client.op("order", order_args(), expTime=str(exchange.now_ms - 1))
@@ -343,7 +343,7 @@ async def test_positions_and_account_are_gathered_for_fifty_milliseconds(
         assert channels[3]["data"][0]["tradeId"] == channels[2]["data"][0]["tradeId"]
 
 
-async def test_the_closing_push_tells_zero_once_and_periods_tell_open_positions_only(
+async def test_a_close_is_pushed_once_with_zero_and_periodic_pushes_have_open_positions_only(
     autojump_clock: MockClock,
 ) -> None:
     exchange = live_exchange(autojump_clock)

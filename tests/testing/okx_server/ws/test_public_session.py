@@ -15,7 +15,7 @@ PUBLIC = "/ws/v5/public"
 MARK = {"channel": "mark-price", "instId": "BTC-USDT-SWAP"}
 
 
-async def test_the_mark_price_is_told_when_it_moves_and_else_every_ten_seconds(
+async def test_the_mark_price_is_pushed_when_it_moves_and_otherwise_every_ten_seconds(
     autojump_clock: MockClock,
 ) -> None:
     exchange = live_exchange(autojump_clock)
@@ -37,7 +37,7 @@ async def test_the_mark_price_is_told_when_it_moves_and_else_every_ten_seconds(
         await client.nothing(15)
 
 
-async def test_the_instrument_and_its_limits_are_told_at_once(autojump_clock: MockClock) -> None:
+async def test_the_instrument_and_its_limits_are_pushed_at_once(autojump_clock: MockClock) -> None:
     async with connected(live_exchange(autojump_clock), PUBLIC) as client:
         await client.ask(
             {"op": "subscribe", "args": [{"channel": "instruments", "instType": "SWAP"}]}
@@ -48,7 +48,7 @@ async def test_the_instrument_and_its_limits_are_told_at_once(autojump_clock: Mo
             assert (await client.next())["data"][0][key]
 
 
-async def test_private_business_is_not_done_here(autojump_clock: MockClock) -> None:
+async def test_the_public_session_rejects_logins_and_operations(autojump_clock: MockClock) -> None:
     exchange = live_exchange(autojump_clock)
     async with connected(exchange, PUBLIC) as client:
         login = login_frame(exchange.account, exchange.now_ms)
@@ -64,7 +64,7 @@ async def test_private_business_is_not_done_here(autojump_clock: MockClock) -> N
         assert await client.text() == "pong"
 
 
-async def test_silence_closes_it_like_every_other(autojump_clock: MockClock) -> None:
+async def test_an_idle_public_session_is_closed(autojump_clock: MockClock) -> None:
     async with connected(live_exchange(autojump_clock), PUBLIC) as client:
         assert await client.close_code() == 4004
         assert trio.current_time() == pytest.approx(30)

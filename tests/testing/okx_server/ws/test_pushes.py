@@ -58,15 +58,15 @@ def test_the_orders_push_has_the_recorded_fields_in_their_order() -> None:
     assert all(json.loads(json.dumps(push)) == push for push in pushes)
 
 
-def test_each_push_tells_its_own_fill_and_the_running_totals() -> None:
+def test_each_push_has_its_own_fill_and_the_running_totals() -> None:
     _, (live, part, full) = traded()
-    told = ("state", "accFillSz", "avgPx", "fee", "fillSz", "fillFee", "fillPnl", "execType")
-    assert [live[key] for key in told] == ["live", "0", "0", "0", "0", "0", "0", ""]
-    assert [part[key] for key in told] == [
+    fields = ("state", "accFillSz", "avgPx", "fee", "fillSz", "fillFee", "fillPnl", "execType")
+    assert [live[key] for key in fields] == ["live", "0", "0", "0", "0", "0", "0", ""]
+    assert [part[key] for key in fields] == [
         *("partially_filled", "1.2", "84000.1", "-0.20160024"),
         *("1.2", "-0.20160024", "0", "M"),
     ]
-    assert [full[key] for key in told] == [
+    assert [full[key] for key in fields] == [
         *("filled", "3.5", "84000.1", "-0.5880007"),
         *("2.3", "-0.38640046", "0", "M"),
     ]
@@ -81,8 +81,8 @@ def test_the_positions_push_agrees_with_the_recording() -> None:
     assert view is not None
     push = position_push(view, engine.instrument, 1)
     assert set(push) == POSITION_PUSH_KEYS
-    told = ("pos", "avgPx", "imr", "mmr", "upl", "uplRatio", "fee", "realizedPnl", "lever")
-    assert [push[key] for key in told] == [
+    fields = ("pos", "avgPx", "imr", "mmr", "upl", "uplRatio", "fee", "realizedPnl", "lever")
+    assert [push[key] for key in fields] == [
         *("3.5", "84000.1", "29.403605", "11.761442", "0.357", "0.012142842687092"),
         *("-0.5880007", "-0.5880007", "100"),
     ]

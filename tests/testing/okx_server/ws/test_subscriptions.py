@@ -1,4 +1,4 @@
-"""Channels beside orders, positions and account, and the rules of connecting."""
+"""Channels other than orders, positions and account, and the rules of connecting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trio_websocket import ConnectionRejected
 from tests.testing.okx_server.clients import INST, connected, live_exchange, logged_in, order_args
 
 
-async def test_balance_and_position_tells_every_match_at_once(autojump_clock: MockClock) -> None:
+async def test_balance_and_position_pushes_every_match_at_once(autojump_clock: MockClock) -> None:
     exchange = live_exchange(autojump_clock)
     async with connected(exchange) as client:
         await client.login()
@@ -25,12 +25,12 @@ async def test_balance_and_position_tells_every_match_at_once(autojump_clock: Mo
         began = trio.current_time()
         for _ in range(2):
             exchange.fill("a", Decimal(1), Decimal(66_900))
-        told = [(await client.next())["data"][0] for _ in range(2)]
+        pushes = [(await client.next())["data"][0] for _ in range(2)]
         assert trio.current_time() == began
-        assert [row["posData"][0]["pos"] for row in told] == ["1", "2"]
-        assert [row["balData"][0]["cashBal"] for row in told] == ["9999.8662", "9999.7324"]
+        assert [row["posData"][0]["pos"] for row in pushes] == ["1", "2"]
+        assert [row["balData"][0]["cashBal"] for row in pushes] == ["9999.8662", "9999.7324"]
         fills = [str(fill.trade_id) for fill in exchange.ground_truth.fills()]
-        assert [row["trades"][0]["tradeId"] for row in told] == fills
+        assert [row["trades"][0]["tradeId"] for row in pushes] == fills
         exchange.deleverage(Decimal("0.5"))
         adl = (await client.next())["data"][0]
         assert (adl["eventType"], adl["posData"][0]["pos"]) == ("adl", "1.5")
@@ -49,14 +49,14 @@ async def test_balance_and_position_tells_every_match_at_once(autojump_clock: Mo
         ({"channel": ["orders"]}, "60018"),
     ],
 )
-async def test_channels_of_other_urls_and_levels_say_so(
+async def test_channels_of_other_urls_and_levels_have_their_code(
     arg: dict[str, object], code: str, autojump_clock: MockClock
 ) -> None:
     async with logged_in(live_exchange(autojump_clock)) as client:
         assert (await client.ask({"op": "subscribe", "args": [arg]}))["code"] == code
 
 
-async def test_channels_with_nothing_to_tell_are_taken_and_counted(
+async def test_channels_without_pushes_are_accepted_and_counted(
     autojump_clock: MockClock,
 ) -> None:
     exchange = live_exchange(autojump_clock)
@@ -120,7 +120,7 @@ async def test_mass_cancel_is_for_options(autojump_clock: MockClock) -> None:
         assert (await client.op("mass-cancel", arg))["code"] == "51010"
 
 
-async def test_a_subscribe_request_has_a_largest_size(autojump_clock: MockClock) -> None:
+async def test_a_subscribe_request_has_a_maximum_size(autojump_clock: MockClock) -> None:
     async with logged_in(live_exchange(autojump_clock)) as client:
         args = [{"channel": "orders", **INST}] * 1200
         assert (await client.ask({"op": "subscribe", "args": args}))["code"] == "60012"
