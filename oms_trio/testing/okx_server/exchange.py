@@ -10,7 +10,7 @@ from random import Random
 
 import attrs
 
-from oms_trio.core.model import Instrument, Side
+from oms_trio.core.model import Instrument
 from oms_trio.testing.okx_server.account.ledger import Ledger
 from oms_trio.testing.okx_server.auth import ExchangeAccount
 from oms_trio.testing.okx_server.clock import Clock, ExchangeClock, system_clock
@@ -44,7 +44,6 @@ from oms_trio.testing.okx_server.values import (
     CancelSource,
     ExchangeOrder,
     OrderCategory,
-    OrdType,
     Visibility,
 )
 
@@ -101,8 +100,6 @@ class SimulatedExchange:
     """Time (ms) and rate of each settlement of funding: the funding-rate history."""
     _funded_ms: int = attrs.field(default=0, init=False)
     """The latest funding time that has passed."""
-    _moves_to_reverse: list[tuple[int, Decimal]] = attrs.field(factory=list, init=False)
-    """When (true time, ns) a temporary move of the market ends, and its size in percent of before."""
     _exchange_clock: ExchangeClock = attrs.field(init=False)
     _cancel_timers: CancelAllAfterTimers = attrs.field(factory=CancelAllAfterTimers, init=False)
 
@@ -138,6 +135,11 @@ class SimulatedExchange:
         """The true time in Unix milliseconds, by which rate limits count."""
         return self.clock() // 1_000_000
 
+    @property
+    def matches(self) -> bool:
+        """Whether orders match with the market by themselves."""
+        return self.mode is MatchingMode.AUTO
+
     # Requests of clients.
 
     def place(self, args: Args, check_instrument: CheckInstrument) -> OperationResult:
@@ -151,7 +153,7 @@ class SimulatedExchange:
         except RequestRejected as rejected:
             return OperationResult.rejection(rejected, now_ms, args)
         with self.engine.deferred():
-            placement.start(self.engine, order, matches=self.mode is MatchingMode.AUTO)
+            placement.start(self.engine, order, matches=self.matches)
         return OperationResult(now_ms, order.ord_id, order.cl_ord_id, order.tag, msg="Order placed")
 
     def cancel(self, args: Args, check_instrument: CheckInstrument) -> OperationResult:
@@ -174,49 +176,14 @@ class SimulatedExchange:
                 check_instrument(args, self.instrument)
                 self._check_open()
                 request = read_amendment(args, self.instrument)
-                order = amend(self.engine, args, request, matches=self.mode is MatchingMode.AUTO)
+                order = amend(self.engine, args, request, matches=self.matches)
             except RequestRejected as rejected:
                 return OperationResult.rejection(rejected, now_ms, args)
         return OperationResult(now_ms, order.ord_id, order.cl_ord_id, req_id=request.req_id)
 
-    def find_open(self, name: str) -> ExchangeOrder:
-        """Return the open order with this ``ordId`` or ``clOrdId``.
-
-        Raises:
-            LookupError: there is no such open order.
-        """
-        book = self.engine.book
-        order = book.find(name, "") or book.find("", name)
-        if order is None or not order.is_open:
-            raise LookupError(f"there is no open order with ordId or clOrdId {name!r}")
-        return order
-
     def _check_open(self) -> None:
         if self.faults.suspended:
             raise RequestRejected("51022", "Contract suspended.")
-
-    def close_position(self, *, auto_cancel: bool, cl_ord_id: str, tag: str) -> None:
-        """Close the whole position by a market order.
-
-        Raises:
-            RequestRejected: 51023 when flat, 51115 while closing orders are pending.
-        """
-        pos = self.engine.ledger.pos
-        if not pos:
-            raise RequestRejected("51023", "Position does not exist.")
-        side = Side.SELL if pos > 0 else Side.BUY
-        closing = [order for order in self.engine.book.pending if order.side is side]
-        if closing and not auto_cancel:
-            raise RequestRejected("51115", "Cancel all pending close orders first.")
-        with self.engine.deferred():
-            for order in closing:
-                self.engine.cancel(order, CancelSource.CLOSED_AT_MARKET)
-            request = OrderRequest(
-                side, OrdType.MARKET, None, abs(pos), cl_ord_id, tag, True, False
-            )
-            limit_px = self.engine.market.limit_for(side)
-            order = placement.new_order(self.engine, request, limit_px)
-            placement.start(self.engine, order, matches=self.mode is MatchingMode.AUTO)
 
     def set_pos_mode(self, pos_mode: str) -> None:
         """Set net or hedge mode.
@@ -258,9 +225,9 @@ class SimulatedExchange:
     def tick(self) -> None:
         """Let the market move one step (in AUTO mode), and do what is due."""
         with self.engine.deferred():
-            if self.mode is MatchingMode.AUTO:
+            if self.matches:
                 self.engine.market.step()
-            self._reverse_moves()
+            self.engine.market.reverse_moves(self.clock())
             self._follow_market()
             now_ms = self.now_ms
             for tag in self._cancel_timers.pop_expired(now_ms):
@@ -284,14 +251,11 @@ class SimulatedExchange:
         Raises:
             ValueError: the price would not stay above 0.
         """
-        part = 100 + percent
-        if part <= 0:
+        if percent <= -100:
             raise ValueError(f"percent must be above -100, not {percent}")
-        if back_after_s:
-            due_ns = self.clock() + round(back_after_s * 1e9)
-            self._moves_to_reverse.append((due_ns, part))
+        back_at_ns = self.clock() + round(back_after_s * 1e9) if back_after_s else None
         with self.engine.deferred():
-            self.engine.market.move(part, Decimal(100))
+            self.engine.market.move(percent, back_at_ns)
             self._follow_market()
 
     def change_instrument(self, instrument: Instrument) -> None:
@@ -313,7 +277,7 @@ class SimulatedExchange:
             LookupError: there is no such open order.
             ValueError: less than ``sz`` remains.
         """
-        order = self.find_open(name)
+        order = self.engine.book.find_open(name)
         if not 0 < sz <= order.remaining:
             raise ValueError(f"sz must be above 0 and at most {order.remaining}, not {sz}")
         with self.engine.deferred():
@@ -386,13 +350,6 @@ class SimulatedExchange:
         if not 0 < sz <= abs(self.engine.ledger.pos):
             raise LookupError(f"there is no position of {sz} contracts to close")
 
-    def _reverse_moves(self) -> None:
-        now_ns = self.clock()
-        for due_ns, part in self._moves_to_reverse:
-            if now_ns >= due_ns:
-                self.engine.market.move(Decimal(100), part)
-        self._moves_to_reverse = [move for move in self._moves_to_reverse if now_ns < move[0]]
-
     def _fund_if_due(self) -> None:
         """Settle funding if a multiple of its interval has passed."""
         due_ms = self.now_ms // self.funding_every_ms * self.funding_every_ms
@@ -402,7 +359,7 @@ class SimulatedExchange:
         self._funded_ms = max(due_ms, self._funded_ms)
 
     def _follow_market(self) -> None:
-        if self.mode is MatchingMode.AUTO:
+        if self.matches:
             self.engine.match_resting()
         risk_engine.liquidate_if_due(self.engine, self._risk_visibility)
 

@@ -39,7 +39,9 @@ class SimulatedMarket:
     """Prices to follow instead of a random walk, one per step; the last one stays."""
     mark_px: Decimal = attrs.field(init=False)
     _scale: Decimal = attrs.field(default=Decimal(1), init=False)
-    """The product of all moves (``move``), by which ``prices`` are multiplied."""
+    """The product of all moves, by which ``prices`` are multiplied."""
+    _moves_to_reverse: list[tuple[int, Decimal]] = attrs.field(factory=list, init=False)
+    """True time (ns) at which a move is reversed, and its size: 100 + percent."""
 
     def __attrs_post_init__(self) -> None:
         """Put the first price on the tick grid."""
@@ -83,10 +85,22 @@ class SimulatedMarket:
         self.bid = max(self.on_grid(px, ROUND_FLOOR), self.instrument.tick_sz)
         self.mark_px = self.bid
 
-    def move(self, to: Decimal, of: Decimal) -> None:
-        """Multiply all prices by ``to / of`` at once; recorded prices go on from there."""
-        self._scale = self._scale * to / of
-        self.set_price(self.bid * to / of)
+    def move(self, percent: Decimal, back_at_ns: int | None = None) -> None:
+        """Move all prices by ``percent`` at once; recorded prices go on from there.
+
+        ``reverse_moves`` reverses the move at ``back_at_ns``, a true time.
+        """
+        factor = 100 + percent
+        if back_at_ns is not None:
+            self._moves_to_reverse.append((back_at_ns, factor))
+        self._scale_prices(factor, Decimal(100))
+
+    def reverse_moves(self, now_ns: int) -> None:
+        """Reverse the moves whose time is over."""
+        for back_at_ns, factor in self._moves_to_reverse:
+            if now_ns >= back_at_ns:
+                self._scale_prices(Decimal(100), factor)
+        self._moves_to_reverse = [move for move in self._moves_to_reverse if now_ns < move[0]]
 
     def set_mark(self, px: Decimal) -> None:
         """Set the mark price alone, on the tick grid or not, until the price moves again."""
@@ -118,6 +132,11 @@ class SimulatedMarket:
             sz -= part
             px += side.sign * self.instrument.tick_sz * self.rng.randint(1, 3)
         return taken
+
+    def _scale_prices(self, to: Decimal, of: Decimal) -> None:
+        """Multiply all prices by ``to / of``."""
+        self._scale = self._scale * to / of
+        self.set_price(self.bid * to / of)
 
     def on_grid(self, px: Decimal, rounding: str = ROUND_FLOOR) -> Decimal:
         """Return a price rounded to a multiple of the tick."""

@@ -65,6 +65,17 @@ class OrderBook:
         key = ord_id or self._latest.get(cl_ord_id, "")
         return self._open.get(key) or self._ended.get(key)
 
+    def find_open(self, name: str) -> ExchangeOrder:
+        """Return the open order with this ``ordId`` or ``clOrdId``.
+
+        Raises:
+            LookupError: there is no such open order.
+        """
+        order = self.find(name, "") or self.find("", name)
+        if order is None or not order.is_open:
+            raise LookupError(f"there is no open order with ordId or clOrdId {name!r}")
+        return order
+
     def is_pending(self, cl_ord_id: str) -> bool:
         """Whether an open order has this client id."""
         return self._latest.get(cl_ord_id, "") in self._open

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from oms_trio.core.model import Side
 from oms_trio.testing.okx_server.events import OrderChanged
-from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
 from oms_trio.testing.okx_server.orders import placement
 from oms_trio.testing.okx_server.orders.amendments import amend as amend_order
 from oms_trio.testing.okx_server.orders.request_checks import (
@@ -42,7 +42,7 @@ def trade(
     check_margin(engine, order)
     with engine.deferred():
         engine.store(OrderChanged(order))
-        if px is None or exchange.mode is MatchingMode.AUTO:
+        if px is None or exchange.matches:
             engine.take(order)
     return order
 
@@ -56,15 +56,14 @@ def amend(
         LookupError: there is no such open order.
         RequestRejected: the amendment is not possible.
     """
-    order = exchange.find_open(name)
+    order = exchange.engine.book.find_open(name)
     if sz is not None:
         check_size(sz, exchange.instrument)
     if px is not None:
         check_tick(px, exchange.instrument)
     request = AmendRequest(sz, px, "", clamp_px=False, cancel_on_fail=False)
     with exchange.engine.deferred():
-        matches = exchange.mode is MatchingMode.AUTO
-        amend_order(exchange.engine, {"ordId": order.ord_id}, request, matches=matches)
+        amend_order(exchange.engine, {"ordId": order.ord_id}, request, matches=exchange.matches)
 
 
 def cancel(exchange: SimulatedExchange, name: str) -> None:
@@ -73,6 +72,6 @@ def cancel(exchange: SimulatedExchange, name: str) -> None:
     Raises:
         LookupError: there is no such open order.
     """
-    order = exchange.find_open(name)
+    order = exchange.engine.book.find_open(name)
     with exchange.engine.deferred():
         exchange.engine.cancel(order, CancelSource.USER)

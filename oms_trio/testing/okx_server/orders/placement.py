@@ -6,10 +6,11 @@ from decimal import Decimal
 
 import attrs
 
+from oms_trio.core.model import Side
 from oms_trio.testing.okx_server.events import OrderChanged
 from oms_trio.testing.okx_server.matching.engine import MatchingEngine
 from oms_trio.testing.okx_server.matching.market import crosses
-from oms_trio.testing.okx_server.orders.request_checks import OrderRequest
+from oms_trio.testing.okx_server.orders.request_checks import OrderRequest, RequestRejected
 from oms_trio.testing.okx_server.orders.state_checks import (
     check_against_state,
     check_margin,
@@ -68,3 +69,26 @@ def start(engine: MatchingEngine, order: ExchangeOrder, *, matches: bool) -> Non
     elif not order.ord_type.may_rest:
         fok = order.ord_type is OrdType.FOK
         engine.cancel(order, CancelSource.FOK if fok else CancelSource.IOC)
+
+
+def close_position(
+    engine: MatchingEngine, *, matches: bool, auto_cancel: bool, cl_ord_id: str, tag: str
+) -> None:
+    """Close the whole position by a market order.
+
+    Raises:
+        RequestRejected: 51023 when flat, 51115 while closing orders are pending, unless
+            ``auto_cancel`` cancels them.
+    """
+    pos = engine.ledger.pos
+    if not pos:
+        raise RequestRejected("51023", "Position does not exist.")
+    side = Side.SELL if pos > 0 else Side.BUY
+    closing = [order for order in engine.book.pending if order.side is side]
+    if closing and not auto_cancel:
+        raise RequestRejected("51115", "Cancel all pending close orders first.")
+    with engine.deferred():
+        for order in closing:
+            engine.cancel(order, CancelSource.CLOSED_AT_MARKET)
+        request = OrderRequest(side, OrdType.MARKET, None, abs(pos), cl_ord_id, tag, True, False)
+        start(engine, new_order(engine, request, engine.market.limit_for(side)), matches=matches)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from oms_trio.testing.okx_server.faults import foreign_rows
+from oms_trio.testing.okx_server.orders import placement
 from oms_trio.testing.okx_server.orders.operations import (
     MAX_BATCH,
     TradeOperation,
@@ -129,8 +130,12 @@ def close_position(call: RestCall) -> JsonObject:
     if body.get("mgnMode") != "cross":
         raise RequestRejected("51000", "Parameter mgnMode error")
     cl_ord_id, tag = str(body.get("clOrdId") or ""), str(body.get("tag") or "")
-    call.exchange.close_position(
-        auto_cancel=body.get("autoCxl") in (True, "true"), cl_ord_id=cl_ord_id, tag=tag
+    placement.close_position(
+        call.exchange.engine,
+        matches=call.exchange.matches,
+        auto_cancel=body.get("autoCxl") in (True, "true"),
+        cl_ord_id=cl_ord_id,
+        tag=tag,
     )
     inst_id = call.exchange.instrument.inst_id
     return ok({"instId": inst_id, "posSide": "net", "clOrdId": cl_ord_id, "tag": tag})

@@ -77,11 +77,6 @@ class Subscriptions:
     _swapped_until_s: float = attrs.field(default=NEVER, init=False)
 
     @property
-    def any(self) -> bool:
-        """Whether anything is subscribed."""
-        return bool(self._subscriptions)
-
-    @property
     def deadline(self) -> float:
         """When ``on_time`` is due next."""
         periodic = [
