@@ -125,12 +125,11 @@ class Book:
                 fill=fill,
                 trade=None if trade is None else trade.okx_id,
                 opened=None if now is None or now is trade else now.okx_id,
-                closed=trade is not None and now is not trade,
                 reduced=min(fill.sz, size) if reduces else ZERO,
                 gain=ZERO if trade is None else trade.pnl - pnl,
                 gained=ZERO if trade is None else trade.gained(rules),
                 max_drawdown=0.0 if trade is None else trade.max_drawdown,
-                reward=0.0 if trade is None else trade.reward(rules),
+                reward=None if trade is None or now is trade else trade.reward(rules),
                 position=self.position,
                 entry_px=None if now is None else now.entry_px,
             )

@@ -87,9 +87,9 @@ class PublishRejection:
 class FillBooked:
     """A fill was counted; ``trade`` is the trade that was open before it, by the order that opened it.
 
-    Of that trade the fill closed ``reduced`` contracts, for a PnL of ``gain`` USDT. ``max_drawdown``,
-    ``gained`` (in the reward's unit) and ``reward`` are the trade's after the fill, ``closed`` says
-    that it is over. ``opened`` is the trade that the fill has opened. ``position`` (contracts) and
+    Of that trade the fill closed ``reduced`` contracts, for a PnL of ``gain`` USDT. ``max_drawdown``
+    and ``gained`` (in the reward's unit) are the trade's after the fill; ``reward`` is None unless the
+    fill has closed it. ``opened`` is the trade that the fill has opened. ``position`` (contracts) and
     ``entry_px`` hold from now on.
     """
 
@@ -100,14 +100,18 @@ class FillBooked:
     fill: Fill
     trade: OrdId | None
     opened: OrdId | None
-    closed: bool
     reduced: Decimal
     gain: Decimal
     gained: Decimal
     max_drawdown: float
-    reward: float
+    reward: float | None
     position: Decimal
     entry_px: Decimal | None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the fill has closed the trade."""
+        return self.reward is not None
 
 
 @attrs.frozen

@@ -27,7 +27,7 @@ from oms_trio.service.channels import Inbox
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.service.recovery import recover
-from oms_trio.testing.okx_server.values import Order
+from oms_trio.testing.okx_server.values import ExchangeOrder
 from tests.core.desk import RULES
 from tests.tasks.venue import CONTEXT, Venue
 
@@ -90,9 +90,9 @@ class Service:
         return self.venue.exchange.engine.ledger.pos
 
     @property
-    def orders(self) -> list[Order]:
+    def orders(self) -> list[ExchangeOrder]:
         """The exchange's own log of orders."""
-        return self.venue.exchange.truth.orders()
+        return self.venue.exchange.ground_truth.orders()
 
     def heard(self) -> list[Outgoing]:
         """What the agent was told since it was last asked."""

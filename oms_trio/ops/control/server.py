@@ -26,12 +26,12 @@ AT_ONCE = 16
 """Connections open at once; more wait in the socket's backlog."""
 
 
-Status = Callable[[], bytes | None]
-Command = Callable[[Verb, str], Awaitable[None]]
+EncodedStatus = Callable[[], bytes | None]
+RunCommand = Callable[[Verb, str], Awaitable[None]]
 
 
 async def serve_control(
-    listener: socket.socket, *, status: Status, command: Command, failure: type[Exception]
+    listener: socket.socket, *, status: EncodedStatus, command: RunCommand, failure: type[Exception]
 ) -> None:
     """Answer until cancelled. What a client does wrong ends its connection.
 
@@ -50,7 +50,7 @@ async def serve_control(
 
 
 async def _serve(
-    stream: Connection, status: Status, command: Command, failure: type[Exception]
+    stream: Connection, status: EncodedStatus, command: RunCommand, failure: type[Exception]
 ) -> None:
     line = bytearray()
     with trio.move_on_after(ASK_S) as patience:
@@ -66,7 +66,7 @@ async def _serve(
 
 
 async def _answer(
-    line: bytes, who: str, status: Status, command: Command, failure: type[Exception]
+    line: bytes, who: str, status: EncodedStatus, command: RunCommand, failure: type[Exception]
 ) -> Answer:
     try:
         ask = msgspec.json.decode(line, type=Request).ask

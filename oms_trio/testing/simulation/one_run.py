@@ -17,7 +17,7 @@ from structlog.typing import WrappedLogger
 
 from oms_trio.journal.journal import Journal
 from oms_trio.tasks import retention, trade_state
-from oms_trio.testing.okx_server.values import Fill
+from oms_trio.testing.okx_server.values import ExchangeFill
 from oms_trio.testing.simulation.agent import Agent
 from oms_trio.testing.simulation.coverage import Coverage
 from oms_trio.testing.simulation.determinism import repeatable
@@ -228,10 +228,10 @@ class _Run:
         self.journal = read.digest
         self.violations += world.monitor.found
         self.violations += Auditor(world, agent.acts, read).audit()
-        fills: list[Fill] = world.exchange.truth.fills()
+        fills: list[ExchangeFill] = world.exchange.ground_truth.fills()
         self.counts = {
             "actions": len(agent.acts),
-            "orders": len(world.exchange.truth.orders()),
+            "orders": len(world.exchange.ground_truth.orders()),
             "fills": len(fills),
             "trades": len(read.closed),
             "messages": len(world.heard),

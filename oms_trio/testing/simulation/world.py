@@ -25,11 +25,11 @@ from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.operator_commands import NotObeyedError
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.settings.clock import Clock, virtual_clock
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
-from oms_trio.testing.okx_server.orders.admission import check_inst_id_code
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
+from oms_trio.testing.okx_server.orders.request_checks import check_inst_id_code
 from oms_trio.testing.okx_server.server import handle_stream
-from oms_trio.testing.okx_server.values import CancelSource, Order
+from oms_trio.testing.okx_server.values import CancelSource, ExchangeOrder
 from oms_trio.testing.simulation.determinism import WALL_CLOCK_START_NS
 from oms_trio.testing.simulation.invariants.monitor import Monitor, WatchedLimits, WatchedTruth
 from oms_trio.testing.simulation.machine.clocks import WallClock
@@ -45,7 +45,7 @@ from oms_trio.testing.simulation.workload import BUSY, Pace
 What = TypeVar("What")
 
 SECRETS = ("Key-4f1c9a77", "Secret-8d02e6b1c3", "Passphrase-e77a90")
-ACCOUNT = SimAccount(
+ACCOUNT = ExchangeAccount(
     api_key=SECRETS[0], secret=SECRETS[1], passphrase=SECRETS[2], balance=Decimal(100_000)
 )
 
@@ -83,7 +83,7 @@ class World:
 
     random: Random
     clock: Clock
-    exchange: Exchange
+    exchange: SimulatedExchange
     faults: NotingFaults
     broker: MemoryBroker
     network: Network
@@ -257,7 +257,7 @@ class World:
         before = exchange.engine.ledger.cash_bal
         exchange.fund(rate)
         if amount := exchange.engine.ledger.cash_bal - before:
-            fills = len(exchange.truth.fills())
+            fills = len(exchange.ground_truth.fills())
             self.funded.append(Funded(fills, trio.current_time(), amount))
 
     def _note_known(self, state: TradeState) -> None:
@@ -293,7 +293,7 @@ class World:
     def set_instrument(self, instrument: Instrument) -> None:
         """Let the exchange go on with another instrument of the same name."""
         self.exchange.change_instrument(instrument)
-        self.multipliers.append((len(self.exchange.truth.fills()), instrument.multiplier))
+        self.multipliers.append((len(self.exchange.ground_truth.fills()), instrument.multiplier))
 
     def delete_queue(self) -> None:
         """Delete the action queue with all that is in it."""
@@ -312,11 +312,11 @@ class World:
         lot = self.exchange.instrument.lot_sz
         if resting := [(order, px) for order, px in self._resting() if order.remaining >= 2 * lot]:
             order, px = random.choice(resting)
-            self.exchange.faults.miss_order_pushes = 1
+            self.exchange.faults.drop_order_pushes = 1
             self.exchange.fill(order.ord_id, lot, px)
             self.exchange.fill(order.ord_id, lot, px)
 
-    def _resting(self) -> list[tuple[Order, Decimal]]:
+    def _resting(self) -> list[tuple[ExchangeOrder, Decimal]]:
         pending = self.exchange.engine.book.pending
         return [(order, order.px) for order in pending if order.px is not None]
 
@@ -385,7 +385,7 @@ def open_world(
     nursery: trio.Nursery,
     tape: Tape,
     *,
-    mode: Mode = Mode.AUTO,
+    mode: MatchingMode = MatchingMode.AUTO,
     rules: Rules | None = None,
     setting: Setting | None = None,
     pace: Pace = BUSY,
@@ -401,13 +401,13 @@ def open_world(
     troubles = Troubles()
     faults = NotingFaults(troubles=troubles)
     truth = WatchedTruth()
-    exchange = Exchange(
+    exchange = SimulatedExchange(
         account=ACCOUNT,
         clock=exchange_wall,
         seed=random.getrandbits(64),
         mode=mode,
         faults=faults,
-        truth=truth,
+        ground_truth=truth,
     )
     nursery.start_soon(_note, exchange, faults)
     exchange.push_every_s = pace.push_s
@@ -455,6 +455,6 @@ async def _wait(waiting: list[tuple[What, trio.Event]], what: What) -> None:
         waiting.remove((what, come))
 
 
-async def _note(exchange: Exchange, faults: NotingFaults) -> None:
+async def _note(exchange: SimulatedExchange, faults: NotingFaults) -> None:
     with exchange.engine.listening(faults.note):
         await trio.sleep_forever()

@@ -188,7 +188,7 @@ async def test_10_exchange_that_refuses_the_instrument_is_told_to_the_agent(
 ) -> None:
     """https://github.com/nautechsystems/nautilus_trader/issues/4964."""
     async with stage(tmp_path, autojump_clock) as scene:
-        scene.exchange.refuse_next("51001", times=3)
+        scene.exchange.reject_next_orders("51001", times=3)
         for _ in range(3):
             scene.act("buy")
         await scene.until(lambda: len(scene.refusals) == 3)
@@ -229,11 +229,11 @@ async def test_13_silent_link_is_noticed_and_an_idle_one_is_kept(
     async with stage(tmp_path, autojump_clock) as scene:
         await trio.sleep(5 * MINUTE)
         assert scene.world.arrivals["session_up"] == 1
-        scene.faults.stalled = True
+        scene.faults.silence = True
         began = trio.current_time()
         await scene.until(lambda: not scene.state.sync.has_session)
         assert trio.current_time() - began <= 31
-        scene.faults.stalled = False
+        scene.faults.silence = False
 
 
 async def test_14_fractions_of_a_contract_and_empty_numbers_are_read(
@@ -258,7 +258,7 @@ async def test_15_order_that_is_gone_is_not_cancelled_for_ever(
     rules = attrs.evolve(PATIENT, max_order_age_ns=20_000_000_000)
     async with stage(tmp_path, autojump_clock, rules=rules) as scene:
         ord_id = await scene.order("buy")
-        scene.faults.miss_order_pushes = 1
+        scene.faults.drop_order_pushes = 1
         scene.fill(ord_id)
         await trio.sleep(5 * MINUTE)
         await scene.at_rest()
@@ -318,14 +318,14 @@ async def test_19_nothing_that_hangs_holds_up_a_stop(
     """https://github.com/python-trio/trio-asyncio/pull/161."""
     async with stage(tmp_path, autojump_clock) as scene:
         ord_id = await scene.order("buy", "2")
-        scene.faults.stalled = where == "exchange"
+        scene.faults.silence = where == "exchange"
         scene.world.broker.set_available(available=where != "broker")
         scene.world.room.full = where == "disk"
         scene.fill(ord_id)
         scene.act("buy")
         await trio.sleep(0.2)
         assert await end(scene.world) < 5
-        scene.faults.stalled = scene.world.room.full = False
+        scene.faults.silence = scene.world.room.full = False
         scene.world.broker.set_available(available=True)
         scene.world.down = False
         await scene.world.begun()

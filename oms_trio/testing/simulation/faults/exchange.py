@@ -52,7 +52,7 @@ def _doubt(*, executed: bool) -> Act:
 
 
 def _refusals(world: World, random: Random) -> None:
-    world.exchange.refuse_next(random.choice(("51008", "50011", "50061", "51006")), 2)
+    world.exchange.reject_next_orders(random.choice(("51008", "50011", "50061", "51006")), 2)
 
 
 async def _lag(world: World, random: Random) -> None:
@@ -150,11 +150,11 @@ STRIKES: Final[dict[str, Strike]] = {
     "push before ack": Strike(switch("push_before_ack", True, 5.0, 60.0)),
     "positions first": Strike(switch("positions_first", True, 5.0, 60.0)),
     "position late": Strike(_late_positions, _PUSHES, after_s=15.0),
-    "position missed": Strike(count("miss_position_pushes", 3)),
+    "position missed": Strike(count("drop_position_pushes", 3)),
     "push echoed": Strike(count("echo_order_pushes", 5)),
     "push late": Strike(count("late_order_pushes", 2)),
     "pushes swapped": Strike(count("swap_order_pushes", 1)),
-    "push missed": Strike(count("miss_order_pushes", 3)),
+    "push missed": Strike(count("drop_order_pushes", 3)),
     "push repeated": Strike(count("repeat_order_pushes", 5)),
     "unknown, executed": Strike(_doubt(executed=True), _ORDERS, 60.0),
     "unknown, not executed": Strike(_doubt(executed=False), _ORDERS, 60.0),

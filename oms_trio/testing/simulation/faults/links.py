@@ -28,7 +28,7 @@ async def _refuse(world: World, random: Random) -> None:
 
 async def _stall(world: World, random: Random) -> None:
     """Hear and say nothing for a while; TCP loses no bytes and then goes on, so the link ends."""
-    with switched(world, "stalled", value=True):
+    with switched(world, "silence", value=True):
         await trio.sleep(random.uniform(1.0, 50.0))
         world.exchange.faults.cut()
 
@@ -97,7 +97,9 @@ def _close(world: World, random: Random) -> None:
 
 def _say(world: World, random: Random) -> None:
     """Say what no documentation knows; a session may end by it, the service may not."""
-    world.exchange.faults.say(random.choice(('{"event":"novelty"}', '{"arg":{}}', "nonsense", "")))
+    world.exchange.faults.send_raw(
+        random.choice(('{"event":"novelty"}', '{"arg":{}}', "nonsense", ""))
+    )
 
 
 STRIKES: Final[dict[str, Strike]] = {
@@ -115,7 +117,7 @@ STRIKES: Final[dict[str, Strike]] = {
     "closed by a frame": Strike(at_once(_close), _LINK),
     "frame unknown": Strike(at_once(_say), _LINK),
     "exchange closed": Strike(_refuse, _REACH),
-    "exchange held": Strike(switch("held", True, 1.0, 40.0), _REACH),
+    "exchange held": Strike(switch("stall", True, 1.0, 40.0), _REACH),
     "exchange stalled": Strike(_stall, _REACH),
     "upgrade notice": Strike(
         at_once(

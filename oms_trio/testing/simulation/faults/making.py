@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import trio
 
-from oms_trio.testing.okx_server.faults.behaviour import Faults
+from oms_trio.testing.okx_server.faults.switches import FaultSwitches
 from oms_trio.testing.simulation.troubles import Trouble
 from oms_trio.testing.simulation.world import World
 
@@ -41,7 +41,7 @@ def switched(world: World, name: str, value: object) -> Iterator[None]:
     try:
         yield
     finally:
-        setattr(faults, name, getattr(Faults(), name))
+        setattr(faults, name, getattr(FaultSwitches(), name))
 
 
 def switch(name: str, value: Any, least_s: float, most_s: float) -> Act:  # noqa: ANN401 - as the switches

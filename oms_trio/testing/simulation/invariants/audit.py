@@ -21,7 +21,7 @@ import attrs
 import msgspec
 
 from oms_trio.amqp.codec import REJECT_KEY
-from oms_trio.testing.okx_server.values import Order
+from oms_trio.testing.okx_server.values import ExchangeOrder
 from oms_trio.testing.simulation.agent import Act
 from oms_trio.testing.simulation.invariants.owed import owed, state_id_of
 from oms_trio.testing.simulation.invariants.violation import Violation
@@ -93,7 +93,7 @@ class Auditor:
             for text, message in zip(told, heard, strict=True)
             if message.routing_key != REJECT_KEY
         ]
-        orders = [o for o in self.world.exchange.truth.orders() if o.tag == CONTEXT.tag]
+        orders = [o for o in self.world.exchange.ground_truth.orders() if o.tag == CONTEXT.tag]
         # Orders that close the position for the operator have no action behind them.
         of_agent = [order for order in orders if not order.reduce_only]
         self._one_order_each(of_agent)
@@ -109,7 +109,7 @@ class Auditor:
 
     # 1 and 2
 
-    def _one_order_each(self, orders: list[Order]) -> None:
+    def _one_order_each(self, orders: list[ExchangeOrder]) -> None:
         names = Counter(order.cl_ord_id for order in orders)
         for name, count in names.items():
             if count > 1:
@@ -174,7 +174,7 @@ class Auditor:
 
     # 4
 
-    def _every_action(self, orders: list[Order], refusals: list[dict[str, Any]]) -> None:
+    def _every_action(self, orders: list[ExchangeOrder], refusals: list[dict[str, Any]]) -> None:
         dead = Counter(letter.body for letter in self.world.broker.dead_letters)
         gone = Counter(body for body, _ in self.world.gone)
         for act in {(act.body, act.message_id): act for act in self.acts}.values():

@@ -25,10 +25,10 @@ from oms_trio.core.effects import Alert, Effect
 from oms_trio.core.events import Verb
 from oms_trio.core.model import Cause, Rules, Side
 from oms_trio.core.state import TradeState
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.ground_truth import Truth
-from oms_trio.testing.okx_server.rate_limits import Limits, Quota
-from oms_trio.testing.okx_server.values import Category, Fill, Order
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.ground_truth import GroundTruth
+from oms_trio.testing.okx_server.rate_limits import Quota, RateLimits
+from oms_trio.testing.okx_server.values import ExchangeFill, ExchangeOrder, OrderCategory
 from oms_trio.testing.simulation.invariants.violation import Violation
 from oms_trio.testing.simulation.setting import CONTEXT
 from oms_trio.testing.simulation.troubles import REACH, Trouble, Troubles
@@ -83,12 +83,12 @@ _REPORTS: Final = frozenset(
 
 
 @attrs.define(eq=False)
-class WatchedTruth(Truth):
+class WatchedTruth(GroundTruth):
     """The exchange's log, which tells of a change before anything else comes of it."""
 
-    watch: Callable[[Order, Fill | None], object] | None = None
+    watch: Callable[[ExchangeOrder, ExchangeFill | None], object] | None = None
 
-    def record(self, order: Order, fill: Fill | None) -> None:
+    def record(self, order: ExchangeOrder, fill: ExchangeFill | None) -> None:
         """See ``Truth.record``."""
         super().record(order, fill)
         if self.watch is not None:
@@ -96,7 +96,7 @@ class WatchedTruth(Truth):
 
 
 @attrs.define
-class WatchedLimits(Limits):
+class WatchedLimits(RateLimits):
     """The exchange's rate limits, which tell when a request came too fast."""
 
     refused: Callable[[str], object] | None = None
@@ -106,7 +106,7 @@ class WatchedLimits(Limits):
         admitted = super().admit(key, quota, now_ms, weight)
         if not admitted and self.refused is not None:
             since_ms = now_ms - quota.window_ms + JITTER_MS
-            recent = sum(stamp > since_ms for stamp in self._taken[key])
+            recent = sum(stamp > since_ms for stamp in self._admitted[key])
             if recent + weight > quota.count:
                 self.refused(key)
         return admitted
@@ -138,7 +138,7 @@ class Decided:
 class Monitor:
     """Watches one run. ``published_at`` is when the agent last acted in a state."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     rules: Rules
     """As the service has them."""
     troubles: Troubles
@@ -191,7 +191,7 @@ class Monitor:
         while len(samples) > 1 and samples[1].at < horizon:
             samples.popleft()
 
-    def watch(self, order: Order, fill: Fill | None) -> None:
+    def watch(self, order: ExchangeOrder, fill: ExchangeFill | None) -> None:
         """See every change of every order as it happens."""
         if fill is not None:
             self._note_fill(order, fill)
@@ -201,12 +201,12 @@ class Monitor:
             self._note_order(order)
         self.sample()
 
-    def _note_fill(self, order: Order, fill: Fill) -> None:
+    def _note_fill(self, order: ExchangeOrder, fill: ExchangeFill) -> None:
         self.fill_times.append(trio.current_time())
         if order.tag == CONTEXT.tag:
             return
         self._odd_at = trio.current_time()
-        if order.category is Category.NORMAL:
+        if order.category is OrderCategory.NORMAL:
             self.by_hand += fill.side.sign * fill.sz
             self._judge_position()
         else:
@@ -218,7 +218,7 @@ class Monitor:
         elif self._unexplained_at == NEVER:
             self._unexplained_at = trio.current_time()
 
-    def _note_order(self, order: Order) -> None:
+    def _note_order(self, order: ExchangeOrder) -> None:
         if order.reduce_only:
             return
         self._judge_age(order)
@@ -248,7 +248,7 @@ class Monitor:
         if self.troubles.calm_for({Trouble.LINK, Trouble.REST, Trouble.PROCESS}) > RATE_S:
             self._break(11, f"above the rate limit of {key}")
 
-    def _judge_age(self, order: Order) -> None:
+    def _judge_age(self, order: ExchangeOrder) -> None:
         published = self.published_at.get(int(order.cl_ord_id[3:11], 16))
         if published is None or self.troubles.calm_for({Trouble.CLOCK}) < TROUBLED_S:
             return
@@ -256,7 +256,7 @@ class Monitor:
         if age_s > OLDEST_S:
             self._break(4, f"{order.cl_ord_id} came {age_s:.1f} s after its action")
 
-    def _judge_cap(self, order: Order) -> None:
+    def _judge_cap(self, order: ExchangeOrder) -> None:
         """Hold an order against the cap, with what was decided by and with the exchange's figures."""
         engine, sign = self.exchange.engine, order.side.sign
         resting = sum(
@@ -303,10 +303,10 @@ class Monitor:
         """
         return next(one.cap for one in reversed(self.decided.values()) if one.side is side)
 
-    def _ours(self) -> Iterator[Order]:
+    def _ours(self) -> Iterator[ExchangeOrder]:
         return (order for order in self.exchange.engine.book.pending if order.tag == CONTEXT.tag)
 
-    def _break_cap(self, order: Order, reached: Fraction, cap: Fraction, how: str) -> None:
+    def _break_cap(self, order: ExchangeOrder, reached: Fraction, cap: Fraction, how: str) -> None:
         side = "long" if order.side is Side.BUY else "short"
         self._break(
             5,

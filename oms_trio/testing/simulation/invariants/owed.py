@@ -11,17 +11,17 @@ import attrs
 
 from oms_trio.core.effects import FillBooked
 from oms_trio.core.model import Cause, PositionReport
-from oms_trio.testing.okx_server.values import Category, Fill, Order
+from oms_trio.testing.okx_server.values import ExchangeFill, ExchangeOrder, OrderCategory
 from oms_trio.testing.simulation.invariants.oracle import Due, Oracle, TrueFill
 from oms_trio.testing.simulation.replayed import Replay
 from oms_trio.testing.simulation.setting import CONTEXT
 from oms_trio.testing.simulation.world import World
 
 CAUSES = {
-    Category.NORMAL: Cause.AGENT,
-    Category.FULL_LIQUIDATION: Cause.LIQUIDATION,
-    Category.PARTIAL_LIQUIDATION: Cause.LIQUIDATION,
-    Category.ADL: Cause.ADL,
+    OrderCategory.NORMAL: Cause.AGENT,
+    OrderCategory.FULL_LIQUIDATION: Cause.LIQUIDATION,
+    OrderCategory.PARTIAL_LIQUIDATION: Cause.LIQUIDATION,
+    OrderCategory.ADL: Cause.ADL,
 }
 
 
@@ -60,14 +60,14 @@ class Owed:
                 yield report.upl_ratio
 
 
-def state_id_of(order: Order) -> int:
+def state_id_of(order: ExchangeOrder) -> int:
     """Read the state id out of an order's name, as an outsider who knows the format."""
     return int(order.cl_ord_id[3:11], 16)
 
 
-def is_ours(fill: Fill) -> bool:
+def is_ours(fill: ExchangeFill) -> bool:
     """Whether a match is of our trades: of our orders, or of the exchange's on our position."""
-    return fill.tag == CONTEXT.tag or fill.category is not Category.NORMAL
+    return fill.tag == CONTEXT.tag or fill.category is not OrderCategory.NORMAL
 
 
 def owed(world: World, replay: Replay) -> Owed:
@@ -109,7 +109,9 @@ def _steps(world: World, replay: Replay) -> list[Step]:
     fill of the exchange: only the journal says where it came in, and at which price.
     """
     happened = [
-        (place, fill) for place, fill in enumerate(world.exchange.truth.fills()) if is_ours(fill)
+        (place, fill)
+        for place, fill in enumerate(world.exchange.ground_truth.fills())
+        if is_ours(fill)
     ]
     by_key = {_key(fill): (place, fill) for place, fill in happened}
     booked = [booked for booked in replay.booked if booked.cause is not Cause.MANUAL]
@@ -129,13 +131,13 @@ def _steps(world: World, replay: Replay) -> list[Step]:
     return steps
 
 
-def _key(fill: Fill) -> int:
+def _key(fill: ExchangeFill) -> int:
     return fill.trade_id
 
 
-def _keys(booked: list[FillBooked], happened: list[tuple[int, Fill]]) -> Iterator[int]:
+def _keys(booked: list[FillBooked], happened: list[tuple[int, ExchangeFill]]) -> Iterator[int]:
     """Name the matches that were booked; the risk engine's may be known by their bills only."""
-    unnamed = [fill for _, fill in happened if fill.category is not Category.NORMAL]
+    unnamed = [fill for _, fill in happened if fill.category is not OrderCategory.NORMAL]
     named = {one.fill.trade_id for one in booked}
     unnamed = [fill for fill in unnamed if fill.trade_id not in named]
     for one in booked:
@@ -148,7 +150,7 @@ def _keys(booked: list[FillBooked], happened: list[tuple[int, Fill]]) -> Iterato
         yield 0 if match is None else match.trade_id
 
 
-def _undisplaced(world: World, fills: list[tuple[int, Fill]]) -> list[int]:
+def _undisplaced(world: World, fills: list[tuple[int, ExchangeFill]]) -> list[int]:
     displaced = world.faults.displaced
     return [fill.trade_id for _, fill in fills if fill.trade_id not in displaced]
 
@@ -159,7 +161,7 @@ def _touched(world: World) -> set[int]:
     by_hand = Fraction(0)
     lately = False
     adopted = dict(world.monitor.adopted)
-    for place, fill in enumerate(world.exchange.truth.fills()):
+    for place, fill in enumerate(world.exchange.ground_truth.fills()):
         if place in adopted:
             by_hand, lately = Fraction(0), True
         if is_ours(fill):
@@ -176,11 +178,11 @@ class _Steps:
     """Translates what happened for the oracle."""
 
     def __init__(self, world: World) -> None:
-        self.orders = {order.ord_id: order for order in world.exchange.truth.orders()}
+        self.orders = {order.ord_id: order for order in world.exchange.ground_truth.orders()}
         self.multipliers = world.multipliers
         self.times = world.monitor.fill_times
 
-    def of(self, place: int, fill: Fill, *, touched: bool) -> Step:
+    def of(self, place: int, fill: ExchangeFill, *, touched: bool) -> Step:
         """Take a match of the exchange."""
         order = self.orders[fill.ord_id]
         cause = CAUSES[fill.category]
