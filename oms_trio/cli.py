@@ -43,7 +43,7 @@ from oms_trio.replay.recordings.model import RecordingError
 from oms_trio.service.runtime import send_action, serve
 from oms_trio.settings import logs
 from oms_trio.settings.config import Config, ConfigError
-from oms_trio.testing.okx_server.faults.plan import FaultPlan, evenly
+from oms_trio.testing.okx_server.faults.plan import FaultPlan, even_rates
 from oms_trio.testing.okx_server.program import SimSettingsError, run_sim
 from oms_trio.version import __version__
 
@@ -137,10 +137,14 @@ def demo(
 @click.option("--balance", default="10000", show_default=True, help="USDT the account starts with.")
 @click.option("--price", default="67000", show_default=True, help="Where the market starts.")
 @click.option("--seed", default=0, show_default=True, help="Repeats the same market.")
-@click.option("--uid", default="", help="The account; without it every start is another one.")
-@click.option("--manual", is_flag=True, help="Nothing moves or fills but by calls under /sim/.")
-@click.option("--truth", type=WRITABLE, help="Append every change of every order, as JSON lines.")
-@click.option("--prices", type=READABLE, help="Follow these prices, one a line, four a second.")
+@click.option("--uid", default="", help="The account; by default every start has a new one.")
+@click.option(
+    "--manual", is_flag=True, help="The market moves and orders fill by calls under /sim/ only."
+)
+@click.option(
+    "--ground-truth", type=WRITABLE, help="Append every change of every order, as JSON lines."
+)
+@click.option("--prices", type=READABLE, help="Follow these prices, one per line, four per second.")
 @click.option("--faults", default=0.0, type=click.FloatRange(0), help="Faults per minute.")
 @click.option("--fault-seed", default=0, show_default=True, help="Repeats the same faults.")
 @click.option("--fault-seconds", default=3600.0, show_default=True, type=click.FloatRange(0))
@@ -153,7 +157,7 @@ def sim(
     seed: int,
     uid: str,
     manual: bool,  # noqa: FBT001 - an option
-    truth: Path | None,
+    ground_truth: Path | None,
     prices: Path | None,
     faults: float,
     fault_seed: int,
@@ -162,12 +166,12 @@ def sim(
 ) -> None:
     """Run the simulated exchange alone: OKX v5 REST and WebSocket on one port.
 
-    Point a service at it with the variables that it prints. The market walks at random; nothing
-    is kept when it ends, unless --truth names a file. docs/simulator.md tells of its faults and of
-    the calls under /sim/ that drive it.
+    It prints the settings with which a service connects to it. The market walks at random. Nothing
+    is kept when it ends, except by --ground-truth. docs/simulator.md describes its faults and the
+    calls under /sim/ that drive it.
     """
     logs.configure("console", "info")
-    plan = FaultPlan(fault_seed, evenly(faults), fault_seconds) if faults else None
+    plan = FaultPlan(fault_seed, even_rates(faults), fault_seconds) if faults else None
     _execute(
         partial(
             run_sim,
@@ -178,7 +182,7 @@ def sim(
             seed=seed,
             uid=uid,
             manual=manual,
-            truth_file=truth,
+            ground_truth_file=ground_truth,
             prices_file=prices,
             plan=plan,
             tls=tls,

@@ -45,7 +45,7 @@ from oms_trio.service.journaled_inputs import DecodeContext
 from oms_trio.settings import logs
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.settings.config import Config
-from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -64,7 +64,7 @@ WIDTH = 100
 class World:
     """The exchange, the broker and the agent; the service in it is started, killed, started."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     broker: MemoryBroker
     clock: Clock
     config: Config
@@ -147,7 +147,7 @@ class World:
 async def play(minutes: float, seed: int, folder: Path) -> None:
     """Play a session in three lives."""
     clock = virtual_clock(START_NS)
-    exchange = Exchange(clock=clock, seed=seed)
+    exchange = SimulatedExchange(clock=clock, seed=seed)
     faults = exchange.faults
     async with trio.open_nursery() as nursery:
         port = await nursery.start(partial(serve, exchange, tick_s=0.5))
@@ -166,7 +166,7 @@ async def play(minutes: float, seed: int, folder: Path) -> None:
             first = dict(
                 [
                     at(0.10, world.refuse_too_small),
-                    at(0.25, lambda: lose("miss_order_pushes", 1)),
+                    at(0.25, lambda: lose("drop_order_pushes", 1)),
                     at(0.40, lambda: faults.answer_submits("51008")),
                     at(0.55, faults.cut),
                     at(0.70, lambda: faults.answer_submits("50004", executed=True)),
@@ -187,7 +187,7 @@ async def play(minutes: float, seed: int, folder: Path) -> None:
                 [
                     at(0.20, lambda: lose("rest_failures", 3)),
                     at(0.22, faults.cut),
-                    at(0.50, lambda: lose("miss_order_pushes", 2)),
+                    at(0.50, lambda: lose("drop_order_pushes", 2)),
                     at(0.70, lambda: lose("push_before_ack", True)),
                     at(0.75, lambda: faults.answer_submits("51149")),
                 ]

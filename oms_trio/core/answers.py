@@ -40,7 +40,12 @@ GRACE_NS = 3 * SECOND_NS
 FORGOTTEN_MS = 2 * 3_600_000
 """An order cancelled without a fill disappears from every answer after this long, and not before."""
 
-LOOK_UP_AGAIN_NS = SECOND_NS
+LOOK_UP_FIRST_NS = SECOND_NS
+LOOK_UP_LAST_NS = 10 * SECOND_NS
+"""Pauses between look-ups: a tenth of the order's age, within these bounds. What is not found within
+seconds is proved absent only minutes later: to ask every second until then would be 180 requests
+and records for each such order."""
+
 RETRY_NS = SECOND_NS
 """The exchange's rate limits count over 2 s; half of that is free again after 1 s."""
 
@@ -72,7 +77,8 @@ def place(order: OrderInfo, sync: Sync, do: Do) -> None:
 
 def look_up(order: OrderInfo, now_ns: int, do: Do) -> None:
     """Have the order looked up, and not again for a while."""
-    order.look_up_due_ns = now_ns + LOOK_UP_AGAIN_NS
+    pause_ns = (now_ns - order.created_ns) // 10
+    order.look_up_due_ns = now_ns + min(LOOK_UP_LAST_NS, max(LOOK_UP_FIRST_NS, pause_ns))
     do(LookUpOrder(order.cl_ord_id))
 
 

@@ -40,7 +40,7 @@ PUSH_GRACE_NS = 3 * SECOND_NS
 
 CHECK_AGAIN_NS = 2 * SECOND_NS
 CHECK_TRIES = 5
-CHECK_LATER_NS = 15 * SECOND_NS
+CHECK_LATER_NS = 30 * SECOND_NS
 """Pauses between checks while the position differs: the first ``CHECK_TRIES``, and from then on. Reads
 may lag for minutes, and the push that ends a difference may be lost: no order goes out meanwhile."""
 

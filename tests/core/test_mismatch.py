@@ -97,7 +97,7 @@ def test_difference_that_lasts_is_looked_into_again_soon(desk: Desk) -> None:
     assert not desk.state.ready
     desk.trade_id += 1
     desk.by_hand = Decimal(0)
-    for _ in range(15):
+    for _ in range(30):
         desk.tick(1)
         if desk.state.sync.snapshot_requested:
             desk.snapshot(position=desk.held)

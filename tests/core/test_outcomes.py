@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 
 import attrs
 import pytest
@@ -254,6 +255,23 @@ def test_rate_limited_submit_is_sent_again_while_its_action_is_fresh(desk: Desk)
     answer(desk, Verdict.RETRY, code="50011", reason=RejectReason.RATE_LIMITED)
     assert desk.last(PublishRejection).reason is RejectReason.RATE_LIMITED
     assert desk.state.orders.exposure[Side.BUY] == 0
+
+
+def test_an_order_of_unknown_outcome_is_looked_up_less_often_as_time_passes(desk: Desk) -> None:
+    """On a quiet account the proof takes minutes: to ask every second would be 180 requests."""
+    desk.act()
+    answer(desk, Verdict.UNKNOWN)
+    asked_s: list[int] = []
+    for second in range(1, 181):
+        asked = len(desk.all(LookUpOrder))
+        desk.tick(1)
+        if len(desk.all(LookUpOrder)) > asked:
+            asked_s.append(second)
+    assert asked_s[:5] == [1, 2, 3, 4, 5]
+    pauses = [later - sooner for sooner, later in pairwise(asked_s)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 10
+    assert len(asked_s) < 50
 
 
 def test_accepted_order_without_any_report_is_looked_up(desk: Desk) -> None:

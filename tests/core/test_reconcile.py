@@ -156,7 +156,7 @@ def test_fill_that_no_push_told_is_found_by_the_check(desk: Desk) -> None:
 
 
 def test_unexplained_position_stops_new_orders_and_names_both_numbers(desk: Desk) -> None:
-    """Somebody traded by hand: an alert, orders stay stopped, and checks go on four times a minute."""
+    """Somebody traded by hand: an alert, orders stay stopped, and checks go on twice a minute."""
     desk.fill(desk.place("A", Side.BUY, "2"), "2", "67000")
     desk.trade_id += 1
     desk.position("7")
@@ -174,7 +174,7 @@ def test_unexplained_position_stops_new_orders_and_names_both_numbers(desk: Desk
     placed = len(desk.all(PlaceOrder))
     desk.act()
     assert len(desk.all(PlaceOrder)) == placed
-    assert len(desk.all(RequestSnapshot)) < 30
+    assert len(desk.all(RequestSnapshot)) < 20
 
 
 def test_position_that_is_explained_again_resumes(desk: Desk) -> None:

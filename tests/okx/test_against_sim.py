@@ -24,14 +24,14 @@ from oms_trio.okx.wire.recorded import decode_fills, decode_lookup, decode_snaps
 from oms_trio.okx.wire.requests import encode_batch_cancel, encode_order
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.settings.clock import system_clock
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import PRIVATE_PATH, serve
 from tests.okx.samples import INST_ID
 
 TAG = "rl"
 PX = Decimal("66983.2")
-ACCOUNT = SimAccount()
+ACCOUNT = ExchangeAccount()
 CREDENTIALS = Credentials(ACCOUNT.api_key, ACCOUNT.secret, ACCOUNT.passphrase)
 
 
@@ -39,7 +39,7 @@ CREDENTIALS = Credentials(ACCOUNT.api_key, ACCOUNT.secret, ACCOUNT.passphrase)
 class Venue:
     """The exchange, which fills by command only, and where it listens."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     port: int
 
     @property
@@ -51,7 +51,7 @@ class Venue:
 class Desk:
     """A link that is ready, and REST with the account set up."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     rest: Rest
     link: OkxConnection
     heard: list[Event] = attrs.Factory(list)
@@ -96,7 +96,7 @@ class Desk:
 
 @asynccontextmanager
 async def venue() -> AsyncIterator[Venue]:
-    exchange = Exchange(account=ACCOUNT, mode=Mode.MANUAL)
+    exchange = SimulatedExchange(account=ACCOUNT, mode=MatchingMode.MANUAL)
     async with trio.open_nursery() as nursery:
         port: int = await nursery.start(serve, exchange)
         yield Venue(exchange, port)
@@ -192,7 +192,7 @@ async def test_a_snapshot_reads_every_page() -> None:
         fills = decode_snapshot(record, inst_id=INST_ID, tag=TAG).fills
         assert len(record.fills) == 3
         assert [fill.trade_id for fill in fills] == [
-            fill.trade_id for fill in ours.exchange.truth.fills()
+            fill.trade_id for fill in ours.exchange.ground_truth.fills()
         ]
 
 

@@ -19,13 +19,13 @@ from oms_trio.replay.recordings.model import RecordingError
 from oms_trio.replay.recordings.recorder import record_frames
 from oms_trio.replay.report.summary import Summary
 from oms_trio.settings.config import Config
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
 
 
 @asynccontextmanager
-async def exchange_and_config(**changed: str) -> AsyncIterator[tuple[Exchange, Config]]:
-    exchange = Exchange(mode=Mode.MANUAL)
+async def exchange_and_config(**changed: str) -> AsyncIterator[tuple[SimulatedExchange, Config]]:
+    exchange = SimulatedExchange(mode=MatchingMode.MANUAL)
     account = exchange.account
     async with trio.open_nursery() as nursery:
         port = await nursery.start(partial(serve, exchange))
@@ -56,7 +56,7 @@ async def test_frames_of_both_directions_are_kept_without_secrets(tmp_path: Path
             exchange.faults.cut()
             await lines_in(path, 19)
             nursery.cancel_scope.cancel()
-        assert not exchange.truth.orders()
+        assert not exchange.ground_truth.orders()
         found = [read_line(line) for line in path.read_bytes().splitlines()]
         text = path.read_text()
         for secret in (exchange.account.secret, exchange.account.passphrase):

@@ -23,7 +23,7 @@ from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.service.app import Insides, Parts, recover, run_service
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
-from oms_trio.testing.okx_server.values import Order
+from oms_trio.testing.okx_server.values import ExchangeOrder
 from tests.core.desk import RULES
 from tests.tasks.venue import CONTEXT, Venue
 
@@ -86,9 +86,9 @@ class Service:
         return self.venue.exchange.engine.ledger.pos
 
     @property
-    def orders(self) -> list[Order]:
+    def orders(self) -> list[ExchangeOrder]:
         """The exchange's own log of orders."""
-        return self.venue.exchange.truth.orders()
+        return self.venue.exchange.ground_truth.orders()
 
     def heard(self) -> list[Outgoing]:
         """What the agent was told since it was last asked."""

@@ -21,9 +21,9 @@ from oms_trio.service.channels import Question
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.tasks.reconciler import ANSWER_S, LOOK_UPS, Reconciler, anybody, reconcile
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.faults.behaviour import Edit, RestAnswer
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.faults.switches import RestAnswer, RowEdit
 from tests.core.desk import RULES
 from tests.tasks.venue import (
     CONTEXT,
@@ -180,11 +180,11 @@ async def test_a_question_that_is_being_asked_is_not_asked_again(
 
 async def test_an_exchange_that_never_answers_is_asked_again(autojump_clock: MockClock) -> None:
     async with open_venue() as venue, asking(venue) as asked:
-        venue.exchange.faults.stalled = True
+        venue.exchange.faults.silence = True
         asked.ask(LookUpOrder(ClOrdId("nobody")))
         await trio.sleep(ANSWER_S - 1)
         assert len(venue.rest_calls) == 1
-        venue.exchange.faults.stalled = False
+        venue.exchange.faults.silence = False
         await next_of(asked.arrivals, Kind.LOOKUP)
         assert len(venue.rest_calls) == 2
 
@@ -192,7 +192,7 @@ async def test_an_exchange_that_never_answers_is_asked_again(autojump_clock: Moc
 async def test_a_fresh_account_is_set_to_net_mode_and_our_leverage(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_venue(account=SimAccount()) as venue, asking(venue) as asked:
+    async with open_venue(account=ExchangeAccount()) as venue, asking(venue) as asked:
         asked.ask(attrs.evolve(SNAPSHOT, anew=True))
         await next_of(asked.arrivals, Kind.SNAPSHOT)
         assert venue.exchange.pos_mode == "net_mode"
@@ -205,7 +205,7 @@ async def test_a_fresh_account_is_set_to_net_mode_and_our_leverage(
 
 
 async def test_a_light_check_leaves_the_account_alone(autojump_clock: MockClock) -> None:
-    async with open_venue(account=SimAccount()) as venue, asking(venue) as asked:
+    async with open_venue(account=ExchangeAccount()) as venue, asking(venue) as asked:
         asked.ask(SNAPSHOT)
         await next_of(asked.arrivals, Kind.SNAPSHOT)
         assert venue.exchange.pos_mode == "long_short_mode"
@@ -214,7 +214,7 @@ async def test_a_light_check_leaves_the_account_alone(autojump_clock: MockClock)
 async def test_a_key_that_may_not_trade_ends_the_task_with_advice(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_venue(account=SimAccount(perm="read_only")) as venue:
+    async with open_venue(account=ExchangeAccount(perm="read_only")) as venue:
         error = await refusal_of(venue, attrs.evolve(SNAPSHOT, anew=True))
     assert isinstance(error, AccountUnfitError)
     assert "give the key 'trade'" in str(error)
@@ -308,7 +308,7 @@ async def test_the_account_is_shown_before_anything_else_of_it_is_used(
     def refuse(uid: str) -> None:
         raise WrongAccountError(uid)
 
-    async with open_venue(account=SimAccount()) as venue:
+    async with open_venue(account=ExchangeAccount()) as venue:
         error = await refusal_of(venue, question, account_seen=refuse)
         assert isinstance(error, WrongAccountError)
         assert str(error) == venue.exchange.account.uid
@@ -422,7 +422,7 @@ async def snapshot_of(asked: Asked) -> ExchangeSnapshot:
 
 
 def rest_on(
-    exchange: Exchange, count: int, tag: str = CONTEXT.tag, prefix: str = "o"
+    exchange: SimulatedExchange, count: int, tag: str = CONTEXT.tag, prefix: str = "o"
 ) -> list[OrdId]:
     """Let small limit buys rest on the exchange."""
     placed = []
@@ -459,7 +459,7 @@ async def test_rows_of_ours_that_cannot_be_read_close_the_gate_until_all_can_be(
         questions.send_nowait(SNAPSHOT)
         await trio.sleep(2)
         assert "mystery" in gate.reasons["row"]
-        faults.edits.append(Edit("trade/order", "state=frozen"))
+        faults.edits.append(RowEdit("trade/order", "state=frozen"))
         questions.send_nowait(LookUpOrder(ClOrdId("byHand0")))
         await trio.sleep(0.1)
         assert "frozen" in gate.reasons["row"]

@@ -26,8 +26,8 @@ from oms_trio.service.channels import Cancel, Order
 from oms_trio.service.journaled_inputs import JournaledInput
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.tasks.sender import Desk, send_cancels, send_orders
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.faults.switches import RestAnswer
 from tests.tasks.venue import CONTEXT, START_NS, Venue, open_venue, waiting_in
 
 SECOND = 1_000_000_000
@@ -375,7 +375,7 @@ async def test_a_rest_call_that_hangs_holds_up_no_other(autojump_clock: MockCloc
         assert trio.current_time() < 10
 
 
-def place_on(exchange: Exchange, name: str) -> OrdId:
+def place_on(exchange: SimulatedExchange, name: str) -> OrdId:
     """Let an order rest on the exchange."""
     args = {
         "instIdCode": exchange.instrument.inst_id_code,

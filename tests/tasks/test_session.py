@@ -27,7 +27,7 @@ from oms_trio.tasks.session import (
     Exchange,
     keep_session,
 )
-from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
+from oms_trio.testing.okx_server.faults.switches import RestAnswer
 from tests.tasks.venue import CONTEXT, Venue, failure_of, next_of, open_venue, waiting_in
 
 BUY = PlaceOrder(
@@ -260,7 +260,7 @@ async def test_requests_of_a_lost_session_are_unknown_and_told_before_its_end(
         await held.place()
         unknown = await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.SESSION_DOWN)
         assert verdicts(unknown) == [("buy", Verdict.UNKNOWN)]
-        assert len(venue.exchange.truth.orders()) == 1
+        assert len(venue.exchange.ground_truth.orders()) == 1
         assert (
             await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.SESSION_DOWN)
         ).kind is Kind.SESSION_DOWN
@@ -351,7 +351,7 @@ async def test_a_subscription_that_dies_behind_its_acknowledgement_is_a_failed_s
 
         async def kill_subscriptions() -> None:
             while True:
-                venue.exchange.faults.say(dead)
+                venue.exchange.faults.send_raw(dead)
                 await trio.sleep(0.1)
 
         async with trio.open_nursery() as nursery:
@@ -398,10 +398,10 @@ async def test_a_session_that_falls_silent_is_replaced(autojump_clock: MockClock
         await held.up()
         await trio.sleep(300)
         assert len(venue.tried) == 1
-        venue.exchange.faults.stalled = True
+        venue.exchange.faults.silence = True
         since = trio.current_time()
         await next_of(held.arrivals, Kind.SESSION_DOWN)
         assert 25 <= trio.current_time() - since <= 31
-        venue.exchange.faults.stalled = False
+        venue.exchange.faults.silence = False
         venue.exchange.faults.cut()
         await held.up()

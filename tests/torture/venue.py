@@ -22,11 +22,11 @@ import attrs
 import trio
 
 from oms_trio.settings import logs
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.ground_truth import Truth
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.ground_truth import GroundTruth
 from oms_trio.testing.okx_server.server import serve
-from oms_trio.testing.okx_server.values import Fill, Order, text
+from oms_trio.testing.okx_server.values import ExchangeFill, ExchangeOrder, text
 from tests.torture.mangler import Mangler
 
 BALANCE = Decimal(10_000)
@@ -43,13 +43,13 @@ UNKNOWN = ("50001", "50004", "50026", "51054", "51149")
 
 
 @attrs.define
-class LoggedTruth(Truth):
+class LoggedTruth(GroundTruth):
     """The exchange's own log, written to a file line by line as it happens."""
 
     file: IO[str] | None = None
-    exchange: Exchange | None = None
+    exchange: SimulatedExchange | None = None
 
-    def record(self, order: Order, fill: Fill | None) -> None:
+    def record(self, order: ExchangeOrder, fill: ExchangeFill | None) -> None:
         """Write one change of an order, and the position after it."""
         assert self.exchange is not None
         line: dict[str, object] = {
@@ -88,7 +88,7 @@ class LoggedTruth(Truth):
 class TortureExchange:
     """The exchange, its market and its faults."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     truth: LoggedTruth
     mangler: Mangler
     random: Random
@@ -105,7 +105,7 @@ class TortureExchange:
             await self.calm.wait()
             nursery.cancel_scope.cancel()
         faults = self.exchange.faults
-        faults.refuse_connections = faults.stalled = faults.push_before_ack = False
+        faults.refuse_connections = faults.silence = faults.push_before_ack = False
         faults.ack_delay_s = 0.0
         faults.drop_acks = faults.cut_after_op = faults.rest_failures = 0
         faults.submit_answers.clear()
@@ -186,10 +186,10 @@ class TortureExchange:
 
     async def stall_and_cut(self) -> None:
         """Lose everything of a connection for a while, then the connection."""
-        self.exchange.faults.stalled = True
+        self.exchange.faults.silence = True
         await trio.sleep(self.random.uniform(0.1, 0.8))
         self.exchange.faults.cut()
-        self.exchange.faults.stalled = False
+        self.exchange.faults.silence = False
 
     async def refuse(self) -> None:
         """Refuse connections for a while."""
@@ -199,10 +199,10 @@ class TortureExchange:
         self.exchange.faults.refuse_connections = False
 
 
-async def run(seed: int, account: SimAccount, file: IO[str], *, faulty: bool) -> None:
+async def run(seed: int, account: ExchangeAccount, file: IO[str], *, faulty: bool) -> None:
     """Serve until ``end`` comes."""
     truth = LoggedTruth(keep=False, file=file)
-    exchange = Exchange(account=account, seed=seed, start_px=MIDDLE, truth=truth)
+    exchange = SimulatedExchange(account=account, seed=seed, start_px=MIDDLE, ground_truth=truth)
     truth.exchange = exchange
     market = exchange.engine.market
     market.step_ticks, market.depth_lots = 0, DEPTH_LOTS
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--truth", type=Path, required=True)
     parser.add_argument("--no-faults", action="store_true")
     arguments = parser.parse_args()
-    account = SimAccount(
+    account = ExchangeAccount(
         api_key=os.environ["OKX_API_KEY"],
         secret=os.environ["OKX_SECRET_KEY"],
         passphrase=os.environ["OKX_PASSPHRASE"],

@@ -30,7 +30,7 @@ from oms_trio.commands.demo.screen import plain_line, screen, summary
 from oms_trio.commands.demo.tally import Tally
 from oms_trio.service.runtime import broker_settings, serve
 from oms_trio.settings.config import Config
-from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
 from oms_trio.testing.okx_server.server import serve as serve_exchange
 
 STEP_S = 0.125
@@ -71,7 +71,7 @@ async def demo(
         BrokerError: that broker cannot be used.
     """
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    exchange = Exchange(seed=seed)
+    exchange = SimulatedExchange(seed=seed)
     tally = Tally()
     console = Console()
     with TemporaryDirectory(prefix="oms-trio-demo-") as folder:
@@ -97,7 +97,7 @@ async def demo(
 class Stage:
     """What plays in a demo, and how much of it is over."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     tally: Tally
     wire: Wire
     agent: Agent
@@ -143,7 +143,7 @@ class Stage:
 
 
 def _config(
-    environ: Mapping[str, str], exchange: Exchange, port: int, folder: Path, *, http: str
+    environ: Mapping[str, str], exchange: SimulatedExchange, port: int, folder: Path, *, http: str
 ) -> Config:
     """Return the environment's settings, but with this exchange and a state of its own."""
     account = exchange.account

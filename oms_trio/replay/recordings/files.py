@@ -8,6 +8,7 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -19,10 +20,20 @@ from oms_trio.replay.recordings.journals import JournalRecording
 from oms_trio.replay.recordings.model import Recording, RecordingError
 from oms_trio.service.runtime import JOURNAL
 from oms_trio.settings.config import Config
-from oms_trio.testing.okx_server.values import BTC_USDT_SWAP
 
 _SQLITE: Final = b"SQLite format 3\0"
 _GZIP: Final = b"\x1f\x8b"
+
+BTC_USDT_SWAP: Final = Instrument(
+    inst_id="BTC-USDT-SWAP",
+    inst_id_code=10459,
+    ct_val=Decimal("0.01"),
+    ct_mult=Decimal(1),
+    tick_sz=Decimal("0.1"),
+    lot_sz=Decimal("0.01"),
+    min_sz=Decimal("0.01"),
+)
+"""The instrument of frames that were recorded without their instrument's rules."""
 
 
 @contextmanager

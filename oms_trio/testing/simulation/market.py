@@ -13,9 +13,9 @@ import trio
 
 from oms_trio.core.model import Instrument
 from oms_trio.core.state import TradeState
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.orders.admission import check_inst_id_code
-from oms_trio.testing.okx_server.values import CancelSource, Order
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.orders.request_checks import check_inst_id_code
+from oms_trio.testing.okx_server.values import CancelSource, ExchangeOrder
 from oms_trio.testing.simulation.impairments import Impairment, Impairments
 from oms_trio.testing.simulation.invariants.monitor import RunMonitor
 
@@ -47,7 +47,7 @@ class FundingPayment:
 class SimulatedMarket:
     """Moves the price and does on our account what the service has not asked for."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     monitor: RunMonitor
     impairments: Impairments
     move_every_s: float
@@ -134,11 +134,11 @@ class SimulatedMarket:
         lot = self.exchange.instrument.lot_sz
         if resting := [(order, px) for order, px in self._resting() if order.remaining >= 2 * lot]:
             order, px = random.choice(resting)
-            self.exchange.faults.miss_order_pushes = 1
+            self.exchange.faults.drop_order_pushes = 1
             self.exchange.fill(order.ord_id, lot, px)
             self.exchange.fill(order.ord_id, lot, px)
 
-    def _resting(self) -> list[tuple[Order, Decimal]]:
+    def _resting(self) -> list[tuple[ExchangeOrder, Decimal]]:
         pending = self.exchange.engine.book.pending
         return [(order, order.px) for order in pending if order.px is not None]
 
@@ -150,7 +150,7 @@ class SimulatedMarket:
         before = exchange.engine.ledger.cash_bal
         exchange.fund(rate)
         if amount := exchange.engine.ledger.cash_bal - before:
-            fills = len(exchange.truth.fills())
+            fills = len(exchange.ground_truth.fills())
             self.funding.append(FundingPayment(fills, trio.current_time(), amount))
 
     def note_snapshot(self, state: TradeState) -> None:
@@ -180,4 +180,4 @@ class SimulatedMarket:
     def set_instrument(self, instrument: Instrument) -> None:
         """Let the exchange continue with another definition of the same instrument."""
         self.exchange.change_instrument(instrument)
-        self.multipliers.append((len(self.exchange.truth.fills()), instrument.multiplier))
+        self.multipliers.append((len(self.exchange.ground_truth.fills()), instrument.multiplier))

@@ -13,12 +13,11 @@ from typing import Any, Final, NoReturn, TextIO
 import attrs
 import structlog
 import trio
-import trio.testing
 from structlog.typing import WrappedLogger
 
 from oms_trio.journal.journal import Journal
 from oms_trio.tasks import retention, trade_state
-from oms_trio.testing.okx_server.values import Fill
+from oms_trio.testing.okx_server.values import ExchangeFill
 from oms_trio.testing.simulation.coverage import Coverage
 from oms_trio.testing.simulation.determinism import repeatable
 from oms_trio.testing.simulation.faults.account import on_duty
@@ -26,6 +25,7 @@ from oms_trio.testing.simulation.faults.catalog import inject_faults
 from oms_trio.testing.simulation.invariants.at_rest import CONVERGENCE_S, why_not_at_rest
 from oms_trio.testing.simulation.invariants.audit import Auditor
 from oms_trio.testing.simulation.invariants.violation import Violation
+from oms_trio.testing.simulation.machine.clocks import JumpingClock
 from oms_trio.testing.simulation.random_agent import RandomAgent
 from oms_trio.testing.simulation.replayed import replay
 from oms_trio.testing.simulation.run_settings import CONTEXT, draw_settings
@@ -131,7 +131,7 @@ def simulate(plan: RunPlan, trace: TextIO | None = None) -> RunReport:
     ):
         run = _Run(plan, Path(folder), WireTrace(trace))
         try:
-            trio.run(run.main, clock=trio.testing.MockClock(autojump_threshold=0))
+            trio.run(run.main, clock=JumpingClock())
         except Exception as error:  # noqa: BLE001 - any error is a finding
             run.violations.append(Violation("crash", _first_line(error)))
     if logs.leaks:
@@ -236,10 +236,10 @@ class _Run:
         self.journal = read.digest
         self.violations += world.monitor.found
         self.violations += Auditor(world, agent.published, read).audit()
-        fills: list[Fill] = world.exchange.truth.fills()
+        fills: list[ExchangeFill] = world.exchange.ground_truth.fills()
         self.counts = {
             "actions": len(agent.published),
-            "orders": len(world.exchange.truth.orders()),
+            "orders": len(world.exchange.ground_truth.orders()),
             "fills": len(fills),
             "trades": len(read.closed),
             "messages": len(world.received),

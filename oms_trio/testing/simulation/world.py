@@ -24,8 +24,8 @@ from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.operator_commands import NotObeyedError
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.settings.clock import Clock, virtual_clock
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import handle_stream
 from oms_trio.testing.simulation.determinism import WALL_CLOCK_START_NS
 from oms_trio.testing.simulation.faults.recording import RecordingFaults
@@ -47,7 +47,7 @@ from oms_trio.testing.simulation.workload import BUSY, Workload
 Awaited = TypeVar("Awaited")
 
 SECRETS: Final = ("Key-4f1c9a77", "Secret-8d02e6b1c3", "Passphrase-e77a90")
-ACCOUNT: Final = SimAccount(
+ACCOUNT: Final = ExchangeAccount(
     api_key=SECRETS[0], secret=SECRETS[1], passphrase=SECRETS[2], balance=Decimal(100_000)
 )
 
@@ -69,7 +69,7 @@ class SimulatedWorld:
 
     random: Random
     clock: Clock
-    exchange: Exchange
+    exchange: SimulatedExchange
     market: SimulatedMarket
     faults: RecordingFaults
     broker: MemoryBroker
@@ -249,7 +249,7 @@ def open_world(
     nursery: trio.Nursery,
     trace: WireTrace,
     *,
-    mode: Mode = Mode.AUTO,
+    mode: MatchingMode = MatchingMode.AUTO,
     rules: Rules | None = None,
     settings: RunSettings | None = None,
     workload: Workload = BUSY,
@@ -264,13 +264,13 @@ def open_world(
     impairments = Impairments()
     faults = RecordingFaults(impairments=impairments)
     truth = WatchedGroundTruth()
-    exchange = Exchange(
+    exchange = SimulatedExchange(
         account=ACCOUNT,
         clock=WallClock(clock, skew_ns, exchange_drift),
         seed=random.getrandbits(64),
         mode=mode,
         faults=faults,
-        truth=truth,
+        ground_truth=truth,
     )
     nursery.start_soon(_record_events, exchange, faults)
     exchange.push_every_s = workload.push_s
@@ -318,6 +318,6 @@ async def _wait(waits: list[tuple[Awaited, trio.Event]], awaited: Awaited) -> No
         waits.remove((awaited, event))
 
 
-async def _record_events(exchange: Exchange, faults: RecordingFaults) -> None:
+async def _record_events(exchange: SimulatedExchange, faults: RecordingFaults) -> None:
     with exchange.engine.listening(faults.note):
         await trio.sleep_forever()

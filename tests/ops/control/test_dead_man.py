@@ -14,7 +14,7 @@ import trio.testing
 from oms_trio.okx.errors import RestUnavailableError
 from oms_trio.service.intake_gate import Gate
 from oms_trio.tasks.deadman import Countdown, DeadMan, keep_armed
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from tests.service.station import Station, serving
 
 
@@ -28,7 +28,7 @@ class ShiftedClock:
         return time.time_ns() + self.ahead_ns
 
 
-def by_hand(exchange: Exchange) -> None:
+def by_hand(exchange: SimulatedExchange) -> None:
     """Place an order without our tag."""
     args = {"tdMode": "cross", "side": "buy", "ordType": "limit", "sz": "1", "px": "66000"}
     exchange.place(args, lambda _args, _instrument: None)
@@ -40,7 +40,7 @@ async def armed(station: Station) -> None:
 
 async def test_after_a_crash_the_exchange_cancels_ours_and_ours_alone(tmp_path: Path) -> None:
     clock = ShiftedClock()
-    exchange = Exchange(mode=Mode.MANUAL, clock=clock)
+    exchange = SimulatedExchange(mode=MatchingMode.MANUAL, clock=clock)
     with trio.CancelScope() as crash:
         async with serving(tmp_path, exchange, OMS_DEAD_MAN="10") as station:
             by_hand(exchange)
@@ -57,7 +57,7 @@ async def test_after_a_crash_the_exchange_cancels_ours_and_ours_alone(tmp_path: 
 
 async def test_a_clean_stop_disarms_and_leaves_orders_open(tmp_path: Path) -> None:
     clock = ShiftedClock()
-    exchange = Exchange(mode=Mode.MANUAL, clock=clock)
+    exchange = SimulatedExchange(mode=MatchingMode.MANUAL, clock=clock)
     async with serving(tmp_path, exchange, OMS_DEAD_MAN="10") as station:
         station.act(1)
         await station.orders(1)

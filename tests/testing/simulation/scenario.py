@@ -17,9 +17,9 @@ from oms_trio.amqp.codec import encode_action
 from oms_trio.core.model import OrderType, Rules
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
-from oms_trio.testing.okx_server.faults.behaviour import Faults
-from oms_trio.testing.okx_server.values import Order
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
+from oms_trio.testing.okx_server.faults.switches import FaultSwitches
+from oms_trio.testing.okx_server.values import ExchangeOrder
 from oms_trio.testing.simulation.invariants.at_rest import why_not_at_rest
 from oms_trio.testing.simulation.invariants.audit import Auditor
 from oms_trio.testing.simulation.random_agent import PublishedAction
@@ -40,11 +40,11 @@ class Scenario:
     published: list[PublishedAction] = attrs.Factory(list)
 
     @property
-    def exchange(self) -> Exchange:
+    def exchange(self) -> SimulatedExchange:
         return self.world.exchange
 
     @property
-    def faults(self) -> Faults:
+    def faults(self) -> FaultSwitches:
         return self.world.exchange.faults
 
     @property
@@ -64,9 +64,9 @@ class Scenario:
         return [message["reason"] for message in self.messages if "reason" in message]
 
     @property
-    def orders(self) -> list[Order]:
+    def orders(self) -> list[ExchangeOrder]:
         """Our orders at the exchange, ended ones included."""
-        return [order for order in self.exchange.truth.orders() if order.tag == CONTEXT.tag]
+        return [order for order in self.exchange.ground_truth.orders() if order.tag == CONTEXT.tag]
 
     def publish_action(self, side: str, sz: str = "1", *, message_id: str | None = None) -> None:
         """Publish an action that becomes an order for this many contracts, near the mid price."""
@@ -119,7 +119,7 @@ async def open_scenario(
     """
     assert clock.autojump_threshold == 0
     async with trio.open_nursery() as nursery:
-        world = open_world(1, folder, nursery, WireTrace(), mode=Mode.MANUAL, rules=rules)
+        world = open_world(1, folder, nursery, WireTrace(), mode=MatchingMode.MANUAL, rules=rules)
         nursery.start_soon(world.receive_messages)
         nursery.start_soon(world.supervise)
         process = await world.next_process()

@@ -198,7 +198,7 @@ async def test_10_rejection_of_the_instrument_is_published_to_the_agent(
 ) -> None:
     """https://github.com/nautechsystems/nautilus_trader/issues/4964."""
     async with open_scenario(tmp_path, autojump_clock) as scenario:
-        scenario.exchange.refuse_next("51001", times=3)
+        scenario.exchange.reject_next_orders("51001", times=3)
         for _ in range(3):
             scenario.publish_action("buy")
         await scenario.until(lambda: len(scenario.rejections) == 3)
@@ -241,11 +241,11 @@ async def test_13_silent_session_is_noticed_and_an_idle_one_is_kept(
     async with open_scenario(tmp_path, autojump_clock) as scenario:
         await trio.sleep(5 * MINUTE)
         assert scenario.world.inputs["session_up"] == 1
-        scenario.faults.stalled = True
+        scenario.faults.silence = True
         began = trio.current_time()
         await scenario.until(lambda: not scenario.state.sync.has_session)
         assert trio.current_time() - began <= 31
-        scenario.faults.stalled = False
+        scenario.faults.silence = False
 
 
 async def test_14_fractions_of_a_contract_and_empty_numbers_are_read(
@@ -273,7 +273,7 @@ async def test_15_order_that_has_ended_is_not_cancelled_again_and_again(
     rules = attrs.evolve(PATIENT, max_order_age_ns=20_000_000_000)
     async with open_scenario(tmp_path, autojump_clock, rules=rules) as scenario:
         ord_id = await scenario.place_order("buy")
-        scenario.faults.miss_order_pushes = 1
+        scenario.faults.drop_order_pushes = 1
         scenario.fill(ord_id)
         await trio.sleep(5 * MINUTE)
         await scenario.at_rest()
@@ -333,14 +333,14 @@ async def test_19_stop_is_quick_while_another_part_hangs(
     """https://github.com/python-trio/trio-asyncio/pull/161."""
     async with open_scenario(tmp_path, autojump_clock) as scenario:
         ord_id = await scenario.place_order("buy", "2")
-        scenario.faults.stalled = where == "exchange"
+        scenario.faults.silence = where == "exchange"
         scenario.world.broker.set_available(available=where != "broker")
         scenario.world.disk.full = where == "disk"
         scenario.fill(ord_id)
         scenario.publish_action("buy")
         await trio.sleep(0.2)
         assert await stop_service(scenario.world) < 5
-        scenario.faults.stalled = scenario.world.disk.full = False
+        scenario.faults.silence = scenario.world.disk.full = False
         scenario.world.broker.set_available(available=True)
         scenario.world.keep_down = False
         await scenario.world.next_process()

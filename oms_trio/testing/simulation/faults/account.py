@@ -52,7 +52,7 @@ async def _adl(world: SimulatedWorld, random: Random) -> None:
     await trio.lowlevel.checkpoint()
     lot = world.exchange.instrument.lot_sz
     if (held := abs(world.exchange.engine.ledger.pos)) and not world.monitor.by_hand:
-        with switched(world, "quiet_risk_orders", value=random.choice(REPORTED)):
+        with switched(world, "hide_risk_orders", value=random.choice(REPORTED)):
             world.exchange.deleverage(min(held, lot * random.randint(1, 400)))
 
 
@@ -60,7 +60,7 @@ async def _liquidated(world: SimulatedWorld, random: Random) -> None:
     """Let a liquidation close the whole position."""
     await trio.lowlevel.checkpoint()
     if world.exchange.engine.ledger.pos and not world.monitor.by_hand:
-        with switched(world, "quiet_risk_orders", value=random.choice(REPORTED)):
+        with switched(world, "hide_risk_orders", value=random.choice(REPORTED)):
             world.exchange.liquidate()
 
 
@@ -70,7 +70,7 @@ async def _liquidated_partly(world: SimulatedWorld, random: Random) -> None:
     if (held := abs(world.exchange.engine.ledger.pos)) and not world.monitor.by_hand:
         lot = world.exchange.instrument.lot_sz
         part = max(lot, held / random.choice((2, 3, 7)) // lot * lot)
-        with switched(world, "quiet_risk_orders", value=random.choice(REPORTED)):
+        with switched(world, "hide_risk_orders", value=random.choice(REPORTED)):
             world.exchange.liquidate(part)
 
 
@@ -102,7 +102,7 @@ async def _stop_while_waiting(world: SimulatedWorld, random: Random) -> None:
     """Stop trading while orders wait: for the rate limit, for another try, or to be looked up."""
     chance = random.random()
     if chance < 0.3:
-        world.exchange.refuse_next(random.choice(("50011", "50061")), 3)
+        world.exchange.reject_next_orders(random.choice(("50011", "50061")), 3)
     elif chance < 0.6:
         world.burst(random.randint(*BURST))
     with trio.move_on_after(world.workload.patience_s):

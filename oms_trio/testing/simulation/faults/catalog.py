@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 import trio
 
-from oms_trio.testing.okx_server.faults.behaviour import Faults
+from oms_trio.testing.okx_server.faults.switches import FaultSwitches
 from oms_trio.testing.simulation.coverage import CONDITIONS, Coverage, conditions
 from oms_trio.testing.simulation.faults import account, exchange, links, machine
 from oms_trio.testing.simulation.faults.kind import FaultKind
@@ -82,6 +82,6 @@ async def _wait_for_moment(world: SimulatedWorld, random: Random) -> None:
 def switch_off(world: SimulatedWorld) -> None:
     """Set every switch of the exchange's faults to its default."""
     faults = world.exchange.faults
-    for field in attrs.fields(Faults):
+    for field in attrs.fields(FaultSwitches):
         if field.init:
-            setattr(faults, field.name, getattr(Faults(), field.name))
+            setattr(faults, field.name, getattr(FaultSwitches(), field.name))

@@ -59,7 +59,7 @@ def _unknown_outcome(*, executed: bool) -> Inject:
 
 
 def _rejections(world: SimulatedWorld, random: Random) -> None:
-    world.exchange.refuse_next(random.choice(("51008", "50011", "50061", "51006")), 2)
+    world.exchange.reject_next_orders(random.choice(("51008", "50011", "50061", "51006")), 2)
 
 
 async def _lag(world: SimulatedWorld, random: Random) -> None:
@@ -157,11 +157,11 @@ FAULT_KINDS: Final[dict[str, FaultKind]] = {
     "push before ack": FaultKind(switched_for("push_before_ack", True, 5.0, 60.0)),
     "positions first": FaultKind(switched_for("positions_first", True, 5.0, 60.0)),
     "position late": FaultKind(_late_positions, _PUSHES, after_s=15.0),
-    "position missed": FaultKind(counted("miss_position_pushes", 3)),
+    "position missed": FaultKind(counted("drop_position_pushes", 3)),
     "push echoed": FaultKind(counted("echo_order_pushes", 5)),
     "push late": FaultKind(counted("late_order_pushes", 2)),
     "pushes swapped": FaultKind(counted("swap_order_pushes", 1)),
-    "push missed": FaultKind(counted("miss_order_pushes", 3)),
+    "push missed": FaultKind(counted("drop_order_pushes", 3)),
     "push repeated": FaultKind(counted("repeat_order_pushes", 5)),
     "unknown, executed": FaultKind(_unknown_outcome(executed=True), _ORDERS, 60.0),
     "unknown, not executed": FaultKind(_unknown_outcome(executed=False), _ORDERS, 60.0),

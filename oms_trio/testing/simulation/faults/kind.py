@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import trio
 
-from oms_trio.testing.okx_server.faults.behaviour import Faults
+from oms_trio.testing.okx_server.faults.switches import FaultSwitches
 from oms_trio.testing.simulation.impairments import Impairment
 from oms_trio.testing.simulation.world import SimulatedWorld
 
@@ -45,7 +45,7 @@ def switched(world: SimulatedWorld, name: str, value: object) -> Iterator[None]:
     try:
         yield
     finally:
-        setattr(faults, name, getattr(Faults(), name))
+        setattr(faults, name, getattr(FaultSwitches(), name))
 
 
 def switched_for(name: str, value: Any, least_s: float, most_s: float) -> Inject:  # noqa: ANN401 - as the switches

@@ -34,7 +34,7 @@ async def _refuse_connections(world: SimulatedWorld, random: Random) -> None:
 
 async def _stall(world: SimulatedWorld, random: Random) -> None:
     """Read and send nothing for a while, then cut: TCP would otherwise deliver everything late."""
-    with switched(world, "stalled", value=True):
+    with switched(world, "silence", value=True):
         await trio.sleep(random.uniform(1.0, 50.0))
         world.exchange.faults.cut()
 
@@ -103,7 +103,9 @@ def _close(world: SimulatedWorld, random: Random) -> None:
 
 def _unknown_frame(world: SimulatedWorld, random: Random) -> None:
     """Send a frame that no documentation has: the session may end, the service may not."""
-    world.exchange.faults.say(random.choice(('{"event":"novelty"}', '{"arg":{}}', "nonsense", "")))
+    world.exchange.faults.send_raw(
+        random.choice(('{"event":"novelty"}', '{"arg":{}}', "nonsense", ""))
+    )
 
 
 FAULT_KINDS: Final[dict[str, FaultKind]] = {
@@ -121,7 +123,7 @@ FAULT_KINDS: Final[dict[str, FaultKind]] = {
     "closed by a frame": FaultKind(at_once(_close), _LINK),
     "unknown frame": FaultKind(at_once(_unknown_frame), _LINK),
     "exchange down": FaultKind(_refuse_connections, _REACH),
-    "exchange held": FaultKind(switched_for("held", True, 1.0, 40.0), _REACH),
+    "exchange held": FaultKind(switched_for("stall", True, 1.0, 40.0), _REACH),
     "exchange stalled": FaultKind(_stall, _REACH),
     "upgrade notice": FaultKind(
         at_once(

@@ -21,7 +21,7 @@ import attrs
 import msgspec
 
 from oms_trio.amqp.codec import REJECT_KEY
-from oms_trio.testing.okx_server.values import Order
+from oms_trio.testing.okx_server.values import ExchangeOrder
 from oms_trio.testing.simulation.invariants.expected_messages import expected_messages, state_id_of
 from oms_trio.testing.simulation.invariants.violation import Violation
 from oms_trio.testing.simulation.random_agent import PublishedAction
@@ -87,7 +87,7 @@ class Auditor:
             kind = rejections if message.routing_key == REJECT_KEY else executions
             header = {"message_id": message.message_id, "cause": message.cause}
             kind.append(msgspec.json.decode(message.body) | header)
-        orders = [o for o in self.world.exchange.truth.orders() if o.tag == CONTEXT.tag]
+        orders = [o for o in self.world.exchange.ground_truth.orders() if o.tag == CONTEXT.tag]
         # Orders that close the position for the operator come from no action.
         of_agent = [order for order in orders if not order.reduce_only]
         self._check_orders(of_agent)
@@ -103,7 +103,7 @@ class Auditor:
 
     # 1 and 2
 
-    def _check_orders(self, orders: list[Order]) -> None:
+    def _check_orders(self, orders: list[ExchangeOrder]) -> None:
         names = Counter(order.cl_ord_id for order in orders)
         for name, count in names.items():
             if count > 1:
@@ -176,7 +176,7 @@ class Auditor:
 
     # 4
 
-    def _check_actions(self, orders: list[Order], rejections: list[dict[str, Any]]) -> None:
+    def _check_actions(self, orders: list[ExchangeOrder], rejections: list[dict[str, Any]]) -> None:
         dead = Counter(letter.body for letter in self.world.broker.dead_letters)
         deleted = Counter(body for body, _ in self.world.deleted)
         malformed = [one.body for one in self.published if one.state_id is None]

@@ -10,17 +10,17 @@ from operator import itemgetter
 import attrs
 
 from oms_trio.core.model import Cause, PositionReport
-from oms_trio.testing.okx_server.values import Category, Fill, Order
+from oms_trio.testing.okx_server.values import ExchangeFill, ExchangeOrder, OrderCategory
 from oms_trio.testing.simulation.invariants.oracle import ExpectedMessage, Oracle, TrueFill
 from oms_trio.testing.simulation.replayed import Booked, JournalReplay
 from oms_trio.testing.simulation.run_settings import CONTEXT
 from oms_trio.testing.simulation.world import SimulatedWorld
 
 CAUSES = {
-    Category.NORMAL: Cause.AGENT,
-    Category.FULL_LIQUIDATION: Cause.LIQUIDATION,
-    Category.PARTIAL_LIQUIDATION: Cause.LIQUIDATION,
-    Category.ADL: Cause.ADL,
+    OrderCategory.NORMAL: Cause.AGENT,
+    OrderCategory.FULL_LIQUIDATION: Cause.LIQUIDATION,
+    OrderCategory.PARTIAL_LIQUIDATION: Cause.LIQUIDATION,
+    OrderCategory.ADL: Cause.ADL,
 }
 
 
@@ -62,14 +62,14 @@ class ExpectedMessages:
                 yield report.upl_ratio
 
 
-def state_id_of(order: Order) -> int:
+def state_id_of(order: ExchangeOrder) -> int:
     """Return the state id that an order's ``clOrdId`` contains (docs/wire.md), without our own code."""
     return int(order.cl_ord_id[3:11], 16)
 
 
-def is_ours(fill: Fill) -> bool:
+def is_ours(fill: ExchangeFill) -> bool:
     """Whether a fill belongs to our trades: of an order of ours, or of a liquidation or ADL."""
-    return fill.tag == CONTEXT.tag or fill.category is not Category.NORMAL
+    return fill.tag == CONTEXT.tag or fill.category is not OrderCategory.NORMAL
 
 
 def expected_messages(world: SimulatedWorld, replay: JournalReplay) -> ExpectedMessages:
@@ -111,7 +111,9 @@ def _changes(world: SimulatedWorld, replay: JournalReplay) -> list[PositionChang
     order. An adoption is not a fill of the exchange: the journal has its place and its price.
     """
     happened = [
-        (index, fill) for index, fill in enumerate(world.exchange.truth.fills()) if is_ours(fill)
+        (index, fill)
+        for index, fill in enumerate(world.exchange.ground_truth.fills())
+        if is_ours(fill)
     ]
     by_key = {fill.trade_id: (index, fill) for index, fill in happened}
     booked = [booked for booked in replay.booked if booked.cause is not Cause.MANUAL]
@@ -131,9 +133,9 @@ def _changes(world: SimulatedWorld, replay: JournalReplay) -> list[PositionChang
     return changes
 
 
-def _keys(booked: list[Booked], happened: list[tuple[int, Fill]]) -> Iterator[int]:
+def _keys(booked: list[Booked], happened: list[tuple[int, ExchangeFill]]) -> Iterator[int]:
     """Yield the trade ids of what was booked; liquidations may have been booked by their bills only."""
-    unnamed = [fill for _, fill in happened if fill.category is not Category.NORMAL]
+    unnamed = [fill for _, fill in happened if fill.category is not OrderCategory.NORMAL]
     named = {one.trade_id for one in booked}
     unnamed = [fill for fill in unnamed if fill.trade_id not in named]
     for one in booked:
@@ -146,7 +148,7 @@ def _keys(booked: list[Booked], happened: list[tuple[int, Fill]]) -> Iterator[in
         yield 0 if match is None else match.trade_id
 
 
-def _in_order(world: SimulatedWorld, fills: list[tuple[int, Fill]]) -> list[int]:
+def _in_order(world: SimulatedWorld, fills: list[tuple[int, ExchangeFill]]) -> list[int]:
     """Return the trade ids of all fills whose place the service could know."""
     displaced = world.faults.displaced
     return [fill.trade_id for _, fill in fills if fill.trade_id not in displaced]
@@ -158,7 +160,7 @@ def _mixed(world: SimulatedWorld) -> set[int]:
     by_hand = Fraction(0)
     just_now = False
     adopted = dict(world.monitor.adopted)
-    for index, fill in enumerate(world.exchange.truth.fills()):
+    for index, fill in enumerate(world.exchange.ground_truth.fills()):
         if index in adopted:
             by_hand, just_now = Fraction(0), True
         if is_ours(fill):
@@ -175,11 +177,11 @@ class _ChangeMaker:
     """Translates what happened for the oracle."""
 
     def __init__(self, world: SimulatedWorld) -> None:
-        self.orders = {order.ord_id: order for order in world.exchange.truth.orders()}
+        self.orders = {order.ord_id: order for order in world.exchange.ground_truth.orders()}
         self.multipliers = world.market.multipliers
         self.times = world.monitor.fill_times
 
-    def of_fill(self, index: int, fill: Fill, *, mixed: bool) -> PositionChange:
+    def of_fill(self, index: int, fill: ExchangeFill, *, mixed: bool) -> PositionChange:
         """Translate a fill of the exchange."""
         order = self.orders[fill.ord_id]
         cause = CAUSES[fill.category]

@@ -27,8 +27,8 @@ from oms_trio.core.effects import Alert, Effect
 from oms_trio.core.events import Verb
 from oms_trio.core.model import Cause, Rules, Side
 from oms_trio.core.state import TradeState
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.values import Category, Fill, Order
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.values import ExchangeFill, ExchangeOrder, OrderCategory
 from oms_trio.testing.simulation.impairments import REACH, Impairment, Impairments
 from oms_trio.testing.simulation.invariants.violation import Violation
 from oms_trio.testing.simulation.run_settings import CONTEXT
@@ -107,7 +107,7 @@ class SizingDecision:
 class RunMonitor:
     """Watches one run; what is broken is in ``found``."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     rules: Rules
     """Those that the service trades by."""
     impairments: Impairments
@@ -161,7 +161,7 @@ class RunMonitor:
         while len(samples) > 1 and samples[1].at < horizon:
             samples.popleft()
 
-    def note_change(self, order: Order, fill: Fill | None) -> None:
+    def note_change(self, order: ExchangeOrder, fill: ExchangeFill | None) -> None:
         """Take a change of an order, of anybody's, as it happens."""
         if fill is not None:
             self._note_fill(order, fill)
@@ -171,12 +171,12 @@ class RunMonitor:
             self._check_order(order)
         self.sample()
 
-    def _note_fill(self, order: Order, fill: Fill) -> None:
+    def _note_fill(self, order: ExchangeOrder, fill: ExchangeFill) -> None:
         self.fill_times.append(trio.current_time())
         if order.tag == CONTEXT.tag:
             return
         self._foreign_at = trio.current_time()
-        if order.category is Category.NORMAL:
+        if order.category is OrderCategory.NORMAL:
             self.by_hand += fill.side.sign * fill.sz
             self._update_unexplained()
         else:
@@ -188,7 +188,7 @@ class RunMonitor:
         elif self._unexplained_at == NEVER:
             self._unexplained_at = trio.current_time()
 
-    def _check_order(self, order: Order) -> None:
+    def _check_order(self, order: ExchangeOrder) -> None:
         if order.reduce_only:
             return
         self._check_age(order)
@@ -223,7 +223,7 @@ class RunMonitor:
         ):
             self._break(11, f"a request exceeded the rate limit of {key}")
 
-    def _check_age(self, order: Order) -> None:
+    def _check_age(self, order: ExchangeOrder) -> None:
         published = self.published_at.get(int(order.cl_ord_id[3:11], 16))
         if (
             published is None
@@ -234,7 +234,7 @@ class RunMonitor:
         if age_s > OLDEST_S:
             self._break(4, f"order {order.cl_ord_id} came {age_s:.1f} s after its action")
 
-    def _check_cap(self, order: Order) -> None:
+    def _check_cap(self, order: ExchangeOrder) -> None:
         """Check the cap twice: by the decision that led to the order, and by the exchange's own figures."""
         engine, sign = self.exchange.engine, order.side.sign
         resting = sum(
@@ -283,10 +283,10 @@ class RunMonitor:
         """
         return next(one.cap for one in reversed(self.decided.values()) if one.side is side)
 
-    def _ours(self) -> Iterator[Order]:
+    def _ours(self) -> Iterator[ExchangeOrder]:
         return (order for order in self.exchange.engine.book.pending if order.tag == CONTEXT.tag)
 
-    def _break_cap(self, order: Order, reached: Fraction, cap: Fraction, how: str) -> None:
+    def _break_cap(self, order: ExchangeOrder, reached: Fraction, cap: Fraction, how: str) -> None:
         side = "long" if order.side is Side.BUY else "short"
         self._break(
             5,

@@ -198,7 +198,8 @@ def _all_rows_ours(_sound: Any) -> Any:  # noqa: ANN401
 MUTANTS: Final[dict[str, Mutant]] = {
     # Found by a review.
     "a position mismatch never stops orders": Mutant(
-        "oms_trio.core.reconcile:Sync.true", getter(lambda self: self.linked and self.merged)
+        "oms_trio.core.reconcile:Sync.in_sync",
+        getter(lambda self: self.has_session and self.snapshot_applied),
     ),
     "a redelivery is sent at once": Mutant(
         "oms_trio.core.state:TradeState._take_action", _sent_at_once
