@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import secrets
 
 import pytest
@@ -44,6 +45,21 @@ def test_service_is_restored_after_a_mutant() -> None:
     with mutant.applied():
         assert getattr(owner, name) is not original
     assert getattr(owner, name) is original
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_every_mutant_takes_the_arguments_of_what_it_replaces(name: str) -> None:
+    """Else it would crash at its first call, and be caught for that alone."""
+    mutant = MUTANTS[name]
+    owner, attribute = find(mutant.place)
+    original = vars(owner)[attribute]
+    broken = mutant.make(original)
+    if not inspect.isfunction(original):
+        return
+    parameters = inspect.signature(original).parameters.values()
+    named = {one.name: object() for one in parameters if one.kind is one.KEYWORD_ONLY}
+    placed = [object() for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+    inspect.signature(broken).bind(*placed, **named)
 
 
 @pytest.mark.parametrize("name", MUTANTS)

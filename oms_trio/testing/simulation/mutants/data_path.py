@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
 from itertools import count
@@ -14,7 +14,6 @@ import structlog
 import trio
 
 from oms_trio.amqp.model import BrokerUnavailable, Outgoing
-from oms_trio.core.effects import Effect
 from oms_trio.core.events import (
     Action,
     Event,
@@ -59,8 +58,8 @@ def _new_name_each_time(_sound: Any) -> Any:  # noqa: ANN401
 
 
 def _redelivery_believed_new(sound: Any) -> Any:  # noqa: ANN401
-    def broken(self: TradeState, action: Action, do: Callable[[Effect], None]) -> None:
-        sound(self, attrs.evolve(action, redelivered=False), do)
+    def broken(self: TradeState, action: Action, *args: Any) -> None:  # noqa: ANN401
+        sound(self, attrs.evolve(action, redelivered=False), *args)
 
     return broken
 
@@ -86,12 +85,12 @@ def _gap_not_held(_sound: Any) -> Any:  # noqa: ANN401
 
 
 def _snapshot_overwrites(sound: Any) -> Any:  # noqa: ANN401
-    def broken(self: TradeState, snapshot: ExchangeSnapshot, do: Callable[[Effect], None]) -> None:
+    def broken(self: TradeState, snapshot: ExchangeSnapshot, *args: Any) -> None:  # noqa: ANN401
         for report in snapshot.orders:
             order = self.orders.find(report.cl_ord_id, report.ord_id)
             if order is not None:
                 order.filled_size = max(order.filled_size, report.acc_fill_sz)
-        sound(self, snapshot, do)
+        sound(self, snapshot, *args)
 
     return broken
 
@@ -119,10 +118,10 @@ def _confirm_not_awaited(sound: Any) -> Any:  # noqa: ANN401
 
 
 def _unknown_is_rejected(sound: Any) -> Any:  # noqa: ANN401
-    def broken(orders: Orders, answer: OrderAnswer, **more: Any) -> None:  # noqa: ANN401
+    def broken(orders: Orders, answer: OrderAnswer, now_ns: int, **more: Any) -> None:  # noqa: ANN401
         if answer.verdict is Verdict.UNKNOWN:
             answer = attrs.evolve(answer, verdict=Verdict.REJECTED)
-        sound(orders, answer, **more)
+        sound(orders, answer, now_ns, **more)
 
     return broken
 
@@ -137,9 +136,15 @@ def _without_expiry(sound: Any) -> Any:  # noqa: ANN401
 
 
 def _absence_believed_at_once(sound: Any) -> Any:  # noqa: ANN401
-    def broken(orders: Orders, order: OrderInfo, answer: Any, **more: Any) -> None:  # noqa: ANN401
+    def broken(
+        orders: Orders,
+        order: OrderInfo,
+        answer: Any,  # noqa: ANN401
+        now_ns: int,
+        **more: Any,  # noqa: ANN401
+    ) -> None:
         late = attrs.evolve(answer, asked_at_ns=answer.asked_at_ns + 3_600_000_000_000)
-        sound(orders, order, late, **more)
+        sound(orders, order, late, now_ns, **more)
 
     return broken
 
@@ -155,7 +160,7 @@ def _foreign_orders_adopted(sound: Any) -> Any:  # noqa: ANN401
 
 
 def _nothing_kept_aside(_sound: Any) -> Any:  # noqa: ANN401
-    def broken(_self: Sync, _update: OrderUpdate | PositionUpdate) -> bool:
+    def broken(_self: Sync, _update: OrderUpdate | PositionUpdate, _now_ns: int) -> bool:
         return False
 
     return broken
@@ -169,10 +174,10 @@ def _any_drawdown(_sound: Any) -> Any:  # noqa: ANN401
 
 
 def _unrecorded_change(sound: Any) -> Any:  # noqa: ANN401
-    def broken(self: TradeState, event: Event) -> Any:  # noqa: ANN401
+    def broken(self: TradeState, event: Event, now_ns: int) -> Any:  # noqa: ANN401
         if isinstance(event, Tick):
             self.foreign_reports += 1
-        return sound(self, event)
+        return sound(self, event, now_ns)
 
     return broken
 

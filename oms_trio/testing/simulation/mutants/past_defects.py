@@ -29,7 +29,7 @@ NS_PER_MS: Final = 1_000_000
 
 
 def _sent_at_once(sound: Any) -> Any:  # noqa: ANN401 - any function, here and below
-    def broken(self: TradeState, action: Action, do: Callable[[Effect], None]) -> None:
+    def broken(self: TradeState, action: Action, now_ns: int, do: Callable[[Effect], None]) -> None:
         def send(effect: Effect) -> None:
             order = self.orders.find(effect.cl_ord_id) if isinstance(effect, LookUpOrder) else None
             if order is not None and order.verify_before_send:
@@ -38,7 +38,7 @@ def _sent_at_once(sound: Any) -> Any:  # noqa: ANN401 - any function, here and b
             else:
                 do(effect)
 
-        sound(self, action, send)
+        sound(self, action, now_ns, send)
 
     return broken
 
@@ -89,13 +89,14 @@ def _absence_of_the_named(sound: Any) -> Any:  # noqa: ANN401
         orders: Any,  # noqa: ANN401
         order: OrderInfo,
         answer: LookupAnswer,
+        now_ns: int,
         *,
         sync: Sync,
         **more: Any,  # noqa: ANN401
     ) -> None:
         late = attrs.evolve(answer, asked_at_ns=answer.asked_at_ns + 86_400_000_000_000)
         named = order.has_okx_id and not order.verify_before_send and not order.outcome_unknown
-        sound(orders, order, late if named else answer, sync=sync, **more)
+        sound(orders, order, late if named else answer, now_ns, sync=sync, **more)
 
     return broken
 
@@ -180,8 +181,8 @@ def _saturated_taken(_sound: Any) -> Any:  # noqa: ANN401
 
 
 def _silently_expired(sound: Any) -> Any:  # noqa: ANN401
-    def broken(self: TradeState, action: Action, do: Callable[[Effect], None]) -> None:
-        sound(self, attrs.evolve(action, known=action.known or action.expired), do)
+    def broken(self: TradeState, action: Action, *args: Any) -> None:  # noqa: ANN401
+        sound(self, attrs.evolve(action, known=action.known or action.expired), *args)
 
     return broken
 
