@@ -45,7 +45,7 @@ class FundingPayment:
 
 @attrs.define(eq=False)
 class SimulatedMarket:
-    """Moves the price and does on our account what the service has not asked for."""
+    """Moves the price and changes our account without the service."""
 
     exchange: SimulatedExchange
     monitor: RunMonitor

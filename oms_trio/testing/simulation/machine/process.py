@@ -116,7 +116,7 @@ class ProcessEnvironment:
 class ServiceProcess:
     """The service from one start until it is stopped or killed."""
 
-    around: ProcessEnvironment
+    environment: ProcessEnvironment
     disk: SimulatedDisk = attrs.field(init=False)
     scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
     stop: trio.Event = attrs.Factory(trio.Event)
@@ -133,7 +133,7 @@ class ServiceProcess:
 
     def __attrs_post_init__(self) -> None:
         """Give the process its own access to the disk."""
-        self.disk = SimulatedDisk(self.around.disk, self.around.random)
+        self.disk = SimulatedDisk(self.environment.disk, self.environment.random)
 
     @property
     def dead(self) -> bool:
@@ -169,46 +169,46 @@ class ServiceProcess:
                 await self._serve()
         except Exception as error:
             self.broken = _only(error, JournalBroken)
-            if not self.dead and not (self.broken and self.around.disk.broken):
+            if not self.dead and not (self.broken and self.environment.disk.broken):
                 raise
         finally:
             PROCESS.reset(token)
             self.ended.set()
 
     async def _serve(self) -> None:
-        around = self.around
-        random = Random(around.random.getrandbits(64))  # noqa: S311 - a seed repeats it
-        transport = open_transport(around.dial)
-        with Journal.open(around.disk.journal) as journal:
+        environment = self.environment
+        random = Random(environment.random.getrandbits(64))  # noqa: S311 - a seed repeats it
+        transport = open_transport(environment.dial)
+        with Journal.open(environment.disk.journal) as journal:
             await self._serve_with(journal, transport, random)
 
     async def _serve_with(
         self, journal: Journal, transport: httpx.AsyncHTTPTransport, random: Random
     ) -> None:
-        around = self.around
-        clock = service_clock(journal.last_at_ns, wall=around.wall, elapsed=around.clock)
+        environment = self.environment
+        clock = service_clock(journal.last_at_ns, wall=environment.wall, elapsed=environment.clock)
         async with httpx.AsyncClient(
             base_url="http://127.0.0.1", transport=transport, timeout=10.0
         ) as client:
-            rest = Rest(client, around.credentials, clock, inst_id=around.scope.inst_id)
-            recovered = recover(journal, around.rules, around.scope)
+            rest = Rest(client, environment.credentials, clock, inst_id=environment.scope.inst_id)
+            recovered = recover(journal, environment.rules, environment.scope)
             self.recovered = recovered.seq, recovered.state.digest()
             self.state, self.journal = recovered.state, journal
             parts = Parts(
-                broker=SlowBroker(around.broker, random, around.trace),
+                broker=SlowBroker(environment.broker, random, environment.trace),
                 rest=rest,
                 connect=partial(self._connect, rest, clock),
                 disk=Disk(journal, self.disk),
-                rules=around.rules,
-                scope=around.scope,
+                rules=environment.rules,
+                scope=environment.scope,
                 max_retries=50,
                 random=random,
-                keep_ns=around.keep_ns,
+                keep_ns=environment.keep_ns,
                 clock=clock,
-                mono_clock=around.clock,
-                observe=around.observe,
+                mono_clock=environment.clock,
+                observe=environment.observe,
                 beside=self._open_controls,
-                quiet_s=around.quiet_s,
+                quiet_s=environment.quiet_s,
             )
             await run_service(parts, recovered, stop=self.stop, started=self.started.set)
 
@@ -217,14 +217,14 @@ class ServiceProcess:
         await trio.sleep_forever()
 
     def _connect(self, rest: Rest, clock: Clock) -> AbstractAsyncContextManager[OkxConnection]:
-        around = self.around
+        environment = self.environment
 
         def dial(_host: str, _port: int) -> Awaitable[trio.abc.Stream]:
-            return _now(lambda: around.dial("ws"))
+            return _now(lambda: environment.dial("ws"))
 
         return open_link(
             "ws://127.0.0.1/ws/v5/private",
-            Session(around.credentials, around.scope.inst_id),
+            Session(environment.credentials, environment.scope.inst_id),
             clock,
             offset_ns=rest.offset_ns,
             open_stream=dial,
