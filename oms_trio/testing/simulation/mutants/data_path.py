@@ -1,4 +1,4 @@
-"""Mistakes in the path of data: from action to order, from fill to message, to the disk and back."""
+"""Mistakes on the path of data: from action to order, from fill to message, to the disk and back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Message
 from oms_trio.service.channels import Commit
 from oms_trio.testing.simulation.machine.process import SlowBroker
-from oms_trio.testing.simulation.mutants.making import Mutant
+from oms_trio.testing.simulation.mutants.mutant import Mutant
 
 log = structlog.get_logger()
 
@@ -121,7 +121,7 @@ def _confirm_not_awaited(sound: Any) -> Any:  # noqa: ANN401
     return broken
 
 
-def _unknown_is_refused(sound: Any) -> Any:  # noqa: ANN401
+def _unknown_is_rejected(sound: Any) -> Any:  # noqa: ANN401
     def broken(orders: Orders, answer: OrderAnswer, now_ns: int, **more: Any) -> None:  # noqa: ANN401
         if answer.verdict is Verdict.UNKNOWN:
             answer = attrs.evolve(answer, verdict=Verdict.REJECTED)
@@ -198,7 +198,7 @@ def _secret_logged(sound: Any) -> Any:  # noqa: ANN401
 MUTANTS: Final[dict[str, Mutant]] = {
     "acknowledged before the commit": Mutant("oms_trio.tasks.commit:_commit", _ack_before_commit),
     "a new clOrdId at every try": Mutant("oms_trio.core.identity:order_name", _new_name_each_time),
-    "a redelivery is believed new": Mutant(
+    "a redelivery counts as new": Mutant(
         "oms_trio.core.state:TradeState._take_action", _redelivery_believed_new
     ),
     "repeats of a tradeId counted": Mutant("oms_trio.core.orders:Orders.hold", _repeats_counted),
@@ -213,11 +213,11 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "a missing confirm is ignored": Mutant(
         "oms_trio.testing.simulation.machine.process:SlowBroker.publish", _confirm_not_awaited
     ),
-    "unknown is taken for refused": Mutant(
-        "oms_trio.core.answers:take_order_answer", _unknown_is_refused
+    "an unknown outcome counts as rejected": Mutant(
+        "oms_trio.core.answers:take_order_answer", _unknown_is_rejected
     ),
     "orders without expTime": Mutant("oms_trio.tasks.sender:encode_order", _without_expiry),
-    "absence believed at once": Mutant(
+    "one absence proves that there is no order": Mutant(
         "oms_trio.core.answers:take_absence", _absence_believed_at_once
     ),
     "orders without our tag adopted": Mutant(
@@ -227,7 +227,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "oms_trio.core.reconcile:Sync.buffer", _nothing_kept_aside
     ),
     "drawdowns of other trades counted": Mutant("oms_trio.core.trade:Trade.owns", _any_drawdown),
-    "a state change that no record tells": Mutant(
+    "a state change without a record": Mutant(
         "oms_trio.core.state:TradeState.apply", _unrecorded_change
     ),
     "the login written to the log": Mutant("oms_trio.okx.session:encode_login", _secret_logged),

@@ -1,7 +1,7 @@
-"""Mistakes that only a situation shows: what an adversary, an operator and a review have found.
+"""Mistakes that show only in certain situations; most were once in this service.
 
-For each thing that an adversary broke in the first release there is at least one here that breaks
-it again, and the others are those that ten harsh runs of the first simulation had let live.
+For each defect of the first release that adversarial tests found, at least one mutant restores it.
+The others survived ten harsh runs of the first version of this simulation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from oms_trio.core.risk import Risk
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.okx.rate_limits import Limiter
-from oms_trio.testing.simulation.mutants.making import Mutant, getter, value
+from oms_trio.testing.simulation.mutants.mutant import Mutant, getter, value
 
 NS_PER_MS: Final = 1_000_000
 
@@ -102,7 +102,7 @@ def _absence_of_the_named(sound: Any) -> Any:  # noqa: ANN401
 
 
 def _landing_fills_excuse(sound: Any) -> Any:  # noqa: ANN401
-    """Let a difference begin anew with every fill, as if that could explain it."""
+    """Restart the time of a difference with every fill, as if a fill could explain it."""
 
     def broken(self: TradeState, now_ns: int, do: Callable[[Effect], None]) -> None:
         before = self.book.fills
@@ -188,7 +188,7 @@ def _silently_expired(sound: Any) -> Any:  # noqa: ANN401
 
 
 def _all_rows_ours(_sound: Any) -> Any:  # noqa: ANN401
-    """Take every row for ours, as the first release did; what a record holds was read before."""
+    """Treat every row as ours, as the first release did; records were read before."""
 
     def broken(_row: Any, tag: str | None) -> bool:  # noqa: ANN401
         return tag is not None
@@ -197,7 +197,7 @@ def _all_rows_ours(_sound: Any) -> Any:  # noqa: ANN401
 
 
 MUTANTS: Final[dict[str, Mutant]] = {
-    # Of a review.
+    # Found by a review.
     "a position mismatch never stops orders": Mutant(
         "oms_trio.core.reconcile:Sync.in_sync",
         getter(lambda self: self.has_session and self.snapshot_applied),
@@ -212,48 +212,52 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "compaction goes past snapshots": Mutant(
         "oms_trio.journal.journal:Journal.compact", _compacted_past_snapshots
     ),
-    "a recall is ignored": Mutant(
+    "withdrawn orders are sent": Mutant(
         "oms_trio.core.risk:Risk.is_withdrawn", value(lambda _self, _order: False)
     ),
     "no rate limit is kept": Mutant("oms_trio.okx.rate_limits:Limiter.acquire", _no_rate_limit),
-    "cancel-all withholds nothing": Mutant("oms_trio.core.risk:Risk.withholds", _pause_only),
+    "cancel-all does not hold back later orders": Mutant(
+        "oms_trio.core.risk:Risk.withholds", _pause_only
+    ),
     "no overlap in the watermark": Mutant("oms_trio.core.reconcile:OVERLAP_MS", value(0)),
     "one absence ends a live order": Mutant(
         "oms_trio.core.answers:take_absence", _absence_of_the_named
     ),
-    # Of an adversary: one at least for each thing that broke.
-    "fills that land excuse a difference": Mutant(
+    # Found by adversarial tests of the first release.
+    "a fill excuses a difference of positions": Mutant(
         "oms_trio.core.state:TradeState._book", _landing_fills_excuse
     ),
     "orders are looked up one by one": Mutant("oms_trio.tasks.reconciler:LOOK_UPS", value(1)),
-    "flatten believes itself flat": Mutant("oms_trio.core.operator:carry_out", _flat_by_the_book),
-    "a row of somebody else stops reconciliation": Mutant(
+    "flatten trusts our own position": Mutant(
+        "oms_trio.core.operator:carry_out", _flat_by_the_book
+    ),
+    "a foreign row stops reconciliation": Mutant(
         "oms_trio.okx.wire.reports:is_our_row", _all_rows_ours
     ),
-    "liquidations are nobody's": Mutant(
+    "fills of a liquidation are ignored": Mutant(
         "oms_trio.core.adoption:CAUSE_OF_CATEGORY", value(dict[str, Cause]())
     ),
     "a running process follows the wall clock": Mutant(
         "oms_trio.testing.simulation.machine.process:service_clock", _wall_clock
     ),
-    "our clock is taken for the exchange's": Mutant(
+    "our clock is used as the exchange's": Mutant(
         "oms_trio.core.reconcile:Sync.exchange_ms", _ours_for_theirs
     ),
-    "the exchange's clock is taken for ours": Mutant(
+    "the exchange's clock is used as ours": Mutant(
         "oms_trio.core.reconcile:Sync.service_ns", _theirs_for_ours
     ),
-    "a reader that is behind is believed": Mutant(
+    "a lagging read counts as current": Mutant(
         "oms_trio.core.reconcile:Sync.has_shown", value(lambda _self, _until, _asked: True)
     ),
-    "the cap goes by the agent's mid": Mutant("oms_trio.core.state:size_order", _mid_believed),
-    "a hanging gateway is borne": Mutant(
+    "the cap uses the agent's mid price": Mutant("oms_trio.core.state:size_order", _mid_believed),
+    "a session is kept though it answers nothing": Mutant(
         "oms_trio.okx.pending_requests:PendingRequests.hangs", value(lambda _self, _overdue: False)
     ),
     "a saturated price is taken": Mutant("oms_trio.amqp.codec:_decode_price", _saturated_taken),
     "a pause is not noticed": Mutant("oms_trio.amqp.memory:HELD_S", value(1e9)),
     "a return grows with the fills": Mutant("oms_trio.core.trade:Trade.gained", _quotients_summed),
     "funding is forgotten": Mutant("oms_trio.core.book:Book.note_funding", _funding_forgotten),
-    "nobody is told of expired actions": Mutant(
+    "expired actions are not rejected": Mutant(
         "oms_trio.core.state:TradeState._take_action", _silently_expired
     ),
 }

@@ -1,4 +1,4 @@
-"""How a service is broken on purpose: one function, or one value, replaced for a while."""
+"""How the service is broken on purpose: one function or value is replaced for a while."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import attrs
 
 
 def find(place: str) -> tuple[Any, str]:
-    """Return the owner and the name of a place: ``package.module:Class.attribute``.
+    """Return the owner and the attribute name of a place, ``package.module:Class.attribute``.
 
     Raises:
-        LookupError: the code has no such place any more.
+        LookupError: the code has no such place.
     """
     module, _, path = place.partition(":")
     owner: Any = import_module(module)
@@ -22,23 +22,25 @@ def find(place: str) -> tuple[Any, str]:
     for part in classes:
         owner = getattr(owner, part, None)
     if owner is None or not hasattr(owner, name):
-        raise LookupError(f"there is no {place} to break")
+        raise LookupError(
+            f"a mutant replaces {place}, which does not exist; name what is there now"
+        )
     return owner, name
 
 
 @attrs.frozen
 class Mutant:
-    """A place in the code, and what stands there instead."""
+    """A place in the code, and what replaces it."""
 
     place: str
     make: Callable[[Any], Any]
-    """Builds the broken function from the sound one."""
+    """Makes the broken function from the original."""
     more: tuple[str, ...] = ()
-    """Further places of the same thing, of modules that import it by name."""
+    """Other names of the same function, in modules that import it by name."""
 
     @contextmanager
-    def alive(self) -> Iterator[None]:
-        """Break the service for the block."""
+    def applied(self) -> Iterator[None]:
+        """Break the service during the block."""
         with ExitStack() as stack:
             for place in (self.place, *self.more):
                 owner, name = find(place)
@@ -49,10 +51,10 @@ class Mutant:
 
 
 def value(other: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - any value
-    """Make what puts another value into the place of the sound one."""
+    """Replace a value."""
     return lambda _sound: other
 
 
 def getter(broken: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Make what replaces a property."""
+    """Replace a property."""
     return lambda _sound: property(broken)

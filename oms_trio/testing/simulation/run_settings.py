@@ -1,4 +1,4 @@
-"""What differs from run to run beside its faults: rules, the agent's habits, and clocks."""
+"""What differs from run to run besides its faults: rules, habits of the agent, and clocks."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ RULES: Final = Rules(
     reward_unit=RewardUnit.USDT,
     tag=CONTEXT.tag,
 )
-"""Limits are low, so that orders grow old and too many within minutes, and the cap is met."""
+"""Limits are low, so that orders reach their age and number, and the cap, within minutes."""
 
 COLLAR: Final = Decimal("0.02")
 """The service's default: how far from the mark price an order may be priced."""
 
 MANY: Final = 300
-"""The default number of open orders, with which a lost session is found again in time or not."""
+"""The service's default: the most open orders. Reconciling so many after a lost session takes long."""
 
 
 @attrs.frozen
-class Setting:
-    """What a run is set up with."""
+class RunSettings:
+    """The settings of one run."""
 
     rules: Rules = RULES
     crowds: bool = False
-    """The agent fills the book with small orders now and then, up to the limit of open ones."""
+    """The agent sometimes crowds the book with small orders, up to the limit of open ones."""
     forgetful: bool = False
-    """The agent restarts and counts its states from the beginning again."""
+    """The agent sometimes restarts and counts its state ids from 1 again."""
     keep_s: float | None = None
-    """How long the journal keeps what it does not need for a start; None: for ever."""
+    """How long the journal keeps records that a start does not need; None: always."""
     drift_ppm: tuple[int, int] = (0, 0)
-    """How many microseconds a second the exchange's and the machine's wall clock gain."""
+    """Microseconds per second that the exchange's and the machine's wall clock gain."""
 
 
-def draw(random: Random) -> Setting:
-    """Draw the setting of a run."""
+def draw_settings(random: Random) -> RunSettings:
+    """Draw the settings of a run from its seed."""
     crowds = random.random() < 0.2
     rules = attrs.evolve(
         RULES,
@@ -58,7 +58,7 @@ def draw(random: Random) -> Setting:
     if crowds:
         rules = attrs.evolve(rules, max_open_orders=MANY, max_order_age_ns=None)
     drifts = (0, random.randint(-200, 200))
-    return Setting(
+    return RunSettings(
         rules=rules,
         crowds=crowds,
         forgetful=random.random() < 0.3,
