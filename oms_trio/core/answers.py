@@ -84,7 +84,7 @@ def reject(orders: Orders, order: OrderInfo, reason: RejectReason, detail: str, 
     order.resolve()
     if orders.move(order, OrderState.REJECTED):
         if order.reduce_only:
-            do(Alert("flatten_refused", detail))
+            do(Alert("flatten_rejected", detail))
         else:
             do(PublishRejection(f"{order.cl_ord_id}.r", order.state_id, reason, detail))
     orders.settle()

@@ -104,7 +104,7 @@ class TradeState:
             self._dispatch(event, effects.append)
             unexplained = self.sync.judge(self.book, event.at_ns)
             if unexplained is not None:
-                effects.append(Alert("position_unexplained", unexplained))
+                effects.append(Alert("position_mismatch", unexplained))
             why = "" if self.sync.in_sync else self.sync.why
             if why != self.reported_reason:
                 self.reported_reason = why

@@ -30,8 +30,8 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
+from oms_trio.ops.latency import TimedBroker, timed_commits
 from oms_trio.ops.sidecar import Reach, open_operations
-from oms_trio.ops.timed import TimedBroker, timed_commits
 from oms_trio.service.app import Insides, Parts, recover, run_service, unobserved
 from oms_trio.service.journaled_inputs import DecodeContext
 from oms_trio.settings.clock import Clock, service_clock, system_clock
@@ -212,7 +212,7 @@ async def serve(
                     limits=limits,
                     layout=ActionLayout(config.action_layout),
                     # The watchdog's beat is a tick.
-                    quiet_s=min(QUIET_S, operations.notifier.beat_s),
+                    quiet_s=min(QUIET_S, operations.notifier.keep_alive_s),
                 )
 
                 def ready() -> None:

@@ -71,7 +71,9 @@ async def _tell(switch: DeadMan, countdown: Countdown, timeout_s: int) -> bool:
         with trio.fail_after(countdown.timeout_s / REFRESHES):
             await countdown.rest.cancel_all_after(timeout_s, countdown.tag)
     except (OkxError, trio.TooSlowError) as error:
-        log.warning("dead_man_not_told", timeout_s=timeout_s, why=str(error) or "no answer in time")
+        log.warning(
+            "dead_man_refresh_failed", timeout_s=timeout_s, why=str(error) or "no answer in time"
+        )
         return False
     if switch.due is None or not timeout_s:
         log.info("dead_man_armed" if timeout_s else "dead_man_disarmed", timeout_s=timeout_s)

@@ -205,7 +205,7 @@ class _Relay:
                     early = None
                 case UpgradeAhead(msg=msg) if not tenure.followed:
                     tenure.followed = True
-                    log.info("okx_upgrade_ahead", msg=msg)
+                    log.info("okx_upgrade_announced", msg=msg)
                     self.nursery.start_soon(self._succeed, tenure)
                 case _:
                     told = self._arrival(heard)
@@ -239,7 +239,7 @@ class _Relay:
             except FAILURES as error:
                 if tenure.left.is_set():
                     raise
-                log.warning("okx_change_over_failed", why=str(error), retry_in_s=pause)
+                log.warning("okx_handover_failed", why=str(error), retry_in_s=pause)
                 await trio.sleep(pause)
                 pause = min(BACK_OFF_MOST_S, pause * 2)
 

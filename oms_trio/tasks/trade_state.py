@@ -242,7 +242,7 @@ class Writer:
             case PublishClosure(ord_id=ord_id, reward=reward):
                 self._log.info("trade_closed", ord_id=ord_id, reward=reward)
             case PublishRejection(state_id=state_id, reason=reason, detail=detail):
-                self._log.info("action_refused", state_id=state_id, reason=reason, detail=detail)
+                self._log.info("action_rejected", state_id=state_id, reason=reason, detail=detail)
             case PublishExecution(ord_id=ord_id):
                 self._log.debug("order_executed", ord_id=ord_id)
 

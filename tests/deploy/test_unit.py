@@ -219,7 +219,7 @@ async def test_no_beat_when_the_writer_is_stuck_though_all_else_runs(
 def test_abstract_sockets_are_spoken_to() -> None:
     supervisor = Supervisor.at(f"@oms-trio-test-{os.getpid()}")
     notifier = Notifier(supervisor.address)
-    notifier.tell("READY=1", "STATUS=well")
+    notifier.notify("READY=1", "STATUS=well")
     assert supervisor.read() == ["READY=1", "STATUS=well"]
     notifier.close()
     supervisor.listening.close()
@@ -227,9 +227,9 @@ def test_abstract_sockets_are_spoken_to() -> None:
 
 def test_a_supervisor_that_does_not_listen_stops_nobody(tmp_path: Path) -> None:
     notifier = Notifier(str(tmp_path / "nobody"))
-    notifier.tell("READY=1")
+    notifier.notify("READY=1")
     notifier.close()
-    Notifier().tell("READY=1")
+    Notifier().notify("READY=1")
 
 
 @pytest.mark.parametrize(

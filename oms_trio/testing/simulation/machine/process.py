@@ -26,7 +26,7 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.ops.operator_commands import Helm
+from oms_trio.ops.operator_commands import OperatorCommands
 from oms_trio.service.app import Insides, Parts, recover, run_service
 from oms_trio.service.journaled_inputs import DecodeContext
 from oms_trio.settings.clock import Clock, service_clock
@@ -124,7 +124,7 @@ class Life:
     ended: trio.Event = attrs.Factory(trio.Event)
     state: TradeState | None = None
     journal: Journal | None = None
-    helm: Helm | None = None
+    commands: OperatorCommands | None = None
     """What the control socket hands an operator's commands to."""
     broken: bool = False
     """It ended because its disk failed."""
@@ -214,7 +214,7 @@ class Life:
             await run_service(parts, recovered, stop=self.stop, started=self.started.set)
 
     async def _open_controls(self, insides: Insides) -> None:
-        self.helm = Helm(insides.inbox)
+        self.commands = OperatorCommands(insides.inbox)
         await trio.sleep_forever()
 
     def _connect(self, rest: Rest, clock: Clock) -> AbstractAsyncContextManager[OkxConnection]:
