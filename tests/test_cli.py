@@ -96,7 +96,7 @@ def test_a_value_out_of_range_is_named_with_the_valid_range(tmp_path: Path, comm
     ended = run(command, env=environment(tmp_path, **exchange_at(NOBODY), OMS_LEVERAGE="500"))
     assert ended.code == 78
     assert "OMS_LEVERAGE is '500'" in one_line(ended)
-    assert "at most 125" in one_line(ended)
+    assert "must be a number from 1 to 125" in one_line(ended)
 
 
 # The broker

@@ -1,7 +1,7 @@
 """Settings, read and validated once.
 
-Every setting is one field of ``Config`` whose metadata holds its name, default, reader and
-meaning: reading, error texts and the reference table all come from that one place.
+Every setting is one field of ``Config`` whose metadata has its name, default, reader and
+meaning: reading, error texts and the table of settings all use it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from oms_trio.settings.environ import (
     Reader,
     Row,
     Secret,
-    Setting,
+    SettingSpec,
     Source,
     choice,
     days,
@@ -41,12 +41,16 @@ from oms_trio.settings.environ import (
 
 __all__ = ["Config", "ConfigError", "HttpAddress", "Row", "Secret"]
 
-# These go into HTTP headers: a stray line end or a letter outside ASCII would fail there, late.
-_OKX_SECRET: Final = pattern(r"[!-~]([ -~]*[!-~])?", "printable ASCII without spaces around it")
-# It is guarded by nothing but its length: the page may be reached by whoever is on this machine.
-_TOKEN: Final = pattern(r"[!-~]{16,256}", "16 to 256 printable ASCII")
-# 255 bytes is AMQP's limit for names, and ".expired" is added to one. The broker owns "amq.".
-_AMQP_NAME: Final = pattern(r"(?!amq\.)[!-~]{1,247}", "1 to 247 printable ASCII, not amq.*")
+# These go into HTTP headers, where a line end or a letter outside ASCII would fail only later.
+_OKX_SECRET: Final = pattern(
+    r"[!-~]([ -~]*[!-~])?", "printable ASCII characters without spaces around them"
+)
+# Its length is the only protection: everybody on this machine can reach the page.
+_TOKEN: Final = pattern(r"[!-~]{16,256}", "16 to 256 printable ASCII characters without spaces")
+# AMQP limits names to 255 bytes, and ".expired" is added to one. Names with "amq." are the broker's.
+_AMQP_NAME: Final = pattern(
+    r"(?!amq\.)[!-~]{1,247}", "1 to 247 printable ASCII characters without spaces, not amq.*"
+)
 
 
 def _setting(
@@ -58,26 +62,30 @@ def _setting(
     secret: bool = False,
     optional: bool = False,
     other_name: str | None = None,
-) -> dict[str, Setting]:
+) -> dict[str, SettingSpec]:
     """Return the metadata of a field."""
-    return {"setting": Setting(name, default, reader, meaning, secret, optional, other_name)}
+    return {"setting": SettingSpec(name, default, reader, meaning, secret, optional, other_name)}
 
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """All settings. Times are nanoseconds; sizes and money exact decimals; None is "off"."""
+    """All settings. Times are nanoseconds; sizes and money are exact decimals; None means "off"."""
 
     okx_api_key: Secret | None = attrs.field(
         metadata=_setting("OKX_API_KEY", None, _OKX_SECRET, "API key", secret=True)
     )
     okx_secret_key: Secret | None = attrs.field(
-        metadata=_setting("OKX_SECRET_KEY", None, _OKX_SECRET, "key that signs", secret=True)
+        metadata=_setting(
+            "OKX_SECRET_KEY", None, _OKX_SECRET, "secret key, which signs requests", secret=True
+        )
     )
     okx_passphrase: Secret | None = attrs.field(
         metadata=_setting("OKX_PASSPHRASE", None, _OKX_SECRET, "the key's passphrase", secret=True)
     )
     okx_demo: bool = attrs.field(
-        metadata=_setting("OKX_DEMO", "0", flag, "1: demo trading (its own keys and hosts)")
+        metadata=_setting(
+            "OKX_DEMO", "0", flag, "1: demo trading, which has its own keys and hosts"
+        )
     )
     okx_ws_url: str = attrs.field(
         metadata=_setting(
@@ -92,11 +100,13 @@ class Config:
             "OKX_REST_URL",
             "https://openapi.okx.com",
             url("https", "http", path=False),
-            "REST API; accounts of a region use that region's host",
+            "REST API; accounts of some regions have a host of their own",
         )
     )
     okx_ca_file: Path | None = attrs.field(
-        metadata=_setting("OKX_CA_FILE", None, pem_file, "trust these instead of the system's CAs")
+        metadata=_setting(
+            "OKX_CA_FILE", None, pem_file, "CA certificates to trust instead of the system's"
+        )
     )
     rabbitmq_host: str = attrs.field(
         metadata=_setting(
@@ -116,7 +126,7 @@ class Config:
             "RABBITMQ_USER",
             "guest",
             pattern(r".{1,255}", "1 to 255 characters"),
-            "user; RABBITMQ_USERNAME is the same",
+            "user; RABBITMQ_USERNAME is another name for it",
             other_name="RABBITMQ_USERNAME",
         )
     )
@@ -125,7 +135,7 @@ class Config:
             "RABBITMQ_PASS",
             "guest",
             pattern(r".+", "printable text"),
-            "password; RABBITMQ_PASSWORD is the same",
+            "password; RABBITMQ_PASSWORD is another name for it",
             secret=True,
             other_name="RABBITMQ_PASSWORD",
         )
@@ -136,37 +146,43 @@ class Config:
         )
     )
     rabbitmq_tls: bool = attrs.field(
-        metadata=_setting("RABBITMQ_TLS", "0", flag, "1: TLS, always verified")
+        metadata=_setting("RABBITMQ_TLS", "0", flag, "1: TLS, with verification")
     )
     rabbitmq_ca_file: Path | None = attrs.field(
         metadata=_setting(
-            "RABBITMQ_CA_FILE", None, pem_file, "trust these instead of the system's CAs"
+            "RABBITMQ_CA_FILE", None, pem_file, "CA certificates to trust instead of the system's"
         )
     )
     action_exchange: str = attrs.field(
-        metadata=_setting("OMS_ACTION_EXCHANGE", "oms", _AMQP_NAME, "where actions arrive")
+        metadata=_setting("OMS_ACTION_EXCHANGE", "oms", _AMQP_NAME, "exchange of the actions")
     )
     action_queue: str = attrs.field(
         metadata=_setting(
             "OMS_ACTION_QUEUE",
             "oms_action_queue",
             _AMQP_NAME,
-            "their queue; .dead and .expired are added",
+            "queue of the actions; queues with .dead and .expired are declared too",
         )
     )
     execution_exchange: str = attrs.field(
         metadata=_setting(
-            "OMS_EXECUTION_EXCHANGE", "execution-exchange", _AMQP_NAME, "where executions go"
+            "OMS_EXECUTION_EXCHANGE", "execution-exchange", _AMQP_NAME, "exchange of the executions"
         )
     )
     dead_letter_exchange: str = attrs.field(
         metadata=_setting(
-            "OMS_DEAD_LETTER_EXCHANGE", "oms.dead-letter", _AMQP_NAME, "where unusable actions go"
+            "OMS_DEAD_LETTER_EXCHANGE",
+            "oms.dead-letter",
+            _AMQP_NAME,
+            "exchange of expired and malformed actions",
         )
     )
     prefetch: int = attrs.field(
         metadata=_setting(
-            "OMS_PREFETCH", "64", whole(1, 65535), "actions taken ahead of their acknowledgement"
+            "OMS_PREFETCH",
+            "64",
+            whole(1, 65535),
+            "actions taken before the first of them is acknowledged",
         )
     )
     instrument: str = attrs.field(
@@ -174,7 +190,7 @@ class Config:
             "OMS_INSTRUMENT",
             "BTC-USDT-SWAP",
             pattern(r"[A-Z0-9]{1,20}-USDT-SWAP", "a USDT-margined perpetual: XXX-USDT-SWAP"),
-            "the one instrument that is traded",
+            "the instrument that is traded",
         )
     )
     leverage: Decimal = attrs.field(
@@ -193,12 +209,15 @@ class Config:
             "OMS_MAX_MARGIN_FRACTION",
             "0.2",
             number("0", "1", above_low=True),
-            "part of the balance that may become margin of the position",
+            "part of the balance that may be used as margin of the position",
         )
     )
     max_open_orders: int = attrs.field(
         metadata=_setting(
-            "OMS_MAX_OPEN_ORDERS", "300", whole(1, 500), "beyond it the oldest are cancelled"
+            "OMS_MAX_OPEN_ORDERS",
+            "300",
+            whole(1, 500),
+            "with more open orders the oldest are cancelled",
         )
     )
     max_order_age_ns: int | None = attrs.field(
@@ -206,7 +225,7 @@ class Config:
             "OMS_MAX_ORDER_AGE",
             "0",
             or_off(seconds("0.1", "2592000")),
-            "seconds; older open orders are cancelled (0: none is)",
+            "seconds; older open orders are cancelled (0: never)",
         )
     )
     max_action_age_ns: int = attrs.field(
@@ -214,7 +233,7 @@ class Config:
             "OMS_MAX_ACTION_AGE",
             "5",
             seconds("0.1", "3600"),
-            "seconds; older actions become no order; also the queue's message TTL",
+            "seconds; older actions are rejected; also the message TTL of the queue",
         )
     )
     max_retries: int = attrs.field(
@@ -222,7 +241,7 @@ class Config:
             "OMS_MAX_RETRIES",
             "50",
             whole(1, 1_000_000),
-            "connection attempts in a row before exit 1",
+            "connection attempts in a row before the service exits with 1",
         )
     )
     reward_unit: RewardUnit = attrs.field(
@@ -243,7 +262,7 @@ class Config:
             "OMS_ACTION_LAYOUT",
             "25",
             choice({layout: layout for layout in ("25", "23", "both")}),
-            "bytes of an action: ours, the other one, or told apart by their length",
+            "bytes of an action: 25, 23, or both layouts, distinguished by their length",
         )
     )
     order_tag: str = attrs.field(
@@ -251,7 +270,7 @@ class Config:
             "OMS_ORDER_TAG",
             "omstrio",
             pattern(r"[A-Za-z0-9]{1,16}", "1 to 16 letters and digits"),
-            "marks our orders; orders without it are left alone",
+            "tag of our orders; orders without it are never touched",
         )
     )
     max_order_contracts: Decimal | None = attrs.field(
@@ -259,7 +278,7 @@ class Config:
             "OMS_MAX_ORDER_CONTRACTS",
             "0",
             limit("1000000000"),
-            "a larger order is refused (margin_cap)",
+            "a larger order is rejected (margin_cap)",
         )
     )
     max_orders_per_second: int | None = attrs.field(
@@ -267,15 +286,15 @@ class Config:
             "OMS_MAX_ORDERS_PER_SECOND",
             "0",
             or_off(whole(1, 60), "no limit"),
-            "more are refused (rate_limited); the exchange takes 60 in two seconds",
+            "more are rejected (rate_limited); the exchange allows 60 in two seconds",
         )
     )
     price_collar: Decimal | None = attrs.field(
         metadata=_setting(
             "OMS_PRICE_COLLAR",
             "0.02",
-            limit("1", below_high=True, unit=", a part of the mark price"),
-            "part of the mark price that an order's may differ from it (else price_collar); 0: off",
+            limit("1", below_high=True, unit=", as a part of the mark price"),
+            "largest difference of an order's price to the mark price, as a part of it; 0: off",
         )
     )
     max_daily_loss: Decimal | None = attrs.field(
@@ -283,15 +302,15 @@ class Config:
             "OMS_MAX_DAILY_LOSS",
             "0",
             limit("1000000000", unit=" USDT"),
-            "USDT lost in a UTC day that pause trading",
+            "loss in USDT within a UTC day that pauses trading",
         )
     )
     max_drawdown: Decimal | None = attrs.field(
         metadata=_setting(
             "OMS_MAX_DRAWDOWN",
             "0",
-            limit("10", unit=", a part of the margin"),
-            "loss as part of the margin that pauses trading",
+            limit("10", unit=", as a part of the margin"),
+            "unrealised loss, as a part of the margin, that pauses trading",
         )
     )
     max_rejects: int | None = attrs.field(
@@ -299,7 +318,7 @@ class Config:
             "OMS_MAX_REJECTS",
             "0",
             or_off(whole(1, 1000), "no limit"),
-            "refusals by the exchange in a row that pause trading",
+            "orders rejected by the exchange in a row that pause trading",
         )
     )
     state_dir: Path = attrs.field(
@@ -307,20 +326,20 @@ class Config:
             "OMS_STATE_DIR",
             None,
             folder,
-            "journal and lock; else STATE_DIRECTORY, else the user's state folder",
+            "folder of the journal; by default STATE_DIRECTORY or the user's state folder",
         )
     )
     journal_keep_ns: int | None = attrs.field(
         metadata=_setting(
             "OMS_JOURNAL_DAYS",
             "30",
-            or_off(days("1", "36500"), "all are kept"),
-            "days of records kept: for replay, and to know a repeated action (0: all)",
+            or_off(days("1", "36500"), "keep all"),
+            "days that records are kept, for replay and to detect repeated actions (0: all)",
         )
     )
     one_cpu: bool = attrs.field(
         metadata=_setting(
-            "OMS_ONE_CPU", "1", flag, "0: let the threads of the service use several processors"
+            "OMS_ONE_CPU", "1", flag, "0: the threads of the service may use several processors"
         )
     )
     http: HttpAddress | None = attrs.field(
@@ -328,7 +347,7 @@ class Config:
             "OMS_HTTP",
             "127.0.0.1:9464",
             http_address,
-            "status page and metrics",
+            "address of the status page and metrics, or off",
         )
     )
     http_token: Secret | None = attrs.field(
@@ -336,7 +355,7 @@ class Config:
             "OMS_HTTP_TOKEN",
             None,
             _TOKEN,
-            "with it the status page can steer as oms-trio ctl does; without it it only shows",
+            "enables the commands of oms-trio ctl on the status page, which is read-only without it",
             secret=True,
             optional=True,
         )
@@ -345,8 +364,8 @@ class Config:
         metadata=_setting(
             "OMS_DEAD_MAN",
             "0",
-            or_off(whole(10, 120)),  # the exchange takes no less and no more
-            "seconds without us after which the exchange cancels our orders",
+            or_off(whole(10, 120)),  # the exchange's limits
+            "seconds without the service after which the exchange cancels our orders; 0: off",
         )
     )
     log: str = attrs.field(
@@ -362,7 +381,7 @@ class Config:
             "OMS_LOG_LEVEL",
             "info",
             choice({level: level for level in ("debug", "info", "warning", "error")}),
-            "the least that is logged",
+            "lowest level that is logged",
         )
     )
     rows: tuple[Row, ...] = attrs.field(repr=False, eq=False)
@@ -382,7 +401,7 @@ class Config:
         ``$CREDENTIALS_DIRECTORY``.
 
         Raises:
-            ConfigError: with every problem found, including absent OKX secrets when
+            ConfigError: names every problem found, including absent OKX secrets when
                 ``require_credentials`` is set.
         """
         if credentials_dir is None and environ.get("CREDENTIALS_DIRECTORY"):
@@ -393,7 +412,7 @@ class Config:
             field: source.value(attrs.evolve(setting, default=defaults.get(field, setting.default)))
             for field, setting in _SETTINGS.items()
         }
-        source.refuse_unknown(("OMS_", "OKX_", "RABBITMQ_"), _known_names())
+        source.reject_unknown(("OMS_", "OKX_", "RABBITMQ_"), _known_names())
         if require_credentials:
             source.problems += map(_not_set, source.absent_secrets)
         source.problems += _contradictions(values)
@@ -407,7 +426,7 @@ class Config:
         return f"{self.action_queue}.dead"
 
     def rules(self) -> Rules:
-        """Return the settings that the core decides by."""
+        """Return the settings that the core needs."""
         return Rules(
             leverage=self.leverage,
             step=self.min_contracts,
@@ -432,7 +451,7 @@ class Config:
         """Return API key, secret key and passphrase.
 
         Raises:
-            ConfigError: naming those that are not set.
+            ConfigError: names those that are not set.
         """
         key, secret, passphrase = self.okx_api_key, self.okx_secret_key, self.okx_passphrase
         if key is None or secret is None or passphrase is None:
@@ -446,7 +465,7 @@ class Config:
         return key, secret, passphrase
 
     def secrets(self) -> tuple[str, ...]:
-        """Return every secret that was set: what logs must mask. Defaults are no secrets."""
+        """Return every secret that was set, for logs to mask; a default is not a secret."""
         return tuple(
             value.reveal()
             for field, setting in _SETTINGS.items()
@@ -459,7 +478,7 @@ class Config:
         return self.rows
 
 
-_SETTINGS: Final[Mapping[str, Setting]] = {
+_SETTINGS: Final[Mapping[str, SettingSpec]] = {
     field.name: field.metadata["setting"]
     for field in attrs.fields(Config)
     if "setting" in field.metadata
@@ -472,40 +491,40 @@ def _known_names() -> Iterator[str]:
 
 
 def _not_set(name: str) -> str:
-    return f"{name} is not set: set it, or {name}_FILE"
+    return f"{name} is not set: set it or {name}_FILE"
 
 
 def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
-    """Give what is wrong between settings that are right by themselves; absent ones are None."""
+    """Return problems between settings that are valid by themselves; absent ones are None."""
     dead_letters = values["dead_letter_exchange"]
     for field in ("action_exchange", "execution_exchange"):
-        # Dead letters would come back as actions, or executions end among the dead letters.
+        # Otherwise dead letters would come back as actions, or executions would be dead letters.
         if dead_letters is not None and dead_letters == values[field]:
-            yield f"OMS_DEAD_LETTER_EXCHANGE must differ from {_SETTINGS[field].name}"
+            yield f"OMS_DEAD_LETTER_EXCHANGE and {_SETTINGS[field].name} are both {dead_letters}: they must differ"
     most, least = values["max_order_contracts"], values["min_contracts"]
     if most is not None and least is not None and most < least:
         yield (
             f"OMS_MAX_ORDER_CONTRACTS={most} is below OMS_MIN_CONTRACTS={least}: "
-            "every order would be refused"
+            "every order would be rejected"
         )
     drawdown, fraction = values["max_drawdown"], values["max_margin_fraction"]
     if drawdown is not None and fraction is not None and drawdown * fraction >= 1:
         yield (
-            f"OMS_MAX_DRAWDOWN={drawdown} is never reached: with OMS_MAX_MARGIN_FRACTION={fraction}"
-            f" the balance is gone before; set it below {1 / fraction:.4g} (0.5 is half the margin)"
+            f"OMS_MAX_DRAWDOWN={drawdown} would never trip: with OMS_MAX_MARGIN_FRACTION={fraction}"
+            f" the balance is lost first; set it below {1 / fraction:.4g} (0.5 is half the margin)"
         )
     if values["okx_ws_url"] is not None and values["okx_demo"] is not None:
         host = urlsplit(values["okx_ws_url"]).hostname or ""
         of_demo = host.partition(".")[0].endswith("pap")
         if host.endswith(".okx.com") and of_demo is not values["okx_demo"]:
             yield (
-                f"OKX_WS_URL leads to {host}, which is for {'demo' if of_demo else 'live'} trading:"
-                f" set OKX_DEMO={int(of_demo)}, or another host"
+                f"the host of OKX_WS_URL, {host}, is for {'demo' if of_demo else 'live'} trading:"
+                f" set OKX_DEMO={int(of_demo)}, or use another host"
             )
 
 
 def _derived_defaults(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return, by field, the defaults that other names decide."""
+    """Return, by field, the defaults that depend on other variables."""
     derived = {"state_dir": str(_default_state_dir(environ))}
     if environ.get("OKX_DEMO") == "1":
         derived["okx_ws_url"] = "wss://wspap.okx.com/ws/v5/private"
@@ -515,12 +534,12 @@ def _derived_defaults(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _default_state_dir(environ: Mapping[str, str]) -> Path:
-    """Return systemd's folder for this unit, else the user's by the XDG rules."""
-    # systemd joins several folders by colons; the unit's first one is meant.
+    """Return the state folder that systemd sets for the unit, else the user's by the XDG rules."""
+    # systemd separates several folders with colons; ours is the first.
     if of_unit := environ.get("STATE_DIRECTORY", "").split(":")[0]:
         return Path(of_unit)
     of_user = Path(environ.get("XDG_STATE_HOME", ""))
-    if not of_user.is_absolute():  # the XDG rules: then it is to be ignored
+    if not of_user.is_absolute():  # the XDG rules: ignore it then
         home = environ.get("HOME")
         of_user = (Path(home) if home else Path.home()) / ".local" / "state"
     return of_user / "oms-trio"
