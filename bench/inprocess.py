@@ -30,7 +30,7 @@ from bench.recording import ANSWER, CONTEXT, ORDER, RULES, SNAPSHOT
 from bench.stats import Row, Tables, compare, quantile
 from oms_trio.amqp.codec import decode_action, encode_action
 from oms_trio.amqp.model import Delivery
-from oms_trio.core.inputs import Action, OrderAnswer, OrderUpdate
+from oms_trio.core.events import Action, OrderAnswer, OrderUpdate
 from oms_trio.core.model import ClOrdId, OrderType, Rules
 from oms_trio.core.state import TradeState
 from oms_trio.okx.session import Session
@@ -98,7 +98,7 @@ class Bench:
         body = encode_action(self.count, OrderType.LIMIT, price, volume, Decimal("67000.00"))
         delivery = Delivery(self.count, body, f"m{self.count}", redelivered=False)
         began = time.perf_counter_ns()
-        self.writer.take([journaled_inputs.action(delivery, decode_action(body), time.time_ns())])
+        self.writer.take([journaled_inputs.action(decode_action(delivery, time.time_ns()))])
         cost = time.perf_counter_ns() - began
         self.commits.receive_nowait()
         return self.orders.receive_nowait().effect.cl_ord_id, cost
@@ -211,11 +211,11 @@ def core(cycles: int) -> dict[str, Samples]:
             buys = number % 2 == 0
             action, answer, update = _inputs(bench, number, buys=buys)
             began = time.perf_counter_ns()
-            state.apply(action)
+            state.apply(action, START_NS + number)
             costs["action"].append(time.perf_counter_ns() - began)
-            state.apply(answer)
+            state.apply(answer, START_NS + number)
             began = time.perf_counter_ns()
-            state.apply(update)
+            state.apply(update, START_NS + number)
             costs["fill" if buys else "closure"].append(time.perf_counter_ns() - began)
     return costs
 
@@ -226,8 +226,7 @@ def _inputs(bench: Bench, number: int, *, buys: bool) -> tuple[Action, OrderAnsw
     )
     delivery = Delivery(number, body, f"m{number}", redelivered=False)
     now_ns = START_NS + number
-    (action,) = journaled_inputs.action(delivery, decode_action(body), now_ns).inputs(now_ns)
-    assert isinstance(action, Action)
+    action = decode_action(delivery, now_ns)
     name, _ = attrs.evolve(bench.writer.state.deduplicator).identify(
         action, now_ns, RULES.max_action_age_ns, lambda _: False
     )
@@ -235,11 +234,11 @@ def _inputs(bench: Bench, number: int, *, buys: bool) -> tuple[Action, OrderAnsw
     fields = order_fields(number, name, buys=buys)
     (frame,) = bench.session.receive(ANSWER % fields, 0.0)
     assert isinstance(frame, OpResponse)
-    (answer,) = journaled_inputs.order_answer("", frame, (name,)).inputs(now_ns)
+    (answer,) = journaled_inputs.order_answer("", frame, (name,)).events
     assert isinstance(answer, OrderAnswer)
     (push,) = bench.session.receive(ORDER % fields, 0.0)
     assert isinstance(push, OrdersPush)
-    return action, answer, OrderUpdate(now_ns, push.reports[0])
+    return action, answer, OrderUpdate(push.reports[0])
 
 
 def growth_by_orders(cycles: int) -> list[Row]:

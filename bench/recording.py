@@ -115,7 +115,7 @@ class Recorder:
         self.now_ns += STEP_NS
         self.seq += 1
         effects = tuple(
-            effect for event in arrival.inputs(self.now_ns) for effect in self.state.apply(event)
+            effect for event in arrival.events for effect in self.state.apply(event, self.now_ns)
         )
         outbox: list[Message] = []
         for effect in effects:
@@ -147,9 +147,7 @@ def recording(cycles: int) -> Iterator[Entry]:
             state_id = (2 * cycle + half) % 2**32
             body = encode_action(state_id, OrderType.LIMIT, price, 1.0, Decimal("67000.00"))
             delivery = Delivery(2 * cycle + half, body, f"m{2 * cycle + half}", redelivered=False)
-            yield recorder.take(
-                journaled_inputs.action(delivery, decode_action(body), recorder.now_ns)
-            )
+            yield recorder.take(journaled_inputs.action(decode_action(delivery, recorder.now_ns)))
             fields = {
                 "ord": 3967288020668928111 + 2 * cycle + half,
                 "name": recorder.last_name,

@@ -24,27 +24,27 @@ def speed(cycles: int, rounds: int) -> list[Row]:
     """Apply one recording again and again, from both ends of its decoding."""
     entries = list(recording(cycles))
     decoded = [
-        event
+        (event, entry.record.at_ns)
         for entry in entries
         for event in journaled_inputs.read(
             entry.record.kind, entry.record.raw, entry.record.context, CONTEXT
-        ).inputs(entry.record.at_ns)
+        ).events
     ]
     rates: dict[str, list[float]] = {"decoded": [], "raw": []}
     for _ in range(rounds):
         state = TradeState(RULES)
         gc.collect()
         began = time.process_time()
-        for event in decoded:
-            state.apply(event)
+        for event, at_ns in decoded:
+            state.apply(event, at_ns)
         rates["decoded"].append(len(decoded) / (time.process_time() - began))
         again = TradeState(RULES)
         began = time.process_time()
         for entry in entries:
             record = entry.record
             arrival = journaled_inputs.read(record.kind, record.raw, record.context, CONTEXT)
-            for event in arrival.inputs(record.at_ns):
-                again.apply(event)
+            for event in arrival.events:
+                again.apply(event, record.at_ns)
         rates["raw"].append(len(entries) / (time.process_time() - began))
         assert again.digest() == state.digest()
     return [_row(name, len(decoded), rate) for name, rate in rates.items()]

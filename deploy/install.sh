@@ -5,7 +5,8 @@
 #   deploy/install.sh rollback    the release before becomes the current one again
 #
 # Each release has a folder of its own under /opt/oms-trio/releases, and `current` points to one of
-# them. Settings and state are never touched. ROOT=/some/folder installs below that folder and
+# them. It holds the versions of deploy/requirements.lock, checked by hash: nothing is resolved
+# here, so every machine runs what was tested. Settings and state are never touched. ROOT=/some/folder installs below that folder and
 # starts nothing, to look at what would come.
 set -eu
 
@@ -57,13 +58,30 @@ need_python() {
         fail "Python 3.11 or newer is needed; python3 here is $(python3 --version)"
 }
 
+install_package() {
+    # The wheel is built by an environment of its own: the build tools are not part of a release.
+    python3 -m venv "$1/build"
+    in_venv "$1/build" install --require-hashes -r "$source/deploy/build.lock"
+    in_venv "$1/build" wheel --no-deps --no-build-isolation --wheel-dir "$1/build" "$source"
+    in_venv "$1/venv" install --require-hashes -r "$source/deploy/requirements.lock"
+    in_venv "$1/venv" install --no-deps --no-index "$1"/build/*.whl
+    in_venv "$1/venv" check
+    rm -r "$1/build"
+}
+
+in_venv() {
+    venv=$1
+    shift
+    "$venv/bin/pip" --disable-pip-version-check --no-input -q "$@"
+}
+
 install_release() {
     version=$(sed -n 's/^__version__.*"\(.*\)"/\1/p' "$source/oms_trio/version.py")
     release=releases/$version-$(date -u +%Y%m%d%H%M%S)
     say "installing $release"
     mkdir -p "$opt/$release"
     python3 -m venv "$opt/$release/venv"
-    "$opt/$release/venv/bin/pip" --disable-pip-version-check --no-input -q install "$source[fast]"
+    install_package "$opt/$release"
     cp -r "$source/docs" "$opt/$release/docs"
     if [ -L "$opt/current" ]; then
         readlink "$opt/current" >"$opt/previous"

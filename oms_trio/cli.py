@@ -2,8 +2,9 @@
 
     0    clean stop
     1    failed at run time: login rejected, retries used up, state unusable
-    78   bad configuration: a setting, a queue that exists with other properties, the state folder of
-         another account; a supervisor must not restart on it (EX_CONFIG of sysexits.h)
+    78   bad configuration: a setting (also sizes that do not fit the instrument), a queue that exists
+         with other properties, the state folder of another account; a supervisor must not restart
+         on it (EX_CONFIG of sysexits.h)
 
 An error that a user can cause is one line that says what to change, never a traceback.
 """
@@ -31,10 +32,10 @@ from oms_trio.amqp.model import BrokerError, BrokerMisconfigured
 from oms_trio.commands.check import CheckResult
 from oms_trio.commands.check import check as run_check
 from oms_trio.commands.demo.program import demo as run_demo
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.core.model import OrderType
 from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
-from oms_trio.okx.errors import OkxError
+from oms_trio.okx.errors import OkxError, StepUnfitError
 from oms_trio.ops.control.client import ControlError, ask
 from oms_trio.ops.control.terminal import draw
 from oms_trio.replay.commands import Hands, export, record, replay
@@ -71,7 +72,7 @@ Expected = (
 )
 
 # Of these, a restart does not help: a person has to change settings, broker or folder.
-Misconfigured = (ConfigError, BrokerMisconfigured, JournalOfAnotherAccount)
+Misconfigured = (ConfigError, BrokerMisconfigured, JournalOfAnotherAccount, StepUnfitError)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -220,7 +221,7 @@ def send(
 
     PRICE is the offset from MID in thousandths, and buys if it is below 0: -0.25 is a buy order 0.25
     per mille below MID. VOLUME is the margin in thousandths of the balance. MID is in USDT, with at
-    most two decimals.
+    most two decimals. It exits with 1 when no queue takes the action.
 
     Example: oms-trio send 1 -- -0.25 3 67000.00
     """

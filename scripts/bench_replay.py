@@ -80,8 +80,8 @@ def measure(path: Path, *, profile: bool) -> None:
         total = journal.last_seq
 
         def decoded() -> None:
-            for step in JournalRecording(journal, "bench").begin().steps:
-                step.arrival.inputs(step.at_ns)
+            for _ in JournalRecording(journal, "bench").begin().steps:
+                pass
 
         def played(*watchers: Watcher) -> None:
             trio.run(play, JournalRecording(journal, "bench"), watchers)

@@ -177,6 +177,27 @@ def test_a_rejected_key_is_final_and_the_error_says_what_to_check(
 
 
 @pytest.mark.rabbitmq
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(("least", "fitting"), [("0.015", "0.02"), ("0.005", "0.01")])
+def test_a_smallest_size_that_does_not_fit_the_instrument_is_bad_configuration(
+    tmp_path: Path,
+    rabbitmq_node: RabbitNode,
+    exchange: dict[str, str],
+    command: str,
+    least: str,
+    fitting: str,
+) -> None:
+    """Otherwise every order would be rejected, although trading seemed to be on."""
+    settings = {**exchange, **broker_at(rabbitmq_node.port), "OMS_MIN_CONTRACTS": least}
+    ended = run(command, env=environment(tmp_path, **settings, COLUMNS="300"))
+    assert ended.code == 78
+    text = one_line(ended) if command == "run" else ended.out
+    assert f"OMS_MIN_CONTRACTS={least} does not fit BTC-USDT-SWAP" in text
+    assert "lot 0.01, smallest order 0.01" in text
+    assert f"set {fitting}" in text
+
+
+@pytest.mark.rabbitmq
 def test_retries_end_when_the_exchange_stays_down(
     tmp_path: Path, rabbitmq_node: RabbitNode
 ) -> None:
@@ -448,11 +469,36 @@ def test_an_impossible_mid_is_an_error_of_one_line(mid: str) -> None:
     assert result.output.count("\n") == 1
 
 
-def test_sending_without_a_broker_fails_in_one_line(tmp_path: Path) -> None:
+def test_sending_without_a_broker_is_an_error_of_one_line(tmp_path: Path) -> None:
     env = environment(tmp_path, **broker_at(NOBODY))
     ended = run("send", "1", "--", "-0.25", "3", "67000", env=env)
     assert ended.code == 1
     assert "no RabbitMQ" in one_line(ended)
+
+
+@pytest.mark.rabbitmq
+def test_sending_an_unroutable_action_is_an_error_of_one_line(
+    tmp_path: Path, rabbitmq_node: RabbitNode
+) -> None:
+    """The broker confirms messages that it drops, so nothing else would report it."""
+    env = environment(
+        tmp_path, **broker_at(rabbitmq_node.port), OMS_ACTION_EXCHANGE=f"oms-{tmp_path.name}"
+    )
+    action = ("send", "1", "--", "-0.25", "3", "67000")
+    ended = run(*action, env=env)
+    assert ended.code == 1
+    assert not ended.out
+    line = one_line(ended)
+    assert f"no queue is bound to oms-{tmp_path.name} with oms.action" in line
+    assert "start the service" in line
+    connection = rabbitmq_node.connect()
+    channel = connection.channel()
+    queue = f"queue-{tmp_path.name}"
+    channel.queue_declare(queue, exclusive=True)
+    channel.queue_bind(queue, f"oms-{tmp_path.name}", "oms.action")
+    assert run(*action, env=env).code == 0
+    assert channel.basic_get(queue, auto_ack=True)[2]
+    connection.close()
 
 
 @pytest.mark.rabbitmq

@@ -1,4 +1,4 @@
-"""The README says what is so."""
+"""README, settings and architecture say what is so."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from oms_trio.settings.config import Config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
 def test_every_setting_stands_in_the_table_with_its_default_and_meaning() -> None:
@@ -20,12 +22,12 @@ def test_every_setting_stands_in_the_table_with_its_default_and_meaning() -> Non
         default = shown.get(row.name, row.value)
         cell = f"`{default}`" if default else ""
         line = rf"\| `{row.name}` \| *{re.escape(cell)} *\| {re.escape(row.meaning)} \|"
-        assert re.search(line, README), row.name
+        assert re.search(line, SETTINGS), row.name
 
 
-def test_no_setting_stands_there_that_is_none() -> None:
+def test_the_table_names_no_unknown_setting() -> None:
     known = {row.name for row in Config.from_environ({"HOME": "/home/agent"}).table()}
-    named = set(re.findall(r"^\| `((?:OKX|OMS|RABBITMQ)_[A-Z_]+)` \|", README, re.MULTILINE))
+    named = set(re.findall(r"^\| `((?:OKX|OMS|RABBITMQ)_[A-Z_]+)` \|", SETTINGS, re.MULTILINE))
     assert named == known
 
 
@@ -41,3 +43,15 @@ def test_every_file_that_is_linked_or_named_is_there() -> None:
     assert named
     for name in named:
         assert (ROOT / name).exists(), name
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 200
+
+
+def test_every_file_of_the_architecture_is_there() -> None:
+    named = re.findall(r"`((?:oms_trio/)?[\w/]+(?:\.py|/))`", ARCHITECTURE)
+    assert len(named) > 40
+    for name in named:
+        path = ROOT / name
+        assert path.exists() or (ROOT / "oms_trio" / name).exists(), name

@@ -13,8 +13,9 @@ from typing import Final, assert_never
 import attrs
 import msgspec
 
-from oms_trio.amqp.model import Outgoing
+from oms_trio.amqp.model import Delivery, Outgoing
 from oms_trio.core.effects import Publication, PublishClosure, PublishExecution, PublishRejection
+from oms_trio.core.events import Action
 from oms_trio.core.model import OrderType, StateId
 
 UPDATE_KEY: Final = "execution.update"
@@ -81,19 +82,10 @@ class MalformedAction(ValueError):  # noqa: N818  # it names what the message is
     """The bytes are no action; the text names the positions and what is wrong there."""
 
 
-@attrs.frozen
-class DecodedAction:
-    """What an action says, in the units of ``oms_trio.core.inputs.Action``."""
-
-    state_id: StateId
-    order_type: OrderType
-    price: Decimal
-    volume: Decimal
-    mid: Decimal
-
-
-def decode_action(body: bytes, layout: ActionLayout = ActionLayout.BYTES_25) -> DecodedAction:
-    """Decode an action of one of the accepted layouts.
+def decode_action(
+    delivery: Delivery, received_ns: int, layout: ActionLayout = ActionLayout.BYTES_25
+) -> Action:
+    """Decode a delivery, received at ``received_ns``, as an action of one of the accepted layouts.
 
     Ranges are judged on the integers of the wire, before any rounding. Then price is rounded to
     15 and volume to 12 decimal places: producers compute the wire's integers with doubles and
@@ -106,10 +98,13 @@ def decode_action(body: bytes, layout: ActionLayout = ActionLayout.BYTES_25) -> 
     The action type is the low 3 bits of its byte; the high 5 bits are reserved and ignored.
 
     Raises:
-        MalformedAction: wrong length, type, mid, a negative volume, a price of exactly +-1 or
+        MalformedAction: a message that cannot be used whatever its body, or wrong length, type, mid, a negative volume, a price of exactly +-1 or
             a volume of exactly 1024, or a price of minus zero: what producers that compute in
             doubles make of +1 and of -1 alike.
     """
+    if delivery.flaw:
+        raise MalformedAction(delivery.flaw)
+    body = delivery.body
     wire = _wire_of(body, layout)
     if wire.state_first:
         state_id, kind, price_bits, volume_bits, cents = wire.fields.unpack(body)
@@ -120,12 +115,18 @@ def decode_action(body: bytes, layout: ActionLayout = ActionLayout.BYTES_25) -> 
         raise MalformedAction(
             f"byte {wire.data}: action type {kind} is neither 0 (limit) nor 1 (market)"
         )
-    return DecodedAction(
+    return Action(
+        received_ns=received_ns,
         state_id=StateId(state_id),
         order_type=_TYPES[kind],
         price=_decode_price(price_bits, wire),
         volume=_decode_volume(volume_bits, wire),
         mid=_decode_mid(cents, wire),
+        body=body,
+        message_id=delivery.message_id,
+        redelivered=delivery.redelivered,
+        delivery=delivery.tag,
+        expired=delivery.expired,
     )
 
 

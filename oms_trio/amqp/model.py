@@ -36,6 +36,10 @@ class BrokerOwned(BrokerMisconfigured):
     """Another service takes the actions of our exchange and key."""
 
 
+class BrokerUnroutable(BrokerError):  # noqa: N818  # it names a state
+    """No queue takes what was published: the broker has dropped it."""
+
+
 HELD_S: Final = 1.0
 """How long a delivery may wait in this process before it is received: longer, and it goes back.
 

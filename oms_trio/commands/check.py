@@ -22,7 +22,7 @@ from oms_trio.core.model import Rules
 from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Account
-from oms_trio.okx.errors import OkxError
+from oms_trio.okx.errors import OkxError, StepUnfitError
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Event, Ready, Send, Session
 from oms_trio.okx.websocket import OkxConnection
@@ -31,6 +31,7 @@ from oms_trio.okx.wire.requests import PING
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.runtime import JOURNAL, account_of, broker_settings, connector, open_rest
 from oms_trio.settings.config import Config
+from oms_trio.tasks.reconciler import ensure_step
 
 _T = TypeVar("_T")
 
@@ -148,12 +149,10 @@ async def _instrument(rest: Rest, rules: Rules) -> Finding:
         f"{instrument.inst_id.partition('-')[0]} per contract, tick {instrument.tick_sz}, "
         f"lot {instrument.lot_sz}, smallest order {instrument.min_sz}"
     )
-    if rules.step % instrument.lot_sz or rules.step < instrument.min_sz:
-        advice = (
-            f"OMS_MIN_CONTRACTS={rules.step} must be a multiple of the lot, and at least the "
-            "smallest order"
-        )
-        return Finding("instrument", "fail", f"{detail}; {advice}", configuration=True)
+    try:
+        ensure_step(instrument, rules.step)
+    except StepUnfitError as error:
+        return Finding("instrument", "fail", f"{detail}; {error}", configuration=True)
     return Finding("instrument", "ok", detail)
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from oms_trio.core.effects import Alert, Effect, LookUpOrder, PlaceOrder, PublishRejection
-from oms_trio.core.inputs import CancelAnswer, LookupAnswer, OrderAnswer, Verdict
+from oms_trio.core.events import CancelAnswer, LookupAnswer, OrderAnswer, Verdict
 from oms_trio.core.model import CancelState, ExchangeMs, OrderReport, OrderState, RejectReason
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import NS_PER_MS, Sync
@@ -40,7 +40,12 @@ GRACE_NS = 3 * SECOND_NS
 FORGOTTEN_MS = 2 * 3_600_000
 """An order cancelled without a fill disappears from every answer after this long, and not before."""
 
-LOOK_UP_AGAIN_NS = SECOND_NS
+LOOK_UP_FIRST_NS = SECOND_NS
+LOOK_UP_LAST_NS = 10 * SECOND_NS
+"""Pauses between look-ups: a tenth of the order's age, within these bounds. What is not found within
+seconds is proved absent only minutes later: to ask every second until then would be 180 requests
+and records for each such order."""
+
 RETRY_NS = SECOND_NS
 """The exchange's rate limits count over 2 s; half of that is free again after 1 s."""
 
@@ -72,7 +77,8 @@ def place(order: OrderInfo, sync: Sync, do: Do) -> None:
 
 def look_up(order: OrderInfo, now_ns: int, do: Do) -> None:
     """Have the order looked up, and not again for a while."""
-    order.look_up_due_ns = now_ns + LOOK_UP_AGAIN_NS
+    pause_ns = (now_ns - order.created_ns) // 10
+    order.look_up_due_ns = now_ns + min(LOOK_UP_LAST_NS, max(LOOK_UP_FIRST_NS, pause_ns))
     do(LookUpOrder(order.cl_ord_id))
 
 
@@ -90,7 +96,9 @@ def reject(orders: Orders, order: OrderInfo, reason: RejectReason, detail: str, 
     orders.settle()
 
 
-def take_order_answer(orders: Orders, answer: OrderAnswer, *, has_session: bool, do: Do) -> None:
+def take_order_answer(
+    orders: Orders, answer: OrderAnswer, now_ns: int, *, has_session: bool, do: Do
+) -> None:
     """Judge the answer to one submit."""
     order = orders.find(answer.cl_ord_id)
     if order is None:
@@ -104,33 +112,33 @@ def take_order_answer(orders: Orders, answer: OrderAnswer, *, has_session: bool,
         case Verdict.ACCEPTED:
             order.outcome_unknown = False
         case Verdict.RETRY:
-            order.retry_due_ns = answer.at_ns + RETRY_NS
+            order.retry_due_ns = now_ns + RETRY_NS
             if order.retry_due_ns >= order.expires_at_ns:
                 reject(orders, order, answer.reason, _said(answer), do)
         case Verdict.UNKNOWN:
             order.outcome_unknown = True
             if has_session:
-                look_up(order, answer.at_ns, do)
+                look_up(order, now_ns, do)
         case Verdict.REJECTED | Verdict.GONE:
             reject(orders, order, answer.reason, _said(answer), do)
 
 
-def take_cancel_answer(orders: Orders, answer: CancelAnswer, *, do: Do) -> None:
+def take_cancel_answer(orders: Orders, answer: CancelAnswer, now_ns: int, do: Do) -> None:
     """Judge the answer to one cancel request; only a report says how the order ended."""
     order = orders.find(answer.cl_ord_id)
     if order is None or order.ended:
         return
-    order.cancel_due_ns = answer.at_ns + CANCEL_PATIENCE_NS
+    order.cancel_due_ns = now_ns + CANCEL_PATIENCE_NS
     match answer.verdict:
         case Verdict.ACCEPTED:
             pass
         case Verdict.GONE:
-            look_up(order, answer.at_ns, do)
+            look_up(order, now_ns, do)
         case Verdict.REJECTED:
             order.cancel_state = CancelState.REJECTED
-            look_up(order, answer.at_ns, do)
+            look_up(order, now_ns, do)
         case Verdict.RETRY | Verdict.UNKNOWN:
-            order.cancel_due_ns = answer.at_ns + CANCEL_AGAIN_NS
+            order.cancel_due_ns = now_ns + CANCEL_AGAIN_NS
 
 
 def note_existence(orders: Orders, order: OrderInfo, report: OrderReport) -> None:
@@ -143,6 +151,7 @@ def take_absence(
     orders: Orders,
     order: OrderInfo,
     answer: LookupAnswer,
+    now_ns: int,
     *,
     sync: Sync,
     copies_expired_ns: int,
@@ -163,7 +172,7 @@ def take_absence(
             return
         if (withheld := risk.withholds(order.created_ns)) is not None:
             reject(orders, order, RejectReason.PAUSED, withheld, do)
-        elif answer.at_ns < order.expires_at_ns:
+        elif now_ns < order.expires_at_ns:
             order.verify_before_send = False
             place(order, sync, do)
         else:

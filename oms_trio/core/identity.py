@@ -24,7 +24,7 @@ from hashlib import sha256
 import attrs
 
 from oms_trio.core.bounded import keep_newest
-from oms_trio.core.inputs import Action
+from oms_trio.core.events import Action
 from oms_trio.core.model import ClOrdId, StateId
 
 PREFIX = "oms"
@@ -46,9 +46,11 @@ def order_name(state_id: StateId, identity: bytes) -> ClOrdId:
     return ClOrdId(f"{PREFIX}{state_id:08x}{sha256(identity).hexdigest()[:20]}")
 
 
-def name_by_message_id(state_id: StateId, message_id: str, body: bytes) -> ClOrdId:
-    """Return the ``clOrdId`` of an action whose producer has set a ``message_id``."""
-    return order_name(state_id, b"id" + message_id.encode() + body)
+def name_of_action(action: Action) -> ClOrdId | None:
+    """Return the ``clOrdId`` of an action whose producer has set a ``message_id``, else None."""
+    if action.message_id is None:
+        return None
+    return order_name(action.state_id, b"id" + action.message_id.encode() + action.body)
 
 
 def operators_name(what: str, now_ns: int) -> ClOrdId:
@@ -100,9 +102,8 @@ class ActionDeduplicator:
         None while a process has not measured it yet. ``has_order`` says whether an order of a name is known: one may outlive the memory of its
         action.
         """
-        if action.message_id is not None:
-            name = name_by_message_id(action.state_id, action.message_id, action.body)
-        else:
+        name = name_of_action(action)
+        if name is None:
             name = self._by_body(action, received_ns, max_age_ns, has_order)
         if name in self.names or has_order(name):
             return name, False

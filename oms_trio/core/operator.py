@@ -19,8 +19,8 @@ from decimal import Decimal
 
 from oms_trio.core import answers
 from oms_trio.core.effects import Alert, CancelOrders, Effect, RecallOrders, RequestListing
+from oms_trio.core.events import Command, Listing, Verb
 from oms_trio.core.identity import NO_STATE, operators_name
-from oms_trio.core.inputs import Command, Listing, Verb
 from oms_trio.core.model import (
     CancelState,
     Cause,
@@ -46,7 +46,7 @@ WARN_NS = 30 * SECOND_NS
 """A command that is not carried out by then is reported as such, and goes on."""
 
 
-def obey(risk: Risk, command: Command, do: Do) -> None:
+def obey(risk: Risk, command: Command, now_ns: int, do: Do) -> None:
     """Take the operator's command in."""
     risk.note(Control.OPERATOR)
     if command.verb is Verb.RESUME:
@@ -64,13 +64,13 @@ def obey(risk: Risk, command: Command, do: Do) -> None:
         do(RecallOrders())
     if command.verb is Verb.PAUSE:
         return
-    risk.command, risk.command_ns = said, command.at_ns
+    risk.command, risk.command_ns = said, now_ns
     risk.listing_due_ns, risk.closing_orders = 0, 0
     risk.cancelling = command.verb is not Verb.ADOPT
     risk.flattening = command.verb is Verb.FLATTEN
     risk.adopting = command.verb in {Verb.FLATTEN, Verb.ADOPT}
     if risk.cancelling:
-        risk.cancel_before_ns = command.at_ns
+        risk.cancel_before_ns = now_ns
 
 
 def trip(risk: Risk, tripped: Trip | None, do: Do) -> None:
@@ -99,6 +99,7 @@ def due(risk: Risk, now_ns: int) -> bool:
 def carry_out(
     risk: Risk,
     listing: Listing,
+    now_ns: int,
     orders: Orders,
     sync: Sync,
     rules: Rules,
@@ -114,9 +115,8 @@ def carry_out(
     """
     if not risk.command or listing.request != risk.listing:
         return
-    now_ns = listing.at_ns
     risk.listing_due_ns = now_ns + LIST_AGAIN_NS
-    if risk.cancelling and _cancel(risk, listing, orders, sync, do):
+    if risk.cancelling and _cancel(risk, listing, now_ns, orders, sync, do):
         _warn(risk, now_ns, "orders are still pending or of unknown outcome", do)
         return
     if risk.flattening and position.pos:
@@ -149,9 +149,8 @@ def _result(listing: Listing, position: PositionReport) -> str:
     return f"the exchange lists {len(listing.orders)} of our orders and position {position.pos}"
 
 
-def _cancel(risk: Risk, listing: Listing, orders: Orders, sync: Sync, do: Do) -> bool:
+def _cancel(risk: Risk, listing: Listing, now_ns: int, orders: Orders, sync: Sync, do: Do) -> bool:
     """Cancel what is listed of ours; returns whether anything may still be open or come alive."""
-    now_ns = listing.at_ns
     wanted = []
     left = False
     for report in listing.orders:

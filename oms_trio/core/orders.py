@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from heapq import merge
 from itertools import islice
 
 import attrs
@@ -297,8 +298,22 @@ class Orders:
 
 
 def in_execution_order(fills: Iterable[Fill]) -> list[Fill]:
-    """Sort fills as they happened: by the exchange's time, then by its growing trade id.
+    """Sort fills as they happened: by their growing trade ids.
 
-    The risk engine's are negative, and grow as well.
+    Times alone would not do: the exchange's clock may be put back between two matches. They say
+    only where those come in that no trade id orders: what the risk engine made has negative numbers
+    of another series, and a derived fill has none.
     """
-    return sorted(fills, key=lambda fill: (fill.time_ms, abs(fill.trade_id or 0)))
+    numbered: list[Fill] = []
+    others: list[Fill] = []
+    for fill in fills:
+        (numbered if (fill.trade_id or 0) > 0 else others).append(fill)
+    numbered.sort(key=lambda fill: fill.trade_id or 0)
+    if not others:
+        return numbered
+    others.sort(key=_by_time)
+    return list(merge(numbered, others, key=_by_time))
+
+
+def _by_time(fill: Fill) -> tuple[int, int]:
+    return fill.time_ms, abs(fill.trade_id or 0)

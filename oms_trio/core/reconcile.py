@@ -25,7 +25,7 @@ from decimal import Decimal
 import attrs
 
 from oms_trio.core.book import Book
-from oms_trio.core.inputs import OrderUpdate, PositionUpdate, Snapshot
+from oms_trio.core.events import ExchangeSnapshot, OrderUpdate, PositionUpdate
 from oms_trio.core.model import NEVER, ExchangeMs, OrderReport, PositionReport, TradeId
 
 SECOND_NS = 1_000_000_000
@@ -40,6 +40,9 @@ PUSH_GRACE_NS = 3 * SECOND_NS
 
 CHECK_AGAIN_NS = 2 * SECOND_NS
 CHECK_TRIES = 5
+CHECK_LATER_NS = 30 * SECOND_NS
+"""Pauses between checks while the position differs: the first ``CHECK_TRIES``, and from then on. Reads
+may lag for minutes, and the push that ends a difference may be lost: no order goes out meanwhile."""
 
 LAG_AGAIN_NS = SECOND_NS
 
@@ -235,7 +238,7 @@ class Sync:
             return True
         return now_ns >= self.check_due_ns
 
-    def lagging(self, snapshot: Snapshot, book: Book) -> bool:
+    def lagging(self, snapshot: ExchangeSnapshot, book: Book, now_ns: int) -> bool:
         """Say whether a snapshot is to be asked for again before anything is merged.
 
         REST may lag behind the pushes. A fill that is too new for the one and too old for the
@@ -249,7 +252,6 @@ class Sync:
         shown = self.reads_show(told) or (told.trade_id or 0) <= (book.last_trade_id or 0)
         if self.snapshot_applied or shown or told.pos == book.position_at(told.trade_id):
             return False
-        now_ns = snapshot.at_ns
         self.lagging_since_ns = since_ns = self.lagging_since_ns or now_ns
         if now_ns >= since_ns + self.reader_lag_ms * NS_PER_MS:
             return False
@@ -259,29 +261,29 @@ class Sync:
         self.why = f"REST has not shown match {told.trade_id} yet, which the position contains"
         return True
 
-    def conclude(self, snapshot: Snapshot, book: Book) -> None:
+    def conclude(self, snapshot: ExchangeSnapshot, book: Book, now_ns: int) -> None:
         """Judge the position of a snapshot that has been merged; from now on pushes count."""
         if not self.snapshot_applied:
             self.position_matches = False  # as far as we know yet
         self.snapshot_requested, self.snapshot_applied = False, True
         self.lagging_since_ns = None
         self.known_ns = snapshot.asked_at_ns + snapshot.offset_ns
-        self.note_listed(snapshot.position, snapshot.asked_at_ns, snapshot.at_ns)
-        self.compare(book, snapshot.at_ns)
+        self.note_listed(snapshot.position, snapshot.asked_at_ns, now_ns)
+        self.compare(book, now_ns)
         if self.differs_since_ns is not None:
             self.tries += 1
-            if self.tries < CHECK_TRIES:
-                self.check_due_ns = snapshot.at_ns + CHECK_AGAIN_NS
+            pause_ns = CHECK_AGAIN_NS if self.tries < CHECK_TRIES else CHECK_LATER_NS
+            self.check_due_ns = min(self.check_due_ns, now_ns + pause_ns)
         self.positions = []
 
-    def buffer(self, update: OrderUpdate | PositionUpdate) -> bool:
+    def buffer(self, update: OrderUpdate | PositionUpdate, now_ns: int) -> bool:
         """Keep a push that came before the snapshot; False when it may be applied at once."""
         if self.snapshot_applied or not self.has_session:
             return False
         if isinstance(update, OrderUpdate):
-            self.buffered.append(BufferedPush(update.at_ns, order=update.report))
+            self.buffered.append(BufferedPush(now_ns, order=update.report))
         else:
-            self.buffered.append(BufferedPush(update.at_ns, position=update.report))
+            self.buffered.append(BufferedPush(now_ns, position=update.report))
         return True
 
     def take_buffered(self) -> list[BufferedPush]:

@@ -26,15 +26,15 @@ from oms_trio.core.effects import (
     RequestSnapshot,
     SettleDelivery,
 )
-from oms_trio.core.identity import ActionDeduplicator, Expired
-from oms_trio.core.inputs import (
+from oms_trio.core.events import (
     AccountUpdate,
     Action,
     CancelAnswer,
     Command,
     Drain,
+    Event,
+    ExchangeSnapshot,
     FillsAnswer,
-    Input,
     Listing,
     LookupAnswer,
     OrderAnswer,
@@ -42,11 +42,11 @@ from oms_trio.core.inputs import (
     PositionUpdate,
     SessionDown,
     SessionUp,
-    Snapshot,
     Started,
     Tick,
     Verdict,
 )
+from oms_trio.core.identity import ActionDeduplicator, Expired
 from oms_trio.core.model import (
     Cause,
     ClOrdId,
@@ -97,14 +97,15 @@ class TradeState:
     foreign_reports: int = 0
     """Order reports without our tag: placed by hand, liquidation, ADL. Counted in no trade."""
 
-    def apply(self, event: Input) -> tuple[Effect, ...]:
-        """Take one input in and return what is to be done, in this order."""
+    def apply(self, event: Event, now_ns: int) -> tuple[Effect, ...]:
+        """Take one event in, at a time of the service's clock; return what is to be done, in order."""
         effects: list[Effect] = []
         with localcontext(ARITHMETIC):
-            self._dispatch(event, effects.append)
-            unexplained = self.sync.judge(self.book, event.at_ns)
-            if unexplained is not None:
-                effects.append(Alert("position_mismatch", unexplained))
+            if isinstance(event, Action):
+                # Time may have run out since the last event: no order goes out before that is seen.
+                self._judge_position(now_ns, effects.append)
+            self._dispatch(event, now_ns, effects.append)
+            self._judge_position(now_ns, effects.append)
             why = "" if self.sync.in_sync else self.sync.why
             if why != self.reported_reason:
                 self.reported_reason = why
@@ -144,44 +145,46 @@ class TradeState:
         """
         return f"{shape_of(TradeState)}:{sha256(repr(self).encode()).hexdigest()}"
 
-    def _dispatch(self, event: Input, do: Callable[[Effect], None]) -> None:  # noqa: C901, PLR0912, PLR0915 - the table of inputs
+    def _dispatch(  # noqa: C901, PLR0912, PLR0915 - the table of events
+        self, event: Event, now_ns: int, do: Callable[[Effect], None]
+    ) -> None:
         match event:
             case OrderUpdate():
-                if not self.sync.buffer(event):
+                if not self.sync.buffer(event, now_ns):
                     self._take_report(event.report)
-                    self._book(event.at_ns, do)
+                    self._book(now_ns, do)
             case PositionUpdate():
-                if not self.sync.buffer(event):
-                    self._take_position(event.report, event.at_ns, do)
+                if not self.sync.buffer(event, now_ns):
+                    self._take_position(event.report, now_ns, do)
                 elif event.report.trade_id is not None:
                     # Its trade id says whose drawdown it is; what is kept aside may be lost.
                     self.book.note_position(event.report)
             case Action():
-                self._take_action(event, do)
+                self._take_action(event, now_ns, do)
             case OrderAnswer():
-                self._take_order_answer(event, do)
+                self._take_order_answer(event, now_ns, do)
             case CancelAnswer():
-                answers.take_cancel_answer(self.orders, event, do=do)
+                answers.take_cancel_answer(self.orders, event, now_ns, do)
             case AccountUpdate():
-                self._take_balance(event.cash_bal, event.u_time_ms, event.at_ns, do)
+                self._take_balance(event.cash_bal, event.u_time_ms, now_ns, do)
             case Tick():
-                self._tick(event.at_ns, do)
+                self._tick(now_ns, do)
             case LookupAnswer():
-                self._take_lookup(event, do)
+                self._take_lookup(event, now_ns, do)
             case FillsAnswer():
-                self._take_fills(event, do)
-            case Snapshot():
-                self._take_snapshot(event, do)
+                self._take_fills(event, now_ns, do)
+            case ExchangeSnapshot():
+                self._take_snapshot(event, now_ns, do)
             case Listing():
-                self._take_listing(event, do)
+                self._take_listing(event, now_ns, do)
             case SessionUp():
                 self.clock_known = True
                 self.sync.session_up(event.offset_ns)
-                self._request_snapshot(event.at_ns, do)
+                self._request_snapshot(now_ns, do)
             case SessionDown():
                 self.sync.session_down(event.why)
             case Started():
-                self.started_ns = event.at_ns
+                self.started_ns = now_ns
                 self.clock_known = False
                 self.rules = event.rules
                 self.sync.reader_lag_ms = event.rules.reader_lag_ms
@@ -194,8 +197,8 @@ class TradeState:
                     order.outcome_unknown = order.outcome_unknown or order.awaiting_ack
                     order.awaiting_ack = False
             case Command():
-                operator.obey(self.risk, event, do)
-                self._enforce(event.at_ns, do)
+                operator.obey(self.risk, event, now_ns, do)
+                self._enforce(now_ns, do)
             case Drain():
                 self.draining = True
             case _:
@@ -203,7 +206,7 @@ class TradeState:
 
     # Actions
 
-    def _take_action(self, action: Action, do: Callable[[Effect], None]) -> None:
+    def _take_action(self, action: Action, now_ns: int, do: Callable[[Effect], None]) -> None:
         expires_ns = action.received_ns + self.rules.max_action_age_ns
         name, new = self.deduplicator.identify(
             action,
@@ -216,12 +219,12 @@ class TradeState:
             if before is not None and before.delivery is not None:
                 do(SettleDelivery(before.delivery))
             self.expired[name] = Expired(action.state_id, action.delivery)
-            self._decide_expired(action.at_ns, do)
+            self._decide_expired(now_ns, do)
             return
         if action.known or not new:
             do(SettleDelivery(action.delivery))
             return
-        if action.at_ns >= expires_ns:
+        if now_ns >= expires_ns:
             do(SettleDelivery(action.delivery, dead_letter="expired"))
             self._refuse(
                 name, action.state_id, RejectReason.STALE, "the action waited too long", do
@@ -245,8 +248,10 @@ class TradeState:
             mark_px=self.risk.mark_px,
         )
         if isinstance(sized, Sized):
-            refusal = self.risk.refuse(self.rules, sized, action.at_ns)
+            refusal = self.risk.refuse(self.rules, sized, now_ns)
             sized = sized if refusal is None else refusal
+        # Whatever becomes of the order: a delivery that waited for that (a redelivered one for minutes)
+        # would fill the prefetch. So an action that turns stale from here on is no dead letter.
         do(SettleDelivery(action.delivery))
         if isinstance(sized, Unsized):
             self._refuse(name, action.state_id, sized.reason, sized.detail, do)
@@ -259,17 +264,17 @@ class TradeState:
             price=sized.px,
             ref_px=sized.ref_px,
             volume=sized.sz,
-            created_ns=action.at_ns,
+            created_ns=now_ns,
             expires_at_ns=expires_ns,
         )
         self.orders.add(order)
         if action.redelivered:
             order.verify_before_send = True
-            answers.look_up(order, action.at_ns, do)
+            answers.look_up(order, now_ns, do)
         else:
             answers.place(order, self.sync, do)
         if len(self.orders) > self.rules.max_open_orders:
-            self._cancel_excess(action.at_ns, do)
+            self._cancel_excess(now_ns, do)
 
     def _cancel_excess(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         before = self.risk.cancel_before_ns
@@ -352,8 +357,12 @@ class TradeState:
         why = self.risk.note_drawdown(self.rules.limits, report.upl_ratio)
         operator.trip(self.risk, why, do)
 
-    def _take_order_answer(self, answer: OrderAnswer, do: Callable[[Effect], None]) -> None:
-        answers.take_order_answer(self.orders, answer, has_session=self.sync.has_session, do=do)
+    def _take_order_answer(
+        self, answer: OrderAnswer, now_ns: int, do: Callable[[Effect], None]
+    ) -> None:
+        answers.take_order_answer(
+            self.orders, answer, now_ns, has_session=self.sync.has_session, do=do
+        )
         refused = answer.verdict is Verdict.REJECTED and answer.reason is RejectReason.EXCHANGE
         if refused or answer.verdict is Verdict.ACCEPTED:
             why = self.risk.note_answer(self.rules.limits, refused=refused)
@@ -392,7 +401,7 @@ class TradeState:
             self.sync.compare(self.book, now_ns)
         self.orders.settle()
 
-    def _take_lookup(self, answer: LookupAnswer, do: Callable[[Effect], None]) -> None:
+    def _take_lookup(self, answer: LookupAnswer, now_ns: int, do: Callable[[Effect], None]) -> None:
         order = self.orders.find(answer.cl_ord_id)
         if answer.report is not None:
             self.sync.note_read(answer.report.u_time_ms)
@@ -401,28 +410,29 @@ class TradeState:
                 # Only a snapshot tells what came before what.
                 answers.note_existence(self.orders, order, answer.report)
                 if self.sync.has_session and not self.sync.snapshot_requested:
-                    self._request_snapshot(answer.at_ns, do)
+                    self._request_snapshot(now_ns, do)
                 return
             self._take_report(answer.report)
-            self._book(answer.at_ns, do)
+            self._book(now_ns, do)
         elif order is not None:
             answers.take_absence(
                 self.orders,
                 order,
                 answer,
+                now_ns,
                 sync=self.sync,
                 copies_expired_ns=self.started_ns + self.rules.max_action_age_ns,
                 risk=self.risk,
                 do=do,
             )
 
-    def _take_fills(self, answer: FillsAnswer, do: Callable[[Effect], None]) -> None:
+    def _take_fills(self, answer: FillsAnswer, now_ns: int, do: Callable[[Effect], None]) -> None:
         order = self.orders.find(None, answer.ord_id)
         if order is None:
             return
-        overdue = self.sync.exchange_ms(answer.at_ns) >= order.u_time_ms + self.sync.reader_lag_ms
-        fills.take_fills_answer(self.orders, order, answer.fills, answer.at_ns, overdue=overdue)
-        self._book(answer.at_ns, do)
+        overdue = self.sync.exchange_ms(now_ns) >= order.u_time_ms + self.sync.reader_lag_ms
+        fills.take_fills_answer(self.orders, order, answer.fills, now_ns, overdue=overdue)
+        self._book(now_ns, do)
 
     # Reconciliation and time
 
@@ -432,24 +442,26 @@ class TradeState:
         sync.ask(now_ns, self.book.position, known_ns, self.rules.check_every_ns)
         do(RequestSnapshot(sync.request, sync.since_ms, anew=not sync.snapshot_applied))
 
-    def _take_snapshot(self, snapshot: Snapshot, do: Callable[[Effect], None]) -> None:
+    def _take_snapshot(
+        self, snapshot: ExchangeSnapshot, now_ns: int, do: Callable[[Effect], None]
+    ) -> None:
         if snapshot.request != self.sync.request or not self.sync.has_session:
             return
         self.sync.note_read(snapshot.seen_ms)
         self.sync.newest_trade_id = snapshot.newest_trade_id
-        if self.sync.lagging(snapshot, self.book):
+        if self.sync.lagging(snapshot, self.book, now_ns):
             return
         self.sync.offset_ns = snapshot.offset_ns
-        self._merge(snapshot, do)
+        self._merge(snapshot, now_ns, do)
         for kept in self.sync.take_buffered():
             if kept.order is not None:
                 self._take_report(kept.order)
-                self._book(snapshot.at_ns, do)
+                self._book(now_ns, do)
             elif kept.position is not None:
                 self._take_position(kept.position, kept.at_ns, do)
         self.book.settle_funding(complete=not self.orders.waiting)
-        self.sync.conclude(snapshot, self.book)
-        self._decide_expired(snapshot.at_ns, do)
+        self.sync.conclude(snapshot, self.book, now_ns)
+        self._decide_expired(now_ns, do)
         if self.sync.position_matches and snapshot.position is not None:
             self.book.note_position(snapshot.position)
         listed = {report.ord_id for report in snapshot.orders}
@@ -460,14 +472,14 @@ class TradeState:
                 or order.verify_before_send
                 or (unlisted and order.created_ns < snapshot.asked_at_ns)
             ):
-                answers.look_up(order, snapshot.at_ns, do)
+                answers.look_up(order, now_ns, do)
 
-    def _merge(self, snapshot: Snapshot, do: Callable[[Effect], None]) -> None:
+    def _merge(self, snapshot: ExchangeSnapshot, now_ns: int, do: Callable[[Effect], None]) -> None:
         """Add what the snapshot tells and we do not know; nothing is taken back."""
         self.instrument = snapshot.instrument
         if snapshot.cash_bal is not None:
-            self._take_balance(snapshot.cash_bal, snapshot.cash_u_time_ms, snapshot.at_ns, do)
-        self.risk.note_mark(snapshot.mark_px, snapshot.at_ns)
+            self._take_balance(snapshot.cash_bal, snapshot.cash_u_time_ms, now_ns, do)
+        self.risk.note_mark(snapshot.mark_px, now_ns)
         asked_ms = self.sync.exchange_ms(snapshot.asked_at_ns)
         for funding in sorted(snapshot.funding, key=lambda funding: funding.bill_id):
             self.book.note_funding(funding)
@@ -476,7 +488,7 @@ class TradeState:
             if order is not None and not order.ended:
                 order.seen_ms = max(order.seen_ms, asked_ms)
         fills.take_all_fills(self.orders, snapshot.fills)
-        self._book(snapshot.at_ns, do)
+        self._book(now_ns, do)
 
     def _enforce(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         """Send, look up and cancel what is due; an operator's command waits for no session."""
@@ -486,18 +498,24 @@ class TradeState:
             self._cancel_excess(now_ns, do)
         operator.ask(self.risk, now_ns, do)
 
-    def _take_listing(self, listing: Listing, do: Callable[[Effect], None]) -> None:
-        position = self.sync.note_listed(listing.position, listing.asked_at_ns, listing.at_ns)
-        self.sync.compare(self.book, listing.at_ns)
+    def _judge_position(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+        unexplained = self.sync.judge(self.book, now_ns)
+        if unexplained is not None:
+            do(Alert("position_mismatch", unexplained))
+
+    def _take_listing(self, listing: Listing, now_ns: int, do: Callable[[Effect], None]) -> None:
+        position = self.sync.note_listed(listing.position, listing.asked_at_ns, now_ns)
+        self.sync.compare(self.book, now_ns)
         operator.carry_out(
             self.risk,
             listing,
+            now_ns,
             self.orders,
             self.sync,
             self.rules,
             position=position,
             waiting_for_fills=bool(self.orders.waiting),
-            adopt=lambda position: self._adopt_position(position, listing.at_ns, do),
+            adopt=lambda position: self._adopt_position(position, now_ns, do),
             do=do,
         )
 

@@ -20,7 +20,7 @@ from oms_trio.journal.database import (
     translated,
 )
 from oms_trio.journal.errors import JournalCorrupt, JournalOfAnotherAccount
-from oms_trio.journal.model import Account, Entry, Message, Record, Snapshot
+from oms_trio.journal.model import Account, Entry, Message, Record, StateSnapshot
 
 T = TypeVar("T")
 
@@ -256,7 +256,7 @@ class Journal:
                 (_KEPT_SNAPSHOTS,),
             )
 
-    def latest_snapshot(self, up_to_seq: int | None = None) -> Snapshot | None:
+    def latest_snapshot(self, up_to_seq: int | None = None) -> StateSnapshot | None:
         """Return the newest snapshot, or the newest that is not past ``up_to_seq``."""
         rows = self._rows(
             "SELECT seq, digest, checksum, blob FROM snapshots WHERE seq <= ?"
@@ -450,8 +450,8 @@ def _account(row: tuple[Any, ...]) -> Account | None:
     return None
 
 
-def _snapshot(row: tuple[Any, ...]) -> Snapshot | None:
+def _snapshot(row: tuple[Any, ...]) -> StateSnapshot | None:
     match row:
         case (int(seq), str(digest), found, bytes(blob)) if found == _checksum(blob, seq, digest):
-            return Snapshot(seq, blob, digest)
+            return StateSnapshot(seq, blob, digest)
     return None

@@ -50,7 +50,7 @@ class Entry:
 
 
 @attrs.frozen
-class Snapshot:
+class StateSnapshot:
     """The trading state after the input ``seq``; ``digest`` is that of the state."""
 
     seq: int

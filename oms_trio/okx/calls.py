@@ -11,7 +11,14 @@ import msgspec
 import structlog
 
 from oms_trio.okx.endpoints import TIME, Endpoint
-from oms_trio.okx.errors import ProtocolError, RestError, RestRefusedError, RestUnavailableError
+from oms_trio.okx.errors import (
+    OurRowError,
+    ProtocolError,
+    RestError,
+    RestRefusedError,
+    RestUnavailableError,
+    RowUnreadableError,
+)
 from oms_trio.okx.rate_limits import Limiter
 from oms_trio.okx.wire import bodies
 from oms_trio.okx.wire.codes import QueryOutcome, outcome_of_query
@@ -218,5 +225,7 @@ def decoded(decode: Callable[[_B], _T], body: _B) -> _T:
     """Read a body; one that cannot be read tells nothing, so the question is still open."""
     try:
         return decode(body)
+    except OurRowError as error:
+        raise RowUnreadableError(f"unreadable answer: {error}") from error
     except ProtocolError as error:
         raise RestUnavailableError(f"unreadable answer: {error}") from error

@@ -25,8 +25,16 @@ class ProtocolError(OkxError):
         self.why = why
 
 
+class OurRowError(ProtocolError):
+    """A row of ours cannot be read; the text names it. What it would have told is unknown."""
+
+
 class InstrumentUnfitError(OkxError):
     """The instrument cannot be traded by us now: not live, or not a linear USDT contract."""
+
+
+class StepUnfitError(OkxError):
+    """Sizes as they are set do not fit the instrument; the text says what a person must set."""
 
 
 class SessionError(OkxError):
@@ -35,6 +43,10 @@ class SessionError(OkxError):
 
 class SessionLostError(SessionError):
     """The link broke, fell silent or went bad: open another session after a back-off."""
+
+
+class SubscriptionDeadError(SessionLostError):
+    """A channel was acknowledged and is dead: too many connections of the account hold it."""
 
 
 class LoginFailedError(SessionError):
@@ -84,6 +96,10 @@ class RestRefusedError(RestError):
 
 class RestUnavailableError(OkxError):
     """No answer that tells anything: ask again later, and never read it as "nothing there"."""
+
+
+class RowUnreadableError(RestUnavailableError):
+    """An answer has a row of ours that cannot be read: a person has to look at it."""
 
 
 class AccountUnfitError(OkxError):

@@ -177,7 +177,7 @@ class Rest(Calls):
         """Look an order up, for the record (``decode_lookup``)."""
         asked_at_ns = self._clock()
         record = LookupBody(cl_ord_id, asked_at_ns, await self._order_body(cl_ord_id))
-        decoded(lambda whole: decode_lookup(whole, at_ns=0, inst_id=self._inst_id), record)
+        decoded(lambda whole: decode_lookup(whole, inst_id=self._inst_id), record)
         return record
 
     async def fills_bodies(self, ord_id: OrdId) -> FillsBodies:
@@ -186,7 +186,7 @@ class Rest(Calls):
         # Whatever is asked for by its order's id is ours, with or without our tag.
         pages = await self._pages(FILLS, query, bodies.bills_cursor, self._read_fills, once)
         record = FillsBodies(ord_id, pages)
-        decoded(lambda whole: decode_fills(whole, at_ns=0, inst_id=self._inst_id), record)
+        decoded(lambda whole: decode_fills(whole, inst_id=self._inst_id), record)
         return record
 
     async def listing_bodies(

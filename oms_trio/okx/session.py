@@ -25,6 +25,7 @@ from oms_trio.okx.errors import (
     LoginRefusedError,
     SessionError,
     SessionLostError,
+    SubscriptionDeadError,
 )
 from oms_trio.okx.wire.codec import decode_frame
 from oms_trio.okx.wire.codes import LoginOutcome, login_advice, outcome_of_login
@@ -171,7 +172,7 @@ class Session:
             case ErrorEvent():
                 return self._refused(frame)
             case ChannelCountExceeded(channel=channel):
-                raise SessionLostError(f"too many connections hold the channel {channel}")
+                raise SubscriptionDeadError(f"too many connections hold the channel {channel}")
             case Unsubscribed(channel=channel):
                 raise SessionLostError(f"the exchange ended the channel {channel}")
             case _:

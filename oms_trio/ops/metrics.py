@@ -22,6 +22,7 @@ from prometheus_client import (
 from oms_trio.core.model import RejectReason
 from oms_trio.core.risk import Control
 from oms_trio.ops.status import Status
+from oms_trio.service.intake_gate import ROW
 from oms_trio.version import __version__
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -65,6 +66,11 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], Number]], ...]] = (
         "position_mismatch",
         "1 while the exchange's position is not the sum of our fills.",
         lambda now: not now.position.matches,
+    ),
+    (
+        "row_unreadable",
+        "1 while a row of ours on the exchange cannot be read.",
+        lambda now: ROW in now.reasons,
     ),
     ("balance_usdt", "Cash balance.", lambda now: now.balance),
     (

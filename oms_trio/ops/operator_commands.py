@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import trio
 
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Inbox
 

@@ -17,13 +17,11 @@ import trio
 
 from oms_trio.core.book import Book
 from oms_trio.core.effects import Effect, Publication, PublishClosure
-from oms_trio.core.inputs import Input
 from oms_trio.core.model import Fill, Rules
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.core.trade import ZERO
 from oms_trio.journal.errors import StateError
-from oms_trio.okx.errors import OkxError
 from oms_trio.replay.recordings.model import (
     Booked,
     Moment,
@@ -130,22 +128,22 @@ class Player:
 
     def take(self, step: Step) -> None:
         """Apply one step, and what the exchange would have answered to it."""
-        try:
-            inputs = step.arrival.inputs(step.at_ns)
-        except (ValueError, OkxError) as error:
-            raise RecordingError(f"record {step.seq} cannot be read: {error}") from error
         self._book.at_ns = step.at_ns
-        effects = tuple(effect for event in inputs for effect in self.state.apply(event))
-        self._tell(step, inputs, effects)
-        for arrival in self.recording.answers(effects, self.state):
+        effects = tuple(
+            effect
+            for event in step.arrival.events
+            for effect in self.state.apply(event, step.at_ns)
+        )
+        self._tell(step, effects)
+        for arrival in self.recording.answers(effects, self.state, step.at_ns):
             self.take(attrs.evolve(step, arrival=arrival, outputs=None))
 
-    def _tell(self, step: Step, inputs: tuple[Input, ...], effects: tuple[Effect, ...]) -> None:
+    def _tell(self, step: Step, effects: tuple[Effect, ...]) -> None:
         booked = tuple(self._booked)
         self._booked.clear()
         if self.from_ns is not None and step.at_ns < self.from_ns:
             return
-        moment = Moment(step, inputs, effects, booked, self.state)
+        moment = Moment(step, effects, booked, self.state)
         for watch in self.watchers:
             watch(moment)
 

@@ -130,7 +130,7 @@ async def _explain(recording: Recording, error: Different, console: Console) -> 
     console.print(f"recorded  {error.then}", soft_wrap=True, markup=False)
     console.print(f"now       {error.now}", soft_wrap=True, markup=False)
     console.print(f"input     {step.arrival.kind.value} at {iso(step.at_ns)}")
-    for event in step.arrival.inputs(step.at_ns):
+    for event in step.arrival.events:
         console.print(f"          {event}", soft_wrap=True, markup=False)
     console.print("state before it:")
     state = await state_before(recording, step)

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from oms_trio.amqp.model import Broker
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import RunSync
 from oms_trio.ops.monitor import Around, Monitor

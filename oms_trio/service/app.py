@@ -29,7 +29,7 @@ from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.errors import JournalFull, StateError
 from oms_trio.journal.journal import Journal
-from oms_trio.journal.model import Snapshot
+from oms_trio.journal.model import StateSnapshot
 from oms_trio.okx.errors import OkxError
 from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rate_limits import OKX_LIMITS, OrderLimits
@@ -146,8 +146,8 @@ def recover(journal: Journal, rules: Rules, scope: DecodeContext) -> Recovered:
         for number, record in journal.tail(seq):
             seq = number
             arrival = journaled_inputs.read(record.kind, record.raw, record.context, scope)
-            for event in arrival.inputs(record.at_ns):
-                state.apply(event)
+            for event in arrival.events:
+                state.apply(event, record.at_ns)
     except (ValueError, msgspec.ValidationError, OkxError) as error:
         raise StateError(
             f"the journal cannot be read behind record {seq} ({error}): it was written by another "
@@ -171,7 +171,9 @@ def _keep(journal: Journal, state: TradeState, seq: int) -> bool:
     return True
 
 
-def _last_readable(journal: Journal, snapshot: Snapshot | None) -> tuple[TradeState, int] | None:
+def _last_readable(
+    journal: Journal, snapshot: StateSnapshot | None
+) -> tuple[TradeState, int] | None:
     """Return the newest state that this release can read, with its sequence."""
     while snapshot is not None:
         try:
@@ -245,7 +247,7 @@ async def run_service(
                     flow.start_soon(send_orders, orders_out, desk)
                     flow.start_soon(send_cancels, cancels_out, desk)
                     reconciler = Reconciler(
-                        parts.rest, inbox, scope, parts.rules, parts.account_seen
+                        parts.rest, inbox, scope, parts.rules, gate, parts.account_seen
                     )
                     flow.start_soon(reconcile, questions_out, reconciler)
                     await inbox.send(journaled_inputs.started(parts.rules))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 import trio
 
 log = structlog.get_logger()
+
+ROW: Final = "row"
+"""Who keeps the gate closed while a row of ours cannot be read."""
 
 
 class Gate:

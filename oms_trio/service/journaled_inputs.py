@@ -1,28 +1,26 @@
-"""Inputs on their way to the trade-state task, raw as received, and back from their records.
+"""What the trade-state task takes in: the core's events, with what the journal keeps of them.
 
-Whatever the trade-state task takes in is an ``JournaledInput``: what the journal keeps of it (kind, raw
-bytes, context), and how it becomes inputs of the core. ``read`` makes the same arrival from the
-record, so that replay goes through the same code as the live service.
+A ``JournaledInput`` is built once, whole, where it arrives. ``read`` builds the same value from its
+record by the same decoders, so replay goes through the same code as the live service.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from functools import partial
 
 import attrs
 import msgspec
 
-from oms_trio.amqp.codec import ActionLayout, DecodedAction, decode_action
+from oms_trio.amqp.codec import ActionLayout, decode_action
 from oms_trio.amqp.model import Delivery
 from oms_trio.core.effects import Effect
-from oms_trio.core.inputs import (
+from oms_trio.core.events import (
     Action,
     CancelAnswer,
     Command,
     Drain,
-    Input,
+    Event,
     OrderAnswer,
     SessionDown,
     SessionUp,
@@ -54,9 +52,6 @@ from oms_trio.okx.wire.recorded import (
 )
 from oms_trio.service import earlier_formats
 
-MakeInputs = Callable[[int], tuple[Input, ...]]
-"""Builds inputs with the time (``at_ns``) at which they are taken in."""
-
 
 class Kind(Enum):
     """What a record holds; the names are part of the journal's format."""
@@ -80,13 +75,13 @@ class Kind(Enum):
 
 @attrs.frozen
 class JournaledInput:
-    """One thing that came in; ``inputs`` makes what the core takes."""
+    """One thing that came in: ``raw`` and ``context`` as the journal keeps it, ``events`` decoded."""
 
     kind: Kind
     raw: bytes
     context: str
-    inputs: MakeInputs = attrs.field(repr=False, eq=False)
-    durable: Callable[[], object] | None = attrs.field(default=None, repr=False, eq=False)
+    events: tuple[Event, ...]
+    on_durable: Callable[[], object] | None = attrs.field(default=None, repr=False, eq=False)
     """Called once the record is on disk."""
 
 
@@ -129,25 +124,22 @@ def encode_effects(effects: tuple[Effect, ...]) -> bytes:
     return _json([(type(effect).__name__, effect) for effect in effects]) if effects else b""
 
 
-def action(
-    delivery: Delivery, decoded: DecodedAction, received_ns: int, *, known: bool = False
-) -> JournaledInput:
-    """An action from the broker; ``known`` says that the journal has it already."""
-    origin = DeliveryMetadata(
-        delivery.message_id,
-        delivery.redelivered,
-        received_ns,
-        delivery.tag,
-        known=known,
-        expired=delivery.expired,
+def action(action: Action) -> JournaledInput:
+    """An action from the broker."""
+    metadata = DeliveryMetadata(
+        action.message_id,
+        action.redelivered,
+        action.received_ns,
+        action.delivery,
+        known=action.known,
+        expired=action.expired,
     )
-    make = partial(_action, delivery.body, decoded, origin)
-    return JournaledInput(Kind.ACTION, delivery.body, _json(origin).decode(), make)
+    return JournaledInput(Kind.ACTION, action.body, _json(metadata).decode(), (action,))
 
 
 def push(text: str, event: Push) -> JournaledInput:
     """A push of the exchange."""
-    return JournaledInput(Kind.PUSH, text.encode(), "", partial(updates, event))
+    return JournaledInput(Kind.PUSH, text.encode(), "", updates(event))
 
 
 def order_answer(
@@ -157,106 +149,99 @@ def order_answer(
 
     ``text`` is a frame of the WebSocket, or the body of REST for the same request.
     """
-    make = partial(order_answers, frame, names)
-    return JournaledInput(Kind.ORDER_ANSWER, text.encode(), " ".join(names), make)
+    events = order_answers(frame, names)
+    return JournaledInput(Kind.ORDER_ANSWER, text.encode(), " ".join(names), events)
 
 
 def cancel_answer(
     text: str, frame: OpResponse | ErrorEvent, names: Sequence[ClOrdId]
 ) -> JournaledInput:
     """The exchange's answer, by frame or by body, to a request that cancelled these orders."""
-    make = partial(cancel_answers, frame, names)
-    return JournaledInput(Kind.CANCEL_ANSWER, text.encode(), " ".join(names), make)
+    events = cancel_answers(frame, names)
+    return JournaledInput(Kind.CANCEL_ANSWER, text.encode(), " ".join(names), events)
 
 
 def own_answer(answer: OwnAnswer) -> JournaledInput:
     """Our own knowledge of requests without an answer."""
-    return JournaledInput(Kind.OWN_ANSWER, _json(answer), "", partial(_own_answer, answer))
+    events: tuple[Event, ...]
+    if answer.cancel:
+        events = tuple(
+            CancelAnswer(name, answer.verdict, detail=answer.detail) for name in answer.names
+        )
+    else:
+        events = tuple(
+            OrderAnswer(name, answer.verdict, detail=answer.detail, reason=answer.reason)
+            for name in answer.names
+        )
+    return JournaledInput(Kind.OWN_ANSWER, _json(answer), "", events)
 
 
 def snapshot(bodies: SnapshotBodies, scope: DecodeContext) -> JournaledInput:
     """The exchange's state by REST."""
-    return JournaledInput(
-        Kind.SNAPSHOT,
-        _json(bodies),
-        "",
-        lambda at_ns: (decode_snapshot(bodies, at_ns=at_ns, inst_id=scope.inst_id, tag=scope.tag),),
-    )
+    event = decode_snapshot(bodies, inst_id=scope.inst_id, tag=scope.tag)
+    return JournaledInput(Kind.SNAPSHOT, _json(bodies), "", (event,))
 
 
 def listing(bodies: ListingBodies, scope: DecodeContext) -> JournaledInput:
     """What the exchange lists now, by REST."""
-    return JournaledInput(
-        Kind.LISTING,
-        _json(bodies),
-        "",
-        lambda at_ns: (decode_listing(bodies, at_ns=at_ns, inst_id=scope.inst_id, tag=scope.tag),),
-    )
+    event = decode_listing(bodies, inst_id=scope.inst_id, tag=scope.tag)
+    return JournaledInput(Kind.LISTING, _json(bodies), "", (event,))
 
 
 def fills(bodies: FillsBodies, scope: DecodeContext) -> JournaledInput:
     """All fills of one order by REST."""
-    return JournaledInput(
-        Kind.FILLS,
-        _json(bodies),
-        "",
-        lambda at_ns: (decode_fills(bodies, at_ns=at_ns, inst_id=scope.inst_id),),
-    )
+    event = decode_fills(bodies, inst_id=scope.inst_id)
+    return JournaledInput(Kind.FILLS, _json(bodies), "", (event,))
 
 
 def lookup(body: LookupBody, scope: DecodeContext) -> JournaledInput:
     """One order by REST."""
-    return JournaledInput(
-        Kind.LOOKUP,
-        _json(body),
-        "",
-        lambda at_ns: (decode_lookup(body, at_ns=at_ns, inst_id=scope.inst_id),),
-    )
+    event = decode_lookup(body, inst_id=scope.inst_id)
+    return JournaledInput(Kind.LOOKUP, _json(body), "", (event,))
 
 
 def session_up(offset_ns: int = 0) -> JournaledInput:
     """A session is ready; ``offset_ns`` is the exchange's clock minus ours, as measured for it."""
-    raw = str(offset_ns).encode()
-    return JournaledInput(Kind.SESSION_UP, raw, "", lambda at_ns: (SessionUp(at_ns, offset_ns),))
+    return JournaledInput(Kind.SESSION_UP, str(offset_ns).encode(), "", (SessionUp(offset_ns),))
 
 
 def session_down(why: str) -> JournaledInput:
     """No session is left."""
-    return JournaledInput(
-        Kind.SESSION_DOWN, why.encode(), "", lambda at_ns: (SessionDown(at_ns, why),)
-    )
+    return JournaledInput(Kind.SESSION_DOWN, why.encode(), "", (SessionDown(why),))
 
 
 def started(rules: Rules) -> JournaledInput:
     """A process begins with these rules."""
-    return JournaledInput(Kind.STARTED, _json(rules), "", lambda at_ns: (Started(at_ns, rules),))
+    return JournaledInput(Kind.STARTED, _json(rules), "", (Started(rules),))
 
 
-def command(verb: Verb, by: str, durable: Callable[[], object] | None = None) -> JournaledInput:
-    """The operator's word; ``durable`` is called when it cannot be forgotten any more."""
-    return JournaledInput(
-        Kind.COMMAND, verb.value.encode(), by, partial(_command, verb, by), durable
-    )
+def command(verb: Verb, by: str, on_durable: Callable[[], object] | None = None) -> JournaledInput:
+    """An operator's command; ``on_durable`` is called when it can no longer be lost."""
+    raw = verb.value.encode()
+    return JournaledInput(Kind.COMMAND, raw, by, (Command(verb, by),), on_durable)
 
 
-TICK = JournaledInput(Kind.TICK, b"", "", lambda at_ns: (Tick(at_ns),))
-DRAIN = JournaledInput(Kind.DRAIN, b"", "", lambda at_ns: (Drain(at_ns),))
+TICK = JournaledInput(Kind.TICK, b"", "", (Tick(),))
+DRAIN = JournaledInput(Kind.DRAIN, b"", "", (Drain(),))
 
 
 def read(kind: str, raw: bytes, context: str, scope: DecodeContext) -> JournaledInput:  # noqa: C901, PLR0912 - a table
-    """Make the arrival that a record was written from.
+    """Build the input that a record was written from.
 
     Raises:
         ValueError: a kind that this version does not know.
-        ProtocolError, MalformedAction, msgspec.ValidationError: it was not written by this
-            service, or for another instrument.
+        OkxError, MalformedAction, msgspec.ValidationError: it was not written by this service, or
+            for another instrument.
     """
     match Kind(earlier_formats.kind(kind)):
         case Kind.ACTION:
-            origin = msgspec.json.decode(context, type=DeliveryMetadata)
+            found = msgspec.json.decode(context, type=DeliveryMetadata)
+            delivery = Delivery(
+                found.delivery, raw, found.message_id, found.redelivered, found.expired
+            )
             # It was accepted then, whatever is accepted today.
-            make = partial(_action, raw, decode_action(raw, ActionLayout.BOTH), origin)
-            return JournaledInput(Kind.ACTION, raw, context, make)
+            decoded = decode_action(delivery, found.received_ns, ActionLayout.BOTH)
+            return action(attrs.evolve(decoded, known=found.known))
         case Kind.PUSH:
             event = decode_frame(raw, scope.inst_id)
             assert isinstance(event, OrdersPush | PositionsPush | AccountPush)
@@ -288,40 +273,3 @@ def read(kind: str, raw: bytes, context: str, scope: DecodeContext) -> Journaled
             return TICK
         case Kind.DRAIN:
             return DRAIN
-
-
-def _action(
-    body: bytes, decoded: DecodedAction, origin: DeliveryMetadata, at_ns: int
-) -> tuple[Input, ...]:
-    return (
-        Action(
-            at_ns=at_ns,
-            received_ns=origin.received_ns,
-            state_id=decoded.state_id,
-            order_type=decoded.order_type,
-            price=decoded.price,
-            volume=decoded.volume,
-            mid=decoded.mid,
-            body=body,
-            message_id=origin.message_id,
-            redelivered=origin.redelivered,
-            delivery=origin.delivery,
-            known=origin.known,
-            expired=origin.expired,
-        ),
-    )
-
-
-def _command(verb: Verb, by: str, at_ns: int) -> tuple[Input, ...]:
-    return (Command(at_ns, verb, by),)
-
-
-def _own_answer(answer: OwnAnswer, at_ns: int) -> tuple[Input, ...]:
-    if answer.cancel:
-        return tuple(
-            CancelAnswer(at_ns, name, answer.verdict, detail=answer.detail) for name in answer.names
-        )
-    return tuple(
-        OrderAnswer(at_ns, name, answer.verdict, detail=answer.detail, reason=answer.reason)
-        for name in answer.names
-    )

@@ -18,7 +18,7 @@ import trio
 
 from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.codec import ActionLayout
-from oms_trio.amqp.model import Broker, Outgoing
+from oms_trio.amqp.model import Broker, BrokerUnroutable, Outgoing
 from oms_trio.amqp.settings import ACTION_KEY, BrokerSettings
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
@@ -247,11 +247,17 @@ async def send_action(config: Config, body: bytes) -> str:
     """Publish one action and wait for the broker's confirm; returns its ``message_id``.
 
     Raises:
-        BrokerError: it could not be published.
+        BrokerError: it could not be published, or no queue has taken it.
     """
     message_id = secrets.token_hex(16)
     async with open_broker(broker_settings(config).of_agent(message_id)) as broker:
         await broker.publish([Outgoing(message_id, ACTION_KEY, body)])
+        if broker.unroutable:
+            raise BrokerUnroutable(
+                f"no queue is bound to {config.action_exchange} with {ACTION_KEY}: nobody gets the "
+                "action; start the service once, it declares its queue, or check "
+                "OMS_ACTION_EXCHANGE and RABBITMQ_VHOST"
+            )
     return message_id
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
 import structlog
 import trio
 
-from oms_trio.amqp.codec import ActionLayout, DecodedAction, MalformedAction, decode_action
-from oms_trio.amqp.model import Broker, Delivery
-from oms_trio.core.identity import name_by_message_id
+from oms_trio.amqp.codec import ActionLayout, MalformedAction, decode_action
+from oms_trio.amqp.model import Broker
+from oms_trio.core.identity import name_of_action
 from oms_trio.core.model import ClOrdId
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Inbox, hand_over
@@ -40,7 +41,7 @@ async def ingest(
             received_ns = clock()
             for delivery in deliveries:
                 try:
-                    decoded = _decoded(delivery, layout)
+                    action = decode_action(delivery, received_ns, layout)
                 except MalformedAction as error:
                     if delivery.expired:
                         broker.ack([delivery.tag])
@@ -48,14 +49,7 @@ async def ingest(
                     log.warning("action_malformed", why=str(error), length=len(delivery.body))
                     nursery.start_soon(broker.dead_letter, delivery.tag, str(error))
                 else:
-                    known = delivery.message_id is not None and on_record(
-                        name_by_message_id(decoded.state_id, delivery.message_id, delivery.body)
-                    )
-                    arrival = journaled_inputs.action(delivery, decoded, received_ns, known=known)
-                    await hand_over(inbox, arrival)
-
-
-def _decoded(delivery: Delivery, layout: ActionLayout) -> DecodedAction:
-    if delivery.flaw:
-        raise MalformedAction(delivery.flaw)
-    return decode_action(delivery.body, layout)
+                    name = name_of_action(action)
+                    if name is not None and on_record(name):
+                        action = attrs.evolve(action, known=True)
+                    await hand_over(inbox, journaled_inputs.action(action))

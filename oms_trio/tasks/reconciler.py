@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from decimal import Decimal
+from functools import partial
 from typing import TypeVar, assert_never
 
 import attrs
@@ -11,17 +13,22 @@ import structlog
 import trio
 
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
-from oms_trio.core.model import Rules
+from oms_trio.core.model import Instrument, Rules
+from oms_trio.core.sizing import steps_up
 from oms_trio.okx.errors import (
     AccountUnfitError,
     InstrumentUnfitError,
     RestError,
     RestRefusedError,
     RestUnavailableError,
+    RowUnreadableError,
+    StepUnfitError,
 )
 from oms_trio.okx.rest import Rest
+from oms_trio.okx.wire.bodies import instrument
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Inbox, Question
+from oms_trio.service.intake_gate import ROW, Gate
 from oms_trio.service.journaled_inputs import DecodeContext, JournaledInput
 
 log = structlog.get_logger()
@@ -51,16 +58,23 @@ def anybody(_uid: str) -> None:
 class Reconciler:
     """Carries out questions; the newest request for a snapshot or a listing replaces an older one.
 
-    ``account_seen`` is called with the account's number (``uid``) before anything else of the account
-    is used; what it raises ends the task.
+    The gate is closed from when an answer has a row of ours that cannot be read until the question is
+    answered in whole: nobody knows what that row would have told. ``account_seen`` is called with the
+    account's number (``uid``) before anything else of the account is used; what it raises ends the task.
     """
 
     rest: Rest
     inbox: Inbox
     scope: DecodeContext
     rules: Rules
+    gate: Gate
     account_seen: Callable[[str], object] = anybody
     _seen: bool = attrs.field(default=False, init=False)
+    _fits: bool = attrs.field(default=False, init=False)
+    """Whether our sizes were seen to fit the instrument. They may cease to, in a maintenance: then the
+    exchange refuses orders, but what is open must be followed."""
+    _unreadable: dict[object, str] = attrs.field(factory=dict, init=False)
+    """What cannot be read, by the question in whose answer it stands."""
     _look_ups: trio.CapacityLimiter = attrs.field(
         factory=lambda: trio.CapacityLimiter(LOOK_UPS), init=False
     )
@@ -68,19 +82,20 @@ class Reconciler:
     async def snapshot(self, request: RequestSnapshot) -> JournaledInput:
         """Ask for the exchange's whole state, and set the account up when the link is new."""
         if request.anew or not self._seen:
-            await self._know_account(set_up=request.anew)
-        bodies = await self.rest.snapshot_bodies(
-            request, tag=self.scope.tag, again=self.until_answered
-        )
+            await self._know_account(request, set_up=request.anew)
+        again = partial(self.until_answered, request)
+        bodies = await self.rest.snapshot_bodies(request, tag=self.scope.tag, again=again)
+        if not self._fits:
+            ensure_step(instrument(bodies.instrument, self.scope.inst_id), self.rules.step)
+            self._fits = True
         return journaled_inputs.snapshot(bodies, self.scope)
 
     async def listing(self, request: RequestListing) -> JournaledInput:
         """Ask what the exchange lists; for that no session is needed."""
         if not self._seen:
-            await self._know_account(set_up=False)
-        bodies = await self.rest.listing_bodies(
-            request, tag=self.scope.tag, again=self.until_answered
-        )
+            await self._know_account(request, set_up=False)
+        again = partial(self.until_answered, request)
+        bodies = await self.rest.listing_bodies(request, tag=self.scope.tag, again=again)
         return journaled_inputs.listing(bodies, self.scope)
 
     async def fills(self, request: RequestFills) -> JournaledInput:
@@ -89,7 +104,7 @@ class Reconciler:
         async def ask() -> JournaledInput:
             return journaled_inputs.fills(await self.rest.fills_bodies(request.ord_id), self.scope)
 
-        return await self.until_answered("fills", ask)
+        return await self.until_answered(request, "fills", ask)
 
     async def lookup(self, request: LookUpOrder) -> JournaledInput:
         """Ask for one order."""
@@ -99,7 +114,7 @@ class Reconciler:
                 await self.rest.lookup_body(request.cl_ord_id), self.scope
             )
 
-        return await self.until_answered("lookup", ask, self._look_ups)
+        return await self.until_answered(request, "lookup", ask, self._look_ups)
 
     async def answer(self, question: Question, scope: trio.CancelScope) -> None:
         """Ask until there is an answer: no answer never means "nothing there"."""
@@ -116,9 +131,11 @@ class Reconciler:
                 case _:
                     assert_never(question)
             await self.inbox.send(arrival)
+            self._note_readable(question)
 
     async def until_answered(
         self,
+        question: Question,
         what: str,
         ask: Callable[[], Awaitable[_T]],
         turns: trio.CapacityLimiter | None = None,
@@ -144,10 +161,26 @@ class Reconciler:
             ) as error:
                 why = str(error) or f"no answer in {patience_s:.0f} s"
                 log.warning("okx_query_failed", what=what, why=why, retry_in_s=pause)
+                if isinstance(error, RowUnreadableError):
+                    self._note_unreadable(question, f"{what}: {why}")
             await trio.sleep(pause)
             pause = min(PAUSE_MOST_S, pause * 2)
 
-    async def _know_account(self, *, set_up: bool) -> None:
+    def _note_unreadable(self, question: Question, why: str) -> None:
+        if self._unreadable.get(_key(question)) != why:
+            log.error("our_row_unreadable", why=why)
+        self._unreadable[_key(question)] = why
+        self.gate.close(ROW, why)
+
+    def _note_readable(self, question: Question) -> None:
+        if self._unreadable.pop(_key(question), None) is None:
+            return
+        if self._unreadable:
+            self.gate.close(ROW, next(iter(self._unreadable.values())))
+        else:
+            self.gate.open(ROW)
+
+    async def _know_account(self, question: Question, *, set_up: bool) -> None:
         async def ask() -> None:
             if set_up:
                 await ensure_account(self.rest, self.rules, self.account_seen)
@@ -155,7 +188,13 @@ class Reconciler:
                 self.account_seen((await self.rest.account_config()).uid)
             self._seen = True
 
-        await self.until_answered("account", ask, patience_s=SET_UP_S)
+        await self.until_answered(question, "account", ask, patience_s=SET_UP_S)
+
+
+def _key(question: Question) -> object:
+    """Tell questions apart that can be open at once: of snapshots and listings it is the newest."""
+    newest = isinstance(question, RequestSnapshot | RequestListing)
+    return type(question) if newest else question
 
 
 async def reconcile(questions: trio.MemoryReceiveChannel[Question], reconciler: Reconciler) -> None:
@@ -170,6 +209,7 @@ async def reconcile(questions: trio.MemoryReceiveChannel[Question], reconciler: 
     Raises:
         RestRefusedError: the key is refused for good.
         AccountUnfitError: the account cannot be set up as our orders need it.
+        StepUnfitError: our sizes do not fit the instrument, seen for the first time.
         Whatever ``account_seen`` raises.
     """
     newest: dict[type[Question], trio.CancelScope] = {}
@@ -225,3 +265,19 @@ async def ensure_account(
             f"net mode and leverage {rules.leverage} could not be set ({error}): close what is "
             "open on the account, or set them by hand"
         ) from error
+
+
+def ensure_step(instrument: Instrument, step: Decimal) -> None:
+    """Check that the exchange can take the sizes that we make.
+
+    Raises:
+        StepUnfitError: it would refuse all or most of them.
+    """
+    lot, least = instrument.lot_sz, instrument.min_sz
+    if step % lot == 0 and step >= least:
+        return
+    fitting = steps_up(max(step, least), Decimal(1), lot)
+    raise StepUnfitError(
+        f"OMS_MIN_CONTRACTS={step} does not fit {instrument.inst_id} (lot {lot}, smallest order "
+        f"{least}): orders would be refused; set {fitting}, or another multiple of the lot"
+    )

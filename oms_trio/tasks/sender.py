@@ -17,7 +17,7 @@ from functools import partial
 import attrs
 import trio
 
-from oms_trio.core.inputs import Verdict
+from oms_trio.core.events import Verdict
 from oms_trio.core.model import ClOrdId, OrdId, RejectReason
 from oms_trio.okx.errors import ProtocolError, RestUnavailableError, SessionLostError
 from oms_trio.okx.pending_requests import PendingRequests

@@ -17,7 +17,7 @@ import attrs
 import structlog
 import trio
 
-from oms_trio.core.inputs import Verdict
+from oms_trio.core.events import Verdict
 from oms_trio.okx.errors import (
     LoginFailedError,
     LoginRefusedError,
@@ -28,6 +28,7 @@ from oms_trio.okx.errors import (
     RetriesUsedUpError,
     SessionError,
     SessionLostError,
+    SubscriptionDeadError,
 )
 from oms_trio.okx.pending_requests import ANSWER_S, PendingRequests, Request
 from oms_trio.okx.rate_limits import Limiter
@@ -48,9 +49,9 @@ LOGIN_TRIES = 5
 """60009 hides wrong credentials as well as passing trouble: worth a few attempts only."""
 
 PROVED_S = 30.0
-"""How long a session must have been of use before its end counts as a loss and not as a failed attempt.
-Longer than a request is waited for, so that a gateway that hangs, or a subscription that dies behind
-its acknowledgement, is met ever later and not at once again."""
+"""How long a session must have been of use for the pause after it to be the first one again. Longer than
+a request is waited for, so that a gateway that hangs, or a subscription that dies behind its
+acknowledgement, is met ever later. How many attempts are left is another matter: see ``keep_session``."""
 
 CHANGE_OVER_S = 2.0
 """How long the old session may finish its answers when the new one is ready."""
@@ -80,11 +81,15 @@ REFUSED = (LoginRefusedError, RestRefusedError)
 async def keep_session(exchange: Exchange, line: PendingRequests, inbox: Inbox) -> None:
     """Hold a session for ever; ends only by cancellation or by an error.
 
+    An attempt that has logged in and subscribed has not failed, however short its session was, unless
+    a subscription was dead. Short sessions only make the pauses longer, as failed attempts do.
+
     Raises:
         LoginRefusedError, RestRefusedError: the credentials are refused for good.
-        RetriesUsedUpError: ``max_retries`` attempts in a row gave no lasting session.
+        RetriesUsedUpError: ``max_retries`` attempts in a row gave no session.
     """
     failures = 0
+    unproved = 0
     refused = 0
     while True:
         progress = _Progress()
@@ -98,7 +103,9 @@ async def keep_session(exchange: Exchange, line: PendingRequests, inbox: Inbox) 
             if progress.ready_at is not None:
                 refused = 0
                 await inbox.send(journaled_inputs.session_down(why))
-            failures = 0 if progress.proved else failures + 1
+            had_one = progress.ready_at is not None and not isinstance(error, SubscriptionDeadError)
+            failures = 0 if had_one else failures + 1
+            unproved = 0 if progress.proved else unproved + 1
             if isinstance(error, LoginFailedError) and error.limited:
                 refused += 1
         if failures >= exchange.max_retries:
@@ -106,7 +113,7 @@ async def keep_session(exchange: Exchange, line: PendingRequests, inbox: Inbox) 
         if refused >= LOGIN_TRIES:
             raise RetriesUsedUpError(f"login failed {refused} times: {why}; check the API key")
         # The exponent is bounded: with enough retries allowed a long outage would overflow it.
-        doublings = min(max(failures - 1, 0), BACK_OFF_DOUBLINGS)
+        doublings = min(max(unproved - 1, 0), BACK_OFF_DOUBLINGS)
         pause = min(BACK_OFF_MOST_S, BACK_OFF_FIRST_S * 2**doublings)
         pause *= exchange.random.uniform(0.5, 1.0)
         log.warning("okx_session_lost", why=why, failures=failures, retry_in_s=round(pause, 2))
@@ -122,7 +129,7 @@ class _Progress:
 
     @property
     def proved(self) -> bool:
-        """Whether it has been of use for long enough to be no failure."""
+        """Whether it has been of use for long enough to be followed by another at once."""
         return self.ready_at is not None and trio.current_time() >= self.ready_at + PROVED_S
 
 

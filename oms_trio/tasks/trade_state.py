@@ -35,10 +35,10 @@ from oms_trio.core.effects import (
     RequestSnapshot,
     SettleDelivery,
 )
-from oms_trio.core.identity import name_by_message_id
-from oms_trio.core.inputs import Action, Input
+from oms_trio.core.events import Action
+from oms_trio.core.identity import name_of_action
 from oms_trio.core.state import TradeState
-from oms_trio.journal.model import Entry, Message, Record, Snapshot
+from oms_trio.journal.model import Entry, Message, Record, StateSnapshot
 from oms_trio.service.channels import Cancel, Commit, Order, Question, Recall
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind, encode_effects
@@ -130,8 +130,11 @@ class Writer:
         for arrival in arrivals:
             self.now_ns = self.clock()
             gap = bool(self.state.orders.waiting)
-            events = arrival.inputs(self.now_ns)
-            effects = tuple(effect for event in events for effect in self.state.apply(event))
+            effects = tuple(
+                effect
+                for event in arrival.events
+                for effect in self.state.apply(event, self.now_ns)
+            )
             for effect in effects:
                 orders = self._request(effect) or orders
             self.outlets.observe(arrival, effects, self.state)
@@ -140,9 +143,7 @@ class Writer:
                 # tick may note since when positions differ, and a later decision hangs on that.
                 continue
             self._decided.append(
-                _Decided(
-                    arrival, effects, self.now_ns, self.mono_clock(), _name_of(arrival, events)
-                )
+                _Decided(arrival, effects, self.now_ns, self.mono_clock(), _name_of(arrival))
             )
         return orders
 
@@ -176,8 +177,8 @@ class Writer:
         arrival, effects = decided.arrival, decided.effects
         for effect in effects:
             self._carry_out(effect)
-        if arrival.durable is not None:
-            self._then.append(arrival.durable)
+        if arrival.on_durable is not None:
+            self._then.append(arrival.on_durable)
         self.seq += 1
         outbox, self._outbox = tuple(self._outbox), []
         record = Record(
@@ -246,18 +247,17 @@ class Writer:
             case PublishExecution(ord_id=ord_id):
                 self._log.debug("order_executed", ord_id=ord_id)
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self) -> StateSnapshot:
         self.snapshot_seq = self.seq
-        return Snapshot(self.seq, encode_state(self.state), self.state.digest())
+        return StateSnapshot(self.seq, encode_state(self.state), self.state.digest())
 
 
-def _name_of(arrival: JournaledInput, events: tuple[Input, ...]) -> str:
+def _name_of(arrival: JournaledInput) -> str:
     if arrival.kind is not Kind.ACTION:
         return ""
-    (action,) = events
-    if not isinstance(action, Action) or action.message_id is None or action.known:
-        return ""
-    return name_by_message_id(action.state_id, action.message_id, action.body)
+    (action,) = arrival.events
+    assert isinstance(action, Action)
+    return "" if action.known else name_of_action(action) or ""
 
 
 async def keep_state(inbox: trio.MemoryReceiveChannel[JournaledInput], writer: Writer) -> None:

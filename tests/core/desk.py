@@ -16,17 +16,17 @@ from oms_trio.core.effects import (
     RequestListing,
     RequestSnapshot,
 )
-from oms_trio.core.inputs import (
+from oms_trio.core.events import (
     Action,
+    Event,
+    ExchangeSnapshot,
     FillsAnswer,
-    Input,
     Listing,
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
     PositionUpdate,
     SessionUp,
-    Snapshot,
     Started,
     Tick,
     Verdict,
@@ -122,16 +122,16 @@ class Desk:
     """Contracts that somebody else holds on the account."""
     orders: dict[OrdId, VenueOrder] = attrs.Factory(dict)
 
-    def feed(self, event: Input) -> list[Effect]:
+    def feed(self, event: Event) -> list[Effect]:
         """Apply one input."""
-        effects = list(self.state.apply(event))
+        effects = list(self.state.apply(event, self.now))
         self.effects += effects
         return effects
 
     def start(self, balance: str = "1000000000") -> None:
         """Bring the state to where actions are taken."""
-        self.feed(Started(self.now, self.state.rules))
-        self.feed(SessionUp(self.now))
+        self.feed(Started(self.state.rules))
+        self.feed(SessionUp())
         self.snapshot(balance=balance)
         assert self.state.ready
 
@@ -149,8 +149,7 @@ class Desk:
     ) -> list[Effect]:
         """Answer the last request for a snapshot."""
         return self.feed(
-            Snapshot(
-                at_ns=self.now,
+            ExchangeSnapshot(
                 asked_at_ns=self.now if asked_at_ns is None else asked_at_ns,
                 request=self.last(RequestSnapshot).request,
                 instrument=BTC,
@@ -173,7 +172,6 @@ class Desk:
         orders = [order for order in self.orders.values() if order.state in pending]
         return self.feed(
             Listing(
-                at_ns=self.now,
                 asked_at_ns=self.now,
                 request=self.last(RequestListing).request,
                 orders=tuple(order.report() for order in orders),
@@ -191,21 +189,21 @@ class Desk:
 
     def report_position(self, report: PositionReport | None = None) -> list[Effect]:
         """Push the exchange's position, or what it was before."""
-        return self.feed(PositionUpdate(self.now, self.held if report is None else report))
+        return self.feed(PositionUpdate(self.held if report is None else report))
 
     def accept(self, ord_id: str) -> VenueOrder:
         """Have the latest order accepted and pushed as live."""
         sent = self.last(PlaceOrder)
         order = VenueOrder(OrdId(ord_id), sent.cl_ord_id, sent.side, sent.sz, sent.px)
         self.orders[order.ord_id] = order
-        self.feed(OrderAnswer(self.now, sent.cl_ord_id, Verdict.ACCEPTED, order.ord_id))
-        self.feed(OrderUpdate(self.now, order.report()))
+        self.feed(OrderAnswer(sent.cl_ord_id, Verdict.ACCEPTED, order.ord_id))
+        self.feed(OrderUpdate(order.report()))
         return order
 
     def refuse(self, code: str = "51169") -> list[Effect]:
         """Have the latest order refused by the exchange."""
         name = self.last(PlaceOrder).cl_ord_id
-        return self.feed(OrderAnswer(self.now, name, Verdict.REJECTED, code=code))
+        return self.feed(OrderAnswer(name, Verdict.REJECTED, code=code))
 
     def carry_on(self, seconds: int = 10) -> None:
         """Let time pass, and answer what is asked for: snapshots, and listings of a command."""
@@ -226,7 +224,7 @@ class Desk:
         stranger = VenueOrder(OrdId("S"), ClOrdId(""), Side.BUY, Decimal(1), Decimal(67000))
         report = stranger.report(u_time_ms=self.now // 1_000_000)
         report = attrs.evolve(report, tag="")
-        self.feed(LookupAnswer(self.now, self.now, ClOrdId("stranger"), report))
+        self.feed(LookupAnswer(self.now, ClOrdId("stranger"), report))
 
     def last(self, kind: type[EffectT]) -> EffectT:
         """The latest effect of a kind."""
@@ -239,7 +237,7 @@ class Desk:
     def tick(self, seconds: float = 0.25) -> list[Effect]:
         """Let time pass."""
         self.now += round(seconds * SECOND)
-        return self.feed(Tick(self.now))
+        return self.feed(Tick())
 
     def act(
         self,
@@ -259,7 +257,6 @@ class Desk:
         """Take in an action."""
         return self.feed(
             Action(
-                at_ns=self.now,
                 received_ns=self.now if received_ns is None else received_ns,
                 state_id=StateId(state_id),
                 order_type=order_type,
@@ -282,8 +279,8 @@ class Desk:
         sent = self.last(PlaceOrder)
         order = VenueOrder(OrdId(ord_id), sent.cl_ord_id, side, Decimal(sz), Decimal(px))
         self.orders[order.ord_id] = order
-        self.feed(OrderAnswer(self.now, sent.cl_ord_id, Verdict.ACCEPTED, order.ord_id))
-        self.feed(OrderUpdate(self.now, order.report()))
+        self.feed(OrderAnswer(sent.cl_ord_id, Verdict.ACCEPTED, order.ord_id))
+        self.feed(OrderUpdate(order.report()))
         return order
 
     def match(self, order: VenueOrder, sz: str | Decimal, px: str | Decimal) -> OrderReport:
@@ -306,7 +303,7 @@ class Desk:
 
     def fill(self, order: VenueOrder, sz: str, px: str) -> list[Effect]:
         """Fill an order and tell it at once."""
-        return self.feed(OrderUpdate(self.now, self.match(order, sz, px)))
+        return self.feed(OrderUpdate(self.match(order, sz, px)))
 
     def answer_fills(self) -> list[Effect]:
         """Answer every question for fills that has been asked so far, truthfully."""
@@ -314,7 +311,7 @@ class Desk:
         effects: list[Effect] = []
         for ord_id in sorted(asked):
             order = self.orders[ord_id]
-            effects += self.feed(FillsAnswer(self.now, ord_id, tuple(order.fills)))
+            effects += self.feed(FillsAnswer(ord_id, tuple(order.fills)))
         return effects
 
     def position(
@@ -328,7 +325,7 @@ class Desk:
             trade_id=TradeId(self.trade_id if trade_id is None else trade_id),
             u_time_ms=u_time or START_NS // 1_000_000 + self.trade_id,
         )
-        return self.feed(PositionUpdate(self.now, report))
+        return self.feed(PositionUpdate(report))
 
     @property
     def told(self) -> list[Message]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oms_trio.core.effects import PlaceOrder
-from oms_trio.core.inputs import Command, Verb
+from oms_trio.core.events import Command, Verb
 from tests.core.venue import Venue
 
 
@@ -25,7 +25,7 @@ def test_in_the_end_nothing_is_open_and_nothing_new_went_out(
     desk = venue.desk
     desk.now += 1
     decided = len(desk.effects)
-    desk.feed(Command(desk.now, verb, "test"))
+    desk.feed(Command(verb, "test"))
     for _ in range(after):
         venue.step()
     venue.kind = True

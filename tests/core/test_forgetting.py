@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from oms_trio.core import identity, orders
 from oms_trio.core.bounded import keep_newest
 from oms_trio.core.effects import PlaceOrder
-from oms_trio.core.inputs import OrderUpdate
+from oms_trio.core.events import OrderUpdate
 from oms_trio.core.model import Side
 from tests.core.desk import Desk
 
@@ -40,7 +40,7 @@ def test_a_late_report_of_a_forgotten_order_counts_nothing(monkeypatch: pytest.M
     assert desk.state.orders.find(first.cl_ord_id) is None
     before = attrs.evolve(desk.state.book)
     told = len(desk.told)
-    desk.feed(OrderUpdate(desk.now, first.report(first.fills[0])))
+    desk.feed(OrderUpdate(first.report(first.fills[0])))
     assert desk.state.book == before
     assert len(desk.told) == told
     assert desk.state.book.position == Decimal(-1)

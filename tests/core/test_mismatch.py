@@ -16,9 +16,9 @@ from oms_trio.core.effects import (
     RequestListing,
     RequestSnapshot,
 )
-from oms_trio.core.inputs import Command, Listing, OrderUpdate, SessionDown, SessionUp, Verb
+from oms_trio.core.events import Command, Listing, OrderUpdate, SessionDown, SessionUp, Verb
 from oms_trio.core.model import Cause, ClOrdId, Fill, OrderReport, OrderState, OrdId, Side, TradeId
-from tests.core.desk import RULES, START_NS, Desk
+from tests.core.desk import RULES, SECOND, START_NS, Desk
 
 HAND = Decimal(200)
 
@@ -84,10 +84,40 @@ def test_mismatch_that_is_traded_back_lets_orders_go_again(desk: Desk) -> None:
     assert desk.state.ready
 
 
-def test_new_link_is_not_ready_before_the_position_agrees(desk: Desk) -> None:
-    desk.feed(SessionDown(desk.now, "cut"))
+def test_difference_that_lasts_is_looked_into_again_soon(desk: Desk) -> None:
+    """The reads show the end of it late, and no push ever tells: the usual check may be far away."""
     trade_by_hand(desk)
-    desk.feed(SessionUp(desk.now))
+    desk.report_position()
+    desk.state.rules = attrs.evolve(desk.state.rules, check_every_ns=900 * SECOND)
+    before = desk.held
+    for _ in range(60):
+        desk.tick(1)
+        if desk.state.sync.snapshot_requested:
+            desk.snapshot(position=before)
+    assert not desk.state.ready
+    desk.trade_id += 1
+    desk.by_hand = Decimal(0)
+    for _ in range(30):
+        desk.tick(1)
+        if desk.state.sync.snapshot_requested:
+            desk.snapshot(position=desk.held)
+    assert desk.state.ready
+
+
+def test_position_mismatch_stops_the_next_action_though_no_tick_came(desk: Desk) -> None:
+    trade_by_hand(desk)
+    desk.report_position()
+    desk.now += 4 * SECOND
+    desk.act(9)
+    assert not desk.all(PlaceOrder)
+    assert "our fills explain" in desk.last(PublishRejection).detail
+    assert alerts(desk) == ["position_mismatch"]
+
+
+def test_new_link_is_not_ready_before_the_position_agrees(desk: Desk) -> None:
+    desk.feed(SessionDown("cut"))
+    trade_by_hand(desk)
+    desk.feed(SessionUp())
     desk.snapshot(position=desk.held, newest_trade_id=TradeId(desk.trade_id))
     assert not desk.state.ready
     for _ in range(30):
@@ -101,12 +131,12 @@ def test_new_link_is_not_ready_before_the_position_agrees(desk: Desk) -> None:
 def test_reads_that_lag_for_a_minute_put_no_fill_out_of_order(desk: Desk) -> None:
     """What happened while the link was down is shown late; until then nothing later is booked."""
     order = desk.place("A", Side.BUY, "100")
-    desk.feed(SessionDown(desk.now, "cut"))
+    desk.feed(SessionDown("cut"))
     missed = desk.match(order, "1", "67000")
-    desk.feed(SessionUp(desk.now))
+    desk.feed(SessionUp())
     desk.report_position()
     later = desk.match(order, "1", "67001")
-    desk.feed(OrderUpdate(desk.now, later))
+    desk.feed(OrderUpdate(later))
     for _ in range(60):
         desk.tick(1)
         if desk.state.sync.snapshot_requested:
@@ -129,7 +159,7 @@ def test_reads_that_lag_for_a_minute_put_no_fill_out_of_order(desk: Desk) -> Non
 
 def say(desk: Desk, verb: Verb) -> None:
     desk.now += 1
-    desk.feed(Command(desk.now, verb, "test"))
+    desk.feed(Command(verb, "test"))
 
 
 def test_adopting_makes_the_position_ours_and_keeps_trading_paused(desk: Desk) -> None:
@@ -155,7 +185,7 @@ def test_adopting_waits_for_fills_that_may_be_on_their_way(desk: Desk) -> None:
     say(desk, Verb.ADOPT)
     desk.answer_listing()
     assert desk.state.book.position == 0
-    desk.feed(OrderUpdate(desk.now, push))
+    desk.feed(OrderUpdate(push))
     desk.tick(1)
     desk.answer_listing()
     assert desk.state.book.position == 1
@@ -196,14 +226,14 @@ def test_adopting_waits_for_a_list_of_fills_that_reaches_up_to_the_position(desk
 
 
 def test_adopting_books_only_once_reconciled(desk: Desk) -> None:
-    desk.feed(SessionDown(desk.now, "cut"))
+    desk.feed(SessionDown("cut"))
     trade_by_hand(desk)
     say(desk, Verb.ADOPT)
     for _ in range(10):
         desk.answer_listing()
         desk.tick(1)
     assert desk.state.book.position == 0
-    desk.feed(SessionUp(desk.now))
+    desk.feed(SessionUp())
     desk.snapshot(position=desk.held, newest_trade_id=TradeId(desk.trade_id))
     for _ in range(5):
         desk.tick(1)
@@ -266,7 +296,7 @@ def test_flatten_gives_up_loudly_when_the_exchange_refuses(desk: Desk) -> None:
 def test_orders_that_only_the_exchange_knows_are_cancelled_before_reconciliation(
     desk: Desk, verb: Verb
 ) -> None:
-    desk.feed(SessionDown(desk.now, "cut"))
+    desk.feed(SessionDown("cut"))
     say(desk, verb)
     unknown = OrderReport(
         ord_id=OrdId("X"),
@@ -283,7 +313,7 @@ def test_orders_that_only_the_exchange_knows_are_cancelled_before_reconciliation
         u_time_ms=START_NS // 1_000_000,
     )
     request = desk.last(RequestListing).request
-    effects = desk.feed(Listing(desk.now, desk.now, request, (unknown,), None))
+    effects = desk.feed(Listing(desk.now, request, (unknown,), None))
     assert [(unknown.cl_ord_id, unknown.ord_id)] == [
         pair for effect in effects if hasattr(effect, "orders") for pair in effect.orders
     ]
@@ -295,17 +325,13 @@ def test_orders_that_only_the_exchange_knows_are_cancelled_before_reconciliation
 
 def test_kill_reaches_orders_behind_an_adopted_one(desk: Desk) -> None:
     """The exchange's clock is 120 s ahead: an adopted order seems younger than it is."""
-    desk.feed(SessionUp(desk.now, offset_ns=120_000_000_000))
+    desk.feed(SessionUp(offset_ns=120_000_000_000))
     desk.snapshot()
     theirs = desk.place("A", Side.BUY, "1")
     name = theirs.cl_ord_id
     desk.state.orders.open.pop(name)
     desk.state.orders.names.clear()
-    desk.feed(
-        OrderUpdate(
-            desk.now, attrs.evolve(theirs.report(), c_time_ms=desk.now // 1_000_000 + 120_000)
-        )
-    )
+    desk.feed(OrderUpdate(attrs.evolve(theirs.report(), c_time_ms=desk.now // 1_000_000 + 120_000)))
     younger = desk.place("B", Side.BUY, "1")
     say(desk, Verb.KILL)
     cancelled = {
@@ -318,14 +344,14 @@ def test_fill_sent_just_before_a_kill_is_within_the_watermark_whatever_our_clock
     """Our clock is 90 s ahead of the exchange's."""
     desk = Desk()
     desk.start()
-    desk.feed(SessionUp(desk.now, offset_ns=-90_000_000_000))
+    desk.feed(SessionUp(offset_ns=-90_000_000_000))
     desk.snapshot()
     desk.tick(61)
     desk.snapshot()
-    desk.feed(SessionDown(desk.now, "killed"))
+    desk.feed(SessionDown("killed"))
     asked_ms = desk.now // 1_000_000 - 90_000
     desk.tick(1)
-    desk.feed(SessionUp(desk.now, offset_ns=-90_000_000_000))
+    desk.feed(SessionUp(offset_ns=-90_000_000_000))
     assert desk.last(RequestSnapshot).since_ms == asked_ms - 60_000
 
 
@@ -345,7 +371,7 @@ def test_fills_of_the_exchange_s_own_orders_are_fills_of_our_trade(desk: Desk) -
         category="full_liquidation",
         u_time_ms=START_NS // 1_000_000 + 5000,
     )
-    desk.feed(OrderUpdate(desk.now, push))
+    desk.feed(OrderUpdate(push))
     assert desk.state.book.position == 0
     assert desk.state.risk.paused == "the exchange closed 3 contracts (liquidation)"
     assert desk.told[-1][0] == "closure"
@@ -362,7 +388,7 @@ def test_position_that_a_liquidation_left_keeps_the_trade_id_from_before(desk: D
     )
     assert push.fill is not None
     push = attrs.evolve(push, fill=attrs.evolve(push.fill, ord_id=OrdId("L2")))
-    desk.feed(OrderUpdate(desk.now, push))
+    desk.feed(OrderUpdate(push))
     desk.report_position(attrs.evolve(desk.held, pos=Decimal(0), trade_id=TradeId(before)))
     desk.tick(4)
     assert desk.state.book.position == 0
@@ -396,9 +422,9 @@ def test_deleveraging_while_the_link_was_down_is_no_lag_of_the_reads(desk: Desk)
     desk.snapshot(position=held)
     desk.tick(600)
     desk.snapshot(position=held)
-    desk.feed(SessionDown(desk.now, "cut"))
+    desk.feed(SessionDown("cut"))
     desk.tick(1)
-    desk.feed(SessionUp(desk.now))
+    desk.feed(SessionUp())
     at_ms = desk.now // 1_000_000
     fill = Fill(OrdId("L"), TradeId(-9), Decimal(66000), Decimal(3), at_ms)
     taken = attrs.evolve(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 
 import attrs
 import pytest
@@ -14,7 +15,7 @@ from oms_trio.core.effects import (
     PublishRejection,
     SettleDelivery,
 )
-from oms_trio.core.inputs import (
+from oms_trio.core.events import (
     CancelAnswer,
     Drain,
     LookupAnswer,
@@ -56,7 +57,7 @@ def answer(
 ) -> None:
     name = desk.last(PlaceOrder).cl_ord_id
     named = None if ord_id is None else OrdId(ord_id)
-    desk.feed(OrderAnswer(desk.now, name, verdict, named, code, detail, reason))
+    desk.feed(OrderAnswer(name, verdict, named, code, detail, reason))
 
 
 def info(desk: Desk, name: ClOrdId) -> OrderInfo:
@@ -67,7 +68,7 @@ def info(desk: Desk, name: ClOrdId) -> OrderInfo:
 
 def absent(desk: Desk, asked_at_ns: int | None = None) -> None:
     name = desk.last(LookUpOrder).cl_ord_id
-    desk.feed(LookupAnswer(desk.now, desk.now if asked_at_ns is None else asked_at_ns, name, None))
+    desk.feed(LookupAnswer(desk.now if asked_at_ns is None else asked_at_ns, name, None))
 
 
 def found(desk: Desk, ord_id: str = "X") -> VenueOrder:
@@ -114,14 +115,14 @@ def test_accepted_submit_waits_for_the_report(desk: Desk) -> None:
     name = desk.last(PlaceOrder).cl_ord_id
     assert info(desk, name).order_state is OrderState.PENDING
     assert info(desk, name).has_okx_id
-    desk.feed(OrderUpdate(desk.now, found(desk).report()))
+    desk.feed(OrderUpdate(found(desk).report()))
     assert info(desk, name).order_state is OrderState.LIVE
 
 
 def test_report_before_the_ack_of_its_own_order(desk: Desk) -> None:
     desk.act()
     order = found(desk)
-    desk.feed(OrderUpdate(desk.now, desk.match(order, order.sz, "66983.2")))
+    desk.feed(OrderUpdate(desk.match(order, order.sz, "66983.2")))
     answer(desk, Verdict.ACCEPTED, ord_id="X")
     assert desk.state.book.position == order.sz
     assert len(desk.told) == 1
@@ -136,7 +137,7 @@ def test_send_exception_is_not_a_failure(desk: Desk) -> None:
     assert desk.state.orders.exposure[Side.BUY] == Decimal("4.5")
     assert desk.last(LookUpOrder).cl_ord_id == desk.last(PlaceOrder).cl_ord_id
     order = found(desk)
-    desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, order.report()))
+    desk.feed(LookupAnswer(desk.now, order.cl_ord_id, order.report()))
     desk.fill(order, "4.5", "66983.2")
     assert desk.state.book.position == Decimal("4.5")
     assert not desk.all(PublishRejection)
@@ -177,7 +178,7 @@ def test_absence_proves_nothing_while_reads_may_be_behind(desk: Desk) -> None:
     assert not desk.all(PublishRejection)
     assert desk.state.orders.exposure[Side.BUY] == Decimal("4.5")
     order = found(desk)
-    desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, order.report()))
+    desk.feed(LookupAnswer(desk.now, order.cl_ord_id, order.report()))
     desk.fill(order, "4.5", "66983.2")
     assert desk.state.book.position == Decimal("4.5")
 
@@ -193,12 +194,12 @@ def test_absence_is_believed_after_longer_than_any_read_is_behind(desk: Desk) ->
 
 def test_expiry_is_judged_by_the_exchange_s_clock(desk: Desk) -> None:
     """Our clock is 90 s ahead of the exchange's: what has expired here has not yet there."""
-    desk.feed(SessionUp(desk.now, offset_ns=-90 * SECOND))
+    desk.feed(SessionUp(offset_ns=-90 * SECOND))
     desk.act()
     sent = desk.last(PlaceOrder)
     assert sent.exp_time_ms == (desk.now + 5 * SECOND - 90 * SECOND) // 1_000_000
     answer(desk, Verdict.UNKNOWN)
-    desk.feed(SessionUp(desk.now, offset_ns=0))  # measured anew: it was our clock that was set
+    desk.feed(SessionUp(offset_ns=0))  # measured anew: it was our clock that was set
     desk.tick(4)
     desk.show_that_reads_are_not_behind()
     absent(desk)
@@ -210,7 +211,7 @@ def test_live_order_survives_any_number_of_not_found_within_two_hours(desk: Desk
     for _ in range(100):
         desk.tick(60)
         desk.show_that_reads_are_not_behind()
-        desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, None))
+        desk.feed(LookupAnswer(desk.now, order.cl_ord_id, None))
     assert desk.state.orders.exposure[Side.BUY] == 5
     assert info(desk, order.cl_ord_id).order_state is OrderState.LIVE
 
@@ -219,10 +220,10 @@ def test_order_that_was_inferred_to_be_cancelled_comes_back_with_a_report(desk: 
     order = desk.place("A", Side.BUY, "5")
     desk.tick(2 * 3600 + 10)
     desk.show_that_reads_are_not_behind()
-    desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, None))
+    desk.feed(LookupAnswer(desk.now, order.cl_ord_id, None))
     assert info(desk, order.cl_ord_id).order_state is OrderState.CANCELED
     assert desk.state.orders.exposure[Side.BUY] == 0
-    desk.feed(OrderUpdate(desk.now, order.report(u_time_ms=desk.now // 1_000_000)))
+    desk.feed(OrderUpdate(order.report(u_time_ms=desk.now // 1_000_000)))
     assert info(desk, order.cl_ord_id).order_state is OrderState.LIVE
     assert desk.state.orders.exposure[Side.BUY] == 5
     assert order.cl_ord_id in desk.state.orders.open
@@ -236,7 +237,7 @@ def test_evidence_overrules_an_inferred_rejection(desk: Desk) -> None:
     absent(desk)
     assert desk.all(PublishRejection)
     order = found(desk)
-    desk.feed(OrderUpdate(desk.now, order.report()))
+    desk.feed(OrderUpdate(order.report()))
     assert desk.state.orders.exposure[Side.BUY] == order.sz
     desk.fill(order, "4.5", "66983.2")
     assert desk.state.book.position == Decimal("4.5")
@@ -254,6 +255,23 @@ def test_rate_limited_submit_is_sent_again_while_its_action_is_fresh(desk: Desk)
     answer(desk, Verdict.RETRY, code="50011", reason=RejectReason.RATE_LIMITED)
     assert desk.last(PublishRejection).reason is RejectReason.RATE_LIMITED
     assert desk.state.orders.exposure[Side.BUY] == 0
+
+
+def test_an_order_of_unknown_outcome_is_looked_up_less_often_as_time_passes(desk: Desk) -> None:
+    """On a quiet account the proof takes minutes: to ask every second would be 180 requests."""
+    desk.act()
+    answer(desk, Verdict.UNKNOWN)
+    asked_s: list[int] = []
+    for second in range(1, 181):
+        asked = len(desk.all(LookUpOrder))
+        desk.tick(1)
+        if len(desk.all(LookUpOrder)) > asked:
+            asked_s.append(second)
+    assert asked_s[:5] == [1, 2, 3, 4, 5]
+    pauses = [later - sooner for sooner, later in pairwise(asked_s)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 10
+    assert len(asked_s) < 50
 
 
 def test_accepted_order_without_any_report_is_looked_up(desk: Desk) -> None:
@@ -277,9 +295,10 @@ def test_redelivery_is_known_again_though_the_wall_clock_was_set_before_the_rest
 ) -> None:
     """Ten minutes forward: by our clock the queue cannot have kept it for so long."""
     desk.act(7, body=b"same")
-    desk.feed(Started(desk.now + 600 * SECOND, RULES))
-    desk.now += 602 * SECOND
-    desk.feed(SessionUp(desk.now, offset_ns=-600 * SECOND))
+    desk.now += 600 * SECOND
+    desk.feed(Started(RULES))
+    desk.now += 2 * SECOND
+    desk.feed(SessionUp(offset_ns=-600 * SECOND))
     desk.snapshot(seen_ms=desk.now // 1_000_000)
     desk.act(7, body=b"same", redelivered=True)
     assert len(desk.all(PlaceOrder)) == 1
@@ -322,6 +341,21 @@ def test_unknown_redelivery_is_looked_up_before_it_may_be_sent(desk: Desk) -> No
     assert desk.last(PublishRejection).reason is RejectReason.STALE
 
 
+def test_redelivery_that_turns_stale_after_its_decision_was_settled_and_is_no_dead_letter(
+    desk: Desk,
+) -> None:
+    """On a quiet account that takes minutes: held back, it would fill the prefetch for as long."""
+    desk.act(7, redelivered=True)
+    (settled,) = desk.all(SettleDelivery)
+    assert settled.dead_letter is None
+    for _ in range(10):
+        desk.tick(1)
+        desk.show_that_reads_are_not_behind()
+        absent(desk)
+    assert desk.last(PublishRejection).reason is RejectReason.STALE
+    assert len(desk.all(SettleDelivery)) == 1
+
+
 def test_unknown_redelivery_in_a_settled_process_is_sent_after_one_look(desk: Desk) -> None:
     desk.tick(60)
     desk.show_that_reads_are_not_behind()
@@ -345,7 +379,7 @@ def test_unknown_redelivery_that_exists_is_adopted(desk: Desk) -> None:
     name = desk.last(LookUpOrder).cl_ord_id
     order = VenueOrder(OrdId("X"), name, Side.BUY, Decimal(9), Decimal(67000))
     desk.orders[order.ord_id] = order
-    desk.feed(LookupAnswer(desk.now, desk.now, name, order.report()))
+    desk.feed(LookupAnswer(desk.now, name, order.report()))
     desk.fill(order, "9", "67000")
     assert not desk.all(PlaceOrder)
     assert desk.state.book.position == 9
@@ -393,8 +427,8 @@ def test_expired_action_of_which_an_earlier_process_made_an_order_is_not_rejecte
 def test_undecided_expired_action_survives_a_restart(desk: Desk) -> None:
     """It comes again, and the journal knows it."""
     desk.act(7, message_id="m", expired=True)
-    desk.feed(Started(desk.now, RULES))
-    desk.feed(SessionUp(desk.now))
+    desk.feed(Started(RULES))
+    desk.feed(SessionUp())
     desk.snapshot(seen_ms=desk.now // 1_000_000)
     body = b"7 %d" % desk.now
     desk.act(7, message_id="m", expired=True, known=True, redelivered=True, body=body)
@@ -437,7 +471,7 @@ def test_action_before_the_first_reconciliation_is_refused() -> None:
 
 def test_drain_ends_when_nothing_is_in_flight(desk: Desk) -> None:
     desk.act()
-    assert not [effect for effect in desk.feed(Drain(desk.now)) if "Drained" in repr(effect)]
+    assert not [effect for effect in desk.feed(Drain()) if "Drained" in repr(effect)]
     answer(desk, Verdict.ACCEPTED, ord_id="X")
     assert "Drained" in repr(desk.effects[-1])
     desk.act(8)
@@ -456,7 +490,7 @@ def test_live_after_partially_filled_changes_nothing(desk: Desk) -> None:
     order = desk.place("A", Side.BUY, "3")
     live = order.report()
     desk.fill(order, "1", "67000")
-    desk.feed(OrderUpdate(desk.now, live))
+    desk.feed(OrderUpdate(live))
     held = info(desk, order.cl_ord_id)
     assert held.order_state is OrderState.PARTIALLY_FILLED
     assert held.acc_fill_sz == 1
@@ -477,7 +511,7 @@ def test_order_information_as_the_mission_lists_it(desk: Desk) -> None:
 
 def test_orders_placed_by_hand_are_left_alone(desk: Desk) -> None:
     hand = VenueOrder(OrdId("H"), ClOrdId(""), Side.BUY, Decimal(5), Decimal(67000))
-    desk.feed(OrderUpdate(desk.now, attrs.evolve(hand.report(), tag="")))
+    desk.feed(OrderUpdate(attrs.evolve(hand.report(), tag="")))
     assert not desk.state.orders.open
     assert desk.state.foreign_reports == 1
 
@@ -518,7 +552,7 @@ def test_old_order_that_fills_during_its_cancel_counts() -> None:
     order = desk.place("A", Side.BUY, "1")
     desk.tick(61)
     assert info(desk, order.cl_ord_id).cancel_state is CancelState.REQUESTED
-    desk.feed(CancelAnswer(desk.now, order.cl_ord_id, Verdict.ACCEPTED))
+    desk.feed(CancelAnswer(order.cl_ord_id, Verdict.ACCEPTED))
     desk.fill(order, "1", "67000")
     assert desk.state.book.position == 1
     assert info(desk, order.cl_ord_id).order_state is OrderState.FILLED
@@ -528,11 +562,11 @@ def test_cancel_is_confirmed_by_the_report_alone() -> None:
     desk = aged(max_age_s=60)
     order = desk.place("A", Side.BUY, "1")
     desk.tick(61)
-    desk.feed(CancelAnswer(desk.now, order.cl_ord_id, Verdict.ACCEPTED))
+    desk.feed(CancelAnswer(order.cl_ord_id, Verdict.ACCEPTED))
     assert info(desk, order.cl_ord_id).cancel_state is CancelState.REQUESTED
     assert desk.state.orders.exposure[Side.BUY] == 1
     order.state = OrderState.CANCELED
-    desk.feed(OrderUpdate(desk.now, order.report()))
+    desk.feed(OrderUpdate(order.report()))
     assert info(desk, order.cl_ord_id).cancel_state is CancelState.CONFIRMED
     assert desk.state.orders.exposure[Side.BUY] == 0
 
@@ -542,10 +576,10 @@ def test_cancel_of_a_gone_order_asks_how_it_ended_and_does_not_loop() -> None:
     desk = aged(max_age_s=60)
     order = desk.place("A", Side.BUY, "1")
     desk.tick(61)
-    desk.feed(CancelAnswer(desk.now, order.cl_ord_id, Verdict.GONE, "51400"))
+    desk.feed(CancelAnswer(order.cl_ord_id, Verdict.GONE, "51400"))
     assert desk.last(LookUpOrder).cl_ord_id == order.cl_ord_id
     desk.match(order, "1", "67000")
-    desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, order.report()))
+    desk.feed(LookupAnswer(desk.now, order.cl_ord_id, order.report()))
     desk.snapshot(orders=(order.report(),), fills=tuple(order.fills))
     assert desk.state.book.position == 1
     for _ in range(100):
@@ -557,7 +591,7 @@ def test_refused_cancel_is_kept_and_tried_again_later() -> None:
     desk = aged(max_age_s=60)
     order = desk.place("A", Side.BUY, "1")
     desk.tick(61)
-    desk.feed(CancelAnswer(desk.now, order.cl_ord_id, Verdict.REJECTED, "51403"))
+    desk.feed(CancelAnswer(order.cl_ord_id, Verdict.REJECTED, "51403"))
     assert info(desk, order.cl_ord_id).cancel_state is CancelState.REJECTED
     desk.tick(5)
     assert len(desk.all(CancelOrders)) == 1

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from oms_trio.core.effects import LookUpOrder, PlaceOrder, RequestSnapshot
-from oms_trio.core.inputs import (
+from oms_trio.core.events import (
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
@@ -35,10 +35,10 @@ def test_growth_told_by_a_look_up_waits_for_what_came_before_it(desk: Desk) -> N
     a, b = desk.place("A", Side.BUY, "2"), desk.place("B", Side.BUY, "2")
     push = desk.match(a, "1", "67000")
     desk.match(b, "1", "67001")
-    desk.feed(LookupAnswer(desk.now, desk.now, b.cl_ord_id, b.report()))
+    desk.feed(LookupAnswer(desk.now, b.cl_ord_id, b.report()))
     desk.answer_fills()
     assert names(desk) == []
-    desk.feed(OrderUpdate(desk.now, push))
+    desk.feed(OrderUpdate(push))
     rows = (*a.fills, *b.fills)
     desk.snapshot(orders=(a.report(), b.report()), fills=rows)
     assert names(desk) == ["A", "B"]
@@ -49,18 +49,18 @@ def test_growth_told_by_a_look_up_asks_for_one_snapshot_only(desk: Desk) -> None
     desk.match(order, "1", "67000")
     before = len(desk.all(RequestSnapshot))
     for _ in range(3):
-        desk.feed(LookupAnswer(desk.now, desk.now, order.cl_ord_id, order.report()))
+        desk.feed(LookupAnswer(desk.now, order.cl_ord_id, order.report()))
     assert len(desk.all(RequestSnapshot)) == before + 1
 
 
 def test_look_up_that_finds_an_order_filled_ends_the_doubt_at_once(desk: Desk) -> None:
     desk.act(1, price="-0.5", volume="1e-9")
     name = desk.last(PlaceOrder).cl_ord_id
-    desk.feed(OrderAnswer(desk.now, name, Verdict.UNKNOWN))
+    desk.feed(OrderAnswer(name, Verdict.UNKNOWN))
     order = VenueOrder(OrdId("A"), name, Side.BUY, Decimal(1), Decimal(67000))
     desk.orders[order.ord_id] = order
     desk.match(order, "1", "67000")
-    desk.feed(LookupAnswer(desk.now, desk.now, name, order.report()))
+    desk.feed(LookupAnswer(desk.now, name, order.report()))
     found = desk.state.orders.find(name)
     assert found is not None
     assert not found.outcome_unknown
@@ -80,7 +80,7 @@ def test_snapshot_counts_fills_newer_than_its_reports_of_orders(desk: Desk) -> N
     desk.tick(61)
     desk.snapshot(orders=(early, c.report()), fills=(*b.fills, *c.fills), position=flat())
     assert names(desk) == ["B", "C"]
-    desk.feed(OrderUpdate(desk.now, b.report(b.fills[0])))
+    desk.feed(OrderUpdate(b.report(b.fills[0])))
     assert names(desk) == ["B", "C"]
     assert desk.state.book.position == 3
 
@@ -100,8 +100,8 @@ def test_snapshot_stops_at_the_fill_of_an_order_that_is_not_named_yet(desk: Desk
     desk.tick(61)
     desk.snapshot(orders=(early,), fills=(*unnamed.fills, *b.fills), position=flat())
     assert names(desk) == []
-    desk.feed(OrderUpdate(desk.now, first))
-    desk.feed(OrderUpdate(desk.now, second))
+    desk.feed(OrderUpdate(first))
+    desk.feed(OrderUpdate(second))
     assert names(desk) == ["U", "B"]
 
 
@@ -118,10 +118,10 @@ def test_position_older_than_a_booked_fill_proves_nothing(desk: Desk) -> None:
 
 def test_push_that_came_while_reconciling_counts_when_the_snapshot_is_older(desk: Desk) -> None:
     order = desk.place("A", Side.BUY, "2")
-    desk.feed(SessionDown(desk.now, "cut"))
-    desk.feed(SessionUp(desk.now))
+    desk.feed(SessionDown("cut"))
+    desk.feed(SessionUp())
     early = order.report()
-    desk.feed(OrderUpdate(desk.now, desk.match(order, "1", "67000")))
+    desk.feed(OrderUpdate(desk.match(order, "1", "67000")))
     assert names(desk) == []
     desk.snapshot(orders=(early,), position=flat())
     assert names(desk) == ["A"]

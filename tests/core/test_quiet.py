@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oms_trio.core.inputs import Tick
+from oms_trio.core.events import Tick
 from oms_trio.core.model import Side
 from oms_trio.core.state import TradeState
 from oms_trio.service.state_codec import decode_state, encode_state
@@ -30,7 +30,7 @@ def test_a_tick_before_the_end_of_the_quiet_changes_nothing(
     before = encode_state(venue.desk.state)
     if venue.desk.state.quiet_until(at_ns):
         state = decode_state(before)
-        assert state.apply(Tick(at_ns)) == ()
+        assert state.apply(Tick(), at_ns) == ()
         assert encode_state(state) == before
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from oms_trio.core.book import Book
 from oms_trio.core.effects import PublishClosure
-from oms_trio.core.inputs import SessionUp
+from oms_trio.core.events import SessionUp
 from oms_trio.core.model import Cause, Funding, RewardUnit, Rules, Side
 from oms_trio.core.state import TradeState
 from tests.core.booking import Booking
@@ -250,7 +250,7 @@ def test_funding_of_a_snapshot_reaches_the_trade_that_its_fills_close() -> None:
     opened_ms = START_MS + desk.trade_id
     b = desk.place("B", Side.SELL, "1")
     desk.match(b, "1", "67100")
-    desk.feed(SessionUp(desk.now))
+    desk.feed(SessionUp())
     paid = (
         Funding(12, opened_ms + 1, Decimal("-0.1")),
         Funding(11, opened_ms + 1, Decimal("-0.4")),

@@ -18,7 +18,7 @@ from oms_trio.core.effects import (
     RecallOrders,
     RequestSnapshot,
 )
-from oms_trio.core.inputs import (
+from oms_trio.core.events import (
     AccountUpdate,
     Command,
     LookupAnswer,
@@ -55,7 +55,7 @@ def desk_with(limits: Limits = RULES.limits) -> Desk:
 def say(desk: Desk, verb: Verb) -> list[Effect]:
     """The operator says something a moment later."""
     desk.now += 1
-    return desk.feed(Command(desk.now, verb, "test"))
+    return desk.feed(Command(verb, "test"))
 
 
 def alerts(effects: list[Effect]) -> list[str]:
@@ -71,14 +71,14 @@ def accept(desk: Desk, ord_id: str) -> VenueOrder:
     sent = desk.last(PlaceOrder)
     order = VenueOrder(ord_id, sent.cl_ord_id, sent.side, sent.sz, sent.px)  # type: ignore[arg-type] # a NewType
     desk.orders[order.ord_id] = order
-    desk.feed(OrderAnswer(desk.now, sent.cl_ord_id, Verdict.ACCEPTED, order.ord_id))
-    desk.feed(OrderUpdate(desk.now, order.report()))
+    desk.feed(OrderAnswer(sent.cl_ord_id, Verdict.ACCEPTED, order.ord_id))
+    desk.feed(OrderUpdate(order.report()))
     return order
 
 
 def cancelled(desk: Desk, order: VenueOrder) -> list[Effect]:
     order.state = OrderState.CANCELED
-    return desk.feed(OrderUpdate(desk.now, order.report()))
+    return desk.feed(OrderUpdate(order.report()))
 
 
 def test_pause_refuses_until_resumed() -> None:
@@ -123,7 +123,7 @@ def test_what_was_never_sent_is_not_sent_again_after_the_word(verb: Verb) -> Non
     desk = desk_with()
     desk.act(1)
     sent = desk.last(PlaceOrder)
-    desk.feed(OrderAnswer(desk.now, sent.cl_ord_id, Verdict.RETRY, code="50011"))
+    desk.feed(OrderAnswer(sent.cl_ord_id, Verdict.RETRY, code="50011"))
     effects = say(desk, verb)
     assert refusals(effects) == [RejectReason.PAUSED]
     desk.tick(2)
@@ -138,7 +138,7 @@ def test_a_redelivered_action_that_is_looked_up_is_not_sent_after_a_pause() -> N
     desk.act(1, redelivered=True)
     asked = desk.last(LookUpOrder)
     say(desk, Verb.PAUSE)
-    effects = desk.feed(LookupAnswer(desk.now, desk.now, asked.cl_ord_id, None))
+    effects = desk.feed(LookupAnswer(desk.now, asked.cl_ord_id, None))
     assert refusals(effects) == [RejectReason.PAUSED]
     assert not desk.all(PlaceOrder)
 
@@ -196,7 +196,7 @@ def test_a_closing_order_is_neither_called_off_nor_placed_twice() -> None:
 def test_a_refused_closing_order_is_repeated_calmly_and_no_agent_hears_of_it() -> None:
     desk = flattening()
     sent = desk.last(PlaceOrder)
-    effects = desk.feed(OrderAnswer(desk.now, sent.cl_ord_id, Verdict.REJECTED, code="51008"))
+    effects = desk.feed(OrderAnswer(sent.cl_ord_id, Verdict.REJECTED, code="51008"))
     assert refusals(effects) == []
     assert [effect.event for effect in effects if isinstance(effect, Alert)] == ["flatten_rejected"]
     desk.tick(0.5)
@@ -211,7 +211,7 @@ def test_a_refused_closing_order_is_repeated_calmly_and_no_agent_hears_of_it() -
 def test_a_closing_order_for_which_there_was_no_room_is_sent_again_though_paused() -> None:
     desk = flattening()
     sent = desk.last(PlaceOrder)
-    desk.feed(OrderAnswer(desk.now, sent.cl_ord_id, Verdict.RETRY, code="50011"))
+    desk.feed(OrderAnswer(sent.cl_ord_id, Verdict.RETRY, code="50011"))
     desk.tick(1)
     assert desk.all(PlaceOrder)[-2:] == [sent, sent]
 
@@ -308,7 +308,7 @@ def test_a_collar_without_a_recent_mark_price_is_not_ready(check_s: int) -> None
 
 def balance(desk: Desk, cash: str) -> list[Effect]:
     desk.now += 1
-    return desk.feed(AccountUpdate(desk.now, Decimal(cash), desk.now // 1_000_000))
+    return desk.feed(AccountUpdate(Decimal(cash), desk.now // 1_000_000))
 
 
 def test_a_daily_loss_pauses_and_resuming_counts_anew() -> None:
@@ -386,7 +386,7 @@ def test_rejects_in_a_row_pause_and_an_accepted_order_breaks_the_row() -> None:
         desk.now += 1
         desk.act(len(desk.all(PlaceOrder)) + 1, volume="0.1")
         name = desk.last(PlaceOrder).cl_ord_id
-        desk.feed(OrderAnswer(desk.now, name, verdict, reason=reason))
+        desk.feed(OrderAnswer(name, verdict, reason=reason))
 
     answer(Verdict.REJECTED)
     answer(Verdict.ACCEPTED)
@@ -404,7 +404,7 @@ def test_a_refused_account_pauses_at_once_without_any_limit() -> None:
     name = desk.last(PlaceOrder).cl_ord_id
     said = "50030 no permission to use this API key"
     code, _, detail = said.partition(" ")
-    desk.feed(OrderAnswer(desk.now, name, Verdict.REJECTED, code=code, detail=detail, fatal=True))
+    desk.feed(OrderAnswer(name, Verdict.REJECTED, code=code, detail=detail, fatal=True))
     assert (desk.state.risk.paused_by, desk.state.risk.paused) == (Control.EXCHANGE, said)
     assert refusals(desk.act(2)) == [RejectReason.PAUSED]
 

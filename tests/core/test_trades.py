@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oms_trio.core.effects import PublishClosure, RequestFills
-from oms_trio.core.inputs import FillsAnswer, OrderUpdate
+from oms_trio.core.events import FillsAnswer, OrderUpdate
 from oms_trio.core.model import OrderReport, OrderState, RewardUnit, Side
 from oms_trio.core.state import TradeState
 from oms_trio.testing.simulation.invariants.oracle import Oracle, TrueFill, expected
@@ -71,7 +71,7 @@ def test_exchange_pnl_counts_when_told_for_this_fill(desk: Desk) -> None:
     report = desk.match(b, "1", "67100")
     assert report.fill is not None
     report = attrs.evolve(report, fill=attrs.evolve(report.fill, pnl=Decimal("0.9")))
-    desk.feed(OrderUpdate(desk.now, report))
+    desk.feed(OrderUpdate(report))
     assert desk.last(PublishClosure).reward == 0.9
 
 
@@ -123,7 +123,7 @@ def test_drawdown_told_before_its_fill_counts_for_the_trade_of_that_fill(desk: D
     desk.position("-2", upl_ratio=-0.05)
     assert desk.state.book.trade is not None
     assert desk.state.book.trade.max_drawdown == 0.0
-    desk.feed(OrderUpdate(desk.now, flip))
+    desk.feed(OrderUpdate(flip))
     assert desk.state.book.trade.side is Side.SELL
     assert desk.state.book.trade.max_drawdown == -0.1
 
@@ -139,8 +139,8 @@ def test_repeated_push_counts_once(desk: Desk) -> None:
     """The same match with another uTime is still the same match."""
     a = desk.place("A", Side.BUY, "2")
     report = desk.match(a, "1", "67000")
-    desk.feed(OrderUpdate(desk.now, report))
-    desk.feed(OrderUpdate(desk.now, attrs.evolve(report, u_time_ms=report.u_time_ms + 7)))
+    desk.feed(OrderUpdate(report))
+    desk.feed(OrderUpdate(attrs.evolve(report, u_time_ms=report.u_time_ms + 7)))
     assert desk.state.book.position == 1
     assert len(desk.told) == 1
 
@@ -149,10 +149,10 @@ def test_filled_before_partially_filled_waits_for_the_missing_fill(desk: Desk) -
     a = desk.place("A", Side.BUY, "3")
     first = desk.match(a, "1", "67000")
     second = desk.match(a, "2", "67001")
-    desk.feed(OrderUpdate(desk.now, second))
+    desk.feed(OrderUpdate(second))
     assert desk.last(RequestFills).ord_id == "A"
     assert desk.state.book.position == 0
-    desk.feed(OrderUpdate(desk.now, first))
+    desk.feed(OrderUpdate(first))
     assert desk.state.book.position == 3
     assert len(desk.told) == 1
     assert not desk.state.orders.open
@@ -165,8 +165,8 @@ def test_fills_of_other_orders_wait_behind_a_gap(desk: Desk) -> None:
     desk.match(a, "1", "67000")
     late = desk.match(a, "2", "67001")
     sold = desk.match(b, "3", "67100")
-    desk.feed(OrderUpdate(desk.now, late))
-    desk.feed(OrderUpdate(desk.now, sold))
+    desk.feed(OrderUpdate(late))
+    desk.feed(OrderUpdate(sold))
     assert desk.told == []
     desk.answer_fills()
     kinds = [(kind, name) for kind, name, _, _ in desk.told]
@@ -177,9 +177,9 @@ def test_fill_after_a_cancel_counts(desk: Desk) -> None:
     a = desk.place("A", Side.BUY, "3")
     fill = desk.match(a, "1", "67000")
     a.state = OrderState.CANCELED
-    desk.feed(OrderUpdate(desk.now, a.report()))
+    desk.feed(OrderUpdate(a.report()))
     assert desk.state.book.position == 0
-    desk.feed(OrderUpdate(desk.now, fill))
+    desk.feed(OrderUpdate(fill))
     assert desk.state.book.position == 1
     order = desk.state.orders.find(a.cl_ord_id)
     assert order is not None
@@ -193,10 +193,10 @@ def test_gap_that_the_exchange_cannot_tell_becomes_one_derived_fill(desk: Desk) 
     desk.match(a, "1", "67000")
     desk.match(a, "1", "67002")
     last = desk.match(a, "1", "67010")
-    desk.feed(OrderUpdate(desk.now, last))
+    desk.feed(OrderUpdate(last))
     assert last.fill is not None
     for _ in range(20):
-        desk.feed(FillsAnswer(desk.now, a.ord_id, (last.fill,)))
+        desk.feed(FillsAnswer(a.ord_id, (last.fill,)))
         desk.tick(1)
     trade = desk.state.book.trade
     assert trade is not None
@@ -210,9 +210,9 @@ def test_gap_is_not_guessed_at_while_the_list_of_fills_may_be_behind(desk: Desk)
     a = desk.place("A", Side.BUY, "3")
     desk.match(a, "1", "67000")
     push = desk.match(a, "1", "67002")
-    desk.feed(OrderUpdate(desk.now, push))
+    desk.feed(OrderUpdate(push))
     for _ in range(60):
-        desk.feed(FillsAnswer(desk.now, a.ord_id, ()))
+        desk.feed(FillsAnswer(a.ord_id, ()))
         desk.tick(1)
     assert not desk.told
     desk.answer_fills()
@@ -224,16 +224,16 @@ def test_derived_fill_told_after_all_is_not_counted_again(desk: Desk) -> None:
     a = desk.place("A", Side.BUY, "3")
     lost = desk.match(a, "1", "67000")
     push = desk.match(a, "1", "67002")
-    desk.feed(OrderUpdate(desk.now, push))
+    desk.feed(OrderUpdate(push))
     assert push.fill is not None
     for _ in range(20):
-        desk.feed(FillsAnswer(desk.now, a.ord_id, (push.fill,)))
+        desk.feed(FillsAnswer(a.ord_id, (push.fill,)))
         desk.tick(1)
     assert desk.state.book.position == 2
-    desk.feed(OrderUpdate(desk.now, lost))
+    desk.feed(OrderUpdate(lost))
     desk.answer_fills()
     assert desk.state.book.position == 2
-    desk.feed(OrderUpdate(desk.now, desk.match(a, "1", "67003")))
+    desk.feed(OrderUpdate(desk.match(a, "1", "67003")))
     assert desk.state.book.position == 3
 
 
@@ -244,11 +244,11 @@ def test_matches_merged_in_one_push_count_once(desk: Desk) -> None:
     second = desk.match(a, "1", "67000")
     assert second.fill is not None
     merged = attrs.evolve(second, fill=attrs.evolve(second.fill, sz=Decimal(2)))
-    desk.feed(OrderUpdate(desk.now, merged))
+    desk.feed(OrderUpdate(merged))
     assert desk.state.book.position == 2
-    desk.feed(FillsAnswer(desk.now, a.ord_id, tuple(a.fills)))
+    desk.feed(FillsAnswer(a.ord_id, tuple(a.fills)))
     assert desk.state.book.position == 2
-    desk.feed(OrderUpdate(desk.now, desk.match(a, "1", "67000")))
+    desk.feed(OrderUpdate(desk.match(a, "1", "67000")))
     assert desk.state.book.position == 3
 
 
@@ -354,7 +354,7 @@ def test_plain_sequence_gives_what_the_oracle_says(
     desk.start()
     _, pushes, oracle = carry_out(desk, plan)
     for push in pushes:
-        desk.feed(OrderUpdate(desk.now, push))
+        desk.feed(OrderUpdate(push))
     assert_same(desk, oracle)
     assert_sound(desk)
 
@@ -380,13 +380,13 @@ def test_disturbed_pushes_give_the_same_trades(
             # A lost push: what follows on the wire is only known to be later once a gap shows.
             blocked = True
             lost_order = push.ord_id
-            desk.feed(OrderUpdate(desk.now, attrs.evolve(push, fill=None)))
+            desk.feed(OrderUpdate(attrs.evolve(push, fill=None)))
             assert desk.last(RequestFills).ord_id == lost_order
             continue
-        desk.feed(OrderUpdate(desk.now, push))
+        desk.feed(OrderUpdate(push))
         sent.append(push)
         if rng.random() < 0.3:
-            desk.feed(OrderUpdate(desk.now, rng.choice(sent)))
+            desk.feed(OrderUpdate(rng.choice(sent)))
         if blocked and rng.random() < 0.5:
             desk.answer_fills()
             blocked = False
@@ -394,9 +394,9 @@ def test_disturbed_pushes_give_the_same_trades(
     for order in placed:
         if order.state is not OrderState.FILLED:
             order.state = OrderState.CANCELED
-            desk.feed(OrderUpdate(desk.now, order.report()))
+            desk.feed(OrderUpdate(order.report()))
     for push in rng.sample(sent, len(sent)):
-        desk.feed(OrderUpdate(desk.now, push))
+        desk.feed(OrderUpdate(push))
     assert_same(desk, oracle)
     assert_sound(desk)
     assert not desk.state.orders.open
@@ -414,7 +414,7 @@ def test_reordered_pushes_of_one_order_give_the_same_trades(
     desk.start()
     _, pushes, oracle = carry_out(desk, ([(side, total)], one))
     for push in random.Random(seed).sample(pushes, len(pushes)):
-        desk.feed(OrderUpdate(desk.now, push))
+        desk.feed(OrderUpdate(push))
     assert_same(desk, oracle)
     assert_sound(desk)
 
@@ -429,6 +429,6 @@ def test_equal_inputs_give_equal_digests(
         desk.start()
         _, pushes, _ = carry_out(desk, plan)
         for push in pushes:
-            desk.feed(OrderUpdate(desk.now, push))
+            desk.feed(OrderUpdate(push))
         digests.add(desk.state.digest())
     assert len(digests) == 1

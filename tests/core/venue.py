@@ -16,7 +16,7 @@ from oms_trio.core.effects import (
     RequestListing,
     RequestSnapshot,
 )
-from oms_trio.core.inputs import (
+from oms_trio.core.events import (
     CancelAnswer,
     FillsAnswer,
     LookupAnswer,
@@ -75,11 +75,11 @@ class Venue:
     def fill(self, order: VenueOrder) -> None:
         left = order.sz - order.acc
         part = self.random.choice([left, left, Decimal("0.1")])
-        self.desk.feed(OrderUpdate(self.desk.now, self.desk.match(order, min(left, part), "67000")))
+        self.desk.feed(OrderUpdate(self.desk.match(order, min(left, part), "67000")))
 
     def lose_the_link(self) -> None:
-        self.desk.feed(SessionDown(self.desk.now, "gone"))
-        self.desk.feed(SessionUp(self.desk.now))
+        self.desk.feed(SessionDown("gone"))
+        self.desk.feed(SessionUp())
 
     def answer(self, effect: Effect) -> None:
         now = self.desk.now
@@ -92,10 +92,10 @@ class Venue:
             case LookUpOrder(cl_ord_id=name):
                 found = self.find(name)
                 report = None if found is None else found.report()
-                self.desk.feed(LookupAnswer(now, now, name, report))
+                self.desk.feed(LookupAnswer(now, name, report))
             case RequestFills(ord_id=ord_id):
                 fills = tuple(self.desk.orders[ord_id].fills)
-                self.desk.feed(FillsAnswer(now, ord_id, fills))
+                self.desk.feed(FillsAnswer(ord_id, fills))
             case RequestSnapshot():
                 if effect.request == self.desk.last(RequestSnapshot).request:
                     self.desk.snapshot(
@@ -128,10 +128,10 @@ class Venue:
             outcome = "refused"
         if outcome in {"refused", "retry"} or now >= effect.expires_at_ns:
             verdict = Verdict.RETRY if outcome == "retry" else Verdict.REJECTED
-            self.desk.feed(OrderAnswer(now, name, verdict))
+            self.desk.feed(OrderAnswer(name, verdict))
             return
         if outcome == "lost":
-            self.desk.feed(OrderAnswer(now, name, Verdict.UNKNOWN))
+            self.desk.feed(OrderAnswer(name, Verdict.UNKNOWN))
             return
         ord_id = OrdId(f"o{len(self.desk.orders)}")
         order = VenueOrder(ord_id, name, effect.side, effect.sz, effect.px)
@@ -141,7 +141,7 @@ class Venue:
         self.desk.orders[ord_id] = order
         verdict = Verdict.UNKNOWN if outcome == "unknown" else Verdict.ACCEPTED
         known = None if outcome == "unknown" else ord_id
-        self.desk.feed(OrderAnswer(now, name, verdict, known))
+        self.desk.feed(OrderAnswer(name, verdict, known))
         if effect.px is None:
             self.fill_at_market(order, whole=self.kind)
 
@@ -149,19 +149,19 @@ class Venue:
         """A market order never rests: what finds no counterpart is cancelled."""
         if order.sz:
             part = order.sz if whole else min(order.sz, Decimal("0.1"))
-            self.desk.feed(OrderUpdate(self.desk.now, self.desk.match(order, part, "67000")))
+            self.desk.feed(OrderUpdate(self.desk.match(order, part, "67000")))
         if order.state is not OrderState.FILLED:
             order.state = OrderState.CANCELED
-            self.desk.feed(OrderUpdate(self.desk.now, order.report()))
+            self.desk.feed(OrderUpdate(order.report()))
 
     def cancel(self, ord_id: OrdId) -> None:
-        order, now = self.desk.orders[ord_id], self.desk.now
+        order = self.desk.orders[ord_id]
         if order not in self.open:
-            self.desk.feed(CancelAnswer(now, order.cl_ord_id, Verdict.GONE))
+            self.desk.feed(CancelAnswer(order.cl_ord_id, Verdict.GONE))
         elif not self.kind and self.random.random() < 0.3:
             verdict = self.random.choice([Verdict.RETRY, Verdict.UNKNOWN, Verdict.REJECTED])
-            self.desk.feed(CancelAnswer(now, order.cl_ord_id, verdict))
+            self.desk.feed(CancelAnswer(order.cl_ord_id, verdict))
         else:
-            self.desk.feed(CancelAnswer(now, order.cl_ord_id, Verdict.ACCEPTED))
+            self.desk.feed(CancelAnswer(order.cl_ord_id, Verdict.ACCEPTED))
             order.state = OrderState.CANCELED
-            self.desk.feed(OrderUpdate(now, order.report()))
+            self.desk.feed(OrderUpdate(order.report()))

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from oms_trio.cli import main
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.core.model import RejectReason
 from oms_trio.ops.metrics import Metrics
 from oms_trio.ops.web.pages import PAGE
@@ -94,8 +94,8 @@ def test_the_page_asks_for_confirmation_of_what_cannot_be_undone() -> None:
 
 
 def test_every_reason_of_a_rejection_is_documented() -> None:
-    readme = (ROOT / "README.md").read_text()
-    (reasons,) = re.findall(r"^Reasons of a rejection: `([a-z_ ]+)`", readme, re.MULTILINE)
+    page = (ROOT / "docs" / "wire.md").read_text()
+    (reasons,) = re.findall(r"^A rejection's `reason` is one of `([a-z_ ]+)`", page, re.MULTILINE)
     assert reasons.split() == [reason.value for reason in RejectReason]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from oms_trio.journal.errors import JournalBroken, JournalCorrupt
 from oms_trio.journal.journal import Journal
-from oms_trio.journal.model import Entry, Message, Record, Snapshot
+from oms_trio.journal.model import Entry, Message, Record, StateSnapshot
 from tests.journal.helpers import SECOND_NS, START_NS, entries, message, record, sequences
 
 
@@ -132,9 +132,9 @@ def test_the_last_three_snapshots_are_kept(path: Path) -> None:
         for seq in range(1, 6):
             journal.save_snapshot(seq, bytes([seq]) * 1000, f"digest-{seq}")
     with Journal.open(path) as journal:
-        assert journal.latest_snapshot() == Snapshot(5, b"\x05" * 1000, "digest-5")
-        assert journal.latest_snapshot(4) == Snapshot(4, b"\x04" * 1000, "digest-4")
-        assert journal.latest_snapshot(3) == Snapshot(3, b"\x03" * 1000, "digest-3")
+        assert journal.latest_snapshot() == StateSnapshot(5, b"\x05" * 1000, "digest-5")
+        assert journal.latest_snapshot(4) == StateSnapshot(4, b"\x04" * 1000, "digest-4")
+        assert journal.latest_snapshot(3) == StateSnapshot(3, b"\x03" * 1000, "digest-3")
         assert journal.latest_snapshot(2) is None
 
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from oms_trio.core.effects import PlaceOrder, RequestSnapshot
-from oms_trio.core.inputs import Verdict
+from oms_trio.core.events import Verdict
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderReport, OrderState, OrderType, OrdId, Side
 from oms_trio.okx.errors import LoginRefusedError, RestRefusedError, SessionLostError
 from oms_trio.okx.rest import Rest
@@ -88,7 +88,7 @@ class Desk:
             request_id=name,
         )
         await self.link.send(text)
-        (answer,) = order_answers(await self.answer(), [order.cl_ord_id], 0)
+        (answer,) = order_answers(await self.answer(), [order.cl_ord_id])
         assert answer.verdict is Verdict.ACCEPTED
         assert answer.ord_id is not None
         return answer.ord_id
@@ -155,10 +155,10 @@ async def test_an_order_is_followed_from_its_answer_to_its_last_fill() -> None:
         assert (last.acc_fill_sz, last.cl_ord_id, last.tag) == (Decimal("3.5"), "a1", TAG)
 
         record = await ours.rest.fills_bodies(ord_id)
-        told = decode_fills(record, at_ns=0, inst_id=INST_ID).fills
+        told = decode_fills(record, inst_id=INST_ID).fills
         assert [fill.trade_id for fill in told] == [first.fill.trade_id, last.fill.trade_id]
         lookup = await ours.rest.lookup_body(ClOrdId("a1"))
-        found = decode_lookup(lookup, at_ns=0, inst_id=INST_ID).report
+        found = decode_lookup(lookup, inst_id=INST_ID).report
         assert found is not None
         assert found == attrs.evolve(last, fill=None)
 
@@ -170,7 +170,7 @@ async def test_a_snapshot_tells_what_was_missed() -> None:
         await ours.place("byHand", "1", tag="hand")
         ours.exchange.fill(filled, Decimal(1), PX)
         record = await ours.rest.snapshot_bodies(wanted())
-        snapshot = decode_snapshot(record, at_ns=0, inst_id=INST_ID, tag=TAG)
+        snapshot = decode_snapshot(record, inst_id=INST_ID, tag=TAG)
         assert {report.ord_id: report.state for report in snapshot.orders} == {
             filled: OrderState.FILLED,
             open_order: OrderState.LIVE,
@@ -189,7 +189,7 @@ async def test_a_snapshot_reads_every_page() -> None:
         for _ in range(210):
             ours.exchange.fill(ord_id, Decimal("0.01"), PX)
         record = await ours.rest.snapshot_bodies(wanted())
-        fills = decode_snapshot(record, at_ns=0, inst_id=INST_ID, tag=TAG).fills
+        fills = decode_snapshot(record, inst_id=INST_ID, tag=TAG).fills
         assert len(record.fills) == 3
         assert [fill.trade_id for fill in fills] == [
             fill.trade_id for fill in ours.exchange.truth.fills()
@@ -205,7 +205,7 @@ async def test_a_batch_of_cancels_is_answered_one_by_one() -> None:
             encode_batch_cancel([first, second], inst_id_code=code, request_id="batch")
         )
         names = [ClOrdId("c1"), ClOrdId("c2")]
-        answers = cancel_answers(await ours.answer(), names, 0)
+        answers = cancel_answers(await ours.answer(), names)
         assert [answer.verdict for answer in answers] == [Verdict.GONE, Verdict.ACCEPTED]
         assert (await ours.order_in(OrderState.CANCELED)).cl_ord_id == "c2"
 

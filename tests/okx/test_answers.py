@@ -7,7 +7,7 @@ from decimal import Decimal
 import attrs
 import pytest
 
-from oms_trio.core.inputs import (
+from oms_trio.core.events import (
     AccountUpdate,
     CancelAnswer,
     OrderAnswer,
@@ -55,9 +55,8 @@ def said(cl_ord_id: str, s_code: str) -> OpResult:
 
 def test_an_accepted_order() -> None:
     """The message of a success is not empty, and is no sign of failure."""
-    (answer,) = order_answers(response(ORDER_OK), [ClOrdId("oms7f3a01")], 7)
+    (answer,) = order_answers(response(ORDER_OK), [ClOrdId("oms7f3a01")])
     assert answer == OrderAnswer(
-        7,
         ClOrdId("oms7f3a01"),
         Verdict.ACCEPTED,
         OrdId("3967288020668928111"),
@@ -68,9 +67,8 @@ def test_an_accepted_order() -> None:
 
 def test_a_refused_order_gives_the_reason_of_its_element() -> None:
     """nautilus_trader#3576: the outer code and message do not tell."""
-    (answer,) = order_answers(response(ORDER_REFUSED), [ClOrdId("oms7f3a02")], 7)
+    (answer,) = order_answers(response(ORDER_REFUSED), [ClOrdId("oms7f3a02")])
     assert answer == OrderAnswer(
-        7,
         ClOrdId("oms7f3a02"),
         Verdict.REJECTED,
         None,
@@ -81,7 +79,7 @@ def test_a_refused_order_gives_the_reason_of_its_element() -> None:
 
 
 def test_a_request_refused_as_a_whole_answers_for_every_order() -> None:
-    answers = order_answers(response(REQUEST_REFUSED), [A, B], 7)
+    answers = order_answers(response(REQUEST_REFUSED), [A, B])
     assert [(answer.cl_ord_id, answer.verdict, answer.code) for answer in answers] == [
         (A, Verdict.REJECTED, "60013"),
         (B, Verdict.REJECTED, "60013"),
@@ -91,19 +89,19 @@ def test_a_request_refused_as_a_whole_answers_for_every_order() -> None:
 @pytest.mark.parametrize("as_element", [True, False])
 def test_a_rate_limit_is_understood_in_either_form(as_element: bool) -> None:  # noqa: FBT001 - a parameter of the test
     frame = batch("1", said("a", "50011")) if as_element else batch("50011")
-    (answer,) = order_answers(frame, [A], 7)
+    (answer,) = order_answers(frame, [A])
     assert (answer.verdict, answer.reason) == (Verdict.RETRY, RejectReason.RATE_LIMITED)
 
 
 @pytest.mark.parametrize("code", ["0", "1", "2", "", "64007", "50004", "77777"])
 def test_a_whole_answer_that_proves_nothing_leaves_the_order_unknown(code: str) -> None:
     for frame in (batch(code), ErrorEvent(code, "failed", "1")):
-        (answer,) = order_answers(frame, [A], 7)
+        (answer,) = order_answers(frame, [A])
         assert answer.verdict is Verdict.UNKNOWN
 
 
 def test_an_order_that_the_answer_forgets_is_unknown_and_the_others_are_judged() -> None:
-    answers = order_answers(batch("2", said("c", "51008"), said("a", "0")), [A, B, C], 7)
+    answers = order_answers(batch("2", said("c", "51008"), said("a", "0")), [A, B, C])
     assert [(answer.cl_ord_id, answer.verdict) for answer in answers] == [
         (A, Verdict.ACCEPTED),
         (B, Verdict.UNKNOWN),
@@ -112,21 +110,21 @@ def test_an_order_that_the_answer_forgets_is_unknown_and_the_others_are_judged()
 
 
 def test_an_element_that_names_another_order_is_not_taken_by_its_place() -> None:
-    (answer,) = order_answers(batch("0", said("b", "0")), [A], 7)
+    (answer,) = order_answers(batch("0", said("b", "0")), [A])
     assert answer.verdict is Verdict.UNKNOWN
 
 
 def test_elements_without_names_go_by_their_place() -> None:
-    answers = cancel_answers(batch("2", said("", "0"), said("", "51400")), [A, B], 7)
+    answers = cancel_answers(batch("2", said("", "0"), said("", "51400")), [A, B])
     assert answers == (
-        CancelAnswer(7, A, Verdict.ACCEPTED, "0"),
-        CancelAnswer(7, B, Verdict.GONE, "51400"),
+        CancelAnswer(A, Verdict.ACCEPTED, "0"),
+        CancelAnswer(B, Verdict.GONE, "51400"),
     )
 
 
 def test_one_bad_element_of_a_batch_does_not_drop_the_rest() -> None:
     frame = batch("2", said("a", "51400"), said("b", "50001"), said("c", "0"))
-    answers = cancel_answers(frame, [A, B, C], 7)
+    answers = cancel_answers(frame, [A, B, C])
     assert [answer.verdict for answer in answers] == [
         Verdict.GONE,
         Verdict.UNKNOWN,
@@ -138,14 +136,14 @@ def test_pushes_become_inputs_element_by_element() -> None:
     orders = decode_frame(PARTIAL_FILL, INST_ID)
     assert isinstance(orders, OrdersPush)
     first, second = orders.reports[0], attrs.evolve(orders.reports[0], ord_id=OrdId("2"))
-    assert updates(OrdersPush((first, second)), 7) == (
-        OrderUpdate(7, first),
-        OrderUpdate(7, second),
+    assert updates(OrdersPush((first, second))) == (
+        OrderUpdate(first),
+        OrderUpdate(second),
     )
     positions = decode_frame(POSITION, INST_ID)
     assert isinstance(positions, PositionsPush)
-    assert updates(positions, 7) == (PositionUpdate(7, positions.reports[0]),)
+    assert updates(positions) == (PositionUpdate(positions.reports[0]),)
     account = decode_frame(ACCOUNT, INST_ID)
     assert isinstance(account, AccountPush)
-    assert updates(account, 7) == (AccountUpdate(7, Decimal("999.4119993"), 1790000006990),)
-    assert updates(AccountPush(None), 7) == ()
+    assert updates(account) == (AccountUpdate(Decimal("999.4119993"), 1790000006990),)
+    assert updates(AccountPush(None)) == ()

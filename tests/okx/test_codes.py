@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from oms_trio.core.inputs import Verdict
+from oms_trio.core.events import Verdict
 from oms_trio.core.model import RejectReason
 from oms_trio.okx.wire.codes import (
     OUTCOMES,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from oms_trio.core.inputs import Snapshot
+from oms_trio.core.events import ExchangeSnapshot
 from oms_trio.core.model import Fill, Funding, OrderState, OrdId, Side, TradeId
 from oms_trio.okx.wire.codec import decode_frame
 from oms_trio.okx.wire.frames import OrdersPush
@@ -17,10 +17,12 @@ from tests.okx.samples import INST_ID, fill_row, order_row, orders_push, rest_bo
 from tests.okx.test_recorded import record
 
 
-def read(*, fills: tuple[Any, ...] = (), bills: tuple[Any, ...] = (), **more: object) -> Snapshot:
+def read(
+    *, fills: tuple[Any, ...] = (), bills: tuple[Any, ...] = (), **more: object
+) -> ExchangeSnapshot:
     changes = {"pending": (), "history": (), **more}
     whole = record(fills=(rest_body(*fills),), bills=(rest_body(*bills),), **changes)
-    return decode_snapshot(whole, at_ns=7, inst_id=INST_ID, tag="rl")
+    return decode_snapshot(whole, inst_id=INST_ID, tag="rl")
 
 
 def forced(sub_type: str = "104", **changes: object) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def test_an_order_that_is_listed_tells_more_than_one_that_is_made() -> None:
 
 def test_the_fills_of_one_order_of_the_exchange_are_told_without_a_trade_id_too() -> None:
     rows = (forced(tradeId="0"), forced(tradeId="0", billId="502"), forced(tradeId="0"))
-    answer = decode_fills(FillsBodies("77", (rest_body(*rows),)), at_ns=7, inst_id=INST_ID)
+    answer = decode_fills(FillsBodies("77", (rest_body(*rows),)), inst_id=INST_ID)
     assert [(fill.trade_id, fill.sz) for fill in answer.fills] == [(None, Decimal(2))] * 2
 
 
@@ -187,5 +189,5 @@ def test_a_record_of_the_first_release_has_neither_bills_nor_an_offset() -> None
     old = msgspec.to_builtins(record())
     del old["bills"], old["offset_ns"]
     whole = msgspec.convert(old, type(record()))
-    told = decode_snapshot(whole, at_ns=7, inst_id=INST_ID, tag="rl")
+    told = decode_snapshot(whole, inst_id=INST_ID, tag="rl")
     assert (told.funding, told.offset_ns) == ((), 0)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oms_trio.core.inputs import FillsAnswer, LookupAnswer, Snapshot
+from oms_trio.core.events import ExchangeSnapshot, FillsAnswer, LookupAnswer
 from oms_trio.core.model import ClOrdId, Instrument, OrdId
 from oms_trio.okx.errors import InstrumentUnfitError, ProtocolError
 from oms_trio.okx.wire import bodies
@@ -170,13 +170,13 @@ def record(**changes: object) -> SnapshotBodies:
     return msgspec.structs.replace(whole, **changes)
 
 
-def snapshot(**changes: object) -> Snapshot:
-    return decode_snapshot(record(**changes), at_ns=7, inst_id=INST_ID, tag="rl")
+def snapshot(**changes: object) -> ExchangeSnapshot:
+    return decode_snapshot(record(**changes), inst_id=INST_ID, tag="rl")
 
 
 def test_a_snapshot_is_read_from_its_record() -> None:
     read = snapshot()
-    assert (read.at_ns, read.asked_at_ns, read.request) == (7, 5, 3)
+    assert (read.asked_at_ns, read.request) == (5, 3)
     assert read.instrument == BTC
     assert (read.cash_bal, read.cash_u_time_ms) == (Decimal("999.4119993"), 1790000006990)
     assert read.position is not None
@@ -248,18 +248,18 @@ def test_a_looked_up_order_of_our_name_is_ours_whatever_its_tag() -> None:
     body = rest_body(order_row(clOrdId="ours", tag="old"))
     read = snapshot(pending=(rest_body(),), looked_up={"ours": body})
     assert [report.cl_ord_id for report in read.orders] == ["ours"]
-    answer = decode_lookup(LookupBody("ours", 5, body), at_ns=7, inst_id=INST_ID)
+    answer = decode_lookup(LookupBody("ours", 5, body), inst_id=INST_ID)
     assert answer.report == read.orders[0]
 
 
 def test_a_lookup() -> None:
-    lost = decode_lookup(LookupBody("lost", 5, NO_SUCH_ORDER), at_ns=7, inst_id=INST_ID)
-    assert lost == LookupAnswer(7, 5, ClOrdId("lost"), None)
+    lost = decode_lookup(LookupBody("lost", 5, NO_SUCH_ORDER), inst_id=INST_ID)
+    assert lost == LookupAnswer(5, ClOrdId("lost"), None)
 
 
 def test_fills_of_one_order() -> None:
     pages = (rest_body(fill_row(), fill_row(ordId="other", tradeId="5")),)
-    answer = decode_fills(FillsBodies("3967288020668928111", pages), at_ns=7, inst_id=INST_ID)
+    answer = decode_fills(FillsBodies("3967288020668928111", pages), inst_id=INST_ID)
     assert isinstance(answer, FillsAnswer)
     assert answer.ord_id == OrdId("3967288020668928111")
     (fill,) = answer.fills

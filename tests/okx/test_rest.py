@@ -202,7 +202,7 @@ async def test_a_snapshot_measures_the_clock_anew() -> None:
     client = rest(exchange)
     record = await client.snapshot_bodies(wanted())
     assert record.offset_ns == client.offset_ns == 60_000_000_000
-    assert decode_snapshot(record, at_ns=0, inst_id=INST_ID, tag="rl").offset_ns == 60_000_000_000
+    assert decode_snapshot(record, inst_id=INST_ID, tag="rl").offset_ns == 60_000_000_000
 
 
 async def test_a_row_of_ours_that_cannot_be_read_is_no_answer_and_one_of_others_is() -> None:
@@ -370,7 +370,7 @@ async def test_a_snapshot_asks_in_an_order_in_which_nothing_can_fall_in_between(
     bills = [request.url.params for request in exchange.asked if request.url.path.endswith("bills")]
     assert {params["type"] for params in bills} == {"5", "8", "9"}
     assert all("end" in params for params in bills), "else pages would start at the oldest"
-    snapshot = decode_snapshot(record, at_ns=START_NS, inst_id=INST_ID, tag="rl")
+    snapshot = decode_snapshot(record, inst_id=INST_ID, tag="rl")
     assert (snapshot.request, snapshot.asked_at_ns) == (3, START_NS)
     assert [report.cl_ord_id for report in snapshot.orders] == ["oms7f3a01"]
     assert len(snapshot.fills) == 1

@@ -15,7 +15,7 @@ import trio
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.core.effects import Effect, PublishClosure, PublishRejection
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.core.model import Cause, OrdId, RejectReason, Side, StateId
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
@@ -54,7 +54,7 @@ class Watched:
 
     def command(self, verb: Verb) -> None:
         arrival = journaled_inputs.command(verb, "test")
-        for event in arrival.inputs(self.desk.now):
+        for event in arrival.events:
             self.monitor.observe(arrival, tuple(self.desk.feed(event)), self.desk.state)
 
     @property
@@ -68,6 +68,18 @@ class Watched:
 
 def test_there_is_no_status_before_the_first_input() -> None:
     assert Watched().monitor.status(AROUND) is None
+
+
+def test_an_unreadable_row_of_ours_is_a_metric() -> None:
+    """The metric follows from the reasons of the status."""
+    watched = Watched()
+    watched.command(Verb.RESUME)
+    for reasons, value in (({}, "0.0"), ({"disk": "full"}, "0.0"), ({"row": "unread"}, "1.0")):
+        around = attrs.evolve(AROUND, reasons=lambda reasons=reasons: reasons)  # type: ignore[misc]
+        status = watched.monitor.status(around)
+        assert status is not None
+        text = watched.monitor.metrics.exposition(status).decode()
+        assert f"\noms_row_unreadable {value}\n" in text
 
 
 def test_reading_the_status_changes_nothing() -> None:
@@ -143,7 +155,7 @@ def observed(
     """Let the monitor observe an action and its effects."""
     taken = DeliveryMetadata("a", redelivered=False, received_ns=START_NS, delivery=1)
     context = msgspec.json.encode(origin or taken).decode()
-    arrival = JournaledInput(Kind.ACTION, b"", context, lambda _at_ns: ())
+    arrival = JournaledInput(Kind.ACTION, b"", context, ())
     watched.monitor.observe(arrival, effects, watched.desk.state)
     return watched.status
 

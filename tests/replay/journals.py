@@ -122,7 +122,7 @@ class Bench:
         """Let time pass, take one arrival in, and write it down."""
         self.now_ns += round(seconds * SECOND)
         effects = tuple(
-            one for event in arrival.inputs(self.now_ns) for one in self.state.apply(event)
+            one for event in arrival.events for one in self.state.apply(event, self.now_ns)
         )
         self.effects += effects
         record = Record(
@@ -177,10 +177,8 @@ class Bench:
         self.actions += 1
         raw = encode_action(self.actions, OrderType.LIMIT, price, volume, Decimal(67000))
         delivery = Delivery(self.actions, raw, None, False)
-        arrival = journaled_inputs.action(
-            delivery, decode_action(raw), self.now_ns + SECOND - 2_000_000
-        )
-        effects = self.feed(arrival)
+        action = decode_action(delivery, self.now_ns + SECOND - 2_000_000)
+        effects = self.feed(journaled_inputs.action(action))
         names = [str(one.cl_ord_id) for one in effects if isinstance(one, PlaceOrder)]
         return names[0] if names else None
 

@@ -12,7 +12,7 @@ import pytest
 
 from oms_trio.amqp.codec import encode_action
 from oms_trio.core.effects import Effect, PlaceOrder, PublishClosure, PublishExecution
-from oms_trio.core.inputs import SessionDown, SessionUp
+from oms_trio.core.events import SessionDown, SessionUp
 from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.replay.player import play
@@ -133,7 +133,7 @@ async def test_another_login_and_link_lines_are_losses(tmp_path: Path) -> None:
     links = [
         type(event)
         for moment in found.moments
-        for event in moment.inputs
+        for event in moment.step.arrival.events
         if isinstance(event, SessionUp | SessionDown)
     ]
     assert links == [SessionUp, SessionDown, SessionUp, SessionDown]

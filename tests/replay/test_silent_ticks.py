@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from oms_trio.core.effects import RequestSnapshot
-from oms_trio.core.inputs import OrderUpdate, Snapshot
+from oms_trio.core.events import ExchangeSnapshot, OrderUpdate
 from oms_trio.core.model import PositionReport, Side, TradeId
 from oms_trio.journal.model import Entry
 from oms_trio.service import journaled_inputs
@@ -64,8 +64,8 @@ def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
         one.start()
         order = one.place("1", Side.BUY, "3")
         one.match(order, "2", "67000")
-        one.feed(OrderUpdate(one.now, one.match(order, "1", "67010")))
-        asked = one.feed(journaled_inputs.session_up().inputs(one.now)[0])
+        one.feed(OrderUpdate(one.match(order, "1", "67010")))
+        asked = one.feed(journaled_inputs.session_up().events[0])
         (request,) = [effect for effect in asked if isinstance(effect, RequestSnapshot)]
         one.feed(snapshot(one, request.request))
     assert twin.state.digest() == desk.state.digest()
@@ -74,7 +74,7 @@ def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
     assert (caused.count(b"RequestSnapshot"), caused.count(b"position_mismatch")) == (1, 1)
     assert sum(bool(record.outputs) for record in recorded) == 2
     for record in recorded:
-        effects = [one for event in TICK.inputs(record.at_ns) for one in twin.state.apply(event)]
+        effects = [one for event in TICK.events for one in twin.state.apply(event, record.at_ns)]
         assert encode_effects(tuple(effects)) == record.outputs
     assert twin.state.digest() == desk.state.digest()
 
@@ -87,7 +87,7 @@ def test_ticks_that_change_nothing_are_not_on_record(written: Written) -> None:
     assert written.desk.state.digest() == before
 
 
-def snapshot(desk: Desk, request: int) -> Snapshot:
+def snapshot(desk: Desk, request: int) -> ExchangeSnapshot:
     """The exchange holds 3 contracts; it lists no fill of ours yet."""
     told = PositionReport(BTC.lot_sz * 300, None, None, TradeId(desk.trade_id), 5)
-    return Snapshot(desk.now, desk.now, request, BTC, None, 0, told, (), ())
+    return ExchangeSnapshot(desk.now, request, BTC, None, 0, told, (), ())

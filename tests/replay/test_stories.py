@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from oms_trio.core.inputs import Verdict
+from oms_trio.core.events import Verdict
 from oms_trio.journal.journal import Journal
 from oms_trio.replay.export.orders import Orders, OrderStory
 from oms_trio.replay.export.trades import Trades, TradeStory

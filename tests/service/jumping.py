@@ -21,7 +21,7 @@ from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
-from oms_trio.service.app import Parts, recover, run_service
+from oms_trio.service.app import Insides, Parts, recover, run_service
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.testing.okx_server.values import Order
 from tests.core.desk import RULES
@@ -44,6 +44,12 @@ class Service:
     kinds: list[Kind] = attrs.Factory(list)
     """What came in, so far."""
     state: TradeState | None = None
+    insides: Insides | None = None
+
+    async def sit(self, insides: Insides) -> None:
+        """Sit beside the service, as its status page does."""
+        self.insides = insides
+        await trio.sleep_forever()
 
     def observe(
         self, arrival: JournaledInput, _effects: tuple[Effect, ...], state: TradeState
@@ -60,8 +66,14 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether actions are taken."""
+        """Whether the state is known to be the exchange's."""
         return self.state is not None and self.state.ready
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Who keeps actions from being taken, and why."""
+        assert self.insides is not None
+        return self.insides.gate.reasons
 
     @property
     def position(self) -> Decimal:
@@ -114,6 +126,7 @@ async def serving(folder: Path, venue: Venue, max_retries: int = 50) -> AsyncIte
                 clock=venue.clock,
                 mono_clock=venue.clock,
                 observe=service.observe,
+                beside=service.sit,
             )
             recovered = recover(journal, RULES, CONTEXT)
             async with trio.open_nursery() as nursery:

@@ -18,7 +18,7 @@ from oms_trio.journal.model import Entry
 from oms_trio.service.intake_gate import Gate
 from tests.service.station import Station, serving
 
-PARTS = ("state", "disk", "stop")
+PARTS = ("state", "row", "disk", "stop")
 
 
 def test_it_is_closed_until_the_state_is_reconciled() -> None:

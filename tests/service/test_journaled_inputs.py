@@ -20,7 +20,7 @@ from oms_trio.amqp.codec import (
 )
 from oms_trio.amqp.model import Delivery
 from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRejection
-from oms_trio.core.inputs import Verdict
+from oms_trio.core.events import Verdict
 from oms_trio.core.model import ClOrdId, OrderType, RejectReason
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
@@ -40,16 +40,14 @@ NAMES = st.lists(st.from_regex(r"[a-z0-9]{1,31}", fullmatch=True), min_size=1, m
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=60)
 
 
-def assert_same(arrival: JournaledInput, at_ns: int) -> None:
-    """Read an arrival back from what the journal keeps of it: equal, with equal inputs."""
+def assert_same(arrival: JournaledInput) -> None:
+    """Read an input back from what the journal keeps of it: equal, with equal events."""
     again = journaled_inputs.read(arrival.kind.value, arrival.raw, arrival.context, CONTEXT)
     assert again == arrival
-    assert again.inputs(at_ns) == arrival.inputs(at_ns)
-    assert again.inputs(at_ns), "it says something"
+    assert again.events, "it says something"
 
 
 @given(
-    at_ns=AT_NS,
     received_ns=AT_NS,
     state_id=st.integers(0, 2**32 - 1),
     price=st.floats(-0.999, 0.999),
@@ -63,7 +61,6 @@ def assert_same(arrival: JournaledInput, at_ns: int) -> None:
     layout=st.sampled_from([ActionLayout.BYTES_25, ActionLayout.BYTES_23]),
 )
 def test_an_action_is_read_back(
-    at_ns: int,
     received_ns: int,
     state_id: int,
     price: float,
@@ -82,11 +79,10 @@ def test_an_action_is_read_back(
     kind = OrderType.MARKET if market else OrderType.LIMIT
     body = encode_action(state_id, kind, price, volume, Decimal(cents) / 100, layout)
     delivery = Delivery(tag, body, message_id, redelivered, expired)
-    assert_same(journaled_inputs.action(delivery, decode_action(body, layout), received_ns), at_ns)
+    assert_same(journaled_inputs.action(decode_action(delivery, received_ns, layout)))
 
 
 @given(
-    at_ns=AT_NS,
     names=NAMES,
     cancel=st.booleans(),
     verdict=st.sampled_from(Verdict),
@@ -94,7 +90,6 @@ def test_an_action_is_read_back(
     reason=st.sampled_from(RejectReason),
 )
 def test_an_own_answer_is_read_back(
-    at_ns: int,
     names: list[str],
     cancel: bool,  # noqa: FBT001 - drawn by hypothesis
     verdict: Verdict,
@@ -102,11 +97,11 @@ def test_an_own_answer_is_read_back(
     reason: RejectReason,
 ) -> None:
     answer = OwnAnswer(tuple(map(ClOrdId, names)), cancel, verdict, detail, reason)
-    assert_same(journaled_inputs.own_answer(answer), at_ns)
+    assert_same(journaled_inputs.own_answer(answer))
 
 
-@given(at_ns=AT_NS, why=TEXT)
-def test_the_link_and_the_process_are_read_back(at_ns: int, why: str) -> None:
+@given(why=TEXT)
+def test_the_link_and_the_process_are_read_back(why: str) -> None:
     for arrival in (
         journaled_inputs.session_up(),
         journaled_inputs.session_up(-90 * 10**9),
@@ -115,22 +110,18 @@ def test_the_link_and_the_process_are_read_back(at_ns: int, why: str) -> None:
         journaled_inputs.TICK,
         journaled_inputs.DRAIN,
     ):
-        assert_same(arrival, at_ns)
+        assert_same(arrival)
 
 
-@given(
-    at_ns=AT_NS, names=NAMES, codes=st.lists(st.sampled_from(["0", "51008", "50001"]), min_size=1)
-)
-def test_answers_of_the_exchange_are_read_back(
-    at_ns: int, names: list[str], codes: list[str]
-) -> None:
+@given(names=NAMES, codes=st.lists(st.sampled_from(["0", "51008", "50001"]), min_size=1))
+def test_answers_of_the_exchange_are_read_back(names: list[str], codes: list[str]) -> None:
     rows = [{"ordId": "7", "clOrdId": name, "sCode": codes[0], "sMsg": ""} for name in names]
     text = json.dumps({"id": "r1", "op": "order", "code": codes[0], "msg": "", "data": rows})
     frame = decode_frame(text, CONTEXT.inst_id)
     assert isinstance(frame, OpResponse | ErrorEvent)
     asked = [ClOrdId(name) for name in names]
-    assert_same(journaled_inputs.order_answer(text, frame, asked), at_ns)
-    assert_same(journaled_inputs.cancel_answer(text, frame, asked), at_ns)
+    assert_same(journaled_inputs.order_answer(text, frame, asked))
+    assert_same(journaled_inputs.cancel_answer(text, frame, asked))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +135,7 @@ def test_answers_of_the_exchange_are_read_back(
 def test_pushes_are_read_back(text: str) -> None:
     event = decode_frame(text, CONTEXT.inst_id)
     assert isinstance(event, OrdersPush | PositionsPush | AccountPush)
-    assert_same(journaled_inputs.push(text, event), 1)
+    assert_same(journaled_inputs.push(text, event))
 
 
 def test_answers_by_rest_are_read_back() -> None:
@@ -159,25 +150,23 @@ def test_answers_by_rest_are_read_back() -> None:
         position=samples.rest_body(*json.loads(samples.POSITION)["data"]),
         fills=(samples.FILLS,),
     )
-    assert_same(journaled_inputs.snapshot(body, CONTEXT), 9)
-    assert_same(
-        journaled_inputs.listing(ListingBodies(3, 5, body.pending, body.position), CONTEXT), 9
-    )
-    assert_same(journaled_inputs.fills(FillsBodies("1", (samples.FILLS,)), CONTEXT), 9)
-    assert_same(journaled_inputs.lookup(LookupBody("nobody", 4, samples.NO_SUCH_ORDER), CONTEXT), 9)
+    assert_same(journaled_inputs.snapshot(body, CONTEXT))
+    assert_same(journaled_inputs.listing(ListingBodies(3, 5, body.pending, body.position), CONTEXT))
+    assert_same(journaled_inputs.fills(FillsBodies("1", (samples.FILLS,)), CONTEXT))
+    assert_same(journaled_inputs.lookup(LookupBody("nobody", 4, samples.NO_SUCH_ORDER), CONTEXT))
 
 
 def test_a_session_of_the_first_release_has_no_offset() -> None:
     old = journaled_inputs.read("session_up", b"", "", CONTEXT)
-    assert old.inputs(7) == journaled_inputs.session_up(0).inputs(7)
+    assert old.events == journaled_inputs.session_up(0).events
 
 
 def test_answers_of_operations_by_rest_are_read_back() -> None:
     row = {"ordId": "7", "clOrdId": "a", "sCode": "0", "sMsg": ""}
     text = json.dumps({"code": "0", "msg": "", "data": [row], "inTime": "1", "outTime": "2"})
     frame = decode_answer(text)
-    assert_same(journaled_inputs.order_answer(text, frame, [ClOrdId("a")]), 9)
-    assert_same(journaled_inputs.cancel_answer(text, frame, [ClOrdId("a")]), 9)
+    assert_same(journaled_inputs.order_answer(text, frame, [ClOrdId("a")]))
+    assert_same(journaled_inputs.cancel_answer(text, frame, [ClOrdId("a")]))
 
 
 def test_a_kind_of_another_release_is_refused() -> None:
@@ -209,10 +198,10 @@ async def test_a_replayed_journal_gives_the_same_state_and_the_same_messages(
         for _, record in journal.tail(0):
             arrival = journaled_inputs.read(record.kind, record.raw, record.context, CONTEXT)
             kinds.add(arrival.kind)
-            for event in arrival.inputs(record.at_ns):
+            for event in arrival.events:
                 again += [
                     encode_publication(effect)
-                    for effect in state.apply(event)
+                    for effect in state.apply(event, record.at_ns)
                     if isinstance(effect, PublishExecution | PublishClosure | PublishRejection)
                 ]
         snapshot = journal.latest_snapshot()

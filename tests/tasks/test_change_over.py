@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from oms_trio.core.inputs import Verdict
+from oms_trio.core.events import Verdict
 from oms_trio.okx.errors import LoginRefusedError
 from oms_trio.service.journaled_inputs import Kind
 from tests.tasks.test_session import end_of, holding, verdicts

@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from oms_trio.core.effects import SettleDelivery
 from oms_trio.journal.disk import FULL_PAUSE_S
 from oms_trio.journal.errors import JournalBroken, JournalFull
-from oms_trio.journal.model import Snapshot
+from oms_trio.journal.model import StateSnapshot
 from oms_trio.service.channels import Batch, Commit
 from oms_trio.service.intake_gate import Gate
 from oms_trio.tasks.commit import GROUP, LINGER_S, Keeper, keep_journal
@@ -48,7 +48,7 @@ class Committing:
     ) -> None:
         """Hand the next inputs over, each of them with a message or without."""
         first, self.seq = self.seq + 1, self.seq + count
-        kept = Snapshot(self.seq, b"{}", "digest") if snapshot else None
+        kept = StateSnapshot(self.seq, b"{}", "digest") if snapshot else None
         taken = entries(first, self.seq)
         if not messages:
             taken = [attrs.evolve(entry, outbox=()) for entry in taken]

@@ -13,16 +13,17 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
-from oms_trio.core.inputs import Listing, LookupAnswer, Snapshot
+from oms_trio.core.events import ExchangeSnapshot, Listing, LookupAnswer
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderState, OrdId, Side
-from oms_trio.okx.errors import AccountUnfitError, RestRefusedError
+from oms_trio.okx.errors import AccountUnfitError, RestRefusedError, StepUnfitError
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.channels import Question
+from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.tasks.reconciler import ANSWER_S, LOOK_UPS, Reconciler, anybody, reconcile
 from oms_trio.testing.okx_server.auth import SimAccount
 from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
+from oms_trio.testing.okx_server.faults.behaviour import Edit, RestAnswer
 from tests.core.desk import RULES
 from tests.tasks.venue import (
     CONTEXT,
@@ -61,7 +62,8 @@ async def asking(
     inbox, arrivals = trio.open_memory_channel[JournaledInput](math.inf)
     questions, questions_out = trio.open_memory_channel[Question](math.inf)
     async with venue.open_rest(credentials) as rest, trio.open_nursery() as nursery:
-        reconciler = Reconciler(rest, inbox, CONTEXT, RULES, account_seen)
+        gate = Gate(lambda _wanted: None)
+        reconciler = Reconciler(rest, inbox, CONTEXT, RULES, gate, account_seen)
         nursery.start_soon(reconcile, questions_out, reconciler)
         with questions:
             yield Asked(questions, arrivals)
@@ -92,9 +94,9 @@ async def test_every_question_gets_its_answer_before_the_task_ends(
         with trio.fail_after(60):
             arrivals = [await asked.arrivals.receive() for _ in range(3)]
     assert {arrival.kind for arrival in arrivals} == {Kind.SNAPSHOT, Kind.FILLS, Kind.LOOKUP}
-    (found,) = next(one for one in arrivals if one.kind is Kind.LOOKUP).inputs(7)
+    (found,) = next(one for one in arrivals if one.kind is Kind.LOOKUP).events
     assert isinstance(found, LookupAnswer)
-    assert (found.at_ns, found.report) == (7, None)
+    assert found.report is None
 
 
 async def test_no_answer_is_asked_for_again_and_never_told_as_flat(
@@ -150,8 +152,8 @@ async def test_the_newest_request_replaces_an_older_one(autojump_clock: MockCloc
         numbers = [
             told.request
             for arrival in arrivals
-            for told in arrival.inputs(0)
-            if isinstance(told, Snapshot)
+            for told in arrival.events
+            if isinstance(told, ExchangeSnapshot)
         ]
         assert numbers == [2]
         assert len(arrivals) == 2, "the look-up is not replaced by it"
@@ -169,7 +171,7 @@ async def test_a_question_that_is_being_asked_is_not_asked_again(
         answered = [
             told.cl_ord_id
             for arrival in waiting_in(asked.arrivals)
-            for told in arrival.inputs(0)
+            for told in arrival.events
             if isinstance(told, LookupAnswer)
         ]
         assert set(answered) == set(names)
@@ -259,7 +261,7 @@ LISTING = RequestListing(1)
 
 
 def listings(arrivals: list[JournaledInput]) -> list[Listing]:
-    told = [one for arrival in arrivals for one in arrival.inputs(7)]
+    told = [one for arrival in arrivals for one in arrival.events]
     return [one for one in told if isinstance(one, Listing)]
 
 
@@ -273,7 +275,7 @@ async def test_a_listing_tells_what_is_pending_with_our_tag_and_the_position(
         venue.exchange.fill(filled[0], Decimal(1), Decimal(66_900))
         asked.ask(LISTING)
         (listing,) = listings([await next_of(asked.arrivals, Kind.LISTING)])
-        assert (listing.request, listing.at_ns) == (1, 7)
+        assert listing.request == 1
         assert len(listing.orders) == 120
         assert {report.tag for report in listing.orders} == {CONTEXT.tag}
         assert listing.position is not None
@@ -413,9 +415,9 @@ def a_minute_ago(venue: Venue) -> ExchangeMs:
     return ExchangeMs(venue.clock() // 1_000_000 - 60_000)
 
 
-async def snapshot_of(asked: Asked) -> Snapshot:
-    (snapshot,) = (await next_of(asked.arrivals, Kind.SNAPSHOT)).inputs(7)
-    assert isinstance(snapshot, Snapshot)
+async def snapshot_of(asked: Asked) -> ExchangeSnapshot:
+    (snapshot,) = (await next_of(asked.arrivals, Kind.SNAPSHOT)).events
+    assert isinstance(snapshot, ExchangeSnapshot)
     return snapshot
 
 
@@ -439,3 +441,56 @@ def rest_on(
         assert outcome.code == "0", outcome
         placed.append(OrdId(outcome.ord_id))
     return placed
+
+
+async def test_rows_of_ours_that_cannot_be_read_close_the_gate_until_all_can_be(
+    autojump_clock: MockClock,
+) -> None:
+    """A look-up asks by our name, so whatever it finds is ours, with or without our tag."""
+    inbox, _arrivals = trio.open_memory_channel[JournaledInput](math.inf)
+    gate = Gate(lambda _wanted: None)
+    gate.open("state")
+    questions, questions_out = trio.open_memory_channel[Question](math.inf)
+    async with open_venue() as venue, venue.open_rest() as rest, trio.open_nursery() as nursery:
+        nursery.start_soon(reconcile, questions_out, Reconciler(rest, inbox, CONTEXT, RULES, gate))
+        rest_on(venue.exchange, 1, tag="", prefix="byHand")
+        faults = venue.exchange.faults
+        faults.foreign_order = f"tag={CONTEXT.tag},state=mystery"
+        questions.send_nowait(SNAPSHOT)
+        await trio.sleep(2)
+        assert "mystery" in gate.reasons["row"]
+        faults.edits.append(Edit("trade/order", "state=frozen"))
+        questions.send_nowait(LookUpOrder(ClOrdId("byHand0")))
+        await trio.sleep(0.1)
+        assert "frozen" in gate.reasons["row"]
+        await trio.sleep(0.4)
+        assert "mystery" in gate.reasons["row"], "the look-up is answered, the snapshot is not"
+        faults.foreign_order = ""
+        await trio.sleep(10)
+        assert not gate.reasons
+        questions.close()
+
+
+async def test_a_least_size_that_does_not_fit_is_the_end_at_the_start(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue:
+        lot = Decimal(1)
+        instrument = attrs.evolve(venue.exchange.instrument, lot_sz=lot, min_sz=lot)
+        venue.exchange.change_instrument(instrument)
+        error = await refusal_of(venue, SNAPSHOT)
+    assert isinstance(error, StepUnfitError)
+    assert "set 1, or" in str(error)
+
+
+async def test_an_instrument_that_changes_while_we_run_ends_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """A maintenance comes at any time: what is open must be followed. New orders are refused."""
+    async with open_venue() as venue, asking(venue) as asked:
+        asked.ask(SNAPSHOT)
+        await next_of(asked.arrivals, Kind.SNAPSHOT)
+        changed = attrs.evolve(venue.exchange.instrument, lot_sz=Decimal(1), min_sz=Decimal(1))
+        venue.exchange.change_instrument(changed)
+        asked.ask(attrs.evolve(SNAPSHOT, request=2, anew=True))
+        assert (await snapshot_of(asked)).instrument.lot_sz == 1

@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.core.effects import CancelOrders, PlaceOrder
-from oms_trio.core.inputs import CancelAnswer, OrderAnswer, Verdict
+from oms_trio.core.events import CancelAnswer, OrderAnswer, Verdict
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, RejectReason, Side
 from oms_trio.okx.errors import SessionLostError
 from oms_trio.okx.pending_requests import PendingRequests
@@ -90,7 +90,7 @@ class Counter:
 
     def answers(self) -> list[OrderAnswer | CancelAnswer]:
         """What the senders have answered themselves."""
-        told = [one for arrival in waiting_in(self.arrivals) for one in arrival.inputs(0)]
+        told = [one for arrival in waiting_in(self.arrivals) for one in arrival.events]
         return [one for one in told if isinstance(one, OrderAnswer | CancelAnswer)]
 
 
@@ -343,11 +343,11 @@ async def test_an_order_by_rest_has_three_outcomes_too(
             desk.place("flat", reduce_only=True)
         arrivals = waiting_in(desk.arrivals)
         (arrival,) = arrivals
-        (answer,) = arrival.inputs(7)
+        (answer,) = arrival.events
         assert isinstance(answer, OrderAnswer)
         assert (answer.cl_ord_id, answer.verdict) == ("flat", verdict)
         again = journaled_inputs.read(arrival.kind.value, arrival.raw, arrival.context, CONTEXT)
-        assert again.inputs(7) == (answer,)
+        assert again.events == (answer,)
 
 
 async def test_an_order_by_rest_cannot_come_alive_after_its_expiry(

@@ -14,10 +14,10 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.core.effects import PlaceOrder
-from oms_trio.core.inputs import OrderAnswer, SessionUp, Verdict
+from oms_trio.core.events import OrderAnswer, SessionUp, Verdict
 from oms_trio.core.model import ClOrdId, OrderType, Side
 from oms_trio.okx.errors import LoginRefusedError, RetriesUsedUpError, SessionLostError
-from oms_trio.okx.pending_requests import PendingRequests
+from oms_trio.okx.pending_requests import ANSWER_S, PendingRequests
 from oms_trio.okx.wire.requests import encode_order
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.tasks.session import (
@@ -49,7 +49,7 @@ class Held:
         return await next_of(self.arrivals, Kind.SESSION_UP)
 
     async def proved(self) -> None:
-        """Wait until a session has been ready for long enough to be no failure when it ends."""
+        """Wait until a session has been ready for long enough to have been of use."""
         await self.up()
         await trio.sleep(PROVED_S)
 
@@ -136,10 +136,12 @@ async def test_fifty_failures_in_a_row_are_the_end(autojump_clock: MockClock) ->
         assert len(venue.tried) == 50
 
 
-async def test_a_session_that_was_of_use_resets_the_count(autojump_clock: MockClock) -> None:
+async def test_a_session_that_has_logged_in_and_subscribed_resets_the_count(
+    autojump_clock: MockClock,
+) -> None:
     async with open_venue() as venue, holding(venue, max_retries=3) as held:
         for _ in range(10):
-            await held.proved()
+            await held.up()
             venue.exchange.faults.login_codes.append("63999")
             venue.exchange.faults.cut()
         await held.up()
@@ -148,9 +150,25 @@ async def test_a_session_that_was_of_use_resets_the_count(autojump_clock: MockCl
 
 async def test_the_loss_of_a_session_is_no_failed_attempt(autojump_clock: MockClock) -> None:
     async with open_venue() as venue, holding(venue, max_retries=1) as held:
-        await held.proved()
+        await held.up()
         venue.exchange.faults.cut()
         await held.up()
+
+
+async def test_sessions_that_are_short_come_ever_later_and_are_no_failed_attempts(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_venue() as venue, holding(venue, max_retries=3) as held:
+        for _ in range(12):
+            await held.up()
+            venue.exchange.faults.cut()
+        assert venue.tried[1] - venue.tried[0] <= BACK_OFF_FIRST_S + 1
+        assert venue.tried[-1] - venue.tried[-2] >= BACK_OFF_MOST_S / 2
+        await held.proved()
+        venue.exchange.faults.cut()
+        before = trio.current_time()
+        await held.up()
+        assert trio.current_time() - before <= BACK_OFF_FIRST_S + 1, "one that lasted was of use"
 
 
 async def test_an_outage_of_days_is_no_arithmetic_error(autojump_clock: MockClock) -> None:
@@ -216,12 +234,12 @@ async def test_a_clock_that_is_minutes_off_does_not_keep_us_out(
             up = await next_of(arrivals, Kind.SESSION_UP)
             nursery.cancel_scope.cancel()
         assert len(venue.tried) == 1
-        assert up.inputs(7) == (SessionUp(7, -300 * 10**9),), "and the core is told"
+        assert up.events == (SessionUp(-300 * 10**9),), "and the core is told"
 
 
 def verdicts(arrival: JournaledInput) -> list[tuple[str, Verdict]]:
     """What an arrival says of orders."""
-    told = arrival.inputs(0)
+    told = arrival.events
     return [(one.cl_ord_id, one.verdict) for one in told if isinstance(one, OrderAnswer)]
 
 
@@ -317,18 +335,11 @@ async def test_sessions_that_hang_one_after_the_other_come_ever_later(
 ) -> None:
     async with open_venue() as venue:
         venue.exchange.faults.drop_acks = 10**9
-
-        async def act(held: Held) -> None:
-            while True:
+        async with holding(venue, max_retries=3) as held:
+            for number in range(12):
                 await held.up()
-                await held.place(f"o{len(venue.tried)}")
-
-        async def run() -> None:
-            async with holding(venue, 12) as held:
-                await act(held)
-
-        assert isinstance(await failure_of(run()), RetriesUsedUpError)
-        assert len(venue.tried) == 12
+                await held.place(f"o{number}")
+        assert venue.tried[-1] - venue.tried[-2] >= ANSWER_S + BACK_OFF_MOST_S / 2
 
 
 async def test_a_subscription_that_dies_behind_its_acknowledgement_is_a_failed_session(
@@ -348,6 +359,9 @@ async def test_a_subscription_that_dies_behind_its_acknowledgement_is_a_failed_s
             async with holding(venue) as held:
                 await trio.sleep(40)
                 assert held.prepared <= 12, "79 times in the first release"
+            error = await end_of(venue, 5)
+            assert isinstance(error, RetriesUsedUpError)
+            assert "no session in 5 attempts" in str(error)
             nursery.cancel_scope.cancel()
 
 

@@ -14,12 +14,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from oms_trio.amqp.codec import decode_action, encode_action
 from oms_trio.amqp.model import Delivery
-from oms_trio.core import inputs
 from oms_trio.core.effects import Effect, RequestSnapshot, SettleDelivery
-from oms_trio.core.inputs import Verdict
+from oms_trio.core.events import ExchangeSnapshot, Verdict
 from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
-from oms_trio.journal.model import Entry, Snapshot
+from oms_trio.journal.model import Entry, StateSnapshot
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Cancel, Commit, Order, Question
 from oms_trio.service.intake_gate import Gate
@@ -67,18 +66,15 @@ def _waiting(channel: trio.MemoryReceiveChannel[Commit]) -> int:
 
 def snapshot(request: int, balance: str) -> JournaledInput:
     """An arrival that makes a snapshot of a flat account."""
-
-    def made(at_ns: int) -> tuple[inputs.Snapshot]:
-        return (inputs.Snapshot(at_ns, at_ns, request, BTC, Decimal(balance), 1, None, (), ()),)
-
-    return JournaledInput(Kind.SNAPSHOT, b"{}", "", made)
+    event = ExchangeSnapshot(START_NS, request, BTC, Decimal(balance), 1, None, (), ())
+    return JournaledInput(Kind.SNAPSHOT, b"{}", "", (event,))
 
 
 def action(state_id: int = 1, volume: float = 3.0, delivery: int = 5) -> JournaledInput:
     """An action as the ingesting task hands it over."""
     body = encode_action(state_id, OrderType.LIMIT, -0.25, volume, Decimal(67_000))
     came = Delivery(delivery, body, f"id-{state_id}", redelivered=False)
-    return journaled_inputs.action(came, decode_action(body), START_NS)
+    return journaled_inputs.action(decode_action(came, START_NS))
 
 
 @pytest.fixture
@@ -179,7 +175,7 @@ async def test_a_snapshot_that_is_due_waits_for_silence(
     monkeypatch.setattr(trade_state, "SNAPSHOT_EVERY", 10)
     scribe.make_ready()
     inbox, arrivals = trio.open_memory_channel[JournaledInput](32)
-    kept: list[tuple[float, Snapshot]] = []
+    kept: list[tuple[float, StateSnapshot]] = []
 
     async def keep() -> None:
         async for commit in scribe.commits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from oms_trio.core.inputs import (
+from oms_trio.core.events import (
     AccountUpdate,
     CancelAnswer,
     OrderAnswer,
@@ -28,7 +28,7 @@ _NOTHING: Final = ErrorEvent(code="", msg="the answer does not name this order")
 
 
 def order_answers(
-    frame: OpResponse | ErrorEvent, cl_ord_ids: Sequence[ClOrdId], at_ns: int
+    frame: OpResponse | ErrorEvent, cl_ord_ids: Sequence[ClOrdId]
 ) -> tuple[OrderAnswer, ...]:
     """Judge the answer to ``order`` or ``batch-orders`` for each order of the request.
 
@@ -36,32 +36,32 @@ def order_answers(
     response does not mention is unknown, never forgotten.
     """
     return tuple(
-        _order_answer(result, cl_ord_id, at_ns) for cl_ord_id, result in _matched(frame, cl_ord_ids)
+        _order_answer(result, cl_ord_id) for cl_ord_id, result in _matched(frame, cl_ord_ids)
     )
 
 
 def cancel_answers(
-    frame: OpResponse | ErrorEvent, cl_ord_ids: Sequence[ClOrdId], at_ns: int
+    frame: OpResponse | ErrorEvent, cl_ord_ids: Sequence[ClOrdId]
 ) -> tuple[CancelAnswer, ...]:
     """Judge the answer to ``cancel-order`` or ``batch-cancel-orders`` for each order."""
     return tuple(
-        CancelAnswer(at_ns, cl_ord_id, verdict_of_cancel(code), code, detail)
+        CancelAnswer(cl_ord_id, verdict_of_cancel(code), code, detail)
         for cl_ord_id, result in _matched(frame, cl_ord_ids)
         for code, detail in [_code_and_detail(result)]
     )
 
 
-def updates(push: Push, at_ns: int) -> tuple[OrderUpdate | PositionUpdate | AccountUpdate, ...]:
+def updates(push: Push) -> tuple[OrderUpdate | PositionUpdate | AccountUpdate, ...]:
     """Translate a push, element by element."""
     match push:
         case OrdersPush(reports=orders):
-            return tuple(OrderUpdate(at_ns, report) for report in orders)
+            return tuple(OrderUpdate(report) for report in orders)
         case PositionsPush(reports=positions):
-            return tuple(PositionUpdate(at_ns, report) for report in positions)
+            return tuple(PositionUpdate(report) for report in positions)
         case AccountPush(balance=balance):
             if balance is None:
                 return ()
-            return (AccountUpdate(at_ns, balance.cash_bal, balance.u_time_ms),)
+            return (AccountUpdate(balance.cash_bal, balance.u_time_ms),)
 
 
 def _matched(
@@ -84,17 +84,15 @@ def _matched(
     return pairs
 
 
-def _order_answer(
-    result: OpResult | OpResponse | ErrorEvent, cl_ord_id: ClOrdId, at_ns: int
-) -> OrderAnswer:
+def _order_answer(result: OpResult | OpResponse | ErrorEvent, cl_ord_id: ClOrdId) -> OrderAnswer:
     code, detail = _code_and_detail(result)
     fatal = is_fatal(code)
     if isinstance(result, OpResult):
         verdict, reason = verdict_of_submit(code)
-        return OrderAnswer(at_ns, cl_ord_id, verdict, result.ord_id, code, detail, reason, fatal)
+        return OrderAnswer(cl_ord_id, verdict, result.ord_id, code, detail, reason, fatal)
     # "0" without an element: the gateway took something that it does not name, perhaps nothing.
     verdict, reason = verdict_of_submit("" if code == "0" else code, of_element=False)
-    return OrderAnswer(at_ns, cl_ord_id, verdict, None, code, detail, reason, fatal)
+    return OrderAnswer(cl_ord_id, verdict, None, code, detail, reason, fatal)
 
 
 def _code_and_detail(result: OpResult | OpResponse | ErrorEvent) -> tuple[str, str]:

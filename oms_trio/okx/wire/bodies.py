@@ -199,10 +199,9 @@ def order(body: str, inst_id: str) -> OrderReport | None:
     """``GET /trade/order``: None when the exchange knows no such order (51603)."""
     if outcome_of_query(envelope(body).code) is QueryOutcome.NOT_FOUND:
         return None
-    unread: list[ProtocolError] = []
-    found = orders(body, inst_id, note=unread.append)
-    if unread:
-        raise unread[0]  # it was asked for by our name
+    found = reports.orders_of(
+        _data(body), _DATA, inst_id, pushed=False, tag=None, note=ignore, by_name=True
+    )
     if len(found) != 1:
         raise ProtocolError(_DATA, f"expected one order, got {len(found)}")
     return found[0]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from oms_trio.core.inputs import Verdict
+from oms_trio.core.events import Verdict
 from oms_trio.core.model import RejectReason
 
 

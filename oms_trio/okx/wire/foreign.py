@@ -21,7 +21,7 @@ import structlog
 
 from oms_trio.core.identity import state_id_of
 from oms_trio.core.model import CAUSE_OF_CATEGORY
-from oms_trio.okx.errors import ProtocolError
+from oms_trio.okx.errors import OurRowError, ProtocolError
 from oms_trio.okx.wire import fields
 from oms_trio.okx.wire.liquidation import CLOSES
 
@@ -99,7 +99,8 @@ class Rows(Generic[_Row]):
         """Return the rows with their places; one that is not ``ours`` may be unreadable.
 
         Raises:
-            ProtocolError: there is no array, or a row of ours is not of its documented shape.
+            ProtocolError: there is no array.
+            OurRowError: a row of ours is not of its documented shape.
         """
         try:
             rows = self._whole(raw)
@@ -130,7 +131,8 @@ class Rows(Generic[_Row]):
         """Translate the rows; those that become None, or are not ``ours`` and unreadable, are out.
 
         Raises:
-            ProtocolError: there is no array, or a row of ours cannot be translated.
+            ProtocolError: there is no array.
+            OurRowError: a row of ours cannot be translated.
         """
         values: list[_T] = []
         for at, row in self.read(raw, where, ours, note):
@@ -148,11 +150,11 @@ def pass_over(row: Any, error: ProtocolError, ours: Callable[[Any], bool], note:
     """Note a row that cannot be read, unless it is ours.
 
     Raises:
-        ProtocolError: it is ours; the error names it.
+        OurRowError: it is ours; the error names it.
     """
     if not ours(row):
         note(error)
         return
     names = [str(getattr(row, name, "")) for name in ("ord_id", "cl_ord_id")]
     named = " ".join(name[:32] for name in names if name)
-    raise ProtocolError(error.path, f"{error.why} (our row {named})" if named else error.why)
+    raise OurRowError(error.path, f"{error.why} (our row {named})" if named else error.why)

@@ -10,15 +10,16 @@ from collections.abc import Hashable
 
 import msgspec
 
-from oms_trio.core.inputs import FillsAnswer, Listing, LookupAnswer, Snapshot
+from oms_trio.core.events import ExchangeSnapshot, FillsAnswer, Listing, LookupAnswer
 from oms_trio.core.model import CAUSE_OF_CATEGORY, ClOrdId, ExchangeMs, Fill, Funding, OrdId
+from oms_trio.core.orders import in_execution_order
 from oms_trio.okx.wire import bodies
 from oms_trio.okx.wire.frames import FillRecord
 from oms_trio.okx.wire.liquidation import CLOSES, missing_from, orders_made_of
 
 
 class SnapshotBodies(msgspec.Struct, frozen=True):
-    """All answers that make one ``Snapshot``; paged ones by page, as they were asked for."""
+    """All answers that make one ``ExchangeSnapshot``; paged ones by page, as they were asked for."""
 
     request: int
     asked_at_ns: int
@@ -64,7 +65,7 @@ class LookupBody(msgspec.Struct, frozen=True):
     order: str
 
 
-def decode_snapshot(record: SnapshotBodies, *, at_ns: int, inst_id: str, tag: str) -> Snapshot:
+def decode_snapshot(record: SnapshotBodies, *, inst_id: str, tag: str) -> ExchangeSnapshot:
     """Read a recorded snapshot: orders and fills of our instrument and with our tag.
 
     The exchange's own orders on our position are among them, without a tag. An order that was
@@ -94,8 +95,7 @@ def decode_snapshot(record: SnapshotBodies, *, at_ns: int, inst_id: str, tag: st
         if (found := bodies.order(body, inst_id)) is not None:
             orders[found.ord_id] = found
     ours = [row for row in rows if row.tag == tag and row.sub_type not in CLOSES]
-    return Snapshot(
-        at_ns=at_ns,
+    return ExchangeSnapshot(
         asked_at_ns=record.asked_at_ns,
         request=record.request,
         instrument=bodies.instrument(record.instrument, inst_id),
@@ -112,10 +112,9 @@ def decode_snapshot(record: SnapshotBodies, *, at_ns: int, inst_id: str, tag: st
     )
 
 
-def decode_listing(record: ListingBodies, *, at_ns: int, inst_id: str, tag: str) -> Listing:
+def decode_listing(record: ListingBodies, *, inst_id: str, tag: str) -> Listing:
     """Read a recorded listing: the pending orders with our tag, and the position."""
     return Listing(
-        at_ns=at_ns,
         asked_at_ns=record.asked_at_ns,
         request=record.request,
         orders=tuple(
@@ -128,17 +127,16 @@ def decode_listing(record: ListingBodies, *, at_ns: int, inst_id: str, tag: str)
     )
 
 
-def decode_fills(record: FillsBodies, *, at_ns: int, inst_id: str) -> FillsAnswer:
+def decode_fills(record: FillsBodies, *, inst_id: str) -> FillsAnswer:
     """Read the recorded fills of one order."""
     ord_id = OrdId(record.ord_id)
     rows = [row for page in record.fills for row in bodies.fills(page, inst_id)]
-    return FillsAnswer(at_ns, ord_id, _in_order([row for row in rows if row.fill.ord_id == ord_id]))
+    return FillsAnswer(ord_id, _in_order([row for row in rows if row.fill.ord_id == ord_id]))
 
 
-def decode_lookup(record: LookupBody, *, at_ns: int, inst_id: str) -> LookupAnswer:
+def decode_lookup(record: LookupBody, *, inst_id: str) -> LookupAnswer:
     """Read a recorded look-up."""
     return LookupAnswer(
-        at_ns=at_ns,
         asked_at_ns=record.asked_at_ns,
         cl_ord_id=ClOrdId(record.cl_ord_id),
         report=bodies.order(record.order, inst_id),
@@ -155,7 +153,7 @@ def _once(records: list[FillRecord]) -> list[FillRecord]:
 
 
 def _in_order(records: list[FillRecord]) -> tuple[Fill, ...]:
-    """Sort into execution order; pages come newest first, and ties in time go by ``tradeId``.
+    """Sort into execution order; pages come newest first.
 
     A fill of an ordinary order without a ``tradeId`` is left out: it could be another's repeat.
     """
@@ -164,7 +162,7 @@ def _in_order(records: list[FillRecord]) -> tuple[Fill, ...]:
         for record in _once(records)
         if record.fill.trade_id is not None or record.sub_type in CLOSES
     ]
-    return tuple(sorted(fills, key=lambda fill: (fill.time_ms, abs(fill.trade_id or 0))))
+    return tuple(in_execution_order(fills))
 
 
 def _funding_of(bills: list[Funding]) -> tuple[Funding, ...]:

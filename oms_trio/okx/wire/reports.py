@@ -41,9 +41,19 @@ _bills: Final = Rows(BillRow)
 
 
 def orders_of(
-    raw: msgspec.Raw, where: str, inst_id: str, *, pushed: bool, tag: str | None, note: Note
+    raw: msgspec.Raw,
+    where: str,
+    inst_id: str,
+    *,
+    pushed: bool,
+    tag: str | None,
+    note: Note,
+    by_name: bool = False,
 ) -> tuple[OrderReport, ...]:
-    """Orders of ``inst_id``, ours or not; only a push tells of a fill."""
+    """Orders of ``inst_id``, ours or not; only a push tells of a fill.
+
+    With ``by_name`` all are ours: they were asked for by our names.
+    """
 
     def translate(row: OrderRow, at: str) -> OrderReport | None:
         if row.inst_id != inst_id:
@@ -51,7 +61,7 @@ def orders_of(
         return order_report(row, at, pushed=pushed, note=note)
 
     def ours(row: Any) -> bool:  # noqa: ANN401 - a row or what says whose it is
-        return row.inst_id == inst_id and is_our_row(row, tag)
+        return by_name or (row.inst_id == inst_id and is_our_row(row, tag))
 
     return _orders.translate(raw, where, translate, ours, note)
 

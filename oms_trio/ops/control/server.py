@@ -11,7 +11,7 @@ import msgspec
 import structlog
 import trio
 
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.ops.bounded_server import BoundedStream, serve_bounded
 from oms_trio.ops.control.protocol import LINE_MAX, STATUS, ControlAnswer, ControlRequest
 

@@ -20,7 +20,7 @@ from starlette.responses import (
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.ops.metrics import CONTENT_TYPE, Metrics
 from oms_trio.ops.status import Status, encode_status
 from oms_trio.ops.web.guard import READ_ONLY_PAGE, check_control, check_host

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
-from oms_trio.core.inputs import (
+from oms_trio.core.events import (
     AccountUpdate,
     Action,
     CancelAnswer,
-    Input,
+    Event,
+    ExchangeSnapshot,
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
     PositionUpdate,
-    Snapshot,
     Verdict,
 )
 from oms_trio.core.model import ClOrdId
@@ -62,22 +62,22 @@ class Orders:
         state, at_ns = moment.state, moment.step.at_ns
         touched = {
             order.cl_ord_id: order
-            for event in moment.inputs
-            for order in self._touched(event, state)
+            for event in moment.step.arrival.events
+            for order in self._touched(event, state, at_ns)
         }
         touched.update((booked.order.cl_ord_id, booked.order) for booked in moment.booked)
         for name, order in touched.items():
             if name not in self.open and (name in state.orders.open or name not in self._told):
                 self.open[name] = OrderStory(order)
-        for event in moment.inputs:
-            self._note(event)
+        for event in moment.step.arrival.events:
+            self._note(event, at_ns)
         for booked in moment.booked:
             self._note_fill(booked.order.cl_ord_id, at_ns)
         for name in touched:
             if name in self.open and name not in state.orders.open:
                 self._end(name, at_ns)
 
-    def _touched(self, event: Input, state: TradeState) -> Iterator[OrderInfo]:
+    def _touched(self, event: Event, state: TradeState, now_ns: int) -> Iterator[OrderInfo]:
         """Find the orders that an input may have changed."""
         orders = state.orders
         found: Iterable[OrderInfo | None]
@@ -92,24 +92,24 @@ class Orders:
                 found = (orders.find(name),)
             case Action():
                 newest = next(reversed(orders.open.values()), None)
-                found = (newest,) if newest and newest.created_ns == event.at_ns else ()
-            case Snapshot():
+                found = (newest,) if newest and newest.created_ns == now_ns else ()
+            case ExchangeSnapshot():
                 named = (orders.find(one.cl_ord_id or None, one.ord_id) for one in event.orders)
                 found = (*orders, *(story.info for story in self.open.values()), *named)
             case _:
                 found = [story.info for story in self.open.values()]
         return (order for order in found if order is not None)
 
-    def _note(self, event: Input) -> None:
+    def _note(self, event: Event, now_ns: int) -> None:
         match event:
             case Action():
                 story = next(reversed(self.open.values()), None)
-                if story is not None and story.info.created_ns == event.at_ns:
+                if story is not None and story.info.created_ns == now_ns:
                     story.received_ns = event.received_ns
             case OrderAnswer(verdict=Verdict.ACCEPTED):
                 story = self.open.get(event.cl_ord_id)
                 if story is not None and story.acked_ns is None:
-                    story.acked_ns = event.at_ns
+                    story.acked_ns = now_ns
                     self.acked(story)
             case _:
                 pass

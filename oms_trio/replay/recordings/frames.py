@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -23,8 +22,8 @@ import msgspec
 from oms_trio.amqp.codec import MalformedAction, decode_action
 from oms_trio.amqp.model import Delivery
 from oms_trio.core.effects import Effect, RequestFills, RequestSnapshot
+from oms_trio.core.events import ExchangeSnapshot, FillsAnswer
 from oms_trio.core.identity import order_name, state_id_of
-from oms_trio.core.inputs import FillsAnswer, Snapshot
 from oms_trio.core.model import ClOrdId, Instrument, OrderReport, Rules, StateId
 from oms_trio.core.state import TradeState
 from oms_trio.okx.errors import ProtocolError
@@ -119,20 +118,20 @@ class FramesRecording:
             return 0.0
         return 1.0 if self._file.closed else self._file.tell() / self.path.stat().st_size
 
-    def answers(self, effects: tuple[Effect, ...], state: TradeState) -> list[JournaledInput]:
+    def answers(
+        self, effects: tuple[Effect, ...], state: TradeState, now_ns: int
+    ) -> Iterator[JournaledInput]:
         """See ``Recording.answers``."""
-        found: list[JournaledInput] = []
         for effect in effects:
             if isinstance(effect, RequestSnapshot):
-                snapshot = partial(self._snapshot, effect.request, state)
-                found.append(JournaledInput(Kind.SNAPSHOT, b"", "", snapshot))
+                snapshot = self._snapshot(effect.request, state, now_ns)
+                yield JournaledInput(Kind.SNAPSHOT, b"", "", (snapshot,))
             elif isinstance(effect, RequestFills):
-                found.append(JournaledInput(Kind.FILLS, b"", "", partial(_fills, effect, state)))
-        return found
+                yield JournaledInput(Kind.FILLS, b"", "", (_fills(effect, state),))
 
-    def _snapshot(self, request: int, state: TradeState, at_ns: int) -> tuple[Snapshot]:
+    def _snapshot(self, request: int, state: TradeState, now_ns: int) -> ExchangeSnapshot:
         position = state.sync.exchange_pos
-        return (Snapshot(at_ns, at_ns, request, self.instrument, None, 0, position, (), ()),)
+        return ExchangeSnapshot(now_ns, request, self.instrument, None, 0, position, (), ())
 
     def _steps(self) -> Iterator[Step]:
         begun = False
@@ -167,10 +166,9 @@ class FramesRecording:
         )
 
 
-def _fills(effect: RequestFills, state: TradeState, at_ns: int) -> tuple[FillsAnswer]:
+def _fills(effect: RequestFills, state: TradeState) -> FillsAnswer:
     order = state.orders.find(None, effect.ord_id)
-    pushed = () if order is None else tuple(order.held.values())
-    return (FillsAnswer(at_ns, effect.ord_id, pushed),)
+    return FillsAnswer(effect.ord_id, () if order is None else tuple(order.held.values()))
 
 
 @attrs.define
@@ -265,14 +263,14 @@ class _Reader:
                 del self.asked[next(iter(self.asked))]
 
     def _action(self, line: ActionLine) -> Iterator[JournaledInput]:
+        delivery = Delivery(self.deliveries + 1, line.body, line.message_id, line.redelivered)
         try:
-            decoded = decode_action(line.body)
+            action = decode_action(delivery, self.now_ns)
         except MalformedAction:
             self.recording.skipped += 1
             return
         self.deliveries += 1
-        delivery = Delivery(self.deliveries, line.body, line.message_id, line.redelivered)
-        yield journaled_inputs.action(delivery, decoded, self.now_ns)
+        yield journaled_inputs.action(action)
 
     def _taken_over(self, push: OrdersPush) -> OrdersPush:
         if not self.recording.adopt:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Protocol
 
 import attrs
 
 from oms_trio.core.effects import Effect, PublishClosure
-from oms_trio.core.inputs import Input
 from oms_trio.core.model import Fill, OrdId, Side
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
@@ -65,8 +64,13 @@ class Recording(Protocol):
     def progress(self) -> float:
         """Return the part that has been read, 0 to 1."""
 
-    def answers(self, effects: tuple[Effect, ...], state: TradeState) -> list[JournaledInput]:
-        """Return what the exchange would have answered, where the recording lacks its answers."""
+    def answers(
+        self, effects: tuple[Effect, ...], state: TradeState, now_ns: int
+    ) -> Iterable[JournaledInput]:
+        """Make what the exchange would have answered, where the recording lacks its answers.
+
+        Each is made when the one before it has been applied.
+        """
 
 
 @attrs.frozen
@@ -103,7 +107,6 @@ class Moment:
     """One step and what came of it; ``state`` is the state behind it, to be read only."""
 
     step: Step
-    inputs: tuple[Input, ...]
     effects: tuple[Effect, ...]
     booked: tuple[Booked, ...]
     state: TradeState

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from oms_trio.core.effects import Readiness
-from oms_trio.core.inputs import SessionDown, Started
+from oms_trio.core.events import SessionDown, Started
 from oms_trio.replay.recordings.model import Moment
 
 
@@ -34,9 +34,9 @@ class Gaps:
 
     def __call__(self, moment: Moment) -> None:
         """See ``Watcher``."""
-        for event in moment.inputs:
+        for event in moment.step.arrival.events:
             if isinstance(event, SessionDown | Started) and self.since_ns is None:
-                self.since_ns = event.at_ns
+                self.since_ns = moment.step.at_ns
                 self.why = event.why if isinstance(event, SessionDown) else "start"
         if any(isinstance(effect, Readiness) and effect.ready for effect in moment.effects):
             self._end(moment.step.at_ns)

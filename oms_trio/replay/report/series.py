@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import attrs
 
-from oms_trio.core.inputs import Action, PositionUpdate
+from oms_trio.core.events import Action, PositionUpdate
 from oms_trio.core.model import Side
 from oms_trio.replay.export.orders import Orders, OrderStory
 from oms_trio.replay.export.trades import Trades, TradeStory
@@ -83,9 +83,9 @@ class Gathered:
     def __call__(self, moment: Moment) -> None:
         """See ``Watcher``."""
         self.summary(moment)
-        for event in moment.inputs:
+        for event in moment.step.arrival.events:
             if isinstance(event, Action):
-                self.price.add(event.at_ns, event.mid)
+                self.price.add(moment.step.at_ns, event.mid)
             elif isinstance(event, PositionUpdate):
                 self._take_position(event, moment)
         for booked in moment.booked:
@@ -103,10 +103,10 @@ class Gathered:
     def _take_position(self, event: PositionUpdate, moment: Moment) -> None:
         report, trade = event.report, moment.state.book.trade
         if report.mark_px is not None:
-            self.price.add(event.at_ns, report.mark_px)
+            self.price.add(moment.step.at_ns, report.mark_px)
         if report.upl_ratio is not None:
-            self.upl_ratio.add(event.at_ns, report.upl_ratio)
-            self.drawdown.add(event.at_ns, 0.0 if trade is None else trade.max_drawdown)
+            self.upl_ratio.add(moment.step.at_ns, report.upl_ratio)
+            self.drawdown.add(moment.step.at_ns, 0.0 if trade is None else trade.max_drawdown)
 
     def _take_trade(self, trade: TradeStory) -> None:
         self.trades.append(trade)

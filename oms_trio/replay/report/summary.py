@@ -17,9 +17,9 @@ from oms_trio.core.effects import (
     PublishExecution,
     PublishRejection,
 )
-from oms_trio.core.inputs import (
+from oms_trio.core.events import (
     Action,
-    Input,
+    Event,
     OrderAnswer,
     SessionDown,
     SessionUp,
@@ -41,7 +41,7 @@ class Summary:
     first_ns: int = 0
     last_ns: int = 0
     records: Counter[str] = attrs.Factory(Counter)
-    inputs: Counter[type[Input]] = attrs.Factory(Counter)
+    inputs: Counter[type[Event]] = attrs.Factory(Counter)
     effects: Counter[type[Effect]] = attrs.Factory(Counter)
     refused: Counter[str] = attrs.Factory(Counter)
     alerts: Counter[str] = attrs.Factory(Counter)
@@ -77,7 +77,7 @@ class Summary:
         self.records[moment.step.arrival.kind.value] += 1
         self.fills += len(moment.booked)
         self.foreign = moment.state.foreign_reports
-        for event in moment.inputs:
+        for event in moment.step.arrival.events:
             self.inputs[type(event)] += 1
             self.unknown += isinstance(event, OrderAnswer) and event.verdict is Verdict.UNKNOWN
         for effect in moment.effects:

@@ -13,7 +13,6 @@ from typing import Any, Final, NoReturn, TextIO
 import attrs
 import structlog
 import trio
-import trio.testing
 from structlog.typing import WrappedLogger
 
 from oms_trio.journal.journal import Journal
@@ -26,6 +25,7 @@ from oms_trio.testing.simulation.faults.account import on_duty
 from oms_trio.testing.simulation.faults.catalog import strike_on
 from oms_trio.testing.simulation.invariants.audit import Auditor
 from oms_trio.testing.simulation.invariants.violation import Violation
+from oms_trio.testing.simulation.machine.clocks import JumpingClock
 from oms_trio.testing.simulation.replayed import replay
 from oms_trio.testing.simulation.setting import CONTEXT, draw
 from oms_trio.testing.simulation.wire_trace import Tape
@@ -133,7 +133,7 @@ def simulate(plan: Plan, trace: TextIO | None = None) -> Report:
     ):
         run = _Run(plan, Path(folder), Tape(trace))
         try:
-            trio.run(run.main, clock=trio.testing.MockClock(autojump_threshold=0))
+            trio.run(run.main, clock=JumpingClock())
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
             run.violations.append(Violation("crash", _first_line(error)))
     if logs.leaks:

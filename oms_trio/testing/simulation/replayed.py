@@ -12,7 +12,7 @@ import attrs
 
 from oms_trio.core.book import Book
 from oms_trio.core.effects import Publication, PublishClosure
-from oms_trio.core.inputs import Input, PositionUpdate, Snapshot
+from oms_trio.core.events import Event, ExchangeSnapshot, PositionUpdate
 from oms_trio.core.model import Cause, Fill, PositionReport, Rules
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
@@ -82,12 +82,12 @@ class Replay:
     digest: str = ""
     """A hash over all records: journals of equal runs are equal."""
 
-    def note(self, event: Input) -> None:
+    def note(self, event: Event) -> None:
         """Keep what an input tells of the position."""
         match event:
             case PositionUpdate(report=report):
                 self.pushed.append(report)
-            case Snapshot(position=report) if report is not None:
+            case ExchangeSnapshot(position=report) if report is not None:
                 self.asked.append(report)
             case _:
                 pass
@@ -114,9 +114,10 @@ def replay(
     for seq, record in chain(forgotten, journal.tail(first - 1)):
         whole.update(repr(record).encode())
         arrival = journaled_inputs.read(record.kind, record.raw, record.context, scope)
-        events = arrival.inputs(record.at_ns)
-        effects = tuple(chain.from_iterable(found.state.apply(event) for event in events))
-        for event in events:
+        effects = tuple(
+            chain.from_iterable(found.state.apply(event, record.at_ns) for event in arrival.events)
+        )
+        for event in arrival.events:
             found.note(event)
         for effect in effects:
             if isinstance(effect, PublishClosure):

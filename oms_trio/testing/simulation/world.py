@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -17,8 +16,8 @@ import trio
 
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
-from oms_trio.core.effects import Effect, PlaceOrder
-from oms_trio.core.inputs import Verb
+from oms_trio.core.effects import Effect
+from oms_trio.core.events import Verb
 from oms_trio.core.model import Instrument, Rules
 from oms_trio.core.risk import mark_age_ns
 from oms_trio.core.state import TradeState
@@ -347,9 +346,11 @@ class World:
     def observe(
         self, arrival: JournaledInput, effects: tuple[Effect, ...], state: TradeState
     ) -> None:
-        """Note what the cap allowed when an order was decided, and count what came in."""
+        """Note what an input came to, and count it."""
         self.arrivals[arrival.kind.value] += 1
         self.monitor.observe(effects, state)
+        if arrival.kind is Kind.ACTION:
+            self.monitor.note_decision(state)
         if arrival.kind is Kind.SNAPSHOT:
             self._note_known(state)
         for holds, come in self._awaited:
@@ -359,17 +360,6 @@ class World:
             for kind, come in self._decided:
                 if isinstance(effect, kind):
                     come.set()
-            if isinstance(effect, PlaceOrder) and effect.cl_ord_id not in self.monitor.caps:
-                order = state.orders.find(effect.cl_ord_id)
-                if order is None or order.reduce_only:
-                    continue
-                assert state.balance is not None
-                assert state.instrument is not None
-                rules = self.rules
-                money = Fraction(state.balance) * Fraction(rules.leverage)
-                contract = Fraction(order.ref_px) * Fraction(state.instrument.multiplier)
-                cap = money * Fraction(rules.max_margin_fraction) / contract
-                self.monitor.caps[effect.cl_ord_id] = cap
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(

@@ -17,7 +17,7 @@ import trio
 from click.testing import CliRunner
 
 from oms_trio.cli import main
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.ops.control.client import ControlError, ask
 from oms_trio.ops.control.protocol import SOCKET, listen
 from oms_trio.ops.control.server import REQUEST_S, Desk, serve_control

@@ -15,7 +15,7 @@ from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
 from oms_trio.settings.clock import NS, virtual_clock
 from oms_trio.testing.simulation.invariants.oracle import Oracle, TrueFill
-from oms_trio.testing.simulation.machine.clocks import WallClock
+from oms_trio.testing.simulation.machine.clocks import JumpingClock, WallClock
 from oms_trio.testing.simulation.machine.disk import KilledError, Room, SimDisk, mixed
 from oms_trio.testing.simulation.machine.freezing import PROCESS, freeze, frozen, thaw
 from oms_trio.testing.simulation.troubles import Trouble, Troubles
@@ -72,6 +72,28 @@ async def test_timeout_of_a_frozen_process_is_late_as_well(autojump_clock: MockC
         thaw(process)
         await trio.sleep(1)
         assert ended == [pytest.approx(began + 21)]
+
+
+def test_true_time_stands_still_while_a_task_can_run_and_then_jumps() -> None:
+    told: list[tuple[str, float]] = []
+
+    async def sleep(name: str, seconds: float) -> None:
+        await trio.sleep(seconds)
+        told.append((name, trio.current_time()))
+
+    async def work() -> None:
+        for _ in range(1000):
+            await trio.lowlevel.checkpoint()
+        told.append(("work", trio.current_time()))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sleep, "day", 86400.0)
+            nursery.start_soon(sleep, "hour", 3600.0)
+            nursery.start_soon(work)
+
+    trio.run(main, clock=JumpingClock())
+    assert told == [("work", 0.0), ("hour", 3600.0), ("day", 86400.0)]
 
 
 async def test_wall_clock_steps_and_drifts_beside_the_true_one(autojump_clock: MockClock) -> None:

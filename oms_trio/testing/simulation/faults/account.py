@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from oms_trio.core.effects import PlaceOrder
-from oms_trio.core.inputs import Verb
+from oms_trio.core.events import Verb
 from oms_trio.testing.simulation.faults.making import Act, Strike, at_once, switched
 from oms_trio.testing.simulation.world import World
 

@@ -10,18 +10,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
 
 from oms_trio.core.effects import Alert, Effect
-from oms_trio.core.inputs import Verb
-from oms_trio.core.model import Rules, Side
+from oms_trio.core.events import Verb
+from oms_trio.core.model import Cause, Rules, Side
 from oms_trio.core.state import TradeState
 from oms_trio.testing.okx_server.exchange import Exchange
 from oms_trio.testing.okx_server.ground_truth import Truth
@@ -114,8 +116,22 @@ class WatchedLimits(Limits):
 class _Sample:
     at: float
     pos: Decimal
+    risk: Decimal
+    """The part of the position that the exchange's risk engine has made so far."""
     cash: Decimal
     mark: Decimal
+
+
+@attrs.frozen
+class Decided:
+    """A decision to send an order: when (the service's clock), and what the position might reach.
+
+    ``cap`` is in contracts, by the price that the order was sized by and the balance of then.
+    """
+
+    at_ns: int
+    side: Side
+    cap: Fraction
 
 
 @attrs.define(eq=False)
@@ -131,8 +147,8 @@ class Monitor:
     """How old the mark price may be that the service knows."""
     found: list[Violation] = attrs.Factory(list)
     published_at: dict[int, float] = attrs.Factory(dict)
-    caps: dict[str, Fraction] = attrs.Factory(dict)
-    """By order name: what the position might reach when the order was decided, in contracts."""
+    decided: dict[str, Decided] = attrs.Factory(dict)
+    """By order name, in the order of the decisions."""
     by_hand: Decimal = Decimal(0)
     """The part of the exchange's position that no order of ours explains, and nobody adopted."""
     adopted: list[tuple[int, Decimal]] = attrs.Factory(list)
@@ -150,6 +166,8 @@ class Monitor:
     _paused_at: float = NEVER
     _odd_at: float = -NEVER
     """When the position last changed by other hands than ours."""
+    _by_risk: Decimal = Decimal(0)
+    """What liquidations and deleveraging have made of the position, in contracts so far."""
     _samples: deque[_Sample] = attrs.Factory(deque)
 
     # What happens on the exchange.
@@ -161,10 +179,16 @@ class Monitor:
             self._flat_at = now
         samples = self._samples
         samples.append(
-            _Sample(now, engine.ledger.pos, engine.ledger.cash_bal, engine.market.mark_px)
+            _Sample(
+                now,
+                engine.ledger.pos,
+                self._by_risk,
+                engine.ledger.cash_bal,
+                engine.market.mark_px,
+            )
         )
         horizon = now - max(self.mark_age_s, TROUBLED_S)
-        while samples[0].at < horizon and len(samples) > 1:
+        while len(samples) > 1 and samples[1].at < horizon:
             samples.popleft()
 
     def watch(self, order: Order, fill: Fill | None) -> None:
@@ -185,6 +209,8 @@ class Monitor:
         if order.category is Category.NORMAL:
             self.by_hand += fill.side.sign * fill.sz
             self._judge_position()
+        else:
+            self._by_risk += fill.side.sign * fill.sz
 
     def _judge_position(self) -> None:
         if not self.by_hand:
@@ -238,25 +264,44 @@ class Monitor:
             Fraction(0),
         )
         ours = sign * Fraction(engine.ledger.pos - self.by_hand) + resting
-        cap = self.caps.get(order.cl_ord_id)
         quiet = self.troubles.calm_for({Trouble.PUSHES, Trouble.REST}, self._odd_at) > TROUBLED_S
-        if cap is None:
+        if order.cl_ord_id not in self.decided:
             self._break(5, f"order {order.cl_ord_id} was never decided")
-        elif ours > cap and quiet:
+        elif ours > (cap := self._cap_decided(order.side)) and quiet:
             self._break_cap(order, ours, cap, "as decided")
         calm = self.troubles.calm_for(_REPORTS) > TROUBLED_S
         horizon = trio.current_time() - (KNOWN_S if calm else TROUBLED_S)
-        lately = [sample for sample in self._samples if sample.at >= horizon]
+        lately = self._lately(horizon)
         mark = min(sample.mark for sample in self._samples)
         px = Fraction(mark if order.px is None else max(order.px, mark))
         money = Fraction(max(sample.cash for sample in lately)) * Fraction(self.rules.leverage)
         allowed = money * Fraction(self.rules.max_margin_fraction)
         allowed /= px * Fraction(self.exchange.instrument.multiplier)
         # What is traded by hand just now need not be known yet: invariant 8 says how soon it must.
-        positions = [engine.ledger.pos - self.by_hand, *(sample.pos for sample in lately)]
-        reached = min(sign * Fraction(pos) for pos in positions) + resting
+        # Nor need what the risk engine has done: no orders push may tell of it, and then fills of
+        # later are known before it.
+        others = [engine.ledger.pos - self.by_hand - self._by_risk]
+        others += [sample.pos - sample.risk for sample in lately]
+        risks = [self._by_risk, *(sample.risk for sample in lately)]
+        reached = resting + min(sign * Fraction(pos) for pos in others)
+        reached += min(sign * Fraction(risk) for risk in risks)
         if reached > allowed:
             self._break_cap(order, reached, allowed, "by the exchange's figures")
+
+    def _lately(self, horizon: float) -> list[_Sample]:
+        """Return the samples since then, with the one before them: it still held then."""
+        samples = list(self._samples)
+        first = bisect_left(samples, horizon, key=attrgetter("at"))
+        return samples[max(0, first - 1) :]
+
+    def _cap_decided(self, side: Side) -> Fraction:
+        """Return what the latest decision for a side allowed.
+
+        Each decision counts all that is open on its side, and what comes after it only takes away
+        from that. An order may come after younger ones, because it was tried again: those had caps
+        of their own, by their own prices.
+        """
+        return next(one.cap for one in reversed(self.decided.values()) if one.side is side)
 
     def _ours(self) -> Iterator[Order]:
         return (order for order in self.exchange.engine.book.pending if order.tag == CONTEXT.tag)
@@ -269,6 +314,23 @@ class Monitor:
         )
 
     # What happens in the service.
+
+    def note_decision(self, state: TradeState) -> None:
+        """See the order that an action has become, if any; with a redelivered one it may come later."""
+        order = next(reversed(state.orders.open.values()), None)
+        if order is None or order.cause is not Cause.AGENT or not order.expires_at_ns:
+            return  # found on the exchange, or the operator's: no decision is behind it
+        before = self.decided.get(order.cl_ord_id)
+        if before is not None and before.at_ns == order.created_ns:
+            return
+        # A later process decides an action again of which the one before has left no record.
+        self.decided.pop(order.cl_ord_id, None)
+        assert state.balance is not None
+        assert state.instrument is not None
+        money = Fraction(state.balance) * Fraction(self.rules.leverage)
+        contract = Fraction(order.ref_px) * Fraction(state.instrument.multiplier)
+        cap = money * Fraction(self.rules.max_margin_fraction) / contract
+        self.decided[order.cl_ord_id] = Decided(order.created_ns, order.side, cap)
 
     def observe(self, effects: tuple[Effect, ...], state: TradeState) -> None:
         """See every input behind its effects."""

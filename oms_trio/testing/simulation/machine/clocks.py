@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
+import trio
 
 from oms_trio.settings.clock import NS, Clock
 
@@ -37,3 +40,28 @@ class WallClock:
         now_ns = self.true()
         self.offset_ns, self._since_ns = self() - now_ns, now_ns
         self.drift_ppm = ppm
+
+
+@attrs.define(eq=False)
+class JumpingClock(trio.abc.Clock):
+    """The true time: it stands still while a task can run, then jumps to what is due next.
+
+    ``trio.testing.MockClock`` does the same, but spends a round of the scheduler and a report on
+    all of Trio on every jump, because it lets threads and sockets come first. Here are none.
+    """
+
+    _now: float = 0.0
+
+    def start_clock(self) -> None:
+        """Begin: there is nothing to do."""
+
+    def current_time(self) -> float:
+        """Return the seconds since the beginning."""
+        return self._now
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """Jump instead of sleeping; Trio asks how long to sleep when no task can run."""
+        if deadline == math.inf:
+            return math.inf
+        self._now = max(self._now, deadline)
+        return 0.0

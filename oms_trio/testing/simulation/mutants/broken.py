@@ -15,17 +15,17 @@ import trio
 
 from oms_trio.amqp.model import BrokerUnavailable, Outgoing
 from oms_trio.core.effects import Effect
-from oms_trio.core.identity import order_name
-from oms_trio.core.inputs import (
+from oms_trio.core.events import (
     Action,
-    Input,
+    Event,
+    ExchangeSnapshot,
     OrderAnswer,
     OrderUpdate,
     PositionUpdate,
-    Snapshot,
     Tick,
     Verdict,
 )
+from oms_trio.core.identity import order_name
 from oms_trio.core.model import ClOrdId, Fill, OrderReport, Side, StateId
 from oms_trio.core.orders import OrderInfo, Orders, in_execution_order
 from oms_trio.core.reconcile import Sync
@@ -86,7 +86,7 @@ def _gap_not_held(_sound: Any) -> Any:  # noqa: ANN401
 
 
 def _snapshot_overwrites(sound: Any) -> Any:  # noqa: ANN401
-    def broken(self: TradeState, snapshot: Snapshot, do: Callable[[Effect], None]) -> None:
+    def broken(self: TradeState, snapshot: ExchangeSnapshot, do: Callable[[Effect], None]) -> None:
         for report in snapshot.orders:
             order = self.orders.find(report.cl_ord_id, report.ord_id)
             if order is not None:
@@ -169,7 +169,7 @@ def _any_drawdown(_sound: Any) -> Any:  # noqa: ANN401
 
 
 def _unrecorded_change(sound: Any) -> Any:  # noqa: ANN401
-    def broken(self: TradeState, event: Input) -> Any:  # noqa: ANN401
+    def broken(self: TradeState, event: Event) -> Any:  # noqa: ANN401
         if isinstance(event, Tick):
             self.foreign_reports += 1
         return sound(self, event)

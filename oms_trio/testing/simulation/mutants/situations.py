@@ -15,7 +15,7 @@ import trio
 
 from oms_trio.core import answers
 from oms_trio.core.effects import Effect, LookUpOrder
-from oms_trio.core.inputs import Action, Listing, LookupAnswer
+from oms_trio.core.events import Action, Listing, LookupAnswer
 from oms_trio.core.model import Cause, ExchangeMs, RewardUnit
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.reconcile import Sync
@@ -186,6 +186,15 @@ def _silently_expired(sound: Any) -> Any:  # noqa: ANN401
     return broken
 
 
+def _all_rows_ours(_sound: Any) -> Any:  # noqa: ANN401
+    """Take every row for ours, as the first release did; what a record holds was read before."""
+
+    def broken(_row: Any, tag: str | None) -> bool:  # noqa: ANN401
+        return tag is not None
+
+    return broken
+
+
 MUTANTS: Final[dict[str, Mutant]] = {
     # Of a review.
     "a position mismatch never stops orders": Mutant(
@@ -216,6 +225,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "orders are looked up one by one": Mutant("oms_trio.tasks.reconciler:LOOK_UPS", value(1)),
     "flatten believes itself flat": Mutant("oms_trio.core.operator:carry_out", _flat_by_the_book),
+    "a row of somebody else stops reconciliation": Mutant(
+        "oms_trio.okx.wire.reports:is_our_row", _all_rows_ours
+    ),
     "liquidations are nobody's": Mutant(
         "oms_trio.core.adoption:CAUSE_OF_CATEGORY", value(dict[str, Cause]())
     ),

@@ -1,7 +1,7 @@
-"""What comes into the core: everything that trading state may depend on, with its time.
+"""What comes into the core: everything that trading state may depend on, but the time.
 
-``at_ns`` is the Unix time in nanoseconds at which this process took the input in. Replay feeds
-the recorded times, so a decision never depends on when it is computed again.
+Time is an argument of ``TradeState.apply``: the Unix time in nanoseconds at which this process took
+the event in. Replay passes the recorded one, so a decision never depends on when it is made again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from oms_trio.core.model import (
 
 @attrs.frozen
 class Action:
-    """One decoded action of the agent.
+    """One action of the agent, decoded.
 
     ``price`` is the signed offset from mid in thousandths (-1 < price < 1, below 0 buys),
     ``volume`` the margin in thousandths of the balance, ``mid`` in USDT. ``received_ns`` is when
@@ -41,7 +41,6 @@ class Action:
     to the dead letters because it was too old: it becomes no order, whatever its age looks like.
     """
 
-    at_ns: int
     received_ns: int
     state_id: StateId
     order_type: OrderType
@@ -79,7 +78,6 @@ class OrderAnswer:
     ``fatal`` says that orders will be refused until a person changes key, account or settings.
     """
 
-    at_ns: int
     cl_ord_id: ClOrdId
     verdict: Verdict
     ord_id: OrdId | None = None
@@ -93,7 +91,6 @@ class OrderAnswer:
 class CancelAnswer:
     """The exchange's answer to one cancel request."""
 
-    at_ns: int
     cl_ord_id: ClOrdId
     verdict: Verdict
     code: str = ""
@@ -104,7 +101,6 @@ class CancelAnswer:
 class OrderUpdate:
     """One element of an ``orders`` push."""
 
-    at_ns: int
     report: OrderReport
 
 
@@ -112,7 +108,6 @@ class OrderUpdate:
 class PositionUpdate:
     """One element of a ``positions`` push for our instrument."""
 
-    at_ns: int
     report: PositionReport
 
 
@@ -120,7 +115,6 @@ class PositionUpdate:
 class AccountUpdate:
     """USDT cash balance (``cashBal``: without unrealised PnL) of an ``account`` push."""
 
-    at_ns: int
     cash_bal: Decimal
     u_time_ms: int
 
@@ -133,7 +127,6 @@ class Started:
     recorded action is always sized by the rules of its time.
     """
 
-    at_ns: int
     rules: Rules
 
 
@@ -145,7 +138,6 @@ class SessionUp:
     ``offset_ns`` is the exchange's clock minus the service's, as measured for this session.
     """
 
-    at_ns: int
     offset_ns: int = 0
 
 
@@ -153,13 +145,12 @@ class SessionUp:
 class SessionDown:
     """No session is left: nothing can be sent, and pushes may be missed from now on."""
 
-    at_ns: int
     why: str
 
 
 @attrs.frozen
-class Snapshot:
-    """The exchange's state by REST, asked as a whole after ``RequestSnapshot``.
+class ExchangeSnapshot:
+    """The exchange's state by REST, requested as a whole with ``RequestSnapshot``.
 
     ``request`` repeats the number of the request, ``asked_at_ns`` is when its first question
     left and ``offset_ns`` the exchange's clock minus ours then. ``fills`` are ours since the
@@ -170,7 +161,6 @@ class Snapshot:
     or match, of all that was listed, ours or not: they show how far the reads have come.
     """
 
-    at_ns: int
     asked_at_ns: int
     request: int
     instrument: Instrument
@@ -194,7 +184,6 @@ class Listing:
     when the exchange lists none.
     """
 
-    at_ns: int
     asked_at_ns: int
     request: int
     orders: tuple[OrderReport, ...]
@@ -205,7 +194,6 @@ class Listing:
 class FillsAnswer:
     """All fills of one order (``GET /trade/fills?ordId=``) after ``RequestFills``."""
 
-    at_ns: int
     ord_id: OrdId
     fills: tuple[Fill, ...]
 
@@ -218,7 +206,6 @@ class LookupAnswer:
     order's expiry can prove that it does not come alive any more.
     """
 
-    at_ns: int
     asked_at_ns: int
     cl_ord_id: ClOrdId
     report: OrderReport | None
@@ -242,7 +229,6 @@ class Verb(Enum):
 class Command:
     """The operator's word; ``by`` says where it came from."""
 
-    at_ns: int
     verb: Verb
     by: str
 
@@ -251,17 +237,13 @@ class Command:
 class Tick:
     """Time has passed: ages and retries are judged."""
 
-    at_ns: int
-
 
 @attrs.frozen
 class Drain:
     """The service stops: no action comes after this; in-flight answers still may."""
 
-    at_ns: int
 
-
-Input = (
+Event = (
     Action
     | OrderAnswer
     | CancelAnswer
@@ -271,7 +253,7 @@ Input = (
     | Started
     | SessionUp
     | SessionDown
-    | Snapshot
+    | ExchangeSnapshot
     | Listing
     | FillsAnswer
     | LookupAnswer
