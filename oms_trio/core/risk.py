@@ -187,6 +187,6 @@ class Risk:
         self.rejects = self.rejects + 1 if refused else 0
         most = limits.max_rejects
         if most is not None and self.rejects >= most:
-            why = f"{self.rejects} orders in a row were refused by the exchange"
+            why = f"{self.rejects} orders in a row were rejected by the exchange"
             return Trip(Control.REJECTS, why)
         return None

@@ -150,8 +150,8 @@ def recover(journal: Journal, rules: Rules, scope: DecodeContext) -> Recovered:
                 state.apply(event, record.at_ns)
     except (ValueError, msgspec.ValidationError, OkxError) as error:
         raise StateError(
-            f"the journal cannot be read behind record {seq} ({error}): it was written by another "
-            "release or for another instrument; start that one, or choose another state folder"
+            f"record {seq} of the journal cannot be read ({error}): it was written by another release "
+            "or for another instrument; start that one, or choose another state folder"
         ) from error
     if newest is not None and newest.seq != snapshot_seq and _keep(journal, state, seq):
         snapshot_seq = seq

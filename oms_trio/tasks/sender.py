@@ -100,7 +100,7 @@ async def _send_order(order: Order, desk: Desk, limit: Limiter, by_rest: trio.Nu
     left_s = (effect.expires_at_ns - desk.clock()) / NS
     if left_s <= limit.ready_in():
         reason = RejectReason.RATE_LIMITED if left_s > 0 else RejectReason.STALE
-        detail = "the exchange's rate limit leaves no room before the action expires"
+        detail = "the exchange's rate limit would delay the order beyond the expiry of its action"
         await desk.answer(names, Verdict.REJECTED, detail, reason=reason)
         return
     if not desk.recall.covers(order):

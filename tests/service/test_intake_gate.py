@@ -79,8 +79,8 @@ def test_the_log_says_why_actions_are_not_taken() -> None:
         gate.open("state")
     assert [(line.pop("event"), line.pop("log_level"), line) for line in logged] == [
         ("actions_taken", "info", {"since": "state"}),
-        ("actions_stopped", "warning", {"who": "disk", "why": "full"}),
-        ("actions_still_stopped", "info", {"who": "state", "why": "no session"}),
+        ("actions_stopped", "warning", {"part": "disk", "why": "full"}),
+        ("actions_still_stopped", "info", {"part": "state", "why": "no session"}),
         ("actions_taken", "info", {"since": "state"}),
     ]
 
