@@ -4,6 +4,8 @@ Every setting is one field of ``Config`` whose metadata has its name, default, r
 meaning: reading, error texts and the table of settings all use it.
 """
 
+# ruff: noqa: RUF009 - calls of _setting are attrs fields, not defaults
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
@@ -62,327 +64,241 @@ def _setting(
     secret: bool = False,
     optional: bool = False,
     other_name: str | None = None,
-) -> dict[str, SettingSpec]:
-    """Return the metadata of a field."""
-    return {"setting": SettingSpec(name, default, reader, meaning, secret, optional, other_name)}
+) -> Any:  # noqa: ANN401 - of the type that the reader returns
+    """Return a field of ``Config`` whose metadata describes the setting."""
+    spec = SettingSpec(name, default, reader, meaning, secret, optional, other_name)
+    return attrs.field(metadata={"setting": spec})
 
 
 @attrs.frozen(kw_only=True)
 class Config:
     """All settings. Times are nanoseconds; sizes and money are exact decimals; None means "off"."""
 
-    okx_api_key: Secret | None = attrs.field(
-        metadata=_setting("OKX_API_KEY", None, _OKX_SECRET, "API key", secret=True)
+    okx_api_key: Secret | None = _setting("OKX_API_KEY", None, _OKX_SECRET, "API key", secret=True)
+    okx_secret_key: Secret | None = _setting(
+        "OKX_SECRET_KEY", None, _OKX_SECRET, "secret key, which signs requests", secret=True
     )
-    okx_secret_key: Secret | None = attrs.field(
-        metadata=_setting(
-            "OKX_SECRET_KEY", None, _OKX_SECRET, "secret key, which signs requests", secret=True
-        )
+    okx_passphrase: Secret | None = _setting(
+        "OKX_PASSPHRASE", None, _OKX_SECRET, "the key's passphrase", secret=True
     )
-    okx_passphrase: Secret | None = attrs.field(
-        metadata=_setting("OKX_PASSPHRASE", None, _OKX_SECRET, "the key's passphrase", secret=True)
+    okx_demo: bool = _setting(
+        "OKX_DEMO", "0", flag, "1: demo trading, which has its own keys and hosts"
     )
-    okx_demo: bool = attrs.field(
-        metadata=_setting(
-            "OKX_DEMO", "0", flag, "1: demo trading, which has its own keys and hosts"
-        )
+    okx_ws_url: str = _setting(
+        "OKX_WS_URL",
+        "wss://ws.okx.com/ws/v5/private",
+        private_websocket(),
+        "private WebSocket; with OKX_DEMO=1 the default is wss://wspap.okx.com/ws/v5/private",
     )
-    okx_ws_url: str = attrs.field(
-        metadata=_setting(
-            "OKX_WS_URL",
-            "wss://ws.okx.com/ws/v5/private",
-            private_websocket(),
-            "private WebSocket; with OKX_DEMO=1 the default is wss://wspap.okx.com/ws/v5/private",
-        )
+    okx_rest_url: str = _setting(
+        "OKX_REST_URL",
+        "https://openapi.okx.com",
+        url("https", "http", path=False),
+        "REST API; accounts of some regions have a host of their own",
     )
-    okx_rest_url: str = attrs.field(
-        metadata=_setting(
-            "OKX_REST_URL",
-            "https://openapi.okx.com",
-            url("https", "http", path=False),
-            "REST API; accounts of some regions have a host of their own",
-        )
+    okx_ca_file: Path | None = _setting(
+        "OKX_CA_FILE", None, pem_file, "CA certificates to trust instead of the system's"
     )
-    okx_ca_file: Path | None = attrs.field(
-        metadata=_setting(
-            "OKX_CA_FILE", None, pem_file, "CA certificates to trust instead of the system's"
-        )
+    rabbitmq_host: str = _setting(
+        "RABBITMQ_HOST",
+        "localhost",
+        pattern(r"[A-Za-z0-9_.:-]{1,255}", "a host name or address"),
+        "the broker's host",
     )
-    rabbitmq_host: str = attrs.field(
-        metadata=_setting(
-            "RABBITMQ_HOST",
-            "localhost",
-            pattern(r"[A-Za-z0-9_.:-]{1,255}", "a host name or address"),
-            "the broker's host",
-        )
+    rabbitmq_port: int = _setting(
+        "RABBITMQ_PORT", "5672", whole(1, 65535), "the broker's port; 5671 with RABBITMQ_TLS=1"
     )
-    rabbitmq_port: int = attrs.field(
-        metadata=_setting(
-            "RABBITMQ_PORT", "5672", whole(1, 65535), "the broker's port; 5671 with RABBITMQ_TLS=1"
-        )
+    rabbitmq_user: str = _setting(
+        "RABBITMQ_USER",
+        "guest",
+        pattern(r".{1,255}", "1 to 255 characters"),
+        "user; RABBITMQ_USERNAME is another name for it",
+        other_name="RABBITMQ_USERNAME",
     )
-    rabbitmq_user: str = attrs.field(
-        metadata=_setting(
-            "RABBITMQ_USER",
-            "guest",
-            pattern(r".{1,255}", "1 to 255 characters"),
-            "user; RABBITMQ_USERNAME is another name for it",
-            other_name="RABBITMQ_USERNAME",
-        )
+    rabbitmq_pass: Secret = _setting(
+        "RABBITMQ_PASS",
+        "guest",
+        pattern(r".+", "printable text"),
+        "password; RABBITMQ_PASSWORD is another name for it",
+        secret=True,
+        other_name="RABBITMQ_PASSWORD",
     )
-    rabbitmq_pass: Secret = attrs.field(
-        metadata=_setting(
-            "RABBITMQ_PASS",
-            "guest",
-            pattern(r".+", "printable text"),
-            "password; RABBITMQ_PASSWORD is another name for it",
-            secret=True,
-            other_name="RABBITMQ_PASSWORD",
-        )
+    rabbitmq_vhost: str = _setting(
+        "RABBITMQ_VHOST", "/", pattern(r".{1,255}", "1 to 255 characters"), "virtual host"
     )
-    rabbitmq_vhost: str = attrs.field(
-        metadata=_setting(
-            "RABBITMQ_VHOST", "/", pattern(r".{1,255}", "1 to 255 characters"), "virtual host"
-        )
+    rabbitmq_tls: bool = _setting("RABBITMQ_TLS", "0", flag, "1: TLS, with verification")
+    rabbitmq_ca_file: Path | None = _setting(
+        "RABBITMQ_CA_FILE", None, pem_file, "CA certificates to trust instead of the system's"
     )
-    rabbitmq_tls: bool = attrs.field(
-        metadata=_setting("RABBITMQ_TLS", "0", flag, "1: TLS, with verification")
+    action_exchange: str = _setting(
+        "OMS_ACTION_EXCHANGE", "oms", _AMQP_NAME, "exchange of the actions"
     )
-    rabbitmq_ca_file: Path | None = attrs.field(
-        metadata=_setting(
-            "RABBITMQ_CA_FILE", None, pem_file, "CA certificates to trust instead of the system's"
-        )
+    action_queue: str = _setting(
+        "OMS_ACTION_QUEUE",
+        "oms_action_queue",
+        _AMQP_NAME,
+        "queue of the actions; queues with .dead and .expired are declared too",
     )
-    action_exchange: str = attrs.field(
-        metadata=_setting("OMS_ACTION_EXCHANGE", "oms", _AMQP_NAME, "exchange of the actions")
+    execution_exchange: str = _setting(
+        "OMS_EXECUTION_EXCHANGE", "execution-exchange", _AMQP_NAME, "exchange of the executions"
     )
-    action_queue: str = attrs.field(
-        metadata=_setting(
-            "OMS_ACTION_QUEUE",
-            "oms_action_queue",
-            _AMQP_NAME,
-            "queue of the actions; queues with .dead and .expired are declared too",
-        )
+    dead_letter_exchange: str = _setting(
+        "OMS_DEAD_LETTER_EXCHANGE",
+        "oms.dead-letter",
+        _AMQP_NAME,
+        "exchange of expired and malformed actions",
     )
-    execution_exchange: str = attrs.field(
-        metadata=_setting(
-            "OMS_EXECUTION_EXCHANGE", "execution-exchange", _AMQP_NAME, "exchange of the executions"
-        )
+    prefetch: int = _setting(
+        "OMS_PREFETCH",
+        "64",
+        whole(1, 65535),
+        "actions taken before the first of them is acknowledged",
     )
-    dead_letter_exchange: str = attrs.field(
-        metadata=_setting(
-            "OMS_DEAD_LETTER_EXCHANGE",
-            "oms.dead-letter",
-            _AMQP_NAME,
-            "exchange of expired and malformed actions",
-        )
+    instrument: str = _setting(
+        "OMS_INSTRUMENT",
+        "BTC-USDT-SWAP",
+        pattern(r"[A-Z0-9]{1,20}-USDT-SWAP", "a USDT-margined perpetual: XXX-USDT-SWAP"),
+        "the instrument that is traded",
     )
-    prefetch: int = attrs.field(
-        metadata=_setting(
-            "OMS_PREFETCH",
-            "64",
-            whole(1, 65535),
-            "actions taken before the first of them is acknowledged",
-        )
+    leverage: Decimal = _setting(
+        "OMS_LEVERAGE", "100", number("1", "125"), "leverage, cross margin"
     )
-    instrument: str = attrs.field(
-        metadata=_setting(
-            "OMS_INSTRUMENT",
-            "BTC-USDT-SWAP",
-            pattern(r"[A-Z0-9]{1,20}-USDT-SWAP", "a USDT-margined perpetual: XXX-USDT-SWAP"),
-            "the instrument that is traded",
-        )
+    min_contracts: Decimal = _setting(
+        "OMS_MIN_CONTRACTS",
+        "0.1",
+        number("0", "1000000", above_low=True),
+        "smallest order, and the step of sizes: a multiple of the instrument's lot",
     )
-    leverage: Decimal = attrs.field(
-        metadata=_setting("OMS_LEVERAGE", "100", number("1", "125"), "leverage, cross margin")
+    max_margin_fraction: Decimal = _setting(
+        "OMS_MAX_MARGIN_FRACTION",
+        "0.2",
+        number("0", "1", above_low=True),
+        "part of the balance that may be used as margin of the position",
     )
-    min_contracts: Decimal = attrs.field(
-        metadata=_setting(
-            "OMS_MIN_CONTRACTS",
-            "0.1",
-            number("0", "1000000", above_low=True),
-            "smallest order, and the step of sizes: a multiple of the instrument's lot",
-        )
+    max_open_orders: int = _setting(
+        "OMS_MAX_OPEN_ORDERS",
+        "300",
+        whole(1, 500),
+        "with more open orders the oldest are cancelled",
     )
-    max_margin_fraction: Decimal = attrs.field(
-        metadata=_setting(
-            "OMS_MAX_MARGIN_FRACTION",
-            "0.2",
-            number("0", "1", above_low=True),
-            "part of the balance that may be used as margin of the position",
-        )
+    max_order_age_ns: int | None = _setting(
+        "OMS_MAX_ORDER_AGE",
+        "0",
+        or_off(seconds("0.1", "2592000")),
+        "seconds; older open orders are cancelled (0: never)",
     )
-    max_open_orders: int = attrs.field(
-        metadata=_setting(
-            "OMS_MAX_OPEN_ORDERS",
-            "300",
-            whole(1, 500),
-            "with more open orders the oldest are cancelled",
-        )
+    max_action_age_ns: int = _setting(
+        "OMS_MAX_ACTION_AGE",
+        "5",
+        seconds("0.1", "3600"),
+        "seconds; older actions are rejected; also the message TTL of the queue",
     )
-    max_order_age_ns: int | None = attrs.field(
-        metadata=_setting(
-            "OMS_MAX_ORDER_AGE",
-            "0",
-            or_off(seconds("0.1", "2592000")),
-            "seconds; older open orders are cancelled (0: never)",
-        )
+    max_retries: int = _setting(
+        "OMS_MAX_RETRIES",
+        "50",
+        whole(1, 1_000_000),
+        "connection attempts in a row before the service exits with 1",
     )
-    max_action_age_ns: int = attrs.field(
-        metadata=_setting(
-            "OMS_MAX_ACTION_AGE",
-            "5",
-            seconds("0.1", "3600"),
-            "seconds; older actions are rejected; also the message TTL of the queue",
-        )
+    reward_unit: RewardUnit = _setting(
+        "OMS_REWARD_UNIT",
+        RewardUnit.USDT.value,
+        choice({unit.value: unit for unit in RewardUnit}),
+        "rewards in USDT, as return on the entry value, or as return on the margin in percent",
     )
-    max_retries: int = attrs.field(
-        metadata=_setting(
-            "OMS_MAX_RETRIES",
-            "50",
-            whole(1, 1_000_000),
-            "connection attempts in a row before the service exits with 1",
-        )
+    reward_net: bool = _setting(
+        "OMS_REWARD_NET", "0", flag, "1: rewards are net of the trade's fees and funding"
     )
-    reward_unit: RewardUnit = attrs.field(
-        metadata=_setting(
-            "OMS_REWARD_UNIT",
-            RewardUnit.USDT.value,
-            choice({unit.value: unit for unit in RewardUnit}),
-            "rewards in USDT, as return on the entry value, or as return on the margin in percent",
-        )
+    action_layout: str = _setting(
+        "OMS_ACTION_LAYOUT",
+        "25",
+        choice({layout: layout for layout in ("25", "23", "both")}),
+        "bytes of an action: 25, 23, or both layouts, distinguished by their length",
     )
-    reward_net: bool = attrs.field(
-        metadata=_setting(
-            "OMS_REWARD_NET", "0", flag, "1: rewards are net of the trade's fees and funding"
-        )
+    order_tag: str = _setting(
+        "OMS_ORDER_TAG",
+        "omstrio",
+        pattern(r"[A-Za-z0-9]{1,16}", "1 to 16 letters and digits"),
+        "tag of our orders; orders without it are never touched",
     )
-    action_layout: str = attrs.field(
-        metadata=_setting(
-            "OMS_ACTION_LAYOUT",
-            "25",
-            choice({layout: layout for layout in ("25", "23", "both")}),
-            "bytes of an action: 25, 23, or both layouts, distinguished by their length",
-        )
+    max_order_contracts: Decimal | None = _setting(
+        "OMS_MAX_ORDER_CONTRACTS",
+        "0",
+        limit("1000000000"),
+        "a larger order is rejected (margin_cap)",
     )
-    order_tag: str = attrs.field(
-        metadata=_setting(
-            "OMS_ORDER_TAG",
-            "omstrio",
-            pattern(r"[A-Za-z0-9]{1,16}", "1 to 16 letters and digits"),
-            "tag of our orders; orders without it are never touched",
-        )
+    max_orders_per_second: int | None = _setting(
+        "OMS_MAX_ORDERS_PER_SECOND",
+        "0",
+        or_off(whole(1, 60), "no limit"),
+        "more are rejected (rate_limited); the exchange allows 60 in two seconds",
     )
-    max_order_contracts: Decimal | None = attrs.field(
-        metadata=_setting(
-            "OMS_MAX_ORDER_CONTRACTS",
-            "0",
-            limit("1000000000"),
-            "a larger order is rejected (margin_cap)",
-        )
+    price_collar: Decimal | None = _setting(
+        "OMS_PRICE_COLLAR",
+        "0.02",
+        limit("1", below_high=True, unit=", as a part of the mark price"),
+        "largest difference of an order's price to the mark price, as a part of it; 0: off",
     )
-    max_orders_per_second: int | None = attrs.field(
-        metadata=_setting(
-            "OMS_MAX_ORDERS_PER_SECOND",
-            "0",
-            or_off(whole(1, 60), "no limit"),
-            "more are rejected (rate_limited); the exchange allows 60 in two seconds",
-        )
+    max_daily_loss: Decimal | None = _setting(
+        "OMS_MAX_DAILY_LOSS",
+        "0",
+        limit("1000000000", unit=" USDT"),
+        "loss in USDT within a UTC day that pauses trading",
     )
-    price_collar: Decimal | None = attrs.field(
-        metadata=_setting(
-            "OMS_PRICE_COLLAR",
-            "0.02",
-            limit("1", below_high=True, unit=", as a part of the mark price"),
-            "largest difference of an order's price to the mark price, as a part of it; 0: off",
-        )
+    max_drawdown: Decimal | None = _setting(
+        "OMS_MAX_DRAWDOWN",
+        "0",
+        limit("10", unit=", as a part of the margin"),
+        "unrealised loss, as a part of the margin, that pauses trading",
     )
-    max_daily_loss: Decimal | None = attrs.field(
-        metadata=_setting(
-            "OMS_MAX_DAILY_LOSS",
-            "0",
-            limit("1000000000", unit=" USDT"),
-            "loss in USDT within a UTC day that pauses trading",
-        )
+    max_rejects: int | None = _setting(
+        "OMS_MAX_REJECTS",
+        "0",
+        or_off(whole(1, 1000), "no limit"),
+        "orders rejected by the exchange in a row that pause trading",
     )
-    max_drawdown: Decimal | None = attrs.field(
-        metadata=_setting(
-            "OMS_MAX_DRAWDOWN",
-            "0",
-            limit("10", unit=", as a part of the margin"),
-            "unrealised loss, as a part of the margin, that pauses trading",
-        )
+    state_dir: Path = _setting(
+        "OMS_STATE_DIR",
+        None,
+        folder,
+        "folder of the journal; by default STATE_DIRECTORY or the user's state folder",
     )
-    max_rejects: int | None = attrs.field(
-        metadata=_setting(
-            "OMS_MAX_REJECTS",
-            "0",
-            or_off(whole(1, 1000), "no limit"),
-            "orders rejected by the exchange in a row that pause trading",
-        )
+    journal_keep_ns: int | None = _setting(
+        "OMS_JOURNAL_DAYS",
+        "30",
+        or_off(days("1", "36500"), "keep all"),
+        "days that records are kept, for replay and to detect repeated actions (0: all)",
     )
-    state_dir: Path = attrs.field(
-        metadata=_setting(
-            "OMS_STATE_DIR",
-            None,
-            folder,
-            "folder of the journal; by default STATE_DIRECTORY or the user's state folder",
-        )
+    one_cpu: bool = _setting(
+        "OMS_ONE_CPU", "1", flag, "0: the threads of the service may use several processors"
     )
-    journal_keep_ns: int | None = attrs.field(
-        metadata=_setting(
-            "OMS_JOURNAL_DAYS",
-            "30",
-            or_off(days("1", "36500"), "keep all"),
-            "days that records are kept, for replay and to detect repeated actions (0: all)",
-        )
+    http: HttpAddress | None = _setting(
+        "OMS_HTTP", "127.0.0.1:9464", http_address, "address of the status page and metrics, or off"
     )
-    one_cpu: bool = attrs.field(
-        metadata=_setting(
-            "OMS_ONE_CPU", "1", flag, "0: the threads of the service may use several processors"
-        )
+    http_token: Secret | None = _setting(
+        "OMS_HTTP_TOKEN",
+        None,
+        _TOKEN,
+        "enables the commands of oms-trio ctl on the status page, which is read-only without it",
+        secret=True,
+        optional=True,
     )
-    http: HttpAddress | None = attrs.field(
-        metadata=_setting(
-            "OMS_HTTP",
-            "127.0.0.1:9464",
-            http_address,
-            "address of the status page and metrics, or off",
-        )
+    dead_man_s: int | None = _setting(
+        "OMS_DEAD_MAN",
+        "0",
+        or_off(whole(10, 120)),  # the exchange's limits
+        "seconds without the service after which the exchange cancels our orders; 0: off",
     )
-    http_token: Secret | None = attrs.field(
-        metadata=_setting(
-            "OMS_HTTP_TOKEN",
-            None,
-            _TOKEN,
-            "enables the commands of oms-trio ctl on the status page, which is read-only without it",
-            secret=True,
-            optional=True,
-        )
+    log: str = _setting(
+        "OMS_LOG",
+        "console",
+        choice({"console": "console", "json": "json"}),
+        "log lines for people, or JSON for machines",
     )
-    dead_man_s: int | None = attrs.field(
-        metadata=_setting(
-            "OMS_DEAD_MAN",
-            "0",
-            or_off(whole(10, 120)),  # the exchange's limits
-            "seconds without the service after which the exchange cancels our orders; 0: off",
-        )
-    )
-    log: str = attrs.field(
-        metadata=_setting(
-            "OMS_LOG",
-            "console",
-            choice({"console": "console", "json": "json"}),
-            "log lines for people, or JSON for machines",
-        )
-    )
-    log_level: str = attrs.field(
-        metadata=_setting(
-            "OMS_LOG_LEVEL",
-            "info",
-            choice({level: level for level in ("debug", "info", "warning", "error")}),
-            "lowest level that is logged",
-        )
+    log_level: str = _setting(
+        "OMS_LOG_LEVEL",
+        "info",
+        choice({level: level for level in ("debug", "info", "warning", "error")}),
+        "lowest level that is logged",
     )
     rows: tuple[Row, ...] = attrs.field(repr=False, eq=False)
 
