@@ -46,12 +46,12 @@ PLAIN_EVERY_S = 2.0
 
 
 @attrs.frozen
-class Transport:
-    """How the agent publishes and receives; ``broker`` is the service's broker unless RabbitMQ is used."""
+class DemoBroker:
+    """How the agent publishes and receives; ``service_broker`` is None when RabbitMQ is used."""
 
     act: Callable[[bytes], Awaitable[None]]
     listen: Callable[[Tally], Awaitable[None]]
-    broker: AbstractAsyncContextManager[Broker] | None
+    service_broker: AbstractAsyncContextManager[Broker] | None
 
 
 async def demo(
@@ -78,12 +78,13 @@ async def demo(
         async with trio.open_nursery() as nursery:
             port = await nursery.start(partial(serve_exchange, exchange, tick_s=math.inf))
             address = "127.0.0.1:0" if http else "off"
-            broker = environ if rabbitmq else {}
-            config = _config(broker, exchange, port, Path(folder), http=address)
-            async with _transport(config, rabbitmq=rabbitmq) as transport:
-                run = DemoRun(exchange, tally, transport, DemoAgent(Random(seed)), seconds)  # noqa: S311 - it must be repeatable
+            config = _config(
+                environ if rabbitmq else {}, exchange, port, Path(folder), http=address
+            )
+            async with _demo_broker(config, rabbitmq=rabbitmq) as demo_broker:
+                run = DemoRun(exchange, tally, demo_broker, DemoAgent(Random(seed)), seconds)  # noqa: S311 - it must be repeatable
                 async with trio.open_nursery() as showing:
-                    showing.start_soon(transport.listen, tally)
+                    showing.start_soon(demo_broker.listen, tally)
                     showing.start_soon(_show, run, console)
                     await run.run(config, partial(console.print, "status page:"))
                     await _last_messages(tally)
@@ -99,7 +100,7 @@ class DemoRun:
 
     exchange: Exchange
     tally: Tally
-    transport: Transport
+    broker: DemoBroker
     agent: DemoAgent
     seconds: float
     done: float = 0.0
@@ -117,7 +118,7 @@ class DemoRun:
             nursery.start_soon(self._play, started, stop)
             await serve(
                 config,
-                broker=self.transport.broker,
+                broker=self.broker.service_broker,
                 stop=stop,
                 started=started.set,
                 observe=self.tally.observe,
@@ -132,7 +133,7 @@ class DemoRun:
             self.exchange.tick()
             action = self.agent.act(self.exchange.engine.market.bid, self.tally.position)
             if action is not None:
-                await self.transport.act(action)
+                await self.broker.act(action)
             with trio.move_on_after(SETTLE_S):
                 # The tally has no event to wait for.
                 while self.tally.settled < self.agent.state_id:  # noqa: ASYNC110
@@ -161,7 +162,7 @@ def _config(
 
 
 @asynccontextmanager
-async def _transport(config: Config, *, rabbitmq: bool) -> AsyncIterator[Transport]:
+async def _demo_broker(config: Config, *, rabbitmq: bool) -> AsyncIterator[DemoBroker]:
     if rabbitmq:
         agent = broker_settings(config).of_agent(secrets.token_hex(4))
         async with open_broker(agent) as side:
@@ -177,7 +178,7 @@ async def _transport(config: Config, *, rabbitmq: bool) -> AsyncIterator[Transpo
                         tally.read(delivery.body)
                     side.ack([delivery.tag for delivery in deliveries])
 
-            yield Transport(publish, receive, None)
+            yield DemoBroker(publish, receive, None)
         return
     broker = MemoryBroker(prefetch=config.prefetch)
 
@@ -190,7 +191,7 @@ async def _transport(config: Config, *, rabbitmq: bool) -> AsyncIterator[Transpo
             async for message in messages:
                 tally.read(message.body)
 
-    yield Transport(publish_here, receive_here, nullcontext(broker))
+    yield DemoBroker(publish_here, receive_here, nullcontext(broker))
 
 
 async def _last_messages(tally: Tally) -> None:
