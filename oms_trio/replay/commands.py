@@ -29,7 +29,7 @@ from oms_trio.settings.config import Config, ConfigError, HttpAddress
 DIFFERENT: Final = 1
 
 PLAIN_WIDTH: Final = 160
-"""Columns of what is written into a file or a pipe; a terminal has its own width."""
+"""Width of output to a file or a pipe; a terminal has its own."""
 
 
 @attrs.frozen
@@ -46,7 +46,7 @@ class Hands:
 
 
 def _speed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """Read a factor; infinity is as fast as it can, None is not said."""
+    """Read a factor; infinity means as fast as possible, None that the option is absent."""
     if value is None or value == "max":
         return None if value is None else math.inf
     try:
@@ -54,12 +54,12 @@ def _speed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> f
     except ValueError:
         factor = math.nan
     if not 0 < factor < math.inf:
-        raise click.BadParameter(f"{value} is neither max nor a factor above 0")
+        raise click.BadParameter(f"must be max or a factor above 0, not {value}")
     return factor
 
 
 def _address(_ctx: click.Context, _param: click.Parameter, value: str | None) -> HttpAddress | None:
-    """Read an address as the service reads that of its page."""
+    """Read an address as OMS_HTTP is read."""
     if value is None:
         return None
     try:
@@ -67,7 +67,7 @@ def _address(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     except ConfigError:
         address = None
     if address is None:
-        raise click.BadParameter(f"{value} is not host:port or [IPv6]:port")
+        raise click.BadParameter(f"must be host:port or [IPv6]:port, not {value}")
     return address
 
 
@@ -85,37 +85,39 @@ _RECORDING = click.argument("file", type=click.Path(exists=True, path_type=Path)
 @click.command()
 @_RECORDING
 @click.option("--verify", is_flag=True, help="Compare all outputs with the recorded ones.")
-@click.option(
-    "--from", "from_ns", metavar="TIME", callback=_time, help="Count what comes from this time on."
-)
-@click.option("--until", "until_ns", metavar="TIME", callback=_time, help="Stop behind this time.")
+@click.option("--from", "from_ns", metavar="TIME", callback=_time, help="Start at this time.")
+@click.option("--until", "until_ns", metavar="TIME", callback=_time, help="Stop after this time.")
 @click.option(
     "--speed",
     metavar="FACTOR",
     callback=_speed,
-    help="1 is real time, max does not wait.  [default: 1 with --http or --rabbitmq, else max]",
+    help="1 is real time, max as fast as possible.  [default: 1 with --http or --rabbitmq, else max]",
 )
 @click.option(
     "--http", metavar="HOST:PORT", callback=_address, help="Serve the status page of the replay."
 )
 @click.option(
-    "--rabbitmq", is_flag=True, help="Publish what the agent was told to the broker of RABBITMQ_*."
+    "--rabbitmq",
+    is_flag=True,
+    help="Publish the messages to the agent to the broker of the RABBITMQ_* settings.",
 )
-@click.option("--exchange", metavar="NAME", help="Where --rabbitmq publishes; must end in .replay.")
+@click.option("--exchange", metavar="NAME", help="Exchange for --rabbitmq; must end in .replay.")
 @click.option(
     "--show",
     type=click.Choice([show.value for show in Show]),
-    help="The state at --until, or at the end.",
+    help="Print this part of the state at --until, or at the end.",
 )
-@click.option("--trade", help="One trade, by the okx id that opened or closed it.")
-@click.option("--messages", is_flag=True, help="Print what is told to the agent, a line each.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write a page with pictures.")
+@click.option("--trade", help="Print one trade, by the okx id that opened or closed it.")
+@click.option("--messages", is_flag=True, help="Print the messages to the agent, one a line.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Write an HTML page with charts to this file."
+)
 @click.option(
     "--orders",
     type=click.Choice(["auto", "ours", "all"]),
     default="auto",
     show_default=True,
-    help="Whose orders count in frames of others.",
+    help="Whose orders count in frames that another program recorded.",
 )
 @click.pass_obj
 def replay(
@@ -134,19 +136,19 @@ def replay(
     report: Path | None,
     orders: str,
 ) -> None:
-    """Play a recorded session again and tell what happened in it.
+    """Replay a recorded session and summarize it.
 
     FILE is a journal or its state folder (also of a running service), or frames of the exchange
     as JSON lines; either also as .gz. Times are ISO 8601 (UTC) or Unix time. With --verify the
     exit code is 1 when anything differs from what was recorded.
 
-    To watch it as it was: --http shows it on the service's status page until Ctrl-C, --rabbitmq
-    publishes to an exchange and a queue of its own, called like the service's with .replay behind.
+    To watch it at its own speed: --http shows it on the status page until Ctrl-C, --rabbitmq publishes
+    to an exchange and a queue of its own, named like the service's with .replay added.
     """
     logs.configure("console", "critical")
     doors = _doors(hands, http, exchange, rabbitmq=rabbitmq)
     if doors is not None and (verify or show is not None):
-        raise click.UsageError("--verify and --show only look: they cannot be watched")
+        raise click.UsageError("--verify and --show cannot be combined with --http or --rabbitmq")
     if speed is None:
         speed = math.inf if doors is None else 1.0
     wanted = Wanted(
@@ -172,10 +174,10 @@ def replay(
 def _doors(
     hands: Hands, http: HttpAddress | None, exchange: str | None, *, rabbitmq: bool
 ) -> Doors | None:
-    """Say where others watch, and let the log tell what they may run into."""
+    """Return where others watch, if anywhere, and log warnings about it."""
     if not rabbitmq:
         if exchange is not None:
-            raise click.UsageError("--exchange is for --rabbitmq")
+            raise click.UsageError("--exchange needs --rabbitmq")
         if http is None:
             return None
         logs.configure("console", "warning")
@@ -207,7 +209,7 @@ def _doors(
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: standard output.")
 @click.pass_obj
 def export(hands: Hands, file: Path, what: str, form: str, output: Path | None) -> None:
-    """Write what happened in a recording as a table, for a notebook."""
+    """Write the trades, fills, executions or orders of a recording as a table."""
     logs.configure("console", "critical")
     hands.execute(partial(export_rows, file, What(what), Format(form), output))
 
@@ -217,9 +219,9 @@ def export(hands: Hands, file: Path, what: str, form: str, output: Path | None) 
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Default: until Ctrl-C.")
 @click.pass_obj
 def record(hands: Hands, out: Path, seconds: float | None) -> None:
-    """Keep the exchange's frames of a session without trading, as JSON lines (.gz: packed).
+    """Record the exchange's frames of a session without trading, as JSON lines (.gz: compressed).
 
-    Logs in and subscribes with the credentials of the environment; sends no order. Secrets are
-    left out, but the frames tell of the account: mind who reads them.
+    It logs in and subscribes with the credentials of the environment, and sends no order. Secrets
+    are left out, but the frames describe the account: keep them private.
     """
     hands.execute(partial(record_frames, hands.config(), out, seconds))

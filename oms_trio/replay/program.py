@@ -101,7 +101,7 @@ async def _verify(recording: Recording, wanted: Wanted, console: Console) -> boo
                 on_batch=on_batch,
             )
     except Different as error:
-        console.print(f"[bold red]differs[/] behind {verifier.steps - 1} records that agree")
+        console.print(f"[bold red]differs[/] after {verifier.steps - 1} matching records")
         await _explain(recording, error, console)
         return False
     console.print(
@@ -109,8 +109,10 @@ async def _verify(recording: Recording, wanted: Wanted, console: Console) -> boo
         f"{_counted(verifier.digests_seen, 'digest')} of the state"
     )
     if others := verifier.in_other_words:
-        verb = "says" if others == 1 else "say"
-        console.print(f"{_counted(others, 'record')} of another release {verb} so in other words")
+        verb = "differs" if others == 1 else "differ"
+        console.print(
+            f"{_counted(others, 'record')} of another release {verb} only in fields that it did not have"
+        )
     if others := verifier.digests_of_others:
         verb = "was" if others == 1 else "were"
         console.print(
@@ -214,7 +216,7 @@ def _say(console: Console, text: str) -> None:
 
 
 def print_messages(moment: Moment) -> None:
-    """Print what is told to the agent, one JSON object a line."""
+    """Print the messages to the agent, one JSON object a line."""
     for effect in moment.effects:
         if isinstance(effect, PublishExecution | PublishClosure | PublishRejection):
             print(encode_publication(effect).body.decode())  # noqa: T201 - what was asked for

@@ -33,14 +33,14 @@ def show_state(state: TradeState) -> RenderableType:
     """Draw what decisions depend on, in short, with the digest of all of it."""
     sync, book = state.sync, state.book
     table = Table.grid(padding=(0, 2))
-    told = sync.exchange_pos
+    theirs = sync.exchange_pos
     for name, text in (
         ("ready", "yes" if state.ready else f"no: {sync.why}"),
         ("instrument", "-" if state.sync.instrument is None else state.sync.instrument.inst_id),
         ("balance", f"{short(state.balance)} USDT"),
         (
             "position",
-            f"{short(book.position)} by our fills, {short(None if told is None else told.pos)} told",
+            f"{short(book.position)} by our fills, {short(None if theirs is None else theirs.pos)} on the exchange",
         ),
         ("exposure", ", ".join(f"{s.value} {short(x)}" for s, x in state.orders.exposure.items())),
         ("orders", f"{len(state.orders)} open, {len(state.orders.ended)} ended are findable"),
@@ -64,9 +64,9 @@ def show_orders(state: TradeState) -> RenderableType:
 
 def _order_row(order: OrderInfo) -> Iterable[str]:
     doubts = {
-        "asked": order.awaiting_ack,
-        "in doubt": order.outcome_unknown,
-        "verify_before_send": order.verify_before_send,
+        "awaiting ack": order.awaiting_ack,
+        "outcome unknown": order.outcome_unknown,
+        "verify before send": order.verify_before_send,
         f"cancel {order.cancel_state.value}": order.cancel_state.value != "none",
     }
     return (

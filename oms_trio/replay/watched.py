@@ -18,8 +18,8 @@ from oms_trio.core.events import Verb
 from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import RunSync
 from oms_trio.ops.monitor import Monitor
-from oms_trio.ops.operator_commands import NotObeyedError
-from oms_trio.ops.status import Replay, Status, Store
+from oms_trio.ops.operator_commands import CommandError
+from oms_trio.ops.status import ReplayProgress, Status, Store
 from oms_trio.ops.web.server import listen, serve_http, url_of
 from oms_trio.ops.web.site import Site
 from oms_trio.replay.pace import Pace
@@ -80,7 +80,7 @@ class Stage:
             dead_man_s=None,
             store=Store(self._seq, 0 if self.relay is None else self.relay.waiting),
             unroutable=0 if self.broker is None else self.broker.unroutable,
-            replay=Replay(
+            replay=ReplayProgress(
                 self.recording.title, self.pace.speed, self.recording.progress(), self.ended
             ),
         )
@@ -154,16 +154,16 @@ async def _connected(
 
 def _site(stage: Stage, address: HttpAddress) -> Site:
     async def command(_verb: Verb, _by: str) -> None:
-        raise NotObeyedError(READ_ONLY)
+        raise CommandError(READ_ONLY)
 
     return Site(
         status=stage.status,
         metrics=stage.monitor.metrics,
         command=command,
-        failure=NotObeyedError,
+        failure=CommandError,
         token=None,
         host=address.host,
-        shows_only=READ_ONLY,
+        without_token=READ_ONLY,
     )
 
 

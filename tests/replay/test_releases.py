@@ -46,7 +46,7 @@ async def test_journal_of_the_first_release_verifies_but_for_its_digest() -> Non
     assert agrees
     assert text == (
         "the same: 24 records, 22 messages, 0 digests of the state\n"
-        "8 records of another release say so in other words\n"
+        "8 records of another release differ only in fields that it did not have\n"
         "1 digest of another release's state was not compared\n"
     )
 

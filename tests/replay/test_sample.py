@@ -75,7 +75,7 @@ def test_command_exits_with_1_where_anything_differs(
         (["replay", "README.md"], 1, "no line of it is a frame"),
         (["replay", str(SAMPLE), "--trade", "none"], 1, "no trade was opened or closed by none"),
         (["replay", str(SAMPLE), "--from", "2030-01-01"], 1, "nothing was recorded in that time"),
-        (["replay", str(SAMPLE), "--speed", "fast"], 2, "neither max nor a factor"),
+        (["replay", str(SAMPLE), "--speed", "fast"], 2, "must be max or a factor above 0, not"),
         (["replay", str(SAMPLE), "--until", "noon"], 2, "no time"),
         (["replay", "missing"], 2, "does not exist"),
         (["export", str(SAMPLE), "--format", "parquet"], 1, "name it with -o"),

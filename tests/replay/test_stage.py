@@ -237,7 +237,7 @@ async def test_page_shows_the_state_of_then_at_the_time_of_then() -> None:
         assert ages == {
             order.cl_ord_id: round((at_ns - order.created_ns) / 1e9, 1) for order in state.orders
         }
-        assert status["links"] | {"sessions": 0, "reconciled_age_s": 0} == {
+        assert status["connections"] | {"sessions": 0, "reconciled_age_s": 0} == {
             "okx": True,
             "broker": None,
             "sessions": 0,
@@ -245,7 +245,7 @@ async def test_page_shows_the_state_of_then_at_the_time_of_then() -> None:
             "reconciled_age_s": 0,
             "unroutable": 0,
         }
-        assert 0 < status["links"]["reconciled_age_s"] < 600
+        assert 0 < status["connections"]["reconciled_age_s"] < 600
         assert 60 < status["uptime_s"] < 600
         assert status["counts"]["closures"] > 1
         assert status["latest"][0]["at_ns"] <= at_ns
@@ -288,7 +288,7 @@ async def test_page_says_why_the_service_then_took_no_actions() -> None:
     async def look(_audience: Audience, client: httpx.AsyncClient) -> None:
         status = (await client.get("/status")).json()
         assert set(status["reasons"]) == {"replay", "state"}
-        assert status["links"]["okx"] is False
+        assert status["connections"]["okx"] is False
 
     def lost(moment: Moment) -> bool:
         return moment.step.arrival.kind is Kind.SESSION_DOWN
@@ -302,7 +302,7 @@ async def test_page_tells_of_the_broker_and_what_it_has_not_taken() -> None:
 
     async def look(_audience: Audience, client: httpx.AsyncClient) -> None:
         status = (await client.get("/status")).json()
-        assert status["links"]["broker"] is False
+        assert status["connections"]["broker"] is False
         assert status["store"]["outbox"] > 50
 
     doors = Doors(http=ANYWHERE, broker=nullcontext(broker))
@@ -337,7 +337,7 @@ async def test_frames_of_others_can_be_watched_as_well(tmp_path: Path) -> None:
     assert status is not None
     assert (status.instrument, status.at_ns) == ("BTC-USDT-SWAP", (first + 2) * 10**9)
     assert (status.position.ours, status.counts["executions"]) == (Decimal(2), 1)
-    assert (status.ready, status.links.push_age_s, status.uptime_s) == (False, 0.0, 2.0)
+    assert (status.ready, status.connections.push_age_s, status.uptime_s) == (False, 0.0, 2.0)
 
 
 async def test_what_comes_before_the_first_time_is_not_shown_nor_told() -> None:

@@ -160,10 +160,10 @@ async def test_summary_counts_what_happened(path: Path) -> None:
     assert rows["actions"] == "5"
     assert rows["orders"].startswith("3 sent")
     assert rows["ended"] == "2: 2 filled; 1 open"
-    assert rows["refusals"] == "2: 1 below_min, 1 not_ready"
-    assert rows["fills"] == "2; 2 executions told"
+    assert rows["rejections"] == "2: 1 below_min, 1 not_ready"
+    assert rows["fills"] == "2; 2 executions published"
     assert rows["trades"] == "1 closed, 1 with a gain"
-    assert rows["link"] == "2 sessions, 1 losses"
+    assert rows["sessions"] == "2 up, 1 lost"
     # The start is a gap as well: it was not ready before it was reconciled.
     assert rows["gaps"] == "2: 9 s in all, 7 s the longest"
     assert summary.gaps.found[1].why == "cut"

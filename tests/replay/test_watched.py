@@ -72,11 +72,11 @@ def test_a_client_that_is_not_ours_hears_exactly_what_was_told_then(
     [
         (["--rabbitmq", "--exchange", EXECUTIONS], "would teach it twice"),
         (["--rabbitmq", "--exchange", "oms_action_queue"], "must end in .replay"),
-        (["--exchange", "mine.replay"], "--exchange is for --rabbitmq"),
-        (["--http", "nowhere"], "nowhere is not host:port"),
-        (["--http", "off"], "off is not host:port"),
-        (["--http", "127.0.0.1:0", "--verify"], "cannot be watched"),
-        (["--rabbitmq", "--show", "state"], "cannot be watched"),
+        (["--exchange", "mine.replay"], "--exchange needs --rabbitmq"),
+        (["--http", "nowhere"], "must be host:port or [IPv6]:port, not nowhere"),
+        (["--http", "off"], "must be host:port or [IPv6]:port, not off"),
+        (["--http", "127.0.0.1:0", "--verify"], "cannot be combined with --http or --rabbitmq"),
+        (["--rabbitmq", "--show", "state"], "cannot be combined with --http or --rabbitmq"),
     ],
 )
 def test_what_cannot_be_watched_is_refused_in_a_line(arguments: list[str], line: str) -> None:
@@ -113,7 +113,7 @@ def test_a_signal_ends_it_at_once_with_what_was_seen_so_far(
     assert ended.seconds < 3
     assert "stopped at 2026-11-02T09:00:" in ended.text
     assert "Traceback" not in ended.text
-    assert "\nstarts    1" in ended.text
+    assert "\nstarts      1" in ended.text
 
 
 def test_the_page_stays_behind_the_end_until_a_signal(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ async def test_a_browser_shows_that_it_is_a_replay(tmp_path: Path) -> None:
             await tab.until(f"{text.format('state')} === 'REPLAY \\u00d7 200'")
             why = await tab.value(text.format("why"))
             assert "2 Nov 2026" in why
-            assert "Nothing is traded. The service then:" in why
+            assert "Nothing is traded. At that time:" in why
             assert await tab.value("document.getElementById('steer').hidden")
             assert (await tab.value("document.title")).startswith("replay BTC-USDT-SWAP")
             assert "switch" not in await tab.value(text.format("controls"))

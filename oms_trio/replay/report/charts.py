@@ -205,13 +205,13 @@ def latencies(figure: Figure, gathered: Gathered) -> None:
 
 
 def refusals(figure: Figure, gathered: Gathered) -> None:
-    """Draw how many actions were refused for which reason."""
+    """Draw how many actions were rejected for which reason."""
     axes = figure.subplots()
     reasons = gathered.summary.refused.most_common()[::-1]
     bars = axes.barh([name for name, _ in reasons], [count for _, count in reasons], color=SELL)
     axes.bar_label(bars, padding=3)
     axes.margins(x=0.1)
-    axes.set_title("Refusals by reason")
+    axes.set_title("Rejections by reason")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -129,7 +129,7 @@ class Summary:
         return len(self._orders.open)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what is to be told, as names and texts."""
+        """Return the rows of the summary: names and texts."""
         lasted = max(self.last_ns - self.first_ns, 0)
         gaps = self.gaps
         count, effects = self.inputs, self.effects
@@ -142,14 +142,14 @@ class Summary:
             ("actions", str(count[Action])),
             ("orders", f"{effects[PlaceOrder]} sent, {self.unknown} of unknown outcome at first"),
             ("ended", f"{_listed(self.ends)}; {self.open_orders} open"),
-            ("cancels", f"{self.cancels} asked"),
-            ("refusals", _listed(self.refused)),
-            ("fills", f"{self.fills}; {effects[PublishExecution]} executions told"),
+            ("cancels", f"{self.cancels} requested"),
+            ("rejections", _listed(self.refused)),
+            ("fills", f"{self.fills}; {effects[PublishExecution]} executions published"),
             ("trades", f"{effects[PublishClosure]} closed, {self.won} with a gain"),
             ("reward", f"{self.reward:+.6f} (best {self.best:+.6f}, worst {self.worst:+.6f})"),
             ("drawdown", f"{self.max_drawdown:.4f} at worst"),
             ("starts", str(count[Started])),
-            ("link", f"{count[SessionUp]} sessions, {count[SessionDown]} losses"),
+            ("sessions", f"{count[SessionUp]} up, {count[SessionDown]} lost"),
             ("gaps", f"{gaps.count}: {in_words(gaps.total_ns)} in all{longest}{lasting}"),
         ]
         if self.alerts:

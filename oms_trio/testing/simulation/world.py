@@ -22,7 +22,7 @@ from oms_trio.core.model import Instrument, Rules
 from oms_trio.core.risk import mark_age_ns
 from oms_trio.core.state import TradeState
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.ops.operator_commands import NotObeyedError
+from oms_trio.ops.operator_commands import CommandError
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.testing.okx_server.auth import ExchangeAccount
@@ -207,16 +207,16 @@ class World:
         """Give an operator's command; returns whether it was taken, and cannot be lost any more."""
         async with self._operating:
             life = self.life
-            if life is None or life.helm is None or life.dead or life.ended.is_set():
+            if life is None or life.commands is None or life.dead or life.ended.is_set():
                 return False
             existed = self.monitor.open_orders()
             self.monitor.commanded(verb)
             taken = False
             with trio.move_on_after(30.0):
                 try:
-                    await life.helm.command(verb, "operator")
+                    await life.commands.command(verb, "operator")
                     taken = not life.dead
-                except NotObeyedError:
+                except CommandError:
                     pass
             if taken:
                 self.monitor.obeyed(verb, life.state)
