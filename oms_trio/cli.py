@@ -1,12 +1,12 @@
 """The command line: commands to ``Config`` to ``trio.run``, and exit codes.
 
     0    clean stop
-    1    failed at run time: broker or exchange refused, retries used up, state unusable
-    78   bad configuration: a setting (sizes that the instrument does not take too), a queue that
-         exists with other properties, the state folder of another account; a supervisor must not
-         restart on it (EX_CONFIG of sysexits.h)
+    1    failed at run time: login rejected, retries used up, state unusable
+    78   bad configuration: a setting (also sizes that do not fit the instrument), a queue that exists
+         with other properties, the state folder of another account; a supervisor must not restart
+         on it (EX_CONFIG of sysexits.h)
 
-What a user can cause prints one line saying what to change, never a traceback.
+An error that a user can cause is one line that says what to change, never a traceback.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rich.console import Console
 
 from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.model import BrokerError, BrokerMisconfigured
-from oms_trio.commands.check import Verdict
+from oms_trio.commands.check import CheckResult
 from oms_trio.commands.check import check as run_check
 from oms_trio.commands.demo.program import demo as run_demo
 from oms_trio.core.events import Verb
@@ -51,7 +51,7 @@ FAILED: Final = 1
 BAD_CONFIG: Final = 78
 
 UNUSABLE_ADDRESS: Final = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
-"""A port that is taken or reserved, a host that is not this machine."""
+"""A port that is in use or reserved, a host that is not this machine."""
 
 MID_MAX: Final = Decimal("1000000.00")
 
@@ -60,7 +60,7 @@ T = TypeVar("T")
 READABLE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 WRITABLE: Final = click.Path(path_type=Path, dir_okay=False)
 
-# Whatever one of these says is one line for the user.
+# The text of each of these is one line for the user.
 Expected = (
     ConfigError,
     BrokerError,
@@ -71,8 +71,7 @@ Expected = (
     SimSettingsError,
 )
 
-
-# Of those, what no restart can mend: a person has to change settings, broker or folder.
+# Of these, a restart does not help: a person has to change settings, broker or folder.
 Misconfigured = (ConfigError, BrokerMisconfigured, JournalOfAnotherAccount, StepUnfitError)
 
 
@@ -82,11 +81,11 @@ Misconfigured = (ConfigError, BrokerMisconfigured, JournalOfAnotherAccount, Step
 def main(context: click.Context) -> None:
     """Order management for a reinforcement-learning agent on OKX.
 
-    Binary actions come in over RabbitMQ and become orders; every fill is followed into a trade
-    with its drawdown and reward; executions go back over RabbitMQ. Settings come from the
-    environment: see the README's table, or `oms-trio check`.
+    Binary actions arrive over RabbitMQ and become orders. Every fill is booked into a trade with
+    its drawdown and reward, and executions are published over RabbitMQ. Settings come from the
+    environment; `oms-trio check` prints them.
 
-    To see it work with nothing installed or configured: oms-trio demo
+    To see it work without any configuration: oms-trio demo
     """
     context.obj = CliContext(_execute, _logged_config, _config)
 
@@ -99,8 +98,8 @@ for _command in (replay, export, record):
 def run() -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
-    Needs OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE (or *_FILE, or systemd credentials) and a
-    RabbitMQ broker. It takes no action before its state is reconciled with the exchange.
+    It needs OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE (or *_FILE, or systemd credentials) and
+    a RabbitMQ broker. It takes no action before its state is reconciled with the exchange.
     """
     config = _config(require_credentials=True)
     _log(config)
@@ -110,8 +109,10 @@ def run() -> None:
 @main.command()
 @click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1, 86_400))
 @click.option("--seed", type=int, help="Repeat the market and the agent of an earlier demo.")
-@click.option("--rabbitmq", is_flag=True, help="Use the broker of RABBITMQ_*, not one in memory.")
-@click.option("--http", is_flag=True, help="Serve the status page too, on a free port.")
+@click.option(
+    "--rabbitmq", is_flag=True, help="Use the broker of the RABBITMQ_* settings, not one in memory."
+)
+@click.option("--http", is_flag=True, help="Serve the status page on a free port.")
 @click.option("--verbose", is_flag=True, help="Show the service's log.")
 def demo(
     seconds: float,
@@ -120,7 +121,7 @@ def demo(
     http: bool,  # noqa: FBT001 - an option
     verbose: bool,  # noqa: FBT001 - an option
 ) -> None:
-    """Show the whole job on a simulated exchange: no broker, no key, no configuration."""
+    """Run the service on a simulated exchange: no broker, no key, no configuration needed."""
     logs.configure("console", "info" if verbose else "error")
     agree = _execute(
         partial(
@@ -128,25 +129,38 @@ def demo(
         )
     )
     if not agree:
-        _fail(FAILED, "our books and the exchange differ: this is a bug, please report the seed")
+        _fail(
+            FAILED, "our position and the exchange's differ: this is a bug, please report the seed"
+        )
 
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--balance", default="10000", show_default=True, help="USDT the account starts with.")
-@click.option("--price", default="67000", show_default=True, help="Where the market starts.")
-@click.option("--seed", default=0, show_default=True, help="Repeats the same market.")
-@click.option("--uid", default="", help="The account; by default every start has a new one.")
 @click.option(
-    "--manual", is_flag=True, help="The market moves and orders fill by calls under /sim/ only."
+    "--balance", default="10000", show_default=True, help="Initial balance of the account in USDT."
+)
+@click.option("--price", default="67000", show_default=True, help="Initial price in USDT.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed of the market; the same seed repeats it."
+)
+@click.option("--uid", default="", help="Account id; by default a new one at every start.")
+@click.option("--manual", is_flag=True, help="Prices and fills change only by calls under /sim/.")
+@click.option(
+    "--ground-truth",
+    type=WRITABLE,
+    help="Append every change of every order to this file, as JSON lines.",
 )
 @click.option(
-    "--ground-truth", type=WRITABLE, help="Append every change of every order, as JSON lines."
+    "--prices", type=READABLE, help="Follow the prices in this file: one a line, four a second."
 )
-@click.option("--prices", type=READABLE, help="Follow these prices, one per line, four per second.")
 @click.option("--faults", default=0.0, type=click.FloatRange(0), help="Faults per minute.")
-@click.option("--fault-seed", default=0, show_default=True, help="Repeats the same faults.")
+@click.option(
+    "--fault-seed",
+    default=0,
+    show_default=True,
+    help="Seed of the faults; the same seed repeats them.",
+)
 @click.option("--fault-seconds", default=3600.0, show_default=True, type=click.FloatRange(0))
 @click.option("--tls", nargs=2, type=READABLE, help="Certificate chain and key, as PEM files.")
 def sim(
@@ -164,11 +178,11 @@ def sim(
     fault_seconds: float,
     tls: tuple[Path, Path] | None,
 ) -> None:
-    """Run the simulated exchange alone: OKX v5 REST and WebSocket on one port.
+    """Run only the simulated exchange: OKX v5 REST and WebSocket on one port.
 
-    It prints the settings with which a service connects to it. The market walks at random. Nothing
-    is kept when it ends, except by --ground-truth. docs/simulator.md describes its faults and the
-    calls under /sim/ that drive it.
+    A service uses it with the variables that it prints. The price is a random walk; nothing is kept
+    after it ends, unless --ground-truth names a file. Its faults and the calls under /sim/ are described
+    in docs/simulator.md.
     """
     logs.configure("console", "info")
     plan = FaultPlan(fault_seed, even_rates(faults), fault_seconds) if faults else None
@@ -195,8 +209,8 @@ def sim(
 @click.argument("price", type=click.FloatRange(-1, 1, min_open=True, max_open=True))
 @click.argument("volume", type=click.FloatRange(0, 1024, max_open=True))
 @click.argument("mid")
-@click.option("--market", is_flag=True, help="A market order; the default is a limit order.")
-@click.option("--dry-run", is_flag=True, help="Print the 25 bytes as hex, publish nothing.")
+@click.option("--market", is_flag=True, help="Send a market order; the default is a limit order.")
+@click.option("--dry-run", is_flag=True, help="Print the 25 bytes as hex and publish nothing.")
 def send(
     state_id: int,
     price: float,
@@ -207,16 +221,16 @@ def send(
 ) -> None:
     """Encode one action and publish it to the broker.
 
-    PRICE is the offset from MID in thousandths, below 0 buys: -0.25 asks for 0.25 per mille less.
-    VOLUME is the margin in thousandths of the balance. MID is in USDT, with cents. Exits with 1 when
-    no queue takes the action.
+    PRICE is the offset from MID in thousandths, and buys if it is below 0: -0.25 is a buy order 0.25
+    per mille below MID. VOLUME is the margin in thousandths of the balance. MID is in USDT, with at
+    most two decimals. It exits with 1 when no queue takes the action.
 
     Example: oms-trio send 1 -- -0.25 3 67000.00
     """
     order_type = OrderType.MARKET if market else OrderType.LIMIT
     mid_px = _decimal("MID", mid)
     if not 0 < mid_px <= MID_MAX or mid_px * 100 % 1:
-        _fail(2, f"MID must be above 0 and at most {MID_MAX}, in whole cents, not {mid}")
+        _fail(2, f"MID must be above 0 and at most {MID_MAX}, with at most two decimals, not {mid}")
     body = encode_action(state_id, order_type, price, volume, mid_px)
     if dry_run:
         click.echo(body.hex())
@@ -230,24 +244,24 @@ def send(
 STATE_DIR = click.option(
     "--state-dir",
     type=click.Path(path_type=Path),
-    help="The service's state folder; the default is that of this environment.",
+    help="State folder of the service; by default that of the environment's settings.",
 )
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="The whole status as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole status as JSON.")
 @STATE_DIR
 def status(as_json: bool, state_dir: Path | None) -> None:  # noqa: FBT001 - an option
-    """Show what the running service is doing, in the words of its status page.
+    """Show what the running service is doing.
 
-    Asks the socket in the state folder, so it must run as the service's user or as root. Exits
-    with 1 when no service answers, or when it takes no actions.
+    It connects to the socket in the state folder, so run it as the service's user or as root. It
+    exits with 1 when no service answers, or when the service takes no actions.
     """
     folder = state_dir or _config().state_dir
-    told = _execute(partial(ask, folder, "status"))
-    decoded = msgspec.json.decode(told)
+    encoded = _execute(partial(ask, folder, "status"))
+    decoded = msgspec.json.decode(encoded)
     if as_json:
-        click.echo(msgspec.json.format(told, indent=2))
+        click.echo(msgspec.json.format(encoded, indent=2))
     else:
         Console().print(draw(decoded))
     if not decoded["ready"]:
@@ -258,18 +272,18 @@ def status(as_json: bool, state_dir: Path | None) -> None:  # noqa: FBT001 - an 
 @click.argument("verb", type=click.Choice([verb.value for verb in Verb]))
 @STATE_DIR
 def ctl(verb: str, state_dir: Path | None) -> None:
-    """Steer the running service; returns when the command is applied and on disk.
+    """Command the running service; returns when the command has been applied and is on disk.
 
     \b
-    pause       no new orders; what is open is followed
-    resume      take orders again, whatever had paused them
-    cancel-all  cancel every open order of ours; trading goes on
-    kill        pause, and cancel every open order of ours
+    pause       place no new orders; open ones are followed
+    resume      place orders again, whatever paused trading
+    cancel-all  cancel all our open orders; trading goes on
+    kill        pause, and cancel all our open orders
     flatten     kill, and close the position with reduce-only orders
     adopt       pause, and make the exchange's position ours: the difference is booked as a fill
                 by hand, and may close a trade
 
-    A pause holds over restarts, until `resume`.
+    A pause lasts over restarts, until `resume`.
     """  # noqa: D301 - click reads a backspace as "keep these lines"
     folder = state_dir or _config().state_dir
     _execute(partial(ask, folder, verb))
@@ -280,14 +294,14 @@ def ctl(verb: str, state_dir: Path | None) -> None:
 def check() -> None:
     """Test configuration, credentials, account and broker without trading.
 
-    Prints every setting and where it came from, then what was tried and what came of it. Exits
-    with 1 when something would keep the service from running, with 78 when it is configuration.
+    It prints every setting and its source, then every test and its result. It exits with 1 when a
+    test fails, and with 78 when that is due to configuration.
     """
     config = _config(require_credentials=True)
     _log(config, level="error")
-    verdict = _execute(partial(run_check, config))
-    if verdict is not Verdict.USABLE:
-        sys.exit(BAD_CONFIG if verdict is Verdict.MISCONFIGURED else FAILED)
+    result = _execute(partial(run_check, config))
+    if result is not CheckResult.USABLE:
+        sys.exit(BAD_CONFIG if result is CheckResult.MISCONFIGURED else FAILED)
 
 
 def _config(*, require_credentials: bool = False) -> Config:
@@ -326,7 +340,7 @@ def _positive(name: str, text: str) -> Decimal:
 
 
 def _execute(main_task: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a task; expected errors become a line and an exit code, others keep their traceback."""
+    """Run a task; expected errors become one line and an exit code, others keep their traceback."""
     try:
         return trio.run(main_task)
     except KeyboardInterrupt:
@@ -337,13 +351,13 @@ def _execute(main_task: Callable[[], Coroutine[Any, Any, T]]) -> T:
         expected = _expected(error)
         if expected is None:
             raise
-        # What a person must change is to be said, even if something else went wrong beside it.
-        told = next((one for one in expected if isinstance(one, Misconfigured)), expected[0])
-        _fail(BAD_CONFIG if isinstance(told, Misconfigured) else FAILED, *_lines(told))
+        # Of several errors report one that a person has to fix.
+        first = next((one for one in expected if isinstance(one, Misconfigured)), expected[0])
+        _fail(BAD_CONFIG if isinstance(first, Misconfigured) else FAILED, *_lines(first))
 
 
 def _expected(error: BaseException) -> list[Exception] | None:
-    """Find what the user can do something about; None when there is anything else."""
+    """Return the errors that the user can fix; None when there is any other."""
     if isinstance(error, BaseExceptionGroup):
         found = [_expected(part) for part in error.exceptions]
         return None if None in found else [one for part in found if part for one in part]
@@ -360,7 +374,7 @@ def _lines(expected: Exception) -> tuple[str, ...]:
 
 def _line(expected: Exception) -> str:
     if isinstance(expected, OSError) and "OMS_HTTP" not in str(expected.strerror):
-        return f"cannot listen there ({expected.strerror}): choose another host or port"
+        return f"cannot listen on this address ({expected.strerror}): choose another host or port"
     if isinstance(expected, OSError):
         return str(expected.strerror)
     return str(expected)

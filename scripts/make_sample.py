@@ -31,7 +31,7 @@ from trio.testing import MockClock
 
 from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.memory import MemoryBroker
-from oms_trio.commands.demo.agent import Agent
+from oms_trio.commands.demo.agent import DemoAgent
 from oms_trio.core.model import OrderType
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
@@ -73,7 +73,7 @@ class World:
     port: int
     folder: Path
     random: Random
-    agent: Agent
+    agent: DemoAgent
     position: Decimal = Decimal(0)
 
     async def live(self, part: Callable[[], Awaitable[None]], *, stopped: bool) -> None:
@@ -161,7 +161,7 @@ async def play(minutes: float, seed: int, folder: Path) -> None:
             random = Random(seed)  # noqa: S311 - to be repeated
             config = Config.from_environ({"OMS_MAX_OPEN_ORDERS": "25", "OMS_MAX_ORDER_AGE": "90"})
             broker = MemoryBroker(message_ttl_s=5.0)
-            agent = Agent(Random(seed))  # noqa: S311 - likewise
+            agent = DemoAgent(Random(seed))  # noqa: S311 - likewise
             world = World(exchange, broker, clock, config, client, port, folder, random, agent)
             steps = round(minutes * 60 / STEP_S / 3)
 

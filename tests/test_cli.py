@@ -1,4 +1,4 @@
-"""The commands as a user or a supervisor meets them: exit codes, one-line errors, signals."""
+"""The commands as users and supervisors see them: exit codes, one-line errors, signals."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from tests.service.programs import (
 )
 
 NOBODY = 1
-"""A port that nobody listens on: it is reserved."""
+"""A reserved port, on which nothing listens."""
 
 
 def one_line(ended: Ended) -> str:
-    """The one line that an error is: what comes before it is log, and nothing comes after it."""
+    """The only line of the error: log lines may come before it, and nothing after it."""
     lines = ended.err.splitlines()
     errors = [line for line in lines if line.startswith("oms-trio: ")]
     assert errors == lines[-1:], ended.err
@@ -48,7 +48,7 @@ def one_line(ended: Ended) -> str:
 
 @pytest.fixture(scope="module")
 def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A simulated exchange for all these tests, as settings that lead there."""
+    """A simulated exchange for all tests of this file, as settings."""
     with simulated_exchange(tmp_path_factory.mktemp("sim")) as settings:
         yield settings
 
@@ -65,17 +65,17 @@ def test_missing_credentials_are_named_all_at_once(tmp_path: Path) -> None:
         "OKX_SECRET_KEY",
         "OKX_PASSPHRASE",
     ]
-    assert all("_FILE" in line for line in lines), "each says what to do"
+    assert all("_FILE" in line for line in lines), "each line says what to do"
 
 
-def test_an_unknown_variable_is_named_with_what_was_meant(tmp_path: Path) -> None:
+def test_an_unknown_variable_is_named_with_the_nearest_setting(tmp_path: Path) -> None:
     ended = run("run", env=environment(tmp_path, **exchange_at(NOBODY), OMS_LEVERAG="50"))
     assert ended.code == 78
     assert "did you mean OMS_LEVERAGE?" in one_line(ended)
 
 
-def test_demo_needs_no_configuration_and_is_hindered_by_none(tmp_path: Path) -> None:
-    """It has a broker of its own, so it does not matter what is said of another one."""
+def test_demo_needs_no_configuration_and_ignores_a_wrong_one(tmp_path: Path) -> None:
+    """It has a broker of its own, so settings of another one do not matter."""
     env = environment(tmp_path, RABBITMQ_HOSTS="nowhere", OKX_DEM0="1")
     ended = run("demo", "--seconds", "1", "--seed", "1", env=env)
     assert ended.code == 0, ended.text
@@ -85,24 +85,24 @@ def test_demo_needs_no_configuration_and_is_hindered_by_none(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
-def test_a_name_that_would_trade_live_by_mistake_is_refused(tmp_path: Path, command: str) -> None:
+def test_a_misspelt_name_that_would_trade_live_is_an_error(tmp_path: Path, command: str) -> None:
     ended = run(command, env=environment(tmp_path, **exchange_at(NOBODY), OKX_DEM0="1"))
     assert ended.code == 78
     assert "OKX_DEM0 is not a setting; did you mean OKX_DEMO?" in one_line(ended)
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
-def test_a_value_out_of_range_is_named_with_what_is_accepted(tmp_path: Path, command: str) -> None:
+def test_a_value_out_of_range_is_named_with_the_valid_range(tmp_path: Path, command: str) -> None:
     ended = run(command, env=environment(tmp_path, **exchange_at(NOBODY), OMS_LEVERAGE="500"))
     assert ended.code == 78
     assert "OMS_LEVERAGE is '500'" in one_line(ended)
-    assert "at most 125" in one_line(ended)
+    assert "must be a number from 1 to 125" in one_line(ended)
 
 
 # The broker
 
 
-def test_without_a_broker_it_says_where_it_looked(tmp_path: Path) -> None:
+def test_without_a_broker_the_error_names_host_and_port(tmp_path: Path) -> None:
     ended = run("run", env=environment(tmp_path, **exchange_at(NOBODY), **broker_at(NOBODY)))
     assert ended.code == 1
     assert f"no RabbitMQ at 127.0.0.1:{NOBODY}" in one_line(ended)
@@ -117,7 +117,7 @@ def test_an_unknown_host_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.rabbitmq
-def test_a_wrong_password_is_refused_and_not_shown(
+def test_a_wrong_password_is_rejected_and_not_shown(
     tmp_path: Path, rabbitmq_node: RabbitNode
 ) -> None:
     broker = {**broker_at(rabbitmq_node.port), "RABBITMQ_PASS": "wrong-pass-of-test"}
@@ -131,7 +131,7 @@ def test_a_wrong_password_is_refused_and_not_shown(
 def test_a_queue_with_other_arguments_is_named_with_the_difference(
     tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str]
 ) -> None:
-    """It will be so until a person deletes it or changes a setting, so nobody is to restart."""
+    """A person has to delete it or change a setting, so a supervisor must not restart the service."""
     queue = f"other-{tmp_path.name}"
     connection = rabbitmq_node.connect()
     connection.channel().queue_declare(queue, durable=True, arguments={"x-message-ttl": 60_000})
@@ -160,7 +160,7 @@ def test_a_queue_with_other_arguments_is_named_with_the_difference(
         ("check", "OKX_SECRET_KEY"),
     ],
 )
-def test_a_refused_key_is_final_and_says_what_to_check(
+def test_a_rejected_key_is_final_and_the_error_says_what_to_check(
     tmp_path: Path,
     rabbitmq_node: RabbitNode,
     exchange: dict[str, str],
@@ -179,7 +179,7 @@ def test_a_refused_key_is_final_and_says_what_to_check(
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("command", ["run", "check"])
 @pytest.mark.parametrize(("least", "fitting"), [("0.015", "0.02"), ("0.005", "0.01")])
-def test_a_least_size_that_the_instrument_does_not_take_is_a_bad_setting(
+def test_a_smallest_size_that_does_not_fit_the_instrument_is_bad_configuration(
     tmp_path: Path,
     rabbitmq_node: RabbitNode,
     exchange: dict[str, str],
@@ -187,18 +187,20 @@ def test_a_least_size_that_the_instrument_does_not_take_is_a_bad_setting(
     least: str,
     fitting: str,
 ) -> None:
-    """Every order would be refused, and trading would look as if it were on."""
+    """Otherwise every order would be rejected, although trading seemed to be on."""
     settings = {**exchange, **broker_at(rabbitmq_node.port), "OMS_MIN_CONTRACTS": least}
     ended = run(command, env=environment(tmp_path, **settings, COLUMNS="300"))
     assert ended.code == 78
-    said = one_line(ended) if command == "run" else ended.out
-    assert f"OMS_MIN_CONTRACTS={least} does not fit BTC-USDT-SWAP" in said
-    assert "lot 0.01, smallest order 0.01" in said
-    assert f"set {fitting}" in said
+    text = one_line(ended) if command == "run" else ended.out
+    assert f"OMS_MIN_CONTRACTS={least} does not fit BTC-USDT-SWAP" in text
+    assert "lot 0.01, smallest order 0.01" in text
+    assert f"set {fitting}" in text
 
 
 @pytest.mark.rabbitmq
-def test_an_exchange_that_stays_away_is_given_up(tmp_path: Path, rabbitmq_node: RabbitNode) -> None:
+def test_retries_end_when_the_exchange_stays_down(
+    tmp_path: Path, rabbitmq_node: RabbitNode
+) -> None:
     settings = {**exchange_at(NOBODY), **broker_at(rabbitmq_node.port), "OMS_MAX_RETRIES": "2"}
     ended = run("run", env=environment(tmp_path, **settings))
     assert ended.code == 1
@@ -208,7 +210,7 @@ def test_an_exchange_that_stays_away_is_given_up(tmp_path: Path, rabbitmq_node: 
 # The state folder
 
 
-def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_rejected_and_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "journal.sqlite"
     file.write_text("a shopping list")
     env = environment(tmp_path, **exchange_at(NOBODY), OMS_STATE_DIR=str(tmp_path))
@@ -220,7 +222,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> 
 
 
 @pytest.mark.rabbitmq
-def test_a_damaged_journal_is_refused(
+def test_a_damaged_journal_is_rejected(
     tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str]
 ) -> None:
     settings = {**exchange, **broker_at(rabbitmq_node.port), "OMS_STATE_DIR": str(tmp_path)}
@@ -240,7 +242,7 @@ def test_a_damaged_journal_is_refused(
 
 
 @pytest.mark.rabbitmq
-def test_a_second_service_is_told_who_holds_the_state_folder(
+def test_the_error_of_a_second_service_names_the_process_that_holds_the_state_folder(
     tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str]
 ) -> None:
     env = environment(tmp_path, **exchange, **broker_at(rabbitmq_node.port))
@@ -266,15 +268,15 @@ def test_a_state_folder_of_another_account_is_left_alone(
     for command in ("run", "check"):
         ended = run(command, env=env)
         assert ended.code == 78
-        said = one_line(ended) if command == "run" else ended.out
-        assert f"{tmp_path} belongs to account 77 (live trading at 127.0.0.1), the API key" in said
-        assert "or another OMS_STATE_DIR" in said
+        text = one_line(ended) if command == "run" else ended.out
+        assert f"{tmp_path} belongs to account 77 (live trading at 127.0.0.1), the API key" in text
+        assert "or another OMS_STATE_DIR" in text
     with Journal.open(tmp_path / "journal.sqlite", read_only=True) as journal:
         assert not [record for _, record in journal.tail(0) if record.kind == "snapshot"]
 
 
 @pytest.mark.rabbitmq
-def test_a_state_folder_belongs_to_the_first_account_that_is_seen(
+def test_a_state_folder_belongs_to_the_first_account_that_uses_it(
     tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str]
 ) -> None:
     env = environment(tmp_path, **exchange, **broker_at(rabbitmq_node.port), COLUMNS="300")
@@ -293,7 +295,7 @@ def test_a_state_folder_belongs_to_the_first_account_that_is_seen(
 
 @attrs.frozen
 class Between:
-    """A service whose ways to broker and exchange can be cut, and its settings."""
+    """A service whose connections to broker and exchange can be cut, and its settings."""
 
     service: Program
     broker: Proxy
@@ -313,7 +315,7 @@ class Between:
 async def between(
     folder: Path, node: RabbitNode, settings: dict[str, str]
 ) -> AsyncIterator[Between]:
-    """Run a service with a proxy before everything that it talks to."""
+    """Run a service with proxies in front of broker and exchange."""
     port = int(settings["OKX_REST_URL"].rpartition(":")[2])
     async with open_proxy(node.port) as broker, open_proxy(port) as exchange:
         env = environment(
@@ -326,7 +328,7 @@ async def between(
 
 
 def assert_clean(ended: Ended) -> None:
-    """A stop on request is no failure, and quick."""
+    """A requested stop succeeds within 5 s."""
     assert ended.code == 0, ended.text
     assert ended.seconds < 5
     assert "Traceback" not in ended.text
@@ -344,7 +346,7 @@ def assert_clean(ended: Ended) -> None:
         ("exchange", signal.SIGINT),
     ],
 )
-async def test_a_signal_ends_the_service_cleanly_whatever_is_away(
+async def test_a_signal_ends_the_service_cleanly_with_everything_or_something_down(
     tmp_path: Path,
     rabbitmq_node: RabbitNode,
     exchange: dict[str, str],
@@ -355,7 +357,7 @@ async def test_a_signal_ends_the_service_cleanly_whatever_is_away(
         if away == "broker":
             world.broker.refusing = True
             world.broker.cut()
-            await world.wait_for("broker_link_lost")
+            await world.wait_for("broker_connection_lost")
         elif away == "exchange":
             world.exchange.refusing = True
             world.exchange.cut()
@@ -365,10 +367,10 @@ async def test_a_signal_ends_the_service_cleanly_whatever_is_away(
 
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("silent", ["broker", "exchange"])
-async def test_a_signal_ends_the_service_in_time_when_nobody_answers_any_more(
+async def test_a_signal_ends_the_service_in_time_when_the_other_side_is_silent(
     tmp_path: Path, rabbitmq_node: RabbitNode, exchange: dict[str, str], silent: str
 ) -> None:
-    """Connections stay open and nothing comes: what is in flight cannot be waited for."""
+    """Connections stay open and nothing arrives: the stop does not wait for requests in flight."""
     async with between(tmp_path, rabbitmq_node, exchange) as world:
         if silent == "exchange":
             world.exchange.freeze(frozen=True)
@@ -419,7 +421,7 @@ def test_a_signal_ends_a_start_that_waits_for_a_silent_broker(
 # The other commands
 
 
-def test_the_simulator_says_how_a_service_reaches_it_and_ends_on_a_signal(tmp_path: Path) -> None:
+def test_the_simulator_prints_settings_for_a_service_and_ends_on_a_signal(tmp_path: Path) -> None:
     env = environment(tmp_path)
     with running("sim", "--port", "0", env=env, output=tmp_path / "log") as sim:
         sim.wait_for(r"OKX_PASSPHRASE=\S+\n")
@@ -430,7 +432,7 @@ def test_the_simulator_says_how_a_service_reaches_it_and_ends_on_a_signal(tmp_pa
     assert "Traceback" not in ended.text
 
 
-def test_a_taken_port_is_told_in_one_line(tmp_path: Path, exchange: dict[str, str]) -> None:
+def test_a_port_in_use_is_an_error_of_one_line(tmp_path: Path, exchange: dict[str, str]) -> None:
     port = exchange["OKX_REST_URL"].rpartition(":")[2]
     ended = run("sim", "--port", port, env=environment(tmp_path))
     assert ended.code == 1
@@ -439,14 +441,14 @@ def test_a_taken_port_is_told_in_one_line(tmp_path: Path, exchange: dict[str, st
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "nowhere.invalid"])
-def test_a_host_that_is_not_this_machine_is_told_in_one_line(tmp_path: Path, host: str) -> None:
+def test_a_host_of_another_machine_is_an_error_of_one_line(tmp_path: Path, host: str) -> None:
     ended = run("sim", "--host", host, "--port", "0", env=environment(tmp_path))
     assert ended.code == 1
     assert "choose another host" in one_line(ended)
 
 
 @pytest.mark.parametrize("option", ["--price=-5", "--price=0", "--balance=nan", "--balance=x"])
-def test_a_market_that_cannot_be_is_refused(option: str) -> None:
+def test_an_impossible_market_is_rejected(option: str) -> None:
     result = CliRunner().invoke(main, ["sim", option])
     assert result.exit_code == 2
     assert result.output.startswith(f"oms-trio: {option.partition('=')[0]} must be")
@@ -460,14 +462,14 @@ def test_an_action_can_be_printed_without_any_configuration(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("mid", ["0", "-1", "1000000.01", "67000.001", "nan", "mid"])
-def test_an_impossible_mid_is_refused_in_one_line(mid: str) -> None:
+def test_an_impossible_mid_is_an_error_of_one_line(mid: str) -> None:
     result = CliRunner().invoke(main, ["send", "--dry-run", "--", "1", "-0.25", "3", mid])
     assert result.exit_code == 2
     assert result.output.startswith("oms-trio: MID must be")
     assert result.output.count("\n") == 1
 
 
-def test_sending_without_a_broker_fails_in_one_line(tmp_path: Path) -> None:
+def test_sending_without_a_broker_is_an_error_of_one_line(tmp_path: Path) -> None:
     env = environment(tmp_path, **broker_at(NOBODY))
     ended = run("send", "1", "--", "-0.25", "3", "67000", env=env)
     assert ended.code == 1
@@ -475,10 +477,10 @@ def test_sending_without_a_broker_fails_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.rabbitmq
-def test_sending_an_action_that_no_queue_takes_fails_in_one_line(
+def test_sending_an_unroutable_action_is_an_error_of_one_line(
     tmp_path: Path, rabbitmq_node: RabbitNode
 ) -> None:
-    """The broker confirms what it drops: nobody would ever hear of that action."""
+    """The broker confirms messages that it drops, so nothing else would report it."""
     env = environment(
         tmp_path, **broker_at(rabbitmq_node.port), OMS_ACTION_EXCHANGE=f"oms-{tmp_path.name}"
     )
@@ -509,7 +511,7 @@ def test_check_tries_everything_and_trades_nothing(
     tried = "clock rest instrument account state leverage balance session broker"
     for what in tried.split():
         assert re.search(rf"^ *{what} +ok ", ended.out, re.MULTILINE), ended.out
-    # How fast the disk of a test machine is, is not ours to say.
+    # The disk of a test machine may be slow.
     assert re.search(
         r"^ *disk +(ok|warn) .*fsync [0-9.]+ ms, p99 [0-9.]+ ms", ended.out, re.MULTILINE
     )

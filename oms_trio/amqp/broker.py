@@ -144,7 +144,7 @@ class _Loop:
             ceiling = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(attempt, 10))
             delay = ceiling * random.uniform(0.5, 1)  # noqa: S311  # see above
             log.warning(
-                "broker_link_lost", link=link.value, why=str(lost), retry_in_s=round(delay, 3)
+                "broker_connection_lost", link=link.value, why=str(lost), retry_in_s=round(delay, 3)
             )
             await asyncio.sleep(delay)
 

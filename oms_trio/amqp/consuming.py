@@ -125,7 +125,7 @@ class Consuming:
         self._channel = channel
         self._paused, self._beat = False, uptime()
         self._work.set()
-        log.info("broker_link_up", link=Link.CONSUME.value, broker=settings.address)
+        log.info("broker_connected", link=Link.CONSUME.value, broker=settings.address)
         self._to_trio.post(partial(self._broker.session_up, Link.CONSUME))
         worker = asyncio.create_task(self._work_on(channel))
         helpers = [

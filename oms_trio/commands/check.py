@@ -1,4 +1,4 @@
-"""Tries everything that the service needs, without trading, and says what to do about failures."""
+"""Tests everything that the service needs, without trading, and says what to do about failures."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from oms_trio.tasks.reconciler import ensure_step
 
 _T = TypeVar("_T")
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 SKEW_WARN_NS = 5_000_000_000
-"""The exchange refuses logins that are 30 s off; a clock that is 5 s off is not kept."""
+"""The exchange rejects logins that are 30 s off; a clock that is 5 s off is not synchronized."""
 
 ROUND_TRIP_WARN_MS = 500.0
-"""A price moves in half a second; actions are sized by one that is older by then."""
+"""The price moves in that time, and orders are sized by an older one."""
 
 FSYNC_WARN_MS = 50.0
-"""Acknowledging an action, and telling of a fill, wait for one fsync each."""
+"""Acknowledging an action and publishing an execution wait for one fsync each."""
 
 ACCOUNT_LEVELS = {"1": "spot", "2": "futures", "3": "multi-currency", "4": "portfolio"}
 
@@ -53,8 +53,8 @@ FSYNCS = 60
 BLOCK = bytes(4096)
 
 
-class Verdict(Enum):
-    """Whether the service could run; ``MISCONFIGURED`` when it is for a person to change something."""
+class CheckResult(Enum):
+    """Whether the service could run; ``MISCONFIGURED``: a person has to change something first."""
 
     USABLE = "usable"
     FAILED = "failed"
@@ -63,25 +63,25 @@ class Verdict(Enum):
 
 @attrs.frozen
 class Finding:
-    """What was tried, and what came of it: ok, warn or fail."""
+    """What was tested, and the result: ok, warn or fail."""
 
     what: str
     result: str
     detail: str
     configuration: bool = False
-    """Whether it fails because of settings, and would again."""
+    """Whether it failed because of settings, and would fail again."""
 
 
 Test = Callable[[], Awaitable[Finding]]
 
 
-async def check(config: Config) -> Verdict:
-    """Print the settings and what was tried."""
+async def check(config: Config) -> CheckResult:
+    """Print the settings and the result of each test."""
     console = Console()
     _print_settings(config, console)
     findings: list[Finding] = []
     async with open_rest(config) as rest:
-        # Once for both: the exchange takes few of these from one account, which may be trading now.
+        # One request for both tests: the exchange allows few per account, which may be trading now.
         account_config = _once(rest.account_config)
         tests: dict[str, Test] = {
             "disk": partial(_disk, config.state_dir),
@@ -96,38 +96,38 @@ async def check(config: Config) -> Verdict:
             "broker": partial(_broker, config),
         }
         for what, test in tests.items():
-            findings.append(await _tried(what, test))
+            findings.append(await _run_test(what, test))
     _print_findings(findings, console)
     failed = [finding for finding in findings if finding.result == "fail"]
     if any(finding.configuration for finding in failed):
-        return Verdict.MISCONFIGURED
-    return Verdict.FAILED if failed else Verdict.USABLE
+        return CheckResult.MISCONFIGURED
+    return CheckResult.FAILED if failed else CheckResult.USABLE
 
 
-async def _tried(what: str, test: Test) -> Finding:
+async def _run_test(what: str, test: Test) -> Finding:
     try:
-        with trio.fail_after(PATIENCE_S):
+        with trio.fail_after(TIMEOUT_S):
             finding = await test()
     except* (OkxError, BrokerError, StateError) as group:
         why = str(first := _first(group))
         configuration = isinstance(first, BrokerMisconfigured | JournalOfAnotherAccount)
     except* trio.TooSlowError:
-        why, configuration = f"no answer in {PATIENCE_S:.0f} s", False
+        why, configuration = f"no answer within {TIMEOUT_S:.0f} s", False
     else:
         return finding
     return Finding(what, "fail", why, configuration)
 
 
-def _once(ask: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
-    """Keep the first answer; what was not answered is asked again."""
+def _once(request: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
+    """Keep the first answer; a request that failed is repeated."""
     answers: list[_T] = []
 
-    async def asked() -> _T:
+    async def cached() -> _T:
         if not answers:
-            answers.append(await ask())
+            answers.append(await request())
         return answers[0]
 
-    return asked
+    return cached
 
 
 def _first(error: BaseException) -> BaseException:
@@ -136,17 +136,18 @@ def _first(error: BaseException) -> BaseException:
 
 async def _clock(rest: Rest) -> Finding:
     offset_ns = await rest.measure_offset()
-    detail = f"the exchange is {offset_ns / 1e6:+.0f} ms from this machine"
+    detail = f"the exchange's clock differs by {offset_ns / 1e6:+.0f} ms from this machine's"
     if abs(offset_ns) > SKEW_WARN_NS:
-        return Finding("clock", "warn", f"{detail}: set the clock (NTP)")
+        return Finding("clock", "warn", f"{detail}: synchronize this machine's (NTP)")
     return Finding("clock", "ok", detail)
 
 
 async def _instrument(rest: Rest, rules: Rules) -> Finding:
     instrument = await rest.instrument()
     detail = (
-        f"{instrument.inst_id} (code {instrument.inst_id_code}): {instrument.multiplier} BTC per "
-        f"contract, tick {instrument.tick_sz}, lot {instrument.lot_sz}, least {instrument.min_sz}"
+        f"{instrument.inst_id} (code {instrument.inst_id_code}): {instrument.multiplier} "
+        f"{instrument.inst_id.partition('-')[0]} per contract, tick {instrument.tick_sz}, "
+        f"lot {instrument.lot_sz}, smallest order {instrument.min_sz}"
     )
     try:
         ensure_step(instrument, rules.step)
@@ -157,7 +158,7 @@ async def _instrument(rest: Rest, rules: Rules) -> Finding:
 
 async def _account(account_config: Callable[[], Awaitable[AccountConfig]]) -> Finding:
     config = await account_config()
-    mode = "net mode" if config.net_mode else f"{config.pos_mode}, net mode will be set"
+    mode = "net mode" if config.net_mode else f"{config.pos_mode} (net mode will be set)"
     level = ACCOUNT_LEVELS.get(config.acct_lv, "unknown")
     detail = (
         f"{mode}, account level {config.acct_lv} ({level}), "
@@ -165,19 +166,21 @@ async def _account(account_config: Callable[[], Awaitable[AccountConfig]]) -> Fi
     )
     if not config.may_trade:
         return Finding(
-            "account", "fail", f"{detail}; the key needs 'trade', the account level 2 or 3"
+            "account",
+            "fail",
+            f"{detail}; the key needs the permission 'trade', the account level 2 or 3",
         )
     if "withdraw" in config.perm:
-        return Finding("account", "warn", f"{detail}; use a key that may not withdraw")
+        return Finding("account", "warn", f"{detail}; use a key without the permission 'withdraw'")
     return Finding("account", "ok", detail)
 
 
 async def _state(config: Config, account_config: Callable[[], Awaitable[AccountConfig]]) -> Finding:
-    """Compare the account that the state folder belongs to with that of the key."""
+    """Compare the account of the state folder with the account of the key."""
     account = account_of(config, (await account_config()).uid)
     path = config.state_dir / JOURNAL
     if not path.exists():
-        return Finding("state", "ok", f"{config.state_dir} is new, and will belong to {account}")
+        return Finding("state", "ok", f"{config.state_dir} is new and will belong to {account}")
     recorded = await trio.to_thread.run_sync(_recorded_account, path)
     if recorded is None:
         return Finding("state", "ok", f"{config.state_dir} will belong to {account}")
@@ -195,22 +198,26 @@ async def _leverage(rest: Rest, rules: Rules) -> Finding:
     lever = await rest.leverage()
     if lever == rules.leverage:
         return Finding("leverage", "ok", f"{lever}")
-    return Finding("leverage", "ok", f"{lever}, {rules.leverage} will be set")
+    return Finding("leverage", "ok", f"{lever} ({rules.leverage} will be set)")
 
 
 async def _balance(rest: Rest, rules: Rules) -> Finding:
     balance = await rest.balance()
     if balance is None:
-        return Finding("balance", "warn", "no USDT: every action will be refused")
+        return Finding("balance", "warn", "no USDT: every action will be rejected")
     instrument, mark_px = await rest.instrument(), await rest.mark_price()
     least = rules.step * mark_px * instrument.multiplier / rules.leverage
     reach = balance.cash_bal * rules.max_margin_fraction
     detail = f"{balance.cash_bal} USDT; the smallest order needs {least:.2f} of margin"
     if reach < least:
-        return Finding("balance", "warn", f"{detail}, only {reach:.2f} may be used")
+        return Finding(
+            "balance",
+            "warn",
+            f"{detail}, but only {reach:.2f} may be used: deposit, or lower OMS_MIN_CONTRACTS",
+        )
     loss = rules.limits.max_daily_loss
     if loss is not None and loss >= balance.cash_bal:
-        detail = f"{detail}; OMS_MAX_DAILY_LOSS={loss} is never reached, all would be gone before"
+        detail = f"{detail}; OMS_MAX_DAILY_LOSS={loss} would never trip: set it below the balance"
         return Finding("balance", "warn", detail)
     return Finding("balance", "ok", detail)
 
@@ -226,13 +233,15 @@ async def _round_trips(rest: Rest) -> Finding:
 
 
 def _judged(what: str, name: str, took_ms: list[float], most_ms: float) -> Finding:
-    """Judge durations by the worst of a hundred, or of those that there are."""
+    """Judge durations by their 99th percentile."""
     ordered = sorted(took_ms)
     last = len(ordered) - 1
     p50, p99 = ordered[last // 2], ordered[round(last * 0.99)]
     detail = f"{name} {p50:.1f} ms, p99 {p99:.1f} ms"
     if p99 > most_ms:
-        return Finding(what, "warn", f"{detail}: above {most_ms:.0f} ms orders and acks are late")
+        return Finding(
+            what, "warn", f"{detail}: above {most_ms:.0f} ms orders and acknowledgements are late"
+        )
     return Finding(what, "ok", detail)
 
 
@@ -246,7 +255,7 @@ async def _disk(folder: Path) -> Finding:
 
 
 def _fsyncs(folder: Path) -> list[float]:
-    """Write blocks beside the journal, and time how long the disk takes to have them."""
+    """Write blocks into the state folder, and return how long each fsync takes, in ms."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     took = []
     with tempfile.TemporaryFile(dir=folder) as file:
@@ -260,13 +269,13 @@ def _fsyncs(folder: Path) -> list[float]:
 
 
 class _PingedSession(Session):
-    """A session that tells when it was answered; the service has no use for that."""
+    """A session that sets an event when a pong arrives."""
 
-    answered: trio.Event
+    pong: trio.Event
 
     def receive(self, text: str | bytes, now: float) -> tuple[Send | Event, ...]:
         if text == "pong":
-            self.answered.set()
+            self.pong.set()
         return super().receive(text, now)
 
 
@@ -277,39 +286,37 @@ async def _session(config: Config, rest: Rest) -> Finding:
         sessions.append(_PingedSession(key, inst_id))
         return sessions[-1]
 
-    async with connector(config, rest, make_session=make)() as link:
-        async for heard in link:
-            if isinstance(heard.event, Ready):
+    async with connector(config, rest, make_session=make)() as connection:
+        async for received in connection:
+            if isinstance(received.event, Ready):
                 break
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_listen, link)
-            took = [await _ping(link, sessions[-1]) for _ in range(ROUND_TRIPS)]
+            nursery.start_soon(_listen, connection)
+            took = [await _ping(connection, sessions[-1]) for _ in range(ROUND_TRIPS)]
             nursery.cancel_scope.cancel()
     finding = _judged("session", "ping", took, ROUND_TRIP_WARN_MS)
-    told = "logged in, orders, positions and account subscribed"
-    return attrs.evolve(finding, detail=f"{told}; {finding.detail}")
+    detail = f"logged in and subscribed to orders, positions and account; {finding.detail}"
+    return attrs.evolve(finding, detail=detail)
 
 
-async def _listen(link: OkxConnection) -> None:
-    async for _ in link:
+async def _listen(connection: OkxConnection) -> None:
+    async for _ in connection:
         pass
 
 
-async def _ping(link: OkxConnection, session: _PingedSession) -> float:
-    session.answered = trio.Event()
+async def _ping(connection: OkxConnection, session: _PingedSession) -> float:
+    session.pong = trio.Event()
     began = time.perf_counter()
-    await link.send(PING)
-    await session.answered.wait()
+    await connection.send(PING)
+    await session.pong.wait()
     return (time.perf_counter() - began) * 1000
 
 
 async def _broker(config: Config) -> Finding:
-    settings = attrs.evolve(broker_settings(config), exclusive=False)  # a service may run
+    settings = attrs.evolve(broker_settings(config), exclusive=False)  # a service may be running
     async with open_broker(settings):
         pass
-    detail = (
-        f"{settings.address}: exchanges and queues declared, actions in {settings.action_queue}"
-    )
+    detail = f"{settings.address}: exchanges and queues are declared, actions are in {settings.action_queue}"
     return Finding("broker", "ok", detail)
 
 
@@ -323,8 +330,8 @@ def _print_settings(config: Config, console: Console) -> None:
 
 
 def _print_findings(findings: list[Finding], console: Console) -> None:
-    table = Table(title="Tried", title_justify="left", box=None)
-    for name in ("what", "result", "detail"):
+    table = Table(title="Tests", title_justify="left", box=None)
+    for name in ("test", "result", "detail"):
         table.add_column(name, overflow="fold")
     styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     for finding in findings:

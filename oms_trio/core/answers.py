@@ -112,7 +112,7 @@ def reject(orders: Orders, order: OrderInfo, reason: RejectReason, detail: str, 
     order.resolve()
     if orders.move(order, OrderState.REJECTED):
         if order.reduce_only:
-            emit(Alert("flatten_refused", detail))
+            emit(Alert("flatten_rejected", detail))
         else:
             emit(PublishRejection(f"{order.cl_ord_id}.r", order.state_id, reason, detail))
     orders.settle()

@@ -475,7 +475,7 @@ class TradeState:
     def _judge_position(self, now_ns: int, emit: Emit) -> None:
         unexplained = self.sync.judge(self.book, now_ns)
         if unexplained is not None:
-            emit(Alert("position_unexplained", unexplained))
+            emit(Alert("position_mismatch", unexplained))
 
     def _take_listing(self, listing: Listing, now_ns: int, emit: Emit) -> None:
         position = self.sync.note_listed(listing.position, listing.asked_at_ns, now_ns)

@@ -208,7 +208,7 @@ async def open_link(
             why = "; ".join(map(_why, crashes))
             if not left:
                 raise SessionLostError(why) from group
-            log.debug("okx_link_closed_badly", why=why)
+            log.debug("okx_close_failed", why=why)
             return
         if len(list(_leaves(ours))) < len(theirs):  # what the nursery cancelled is gone
             raised = ours

@@ -1,7 +1,7 @@
-"""Accepting connections without letting them take what trading needs: descriptors, or a stop.
+"""A server that limits its connections, so that they cannot exhaust file descriptors or delay a stop.
 
-``trio.serve_listeners`` accepts whatever comes. A thousand connections that say nothing would then
-hold the descriptors with which a lost session of the exchange is to be opened again.
+``trio.serve_listeners`` accepts every connection. A thousand idle ones would take the descriptors
+that are needed to reconnect to the exchange.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import attrs
 import trio
 
 SEND_S: Final = 10.0
-"""How long the other side may take to read what it asked for."""
+"""How long a client may take to read its answer."""
 
 
 @attrs.frozen
-class Connection(trio.abc.HalfCloseableStream):
-    """A socket's stream on which nobody waits for ever to send."""
+class BoundedStream(trio.abc.HalfCloseableStream):
+    """A socket stream whose sends time out."""
 
     stream: trio.SocketStream
 
@@ -32,12 +32,12 @@ class Connection(trio.abc.HalfCloseableStream):
         """See ``trio.SocketStream``.
 
         Raises:
-            trio.BrokenResourceError: also when the other side does not read.
+            trio.BrokenResourceError: the connection is lost, or the client has not read for ``SEND_S``.
         """
-        with trio.move_on_after(SEND_S) as patience:
+        with trio.move_on_after(SEND_S) as timeout:
             await self.stream.send_all(data)
-        if patience.cancelled_caught:
-            raise trio.BrokenResourceError("the other side does not read")
+        if timeout.cancelled_caught:
+            raise trio.BrokenResourceError(f"the client has not read for {SEND_S:.0f} s")
 
     async def wait_send_all_might_not_block(self) -> None:
         """See ``trio.SocketStream``."""
@@ -57,35 +57,35 @@ class Connection(trio.abc.HalfCloseableStream):
 
 
 @attrs.frozen
-class _Listener(trio.abc.Listener[Connection]):
-    """Accepts when there is a slot; until then connections wait in the kernel, which costs us none."""
+class _Listener(trio.abc.Listener[BoundedStream]):
+    """Accepts while a slot is free; other connections wait in the kernel's backlog."""
 
     accepting: trio.SocketListener
     slots: trio.Semaphore
 
-    async def accept(self) -> Connection:
+    async def accept(self) -> BoundedStream:
         await self.slots.acquire()
         try:
             stream = await self.accepting.accept()
         except BaseException:
             self.slots.release()
             raise
-        return Connection(stream)
+        return BoundedStream(stream)
 
     async def aclose(self) -> None:
         await self.accepting.aclose()
 
 
 async def serve_bounded(
-    listener: socket.socket, handle: Callable[[Connection], Awaitable[None]], at_once: int
+    listener: socket.socket, handle: Callable[[BoundedStream], Awaitable[None]], at_once: int
 ) -> None:
-    """Handle connections for ever, ``at_once`` of them at most; ends only by cancellation.
+    """Handle at most ``at_once`` connections at a time; ends only by cancellation.
 
-    Then connections are closed even under a handler that shields itself from being cancelled.
+    Cancellation closes a connection even when its handler is shielded from it.
     """
     slots = trio.Semaphore(at_once)
 
-    async def handled(stream: Connection) -> None:
+    async def handled(stream: BoundedStream) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_close_at_the_end, stream)
@@ -94,12 +94,12 @@ async def serve_bounded(
         finally:
             slots.release()
 
-    # The caller's stays open: a server that crashed is started again on it.
+    # A duplicate: the caller's listener stays open, so that a crashed server can be restarted on it.
     with trio.socket.from_stdlib_socket(listener.dup()) as accepting:
         await trio.serve_listeners(handled, [_Listener(trio.SocketListener(accepting), slots)])
 
 
-async def _close_at_the_end(stream: Connection) -> None:
+async def _close_at_the_end(stream: BoundedStream) -> None:
     try:
         await trio.sleep_forever()
     finally:

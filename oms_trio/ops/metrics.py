@@ -1,4 +1,7 @@
-"""The metrics, in a registry of their own: nothing global, so that tests and demos do not mix."""
+"""The Prometheus metrics, whose names are stable.
+
+They are in a registry of their own, not the global one, so that services in one process do not mix.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ from oms_trio.version import __version__
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-# Decisions take tens of microseconds, round trips to the exchange tens of milliseconds, and what
-# takes seconds is waiting for something: three steps a decade cover all of them.
+# Decisions take tens of microseconds, round trips to the exchange tens of milliseconds, waits some
+# seconds: three buckets a decade cover all of them.
 _BUCKETS: Final = (
     *(float(f"{step}e{power}") for power in range(-5, 1) for step in (1, 2, 5)),
     10.0,
@@ -42,27 +45,27 @@ def _histogram(registry: CollectorRegistry, name: str, text: str, *labels: str) 
 
 Number = float | int | Decimal | None
 
-# Name, meaning, and where it is in the status; what is not known is NaN, as Prometheus has it.
+# Name, meaning, and where it is in the status; unknown values are NaN.
 _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], Number]], ...]] = (
     ("ready", "1 while actions are taken.", lambda now: now.ready),
-    ("okx_up", "1 while a session with the exchange is up.", lambda now: now.links.okx),
-    ("broker_up", "1 while the broker is connected.", lambda now: now.links.broker),
+    ("okx_up", "1 while a session with the exchange is up.", lambda now: now.connections.okx),
+    ("broker_up", "1 while the broker is connected.", lambda now: now.connections.broker),
     ("paused", "1 while trading is paused.", lambda now: now.controls.paused is not None),
     (
         "flattening",
-        "1 while the position is closed by command.",
+        "1 while the operator's flatten command is closing the position.",
         lambda now: now.controls.flattening,
     ),
-    ("position_contracts", "Net position by our fills.", lambda now: now.position.ours),
+    ("position_contracts", "Net position: the sum of our fills.", lambda now: now.position.ours),
     (
         "exchange_position_contracts",
-        "Net position by the exchange's latest word.",
+        "Net position that the exchange last reported.",
         lambda now: now.position.exchange,
     ),
     (
-        "position_unexplained",
-        "1 while the exchange's position is not the one that our fills explain.",
-        lambda now: not now.position.explained,
+        "position_mismatch",
+        "1 while the exchange's position is not the sum of our fills.",
+        lambda now: not now.position.matches,
     ),
     (
         "row_unreadable",
@@ -72,7 +75,7 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], Number]], ...]] = (
     ("balance_usdt", "Cash balance.", lambda now: now.balance),
     (
         "lost_today_usdt",
-        "Cash lost since the UTC day began, or trading was resumed.",
+        "Cash lost since the UTC day began, or since trading was last resumed.",
         lambda now: now.controls.lost_today,
     ),
     ("mark_price_usdt", "Latest mark price.", lambda now: now.position.mark_px),
@@ -84,31 +87,43 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], Number]], ...]] = (
     ),
     ("open_orders", "Open orders.", lambda now: now.orders.open),
     ("unknown_orders", "Orders whose outcome is unknown.", lambda now: now.orders.unknown),
-    ("old_orders", "Open orders that are to be cancelled.", lambda now: now.orders.old),
-    ("outbox_messages", "Messages that wait for a confirm.", lambda now: now.store.outbox),
-    ("journal_seq", "Records written.", lambda now: now.store.seq),
-    ("last_push_age_seconds", "Since the last push.", lambda now: now.links.push_age_s),
+    (
+        "cancelling_orders",
+        "Open orders with a cancel request.",
+        lambda now: now.orders.cancelling,
+    ),
+    (
+        "outbox_messages",
+        "Messages that the broker has not confirmed.",
+        lambda now: now.store.outbox,
+    ),
+    ("journal_seq", "Sequence number of the journal's last record.", lambda now: now.store.seq),
+    (
+        "last_push_age_seconds",
+        "Seconds since the last push.",
+        lambda now: now.connections.push_age_s,
+    ),
     (
         "last_reconciliation_age_seconds",
-        "Since the last snapshot of the exchange's state.",
-        lambda now: now.links.reconciled_age_s,
+        "Seconds since the last snapshot of the exchange's state.",
+        lambda now: now.connections.reconciled_age_s,
     ),
     (
         "dead_man_seconds",
-        "Until the exchange cancels our orders, unless it is told otherwise.",
+        "Seconds until the exchange cancels our orders unless the timer is restarted.",
         lambda now: now.controls.dead_man_s,
     ),
-    ("uptime_seconds", "Since the service began.", lambda now: now.uptime_s),
+    ("uptime_seconds", "Seconds since the service started.", lambda now: now.uptime_s),
     (
         "replay",
-        "1 where a recording is played: nothing is traded.",
+        "1 during the replay of a recording: nothing is traded.",
         lambda now: now.replay is not None,
     ),
 )
 
 
 class Metrics:
-    """Counters and histograms are counted as things happen; gauges are set when someone asks."""
+    """Counters and histograms are updated as things happen; gauges when the metrics are read."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry(auto_describe=True)
@@ -117,28 +132,30 @@ class Metrics:
         build = Gauge("oms_build_info", "Always 1.", ["version"], registry=registry)
         build.labels(__version__).set(1)
         self.actions = _counter(registry, "actions", "Actions taken from the queue.")
-        self.expired = _counter(
-            registry, "actions_expired", "Actions that expired before anybody took them."
-        )
+        self.expired = _counter(registry, "actions_expired", "Actions that expired in the queue.")
         self.unroutable = _counter(
-            registry, "unroutable_messages", "Messages to the agent that no queue has taken."
+            registry, "unroutable_messages", "Messages to the agent for which no queue was bound."
         )
-        self.orders = _counter(registry, "orders", "Orders that were decided, repeats included.")
-        self.cancels = _counter(registry, "cancels", "Orders that were asked to be cancelled.")
-        self.refusals = _counter(registry, "refusals", "Actions without an order.", "reason")
-        self.executions = _counter(registry, "executions", "Executions told to the agent.")
+        self.orders = _counter(registry, "orders", "Orders decided, repeats included.")
+        self.cancels = _counter(registry, "cancels", "Cancel requests, one for each order.")
+        self.rejections = _counter(registry, "rejections", "Actions rejected.", "reason")
+        self.executions = _counter(registry, "executions", "Executions published to the agent.")
         self.closures = _counter(registry, "closures", "Trades closed.")
-        self.alerts = _counter(registry, "alerts", "What a person must look at.", "event")
+        self.alerts = _counter(
+            registry, "alerts", "Alerts: events that a person must look at.", "event"
+        )
         self.sessions = _counter(registry, "okx_sessions", "Sessions that came up.")
         self.losses = _counter(registry, "okx_sessions_lost", "Sessions that were lost.")
-        self.dropped = _counter(registry, "unwatched", "Inputs that were too many to be counted.")
+        self.dropped = _counter(
+            registry, "monitor_dropped", "Inputs dropped by the monitor: other counters miss them."
+        )
         self.controls = _counter(
-            registry, "controls_acted", "Refusals and pauses by risk controls.", "control"
+            registry, "controls_tripped", "Rejections and pauses by risk controls.", "control"
         )
         for control in Control:
             self.controls.labels(control.value)
-        for reason in RejectReason:  # a rate can be taken of what begins at 0
-            self.refusals.labels(reason.value)
+        for reason in RejectReason:  # a rate needs a first sample of 0
+            self.rejections.labels(reason.value)
         self._unroutable = 0
         self.action_to_order = _histogram(
             registry, "action_to_order_seconds", "From an action's receipt to its order's decision."
@@ -147,7 +164,9 @@ class Metrics:
             registry, "order_to_ack_seconds", "From an order's decision to the exchange's answer."
         )
         self.fill_to_publish = _histogram(
-            registry, "fill_to_publish_seconds", "From a fill to the broker's confirm of its news."
+            registry,
+            "fill_to_publish_seconds",
+            "From a fill to the broker's confirm of its message.",
         )
         self.confirm = _histogram(
             registry, "broker_confirm_seconds", "From publishing to the broker's confirms."
@@ -156,7 +175,7 @@ class Metrics:
             registry, "journal_commit_seconds", "Making inputs durable: one transaction, one fsync."
         )
         self.loop_lag = _histogram(
-            registry, "loop_lag_seconds", "By how much the event loop came late."
+            registry, "loop_lag_seconds", "Delay of a task that wanted to wake up."
         )
         self._gauges = [
             (Gauge(name, text, namespace="oms", registry=registry), read)
@@ -164,10 +183,13 @@ class Metrics:
         ]
 
     def exposition(self, status: Status) -> bytes:
-        """Write all metrics in Prometheus' text format, with the gauges of ``status``."""
+        """Return all metrics in Prometheus' text format, with the gauges of ``status``."""
         for gauge, read in self._gauges:
             value = read(status)
             gauge.set(math.nan if value is None else float(value))
-        more, self._unroutable = status.links.unroutable - self._unroutable, status.links.unroutable
+        more, self._unroutable = (
+            status.connections.unroutable - self._unroutable,
+            status.connections.unroutable,
+        )
         self.unroutable.inc(max(more, 0))
         return generate_latest(self.registry)

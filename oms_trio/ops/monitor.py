@@ -1,8 +1,8 @@
-"""Watches the service without holding it up.
+"""Counts and times what the service does, without holding it up.
 
-The writer's only cost is an append to a bounded queue. A task of its own counts what is in there,
-and reads the state between two turns of the writer; when more comes than it can take, the oldest
-is dropped and counted, and nobody waits.
+The trade-state task only appends to a bounded queue. A task of the monitor counts what is in the
+queue, and reads the trading state between two turns of the trade-state task. When inputs arrive
+faster than they are counted, the oldest are dropped, the drops are counted, and nothing waits.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from oms_trio.core.state import TradeState
 from oms_trio.ops.latency import Latency
 from oms_trio.ops.metrics import Metrics
 from oms_trio.ops.status import (
-    Event,
-    Links,
-    Replay,
+    Connections,
+    RecentEvent,
+    ReplayProgress,
     Status,
     Store,
     controls_of,
@@ -45,50 +45,50 @@ from oms_trio.settings.clock import Clock
 from oms_trio.version import __version__
 
 QUEUE = 8192
-"""Inputs that wait to be counted: some seconds of the exchange's fastest, some megabytes."""
+"""Inputs waiting to be counted: a few seconds at the exchange's highest rate, a few megabytes."""
 
 FOLD_EVERY_S = 0.1
 
 FOLD_AT_ONCE = 16
-"""Inputs counted before others get their turn: some 70 us, which an order may have to wait."""
+"""Inputs counted before other tasks get a turn: about 70 us, by which an order may be delayed."""
 
 FOLD_PAUSE_S = 0.001
-"""So that an order meets one such part at most: in one go they would be in each of its rounds."""
+"""Pause between two batches, so that an order is delayed by one batch at most."""
 
 AWAITED = 4096
-"""Orders without an answer and fills without a confirm whose time is being taken."""
+"""Unanswered orders, and unconfirmed fills, whose duration is being measured."""
 
 LATEST = 40
 
-Seen = tuple[int, JournaledInput, tuple[Effect, ...]] | tuple[int, Sequence[Outgoing]]
-"""When (Unix nanoseconds), and what: an input with its effects, or messages that are confirmed."""
+Observation = tuple[int, JournaledInput, tuple[Effect, ...]] | tuple[int, Sequence[Outgoing]]
+"""Unix nanoseconds, and an input with its effects, or messages that the broker confirmed."""
 
 
 @attrs.define
 class Monitor:
-    """Counts, times and remembers; ``status`` says how things are now."""
+    """Counts and times what happens; ``status`` describes the present."""
 
     instrument: str
     clock: Clock
     can_control: bool = False
     metrics: Metrics = attrs.Factory(Metrics)
     _began_ns: int = attrs.field(init=False, default=0)
-    """When the first input was taken in: for a clock of a recording there is no time before."""
+    """Time of the first input: a recording's clock has no time before it."""
     _state: TradeState | None = attrs.field(init=False, default=None)
-    _queue: deque[Seen] = attrs.field(init=False, factory=lambda: deque(maxlen=QUEUE))
+    _queue: deque[Observation] = attrs.field(init=False, factory=lambda: deque(maxlen=QUEUE))
     _dropped: int = attrs.field(init=False, default=0)
     _sent_ns: OrderedDict[str, int] = attrs.field(init=False, factory=OrderedDict)
     _filled_ns: OrderedDict[str, int] = attrs.field(init=False, factory=OrderedDict)
     _acted: dict[Control, int] = attrs.field(init=False, factory=dict)
     _counts: dict[str, int] = attrs.field(init=False, factory=dict)
-    _refusals: dict[str, int] = attrs.field(init=False, factory=dict)
-    _latest: deque[Event] = attrs.field(init=False, factory=lambda: deque(maxlen=LATEST))
+    _rejections: dict[str, int] = attrs.field(init=False, factory=dict)
+    _latest: deque[RecentEvent] = attrs.field(init=False, factory=lambda: deque(maxlen=LATEST))
     _push_ns: int | None = attrs.field(init=False, default=None)
     _snapshot_ns: int | None = attrs.field(init=False, default=None)
     _latencies: dict[str, Latency] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Give every histogram its latest values."""
+        """Pair every histogram with its latest values."""
         metrics = self.metrics
         self._latencies = {
             "action_to_order": Latency(metrics.action_to_order),
@@ -109,26 +109,26 @@ class Monitor:
         if effects or arrival.kind is not Kind.TICK:
             self._put((self.clock(), arrival, effects))
 
-    def _put(self, seen: Seen) -> None:
+    def _put(self, observation: Observation) -> None:
         self._dropped += len(self._queue) == QUEUE
-        self._queue.append(seen)
+        self._queue.append(observation)
 
     def committed(self, took_ns: int) -> None:
-        """Note how long a commit took."""
-        self._latencies["journal_commit"].note(took_ns)
+        """Record how long a commit took."""
+        self._latencies["journal_commit"].record(took_ns)
 
     def confirmed(self, messages: Sequence[Outgoing], took_ns: int) -> None:
-        """Note that the broker has confirmed messages, and how long it took for it."""
-        self._latencies["broker_confirm"].note(took_ns)
-        # Behind the fills that are told: they may not be counted yet.
+        """Record that the broker has confirmed messages, and how long that took."""
+        self._latencies["broker_confirm"].record(took_ns)
+        # Queued after the fills that caused the messages, which may not have been counted yet.
         self._put((self.clock(), messages))
 
     async def watch(self) -> None:
-        """Count what was observed, for ever; ends only by cancellation."""
+        """Count what was observed; ends only by cancellation."""
         while True:
             due = trio.current_time() + FOLD_EVERY_S
             await trio.sleep_until(due)
-            self._latencies["loop_lag"].note(round((trio.current_time() - due) * 1e9))
+            self._latencies["loop_lag"].record(round((trio.current_time() - due) * 1e9))
             while self.fold():  # noqa: ASYNC110 - a pause, not a wait
                 await trio.sleep(FOLD_PAUSE_S)
 
@@ -161,7 +161,7 @@ class Monitor:
             case Kind.ORDER_ANSWER:
                 for name in arrival.context.split():
                     if (sent_ns := self._sent_ns.pop(name, None)) is not None:
-                        self._latencies["order_to_ack"].note(at_ns - sent_ns)
+                        self._latencies["order_to_ack"].record(at_ns - sent_ns)
             case Kind.SESSION_UP:
                 self._plus("sessions")
                 self.metrics.sessions.inc()
@@ -177,40 +177,40 @@ class Monitor:
             case PlaceOrder(cl_ord_id=name):
                 self._plus("orders")
                 self.metrics.orders.inc()
-                _await(self._sent_ns, name, at_ns)
+                _remember(self._sent_ns, name, at_ns)
                 if received_ns is not None:
-                    self._latencies["action_to_order"].note(at_ns - received_ns)
+                    self._latencies["action_to_order"].record(at_ns - received_ns)
             case CancelOrders(orders=orders):
                 self._plus("cancels", len(orders))
                 self.metrics.cancels.inc(len(orders))
             case PublishExecution(message_id=message_id, state_id=state_id, ord_id=ord_id):
                 self._plus("executions")
                 self.metrics.executions.inc()
-                _await(self._filled_ns, message_id, at_ns)
-                self._tell(at_ns, "execution", state_id, ord_id, self._filled(ord_id))
+                _remember(self._filled_ns, message_id, at_ns)
+                self._add_event(at_ns, "execution", state_id, ord_id, self._filled(ord_id))
             case PublishClosure(message_id=message_id, state_id=state_id, ord_id=ord_id):
                 self._plus("closures")
                 self.metrics.closures.inc()
-                _await(self._filled_ns, message_id, at_ns)
+                _remember(self._filled_ns, message_id, at_ns)
                 by = "" if effect.cause is Cause.AGENT else f", by {effect.cause.value}"
                 text = f"reward {effect.reward:+.4f}, {len(effect.portions)} orders{by}"
-                self._tell(at_ns, "closure", state_id, ord_id, text)
+                self._add_event(at_ns, "closure", state_id, ord_id, text)
             case PublishRejection(state_id=state_id, reason=reason, detail=detail):
-                self._plus("refusals")
-                self._refusals[reason.value] = self._refusals.get(reason.value, 0) + 1
-                self.metrics.refusals.labels(reason.value).inc()
-                self._tell(at_ns, "refusal", state_id, None, f"{reason.value}: {detail}")
+                self._plus("rejections")
+                self._rejections[reason.value] = self._rejections.get(reason.value, 0) + 1
+                self.metrics.rejections.labels(reason.value).inc()
+                self._add_event(at_ns, "rejection", state_id, None, f"{reason.value}: {detail}")
             case Alert(event=event, detail=detail):
                 self._plus("alerts")
                 self.metrics.alerts.labels(event).inc()
-                self._tell(at_ns, "alert", None, None, f"{event}: {detail}")
+                self._add_event(at_ns, "alert", None, None, f"{event}: {detail}")
             case _:
                 pass
 
     def _count_confirmed(self, at_ns: int, messages: Sequence[Outgoing]) -> None:
         for message in messages:
             if (filled_ns := self._filled_ns.pop(message.message_id, None)) is not None:
-                self._latencies["fill_to_publish"].note(at_ns - filled_ns)
+                self._latencies["fill_to_publish"].record(at_ns - filled_ns)
 
     def _plus(self, what: str, number: int = 1) -> None:
         self._counts[what] = self._counts.get(what, 0) + number
@@ -222,13 +222,13 @@ class Monitor:
         at = round(order.avg_fill_price, 2)
         return f"{order.side.value} {order.filled_size} of {order.volume} at {at}"
 
-    def _tell(
+    def _add_event(
         self, at_ns: int, kind: str, state_id: int | None, ord_id: str | None, text: str
     ) -> None:
-        self._latest.append(Event(at_ns, kind, state_id, ord_id, text))
+        self._latest.append(RecentEvent(at_ns, kind, state_id, ord_id, text))
 
     def _count_controls(self) -> None:
-        """Count from the start of this process, as counters do; the state counts for ever."""
+        """Add what was counted since the last look: the state's counts outlive the process."""
         if self._state is None:
             return
         acted = dict(self._state.risk.acted)
@@ -246,9 +246,9 @@ class Monitor:
         dead_man_s: float | None,
         store: Store,
         unroutable: int = 0,
-        replay: Replay | None = None,
+        replay: ReplayProgress | None = None,
     ) -> Status | None:
-        """Say how everything is; None before the first input.
+        """Return the present status, or None before the first input has been applied.
 
         The arguments are what the trading state does not know: why no action is taken, which
         connections are up, when the dead man's switch acts, what the journal holds.
@@ -264,7 +264,7 @@ class Monitor:
             uptime_s=round((now_ns - self._began_ns) / 1e9, 1),
             ready=not reasons,
             reasons=reasons,
-            links=Links(
+            connections=Connections(
                 okx=okx_up,
                 broker=broker_up,
                 sessions=self._counts.get("sessions", 0),
@@ -278,16 +278,16 @@ class Monitor:
             orders=orders_of(state, now_ns),
             controls=controls_of(state, dead_man_s),
             store=store,
-            latencies={name: latency.spread() for name, latency in self._latencies.items()},
+            latencies={name: latency.summary() for name, latency in self._latencies.items()},
             counts=dict(self._counts),
-            refusals=dict(self._refusals),
+            rejections=dict(self._rejections),
             latest=tuple(reversed(self._latest)),
             can_control=self.can_control,
             replay=replay,
         )
 
 
-def _await(times: OrderedDict[str, int], name: str, at_ns: int) -> None:
+def _remember(times: OrderedDict[str, int], name: str, at_ns: int) -> None:
     times[name] = at_ns
     if len(times) > AWAITED:
         times.popitem(last=False)

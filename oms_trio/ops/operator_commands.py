@@ -1,4 +1,4 @@
-"""The operator's word on its way to the trading state, and the answer when it cannot be lost."""
+"""Operator commands on their way to the trading state; answered once they are on disk."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Inbox
 
 DURABLE_S = 10.0
-"""A commit takes milliseconds; a full disk holds it up until there is room."""
+"""A commit takes milliseconds; on a full disk it waits until there is space."""
 
 
-class NotObeyedError(Exception):
-    """A command of which nobody can say that it is on disk; one line saying why."""
+class CommandError(Exception):
+    """A command is not confirmed to be on disk; one line for the operator says why."""
 
 
 @attrs.frozen
-class Helm:
-    """Hands commands over."""
+class OperatorCommands:
+    """Sends commands to the trade-state task."""
 
     inbox: Inbox
 
     async def command(self, verb: Verb, by: str) -> None:
-        """Return when the command has been applied and is durable: a restart does not undo it.
+        """Return when the command has been applied and is durable, so that a restart keeps it.
 
         Raises:
-            NotObeyedError: the service is stopping, or the disk is late.
+            CommandError: the service is stopping, or the commit takes longer than ``DURABLE_S``.
         """
         durable = trio.Event()
-        with trio.move_on_after(DURABLE_S) as patience:
+        with trio.move_on_after(DURABLE_S) as timeout:
             try:
                 await self.inbox.send(journaled_inputs.command(verb, by, durable.set))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                raise NotObeyedError("the service is stopping; ask again when it is up") from None
+                raise CommandError(
+                    "the service is stopping; send the command again when it is running"
+                ) from None
             await durable.wait()
-        if patience.cancelled_caught:
-            raise NotObeyedError(
-                f"{verb.value} is not on disk after {DURABLE_S:.0f} s; it holds until a restart"
+        if timeout.cancelled_caught:
+            raise CommandError(
+                f"{verb.value} is not confirmed to be on disk after {DURABLE_S:.0f} s: "
+                "it may not survive a restart; check the disk and `oms-trio status`"
             )

@@ -1,7 +1,7 @@
-"""The operator's side of a running service: status page, control socket, supervisor, switch.
+"""What runs beside a service for its operator: status page, control socket, systemd, dead man's switch.
 
-All of it runs beside the service and learns by watching. A part that crashes is logged and begun
-again; trading does not notice.
+They observe the service and send it commands. One that crashes is logged and restarted; trading is
+not affected.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from oms_trio.ops.control.protocol import SOCKET
 from oms_trio.ops.control.protocol import listen as listen_for_control
 from oms_trio.ops.control.server import serve_control
 from oms_trio.ops.monitor import Monitor
-from oms_trio.ops.operator_commands import Helm, NotObeyedError
+from oms_trio.ops.operator_commands import CommandError, OperatorCommands
 from oms_trio.ops.status import Status, Store, encode_status
 from oms_trio.ops.systemd import Notifier
-from oms_trio.ops.watchdog import Pulse
+from oms_trio.ops.watchdog import Watchdog
 from oms_trio.ops.web.server import listen as listen_for_http
 from oms_trio.ops.web.server import serve_http, url_of
 from oms_trio.ops.web.site import Site
@@ -41,12 +41,12 @@ from oms_trio.tasks.trade_state import Observer
 log = structlog.get_logger()
 
 AGAIN_S = 5.0
-"""A part that crashed is left alone for this long."""
+"""Pause before a crashed task is restarted."""
 
 OUTBOX_EVERY_S = 5.0
-"""Counting the outbox asks the disk, so it is not done for every look at the status."""
+"""Counting the outbox reads the disk, so it is not done for every status."""
 
-TELL_EVERY_S = 1.0
+NOTIFY_EVERY_S = 1.0
 
 
 @attrs.define
@@ -58,7 +58,7 @@ class Operations:
     control: socket.socket
     http: socket.socket | None
     monitor: Monitor
-    pulse: Pulse
+    watchdog: Watchdog
     dead_man: DeadMan = attrs.Factory(DeadMan)
     outbox: int = 0
 
@@ -70,11 +70,11 @@ class Operations:
     @property
     def observers(self) -> tuple[Observer, ...]:
         """What the trade-state task calls after each input."""
-        return (self.pulse.observe, self.monitor.observe)
+        return (self.watchdog.observe, self.monitor.observe)
 
     def started(self) -> None:
-        """Tell the supervisor that the state is reconciled and actions are taken."""
-        self.notifier.tell("READY=1", "STATUS=taking actions")
+        """Notify the supervisor that the state is reconciled and actions are taken."""
+        self.notifier.notify("READY=1", "STATUS=taking actions")
 
     async def run(
         self,
@@ -88,7 +88,7 @@ class Operations:
         stop: trio.Event,
     ) -> None:
         """Run beside the service until cancelled."""
-        helm = Helm(inbox)
+        commands = OperatorCommands(inbox)
 
         def status() -> Status | None:
             return self.monitor.status(
@@ -103,21 +103,21 @@ class Operations:
         async with trio.open_nursery() as nursery:
 
             def start(name: str, part: Callable[[], Awaitable[None]]) -> None:
-                nursery.start_soon(_kept, name, part)
+                nursery.start_soon(_restarted, name, part)
 
             start("monitor", self.monitor.watch)
-            start("outbox", partial(self._look_at_the_outbox, disk))
-            start("supervisor", partial(self._tell_supervisor, status, stop))
+            start("outbox", partial(self._count_outbox, disk))
+            start("supervisor", partial(self._notify_supervisor, status, stop))
             control = partial(
                 serve_control,
                 self.control,
                 status=partial(_encoded, status),
-                command=helm.command,
-                failure=NotObeyedError,
+                command=commands.command,
+                failure=CommandError,
             )
             start("control", control)
             if self.http is not None:
-                start("http", partial(serve_http, self.http, self._site(status, helm).app()))
+                start("http", partial(serve_http, self.http, self._site(status, commands).app()))
             if self.config.dead_man_s is not None:
                 switch = partial(
                     keep_armed,
@@ -130,34 +130,36 @@ class Operations:
                 )
                 start("dead_man", switch)
 
-    def _site(self, status: Callable[[], Status | None], helm: Helm) -> Site:
+    def _site(self, status: Callable[[], Status | None], commands: OperatorCommands) -> Site:
         token, address = self.config.http_token, self.config.http
         assert address is not None
         return Site(
             status=status,
             metrics=self.monitor.metrics,
-            command=helm.command,
-            failure=NotObeyedError,
+            command=commands.command,
+            failure=CommandError,
             token=None if token is None else token.reveal(),
             host=address.host,
         )
 
-    async def _look_at_the_outbox(self, disk: Disk) -> None:
+    async def _count_outbox(self, disk: Disk) -> None:
         while True:
             self.outbox = await disk.call(disk.journal.outbox_size)
             await trio.sleep(OUTBOX_EVERY_S)
 
-    async def _tell_supervisor(self, status: Callable[[], Status | None], stop: trio.Event) -> None:
-        """Tell the supervisor in one line how things are, when that has changed."""
-        told = ""
+    async def _notify_supervisor(
+        self, status: Callable[[], Status | None], stop: trio.Event
+    ) -> None:
+        """Send the supervisor the status line whenever it has changed."""
+        sent = ""
         while not stop.is_set():
             now = status()
-            if now is not None and now.line != told:
-                told = now.line
-                self.notifier.tell(f"STATUS={told}")
-            with trio.move_on_after(TELL_EVERY_S):
+            if now is not None and now.line != sent:
+                sent = now.line
+                self.notifier.notify(f"STATUS={sent}")
+            with trio.move_on_after(NOTIFY_EVERY_S):
                 await stop.wait()
-        self.notifier.tell("STOPPING=1", "STATUS=finishing what is in flight")
+        self.notifier.notify("STOPPING=1", "STATUS=stopping: finishing what is in flight")
 
 
 def _encoded(status: Callable[[], Status | None]) -> bytes | None:
@@ -165,13 +167,13 @@ def _encoded(status: Callable[[], Status | None]) -> bytes | None:
     return None if now is None else encode_status(now)
 
 
-async def _kept(name: str, part: Callable[[], Awaitable[None]]) -> None:
-    """Run a part, again if it crashes; ends with the part, or by cancellation."""
+async def _restarted(name: str, part: Callable[[], Awaitable[None]]) -> None:
+    """Run a task, and restart it if it crashes; ends with the task, or by cancellation."""
     while True:
         try:
             await part()
         except Exception:
-            log.exception("side_task_failed", task=name, again_in_s=AGAIN_S)
+            log.exception("sidecar_task_failed", task=name, retry_in_s=AGAIN_S)
             await trio.sleep(AGAIN_S)
         else:
             return
@@ -179,7 +181,7 @@ async def _kept(name: str, part: Callable[[], Awaitable[None]]) -> None:
 
 @contextmanager
 def open_operations(config: Config, clock: Clock = system_clock) -> Iterator[Operations]:
-    """Open sockets before the service begins; whoever calls holds the lock of the state folder.
+    """Open the sockets before the service starts; the caller holds the lock of the state folder.
 
     Raises:
         OSError: an address cannot be used.
@@ -197,5 +199,5 @@ def open_operations(config: Config, clock: Clock = system_clock) -> Iterator[Ope
             control=control,
             http=http,
             monitor=Monitor(config.instrument, clock, can_control=config.http_token is not None),
-            pulse=Pulse(notifier),
+            watchdog=Watchdog(notifier),
         )

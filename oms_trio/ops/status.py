@@ -1,4 +1,7 @@
-"""What the service is doing, as one value: for the terminal, the page and the gauges."""
+"""What the service is doing, as one value: for the terminal, the page and the gauges.
+
+The names of the fields are stable: programs read them from ``/status`` and ``oms-trio status --json``.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,18 @@ from oms_trio.core.model import CancelState, Rules
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
 from oms_trio.core.trade import Trade
-from oms_trio.ops.latency import Spread
+from oms_trio.ops.latency import LatencySummary
 
 ORDERS_SHOWN = 40
-"""The newest and the oldest open orders; of 300 nobody reads more, and building them takes time."""
+"""Half of them the newest, half the oldest: listing all 300 takes time, and nobody reads so many."""
 
 
 @attrs.frozen
-class Links:
-    """The connections. Ages in seconds, None when there was none yet.
+class Connections:
+    """The connections. Ages in seconds, None before the first push or reconciliation.
 
-    ``broker`` is None where there is none to be connected to. ``unroutable`` counts messages that
-    no queue has taken: whom they were for has not bound one.
+    ``broker`` is None in a replay without a broker. ``unroutable`` counts messages that RabbitMQ
+    returned because no queue was bound for them.
     """
 
     okx: bool
@@ -34,19 +37,22 @@ class Links:
 
 
 @attrs.frozen
-class Position:
-    """Contracts: what our fills explain, and what the exchange says (None: not asked yet)."""
+class PositionStatus:
+    """Contracts: the sum of our fills, and what the exchange reports (None: nothing yet).
+
+    ``matches`` is False when the exchange's position is not the sum of our fills.
+    """
 
     ours: Decimal
     exchange: Decimal | None
-    explained: bool
+    matches: bool
     upl_ratio: float | None
     mark_px: Decimal | None
 
 
 @attrs.frozen
 class OpenTrade:
-    """The trade that is open; ``reward_so_far`` is what it would bring if it ended as it is."""
+    """The open trade; ``reward_so_far`` is its reward if it were closed with the PnL realised so far."""
 
     okx_id: str
     side: str
@@ -60,7 +66,7 @@ class OpenTrade:
 
 @attrs.frozen
 class OpenOrder:
-    """One open order; ``cancel`` says what became of the wish to cancel it."""
+    """One open order; ``cancel`` is the state of its cancel request, ``none`` without one."""
 
     state_id: int
     okx_id: str | None
@@ -77,18 +83,18 @@ class OpenOrder:
 
 
 @attrs.frozen
-class Orders:
-    """Open orders, newest first; ``old`` of them are to be cancelled."""
+class OpenOrders:
+    """Open orders, newest first; ``cancelling`` of them have a cancel request."""
 
     open: int
     unknown: int
-    old: int
+    cancelling: int
     shown: tuple[OpenOrder, ...]
 
 
 @attrs.frozen
 class Controls:
-    """The risk controls. Loss in USDT (below 0 is a gain), ``acted`` counts by control."""
+    """The risk controls. Loss in USDT (below 0 is a gain); ``tripped`` counts by control."""
 
     paused: str | None
     paused_by: str | None
@@ -96,14 +102,14 @@ class Controls:
     lost_today: Decimal | None
     rejects_in_a_row: int
     limits: dict[str, str]
-    acted: dict[str, int]
+    tripped: dict[str, int]
     dead_man_s: float | None
-    """Seconds until the exchange cancels our orders unless told otherwise; None when not armed."""
+    """Seconds until the exchange cancels our orders unless the timer is restarted; None: not armed."""
 
 
 @attrs.frozen
-class Event:
-    """Something that happened lately: an execution, closure, refusal or alert."""
+class RecentEvent:
+    """One of the latest executions, closures, rejections and alerts (``kind``)."""
 
     at_ns: int
     kind: str
@@ -121,10 +127,10 @@ class Store:
 
 
 @attrs.frozen
-class Replay:
-    """What is shown is a recording that is played again; ``speed`` is None when it does not wait.
+class ReplayProgress:
+    """How far a replay of a recording is.
 
-    ``progress`` goes from 0 to 1.
+    ``speed`` is None when it runs as fast as it can; ``progress`` goes from 0 to 1.
     """
 
     title: str
@@ -135,10 +141,10 @@ class Replay:
 
 @attrs.frozen
 class Status:
-    """Everything, at ``at_ns`` of the clock that is the service's, or a recording's.
+    """Everything, at ``at_ns`` of the service's clock, or of the recording's in a replay.
 
-    ``reasons`` says who keeps actions from being taken, and why; ``replay`` is None while it is all
-    real.
+    ``reasons`` says which parts keep actions from being taken, and why; ``replay`` is None for a
+    running service.
     """
 
     version: str
@@ -147,24 +153,24 @@ class Status:
     uptime_s: float
     ready: bool
     reasons: dict[str, str]
-    links: Links
+    connections: Connections
     balance: Decimal | None
-    position: Position
+    position: PositionStatus
     trade: OpenTrade | None
-    orders: Orders
+    orders: OpenOrders
     controls: Controls
     store: Store
-    latencies: dict[str, Spread]
+    latencies: dict[str, LatencySummary]
     counts: dict[str, int]
-    refusals: dict[str, int]
-    """Actions without an order, by reason."""
-    latest: tuple[Event, ...]
+    rejections: dict[str, int]
+    """Rejected actions, by reason."""
+    latest: tuple[RecentEvent, ...]
     can_control: bool
-    replay: Replay | None = None
+    replay: ReplayProgress | None = None
 
     @property
     def line(self) -> str:
-        """One line: what is most worth knowing."""
+        """The most important facts in one line."""
         if self.reasons:
             why = "; ".join(f"{who}: {why}" for who, why in self.reasons.items())
             head = f"not taking actions ({why})"
@@ -178,20 +184,20 @@ class Status:
 encode_status = msgspec.json.Encoder().encode
 
 
-def position_of(state: TradeState) -> Position:
-    """Say what is held."""
-    told = state.sync.exchange_pos
-    return Position(
+def position_of(state: TradeState) -> PositionStatus:
+    """Describe the position."""
+    theirs = state.sync.exchange_pos
+    return PositionStatus(
         ours=state.book.position,
-        exchange=None if told is None else told.pos,
-        explained=state.sync.position_matches,
-        upl_ratio=None if told is None else told.upl_ratio,
+        exchange=None if theirs is None else theirs.pos,
+        matches=state.sync.position_matches,
+        upl_ratio=None if theirs is None else theirs.upl_ratio,
         mark_px=state.risk.mark_px,
     )
 
 
 def trade_of(trade: Trade | None, rules: Rules) -> OpenTrade | None:
-    """Say what trade is open."""
+    """Describe the open trade."""
     if trade is None:
         return None
     return OpenTrade(
@@ -206,17 +212,17 @@ def trade_of(trade: Trade | None, rules: Rules) -> OpenTrade | None:
     )
 
 
-def orders_of(state: TradeState, now_ns: int) -> Orders:
-    """Say what is open: all in numbers, the newest and the oldest one by one."""
+def orders_of(state: TradeState, now_ns: int) -> OpenOrders:
+    """Count all open orders, and list the newest and the oldest."""
     every = list(state.orders)
     shown = every
     if len(every) > ORDERS_SHOWN:
         half = ORDERS_SHOWN // 2
         shown = every[:half] + every[-half:]
-    return Orders(
+    return OpenOrders(
         open=len(every),
         unknown=sum(order.outcome_unknown for order in every),
-        old=sum(order.cancel_state is not CancelState.NONE for order in every),
+        cancelling=sum(order.cancel_state is not CancelState.NONE for order in every),
         shown=tuple(_order(order, now_ns) for order in reversed(shown)),
     )
 
@@ -239,7 +245,7 @@ def _order(order: OrderInfo, now_ns: int) -> OpenOrder:
 
 
 def controls_of(state: TradeState, dead_man_s: float | None) -> Controls:
-    """Say what the risk controls allow and remember."""
+    """Describe the risk controls."""
     risk, limits = state.risk, state.rules.limits
     lost = None
     if risk.day_began_with is not None and state.balance is not None:
@@ -253,6 +259,6 @@ def controls_of(state: TradeState, dead_man_s: float | None) -> Controls:
         limits={
             name: str(value) for name, value in attrs.asdict(limits).items() if value is not None
         },
-        acted={control.value: count for control, count in risk.acted.items()},
+        tripped={control.value: count for control, count in risk.acted.items()},
         dead_man_s=dead_man_s,
     )

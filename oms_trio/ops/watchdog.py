@@ -1,4 +1,4 @@
-"""The watchdog's beat, given by the task that must not be stuck: the writer of trading state."""
+"""The watchdog: keep-alives for systemd, sent by the task that must not be stuck."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from oms_trio.service.journaled_inputs import JournaledInput, Kind
 
 
 @attrs.define
-class Pulse:
-    """An observer that beats when a tick has gone through inbox and writer.
+class Watchdog:
+    """An observer that sends a keep-alive when a tick has gone through the trade-state task.
 
-    A beat from a task of its own would prove that the event loop turns, not that trading does.
+    A keep-alive from a task of its own would prove that the event loop runs, not that trading does.
     """
 
     notifier: Notifier
@@ -32,5 +32,5 @@ class Pulse:
             return
         now = self.monotonic()
         if now >= self._due:
-            self._due = now + self.notifier.beat_s
-            self.notifier.tell("WATCHDOG=1")
+            self._due = now + self.notifier.keep_alive_s
+            self.notifier.notify("WATCHDOG=1")

@@ -18,8 +18,8 @@ from oms_trio.core.events import Verb
 from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import RunSync
 from oms_trio.ops.monitor import Monitor
-from oms_trio.ops.operator_commands import NotObeyedError
-from oms_trio.ops.status import Replay, Status, Store
+from oms_trio.ops.operator_commands import CommandError
+from oms_trio.ops.status import ReplayProgress, Status, Store
 from oms_trio.ops.web.server import listen, serve_http, url_of
 from oms_trio.ops.web.site import Site
 from oms_trio.replay.player import BeforeStep
@@ -77,7 +77,7 @@ class LiveView:
             dead_man_s=None,
             store=Store(self._seq, 0 if self.republisher is None else self.republisher.waiting),
             unroutable=0 if self.broker is None else self.broker.unroutable,
-            replay=Replay(
+            replay=ReplayProgress(
                 self.recording.title, self.clock.speed, self.recording.progress(), self.ended
             ),
         )
@@ -161,16 +161,16 @@ async def _republishing(
 
 def _site(view: LiveView, address: HttpAddress) -> Site:
     async def command(_verb: Verb, _by: str) -> None:
-        raise NotObeyedError(READ_ONLY)
+        raise CommandError(READ_ONLY)
 
     return Site(
         status=view.status,
         metrics=view.monitor.metrics,
         command=command,
-        failure=NotObeyedError,
+        failure=CommandError,
         token=None,
         host=address.host,
-        shows_only=READ_ONLY,
+        without_token=READ_ONLY,
     )
 
 

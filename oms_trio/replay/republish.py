@@ -25,7 +25,7 @@ from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRejec
 from oms_trio.journal.disk import Disk, RunSync
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Message, Record
-from oms_trio.ops.timed import TimedBroker
+from oms_trio.ops.latency import TimedBroker
 from oms_trio.replay.recordings.recording import PlayedStep
 from oms_trio.service.app import BATCHES
 from oms_trio.service.channels import Batch, Commit

@@ -12,7 +12,11 @@ from oms_trio.core.model import RewardUnit
 
 _KINDS: Final = {"link_up": "session_up", "link_down": "session_down"}
 
-_EFFECTS: Final = {b'["PublishRefusal",': b'["PublishRejection",'}
+_EFFECTS: Final = {
+    b'["PublishRefusal",': b'["PublishRejection",',
+    b'"event":"position_unexplained"': b'"event":"position_mismatch"',
+    b'"event":"flatten_refused"': b'"event":"flatten_rejected"',
+}
 
 _STATE_FIELDS: Final = {"seen": "deduplicator", "told_why": "reported_reason"}
 _SYNC_FIELDS: Final = {

@@ -1,4 +1,4 @@
-"""Whether actions are taken from the queue, and why not."""
+"""Whether actions are taken from the queue, and if not, why."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import trio
 log = structlog.get_logger()
 
 ROW: Final = "row"
-"""Who keeps the gate closed while a row of ours cannot be read."""
+"""The part that keeps the gate closed while a row of ours cannot be decoded."""
 
 
 class Gate:
-    """Closed while there is a reason; at first the trading state has one.
+    """Closed while any part of the service has a reason; at first the trading state has one.
 
-    ``consume`` starts or stops the broker's deliveries. Changes are logged, since a closed gate is
-    what an operator looks for first.
+    ``consume`` starts and stops the broker's consumer. Changes are logged, since a closed gate is what an
+    operator asks about first.
     """
 
     def __init__(self, consume: Callable[[bool], None]) -> None:
@@ -32,25 +32,25 @@ class Gate:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Who keeps the gate closed, and why; empty while it is open."""
+        """The reasons by the part that has one; empty while the gate is open."""
         return dict(self._reasons)
 
-    def close(self, who: str, why: str) -> None:
-        """Stop taking actions for ``who``'s reason."""
-        if self._reasons.get(who) == why:
+    def close(self, part: str, why: str) -> None:
+        """Stop taking actions for the reason of a part, or change its reason."""
+        if self._reasons.get(part) == why:
             return
         was_open = not self._reasons
-        self._reasons[who] = why
+        self._reasons[part] = why
         if was_open:
             self._consume(False)
-            log.warning("actions_stopped", who=who, why=why)
+            log.warning("actions_stopped", part=part, why=why)
         else:
-            log.info("actions_still_stopped", who=who, why=why)
+            log.info("actions_still_stopped", part=part, why=why)
 
-    def open(self, who: str) -> None:
-        """Take back ``who``'s reason."""
-        if self._reasons.pop(who, None) is None or self._reasons:
+    def open(self, part: str) -> None:
+        """Remove the reason of a part; take actions again if it was the last."""
+        if self._reasons.pop(part, None) is None or self._reasons:
             return
         self._consume(True)
         self.opened.set()
-        log.info("actions_taken", since=who)
+        log.info("actions_taken", since=part)

@@ -81,6 +81,6 @@ def _last_readable(
         try:
             return decode_state(snapshot.blob), snapshot.seq
         except msgspec.DecodeError as error:
-            log.warning("snapshot_passed_over", seq=snapshot.seq, why=str(error))
+            log.warning("snapshot_unreadable", seq=snapshot.seq, why=str(error))
             snapshot = journal.latest_snapshot(snapshot.seq - 1)
     return None

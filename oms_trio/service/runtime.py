@@ -31,8 +31,8 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
+from oms_trio.ops.latency import TimedBroker, timed_commits
 from oms_trio.ops.sidecar import open_operations
-from oms_trio.ops.timed import TimedBroker, timed_commits
 from oms_trio.service.app import run_service
 from oms_trio.service.journaled_inputs import DecodeContext
 from oms_trio.service.recovery import recover
@@ -221,7 +221,7 @@ async def serve(
                     limits=limits,
                     layout=ActionLayout(config.action_layout),
                     # The watchdog is notified at ticks.
-                    quiet_s=min(QUIET_S, operations.notifier.beat_s),
+                    quiet_s=min(QUIET_S, operations.notifier.keep_alive_s),
                 )
         nursery.cancel_scope.cancel()
     log.info("stopped")

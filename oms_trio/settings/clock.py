@@ -1,8 +1,8 @@
-"""The service's clock, as a value that is handed in, so that tests and replay can hand in their own.
+"""The service's clock, passed as an argument, so that tests and replay can pass their own.
 
-One clock serves every decision of a process. It is set by the wall clock once, at the start, and from
-then on by elapsed time, so it goes on evenly when the wall clock is set, forwards or back. The
-exchange's clock is another one: it is estimated by an offset (``Rest.measure_offset``).
+A process makes every decision by one clock. It reads the wall clock once, at the start, and elapsed
+time from then on, so it is not affected when the wall clock is set forwards or back. The exchange's
+clock is estimated from it by an offset (``Rest.measure_offset``).
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ Clock = Callable[[], int]
 """Unix time in nanoseconds."""
 
 NS = 1_000_000_000
-"""Nanoseconds of a second."""
+"""Nanoseconds in a second."""
 
 system_clock: Clock = time.time_ns
-"""The wall clock: it may step. For what is written for people only."""
+"""The wall clock, which may step: only for what people read."""
 
 
 def elapsed_ns() -> int:
-    """Return the time since some moment in the past, the machine's sleep included."""
+    """Return the time since some moment in the past, including time that the machine was suspended."""
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def service_clock(
     not_before_ns: int = 0, *, wall: Clock = system_clock, elapsed: Callable[[], int] = elapsed_ns
 ) -> Clock:
-    """Return a clock that begins at the wall clock's time, or at ``not_before_ns`` if that is later.
+    """Return a clock that starts at the wall clock's time, or at ``not_before_ns`` if that is later.
 
-    ``not_before_ns`` is the time of the last record of an earlier process: time goes on from there
-    even when the wall clock has been set back in between.
+    ``not_before_ns`` is the time of the last record of an earlier process: time never goes back
+    in a journal, even when the wall clock has been set back in between.
     """
     began = elapsed()
     ahead = max(wall(), not_before_ns) - began

@@ -1,4 +1,4 @@
-"""All threads of the process on one processor."""
+"""Keeping all threads of the process on one processor."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 
 _STAT = Path("/proc/self/stat")
 _PROCESSOR = 36
-"""Where proc(5) tells the processor that a process ran on last, counted behind its name."""
+"""The field of proc(5) with the processor that a process ran on last, counted after its name."""
 
 
 @contextmanager
 def one_cpu() -> Iterator[None]:
-    """Keep this thread, and those that it starts, on the processor where it is, for the block.
+    """Keep this thread, and those that it starts, on its present processor for the block.
 
-    The interpreter runs one thread at a time. On two processors its threads only trade caches, and
-    every message from one to the other wakes a processor that sleeps. On one they take turns:
-    an order's median is a tenth better, and processor time per action a tenth less. Where the kernel
-    has put us is as good a place as any; other programs it moves out of the way.
+    The interpreter runs one thread at a time. On two processors its threads lose their caches, and
+    every message between them wakes an idle processor. On one processor the median latency of
+    an order is a tenth lower, and so is the processor time per action (measured). Any processor
+    will do; the kernel moves other programs away from it.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
     before = os.sched_getaffinity(0)
-    # A sandbox that forbids it loses speed, nothing else.
+    # In a sandbox that forbids it the service is only slower.
     with suppress(OSError):
         here = int(_STAT.read_text().rpartition(")")[2].split()[_PROCESSOR])
         os.sched_setaffinity(0, {here} & before or before)

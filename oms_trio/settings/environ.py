@@ -1,4 +1,4 @@
-"""Reading settings from an environment: readers, secrets, and problems told all at once."""
+"""Reading settings from an environment: readers, secrets, and all problems in one error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_SHOWN: Final = 80
 
 
 class ConfigError(Exception):
-    """The settings cannot be used; ``problems`` holds one line for each thing to change."""
+    """The settings cannot be used; ``problems`` has one line for each thing to change."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("\n".join(problems))
@@ -34,7 +34,7 @@ class ConfigError(Exception):
 class Secret:
     """A value that no log, repr, traceback or dump of fields shows.
 
-    Not an attrs class on purpose: ``attrs.asdict`` would look inside.
+    It is not an attrs class, because ``attrs.asdict`` would reveal it.
     """
 
     __slots__ = ("_value",)
@@ -43,7 +43,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value, for the one line of code that sends or signs with it."""
+        """Return the value, to send it or sign with it."""
         return self._value
 
     def __repr__(self) -> str:
@@ -56,12 +56,12 @@ class Secret:
         return hash(self._value)
 
     def __reduce__(self) -> str:
-        raise TypeError("a secret is not written anywhere")
+        raise TypeError("a secret cannot be pickled")
 
 
 @attrs.frozen
 class HttpAddress:
-    """Where the status page listens; port 0 is any free port."""
+    """Where the status page listens; port 0 means any free port."""
 
     host: str
     port: int
@@ -69,18 +69,18 @@ class HttpAddress:
 
 @attrs.frozen
 class Reader:
-    """Turns text into a value (``ValueError`` when it cannot), and says what it accepts."""
+    """Turns text into a value, or raises ``ValueError``; ``accepts`` describes valid text."""
 
     read: Callable[[str], Any]
     accepts: str
 
 
 @attrs.frozen
-class Setting:
-    """What a setting is called outside, and how it is read.
+class SettingSpec:
+    """The name of a setting, and how it is read.
 
     A default of None means that the setting may be absent. A secret may also come from a file
-    or from a systemd credential. ``other_name`` is what other programs call the same setting.
+    or from a systemd credential. ``other_name`` is the name that other programs use for it.
     """
 
     name: str
@@ -89,24 +89,24 @@ class Setting:
     meaning: str
     secret: bool = False
     optional: bool = False
-    """A secret that nobody needs in order to trade."""
+    """A secret that trading does not need."""
     other_name: str | None = None
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """The names that it may be given by, without those of secrets' files."""
+        """Its names, without the ``_FILE`` names of a secret."""
         return (self.name,) if self.other_name is None else (self.name, self.other_name)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names that it may be given by."""
+        """All its names."""
         files = tuple(f"{name}_FILE" for name in self.spellings) if self.secret else ()
         return self.spellings + files
 
 
 @attrs.frozen
 class Row:
-    """One line of the settings table; ``source`` says where the value came from."""
+    """One row of the settings table; ``source`` says where the value came from."""
 
     name: str
     value: str
@@ -130,9 +130,11 @@ def number(low: str, high: str, *, above_low: bool = False, below_high: bool = F
         _require(value < highest if below_high else value <= highest)
         return value
 
-    lower = f"above {low}" if above_low else f"at least {low}"
-    upper = f"below {high}" if below_high else f"at most {high}"
-    return Reader(read, f"a number {lower}, {upper}")
+    if above_low:
+        accepts = f"a number above {low} and {'below' if below_high else 'at most'} {high}"
+    else:
+        accepts = f"a number from {low} to {high}"
+    return Reader(read, accepts)
 
 
 def whole(low: int, high: int) -> Reader:
@@ -147,7 +149,7 @@ def whole(low: int, high: int) -> Reader:
 
 
 def or_off(reader: Reader, meaning: str = "off") -> Reader:
-    """Read what ``reader`` reads, or None where 0 means that there is none."""
+    """Read what ``reader`` reads, and 0 as None."""
 
     def read(text: str) -> Any:  # noqa: ANN401 - each reader has its own type
         return None if re.fullmatch(r"0(\.0{1,18})?", text) else reader.read(text)
@@ -156,7 +158,7 @@ def or_off(reader: Reader, meaning: str = "off") -> Reader:
 
 
 def limit(high: str, *, below_high: bool = False, unit: str = "") -> Reader:
-    """Read a limit: an exact number above 0, or None where 0 means that there is none."""
+    """Read a limit: an exact number above 0, and 0 as None."""
     decimals = number("0", high, above_low=True, below_high=below_high)
     return or_off(Reader(decimals.read, decimals.accepts + unit), "no limit")
 
@@ -177,7 +179,7 @@ def _duration(unit: str, unit_ns: int, low: str, high: str) -> Reader:
     def read(text: str) -> int:
         return int(decimals.read(text) * unit_ns)
 
-    return Reader(read, decimals.accepts.replace("a number", f"{unit},"))
+    return Reader(read, decimals.accepts.replace("a number", f"a number of {unit}"))
 
 
 def choice(options: Mapping[str, T]) -> Reader:
@@ -191,7 +193,7 @@ def choice(options: Mapping[str, T]) -> Reader:
 
 
 def pattern(regex: str, accepts: str) -> Reader:
-    """Read printable text that matches as a whole."""
+    """Read printable text that matches the whole ``regex``."""
 
     def read(text: str) -> str:
         _require(text.isprintable() and re.fullmatch(regex, text))
@@ -201,7 +203,7 @@ def pattern(regex: str, accepts: str) -> Reader:
 
 
 def private_websocket() -> Reader:
-    """Read the URL of a private WebSocket: on the public ones nobody can log in."""
+    """Read the URL of a private WebSocket: the public ones have no login."""
     any_websocket = url("wss", "ws", path=True)
 
     def read(text: str) -> str:
@@ -220,10 +222,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def url(secure: str, plain: str, *, path: bool) -> Reader:
-    """Read a URL whose scheme is ``secure``, or ``plain`` when its host is this machine."""
+    """Read a URL whose scheme is ``secure``, or ``plain`` when its host is loopback."""
 
     def read(text: str) -> str:
-        # urlsplit drops tabs and line ends in silence.
+        # urlsplit silently drops tabs and line ends.
         _require(text.isprintable() and " " not in text)
         parts = urlsplit(text)
         host = parts.hostname or ""
@@ -232,8 +234,8 @@ def url(secure: str, plain: str, *, path: bool) -> Reader:
         _require(path or (parts.path in {"", "/"} and not parts.query))
         return text if path else text.rstrip("/")
 
-    what = "a URL" if path else "a URL without a path"
-    return Reader(read, f"{what}, {secure}:// ({plain}:// for loopback only), no user in it")
+    what = "a URL without a user" if path else "a URL without a path or user"
+    return Reader(read, f"{what}, {secure}:// ({plain}:// only for loopback)")
 
 
 def _read_pem(text: str) -> Path:
@@ -263,14 +265,14 @@ def _read_address(text: str) -> HttpAddress | None:
 
 
 flag: Final = choice({"0": False, "1": True})
-folder: Final = Reader(_read_folder, "a folder")
-pem_file: Final = Reader(_read_pem, "a readable file with PEM certificates")
+folder: Final = Reader(_read_folder, "the path of a folder")
+pem_file: Final = Reader(_read_pem, "the path of a readable file with PEM certificates")
 http_address: Final = Reader(_read_address, "host:port, [IPv6]:port or off")
 
 
 @attrs.define
 class Source:
-    """Looks settings up; gathers problems, the table, and the secrets that nobody gave."""
+    """Looks settings up; collects problems, the table, and the names of absent secrets."""
 
     environ: Mapping[str, str]
     credentials_dir: Path | None
@@ -278,8 +280,8 @@ class Source:
     rows: list[Row] = attrs.field(factory=list)
     absent_secrets: list[str] = attrs.field(factory=list)
 
-    def value(self, setting: Setting) -> Any:  # noqa: ANN401 - each setting has its own type
-        """Read one setting; None when it is absent, or wrong and noted as a problem."""
+    def value(self, setting: SettingSpec) -> Any:  # noqa: ANN401 - each setting has its own type
+        """Read one setting; None when it is absent, or invalid and added to ``problems``."""
         try:
             name, text, source = self._find(setting)
         except ConfigError as error:
@@ -290,21 +292,22 @@ class Source:
             if setting.secret and not setting.optional:
                 self.absent_secrets.append(setting.name)
             return None
-        # A URL that has a user in it may have a password in it: it is refused, not repeated.
+        # A URL with a user may contain a password, so the error does not repeat it.
         shown = "***" if setting.secret or ("://" in text and "@" in text) else text
         try:
             value = setting.reader.read(text)
         except ValueError:
             shown = repr(shown[:_LONGEST_SHOWN])
-            self.problems.append(f"{name} is {shown}: accepted is {setting.reader.accepts}")
+            self.problems.append(f"{name} is {shown}, but must be {setting.reader.accepts}")
             return None
         self.rows.append(Row(setting.name, shown, source, setting.meaning))
         return Secret(value) if setting.secret else value
 
-    def refuse_unknown(self, prefixes: tuple[str, ...], names: Iterable[str]) -> None:
-        """Note names with the prefixes that are no settings, but those that others set.
+    def reject_unknown(self, prefixes: tuple[str, ...], names: Iterable[str]) -> None:
+        """Add a problem for each name with one of the prefixes that is not a setting.
 
-        A name in small letters is one too: ``okx_demo=1`` would trade live.
+        Names that other programs set are left out. Letters of any case count: ``okx_demo=1`` must
+        not be ignored, as the service would trade live.
         """
         known = tuple(names)
         for name, value in sorted(self.environ.items()):
@@ -314,8 +317,8 @@ class Source:
                 hint = f"; did you mean {near[0]}?" if near else ""
                 self.problems.append(f"{name} is not a setting{hint}")
 
-    def _find(self, setting: Setting) -> tuple[str, str | None, str]:
-        """Return by which name a setting is given, its text (None: absent) and where it is from."""
+    def _find(self, setting: SettingSpec) -> tuple[str, str | None, str]:
+        """Return the name by which a setting is given, its text (None: absent) and its source."""
         given = [
             (name, *found)
             for name in setting.spellings
@@ -323,7 +326,7 @@ class Source:
         ]
         if len({text for _, text, _ in given}) > 1:
             both = " and ".join(setting.spellings)
-            raise ConfigError((f"{both} are both set, and differ: set {setting.name} only",))
+            raise ConfigError((f"{both} are both set, and differ: set only {setting.name}",))
         if given:
             return given[0]
         if setting.secret and self.credentials_dir is not None:
@@ -336,25 +339,27 @@ class Source:
         return setting.name, setting.default, source
 
     def _given(self, name: str, *, secret: bool) -> tuple[str, str] | None:
-        """Return what the environment says under this name, or in the file that it names."""
+        """Return the value of this variable, or of the file that ``<name>_FILE`` names."""
         text = self.environ.get(name)
         if secret and (path := self.environ.get(f"{name}_FILE")) is not None:
             if text is not None:
-                raise ConfigError((f"{name} and {name}_FILE are both set",))
+                raise ConfigError((f"{name} and {name}_FILE are both set: set only one of them",))
             return _secret_in(Path(path), f"{name}_FILE"), f"file {path}"
         return None if text is None else (text, "environment")
 
 
 def _secret_in(file: Path, name: str) -> str:
-    """Return a secret file's text without the line end that editors add."""
+    """Return the text of a secret's file without the line end that editors add."""
     try:
         with file.open(encoding="utf-8") as opened:
             text = opened.read(_LONGEST_SECRET + 1)
     except OSError as error:
         raise ConfigError((f"{name}: cannot read {file}: {error.strerror}",)) from None
     except UnicodeDecodeError:
-        # The error would carry the file's bytes, a secret, into a traceback.
-        raise ConfigError((f"{name}: {file} is not a text file",)) from None
+        # That error has the file's bytes, a secret, and would show them in a traceback.
+        raise ConfigError((f"{name}: {file} is not a text file in UTF-8",)) from None
     if len(text) > _LONGEST_SECRET:
-        raise ConfigError((f"{name}: {file} is longer than {_LONGEST_SECRET} characters",))
+        raise ConfigError(
+            (f"{name}: {file} is longer than {_LONGEST_SECRET} characters, so it is not a secret",)
+        )
     return text.rstrip("\r\n")

@@ -1,7 +1,7 @@
-"""Environment names with our prefixes that other programs set: they are no mistake of a setting.
+"""Variables with our prefixes that other programs set: they are not misspelt settings.
 
-RabbitMQ's own server takes its settings from ``RABBITMQ_*``, its container image adds some, and
-Kubernetes and Docker describe every service that a container can reach in variables of the
+The RabbitMQ server takes its settings from ``RABBITMQ_*``, its container image adds some, and
+Kubernetes and Docker describe every service that a container can reach in variables with the
 service's name.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# Of rabbitmq-server 3.x and 4.x: ``rabbit_env.erl`` and the scripts of its package.
+# From rabbitmq-server 3.x and 4.x: ``rabbit_env.erl`` and the scripts of its package.
 _RABBITMQ_SERVER: Final = """
     ADVANCED_CONFIG_FILE ALLOW_INPUT BASE BOOT_MODULE CONFIG_FILE CONFIG_FILES CONF_ENV_FILE
     CONF_ENV_FILE_PHASE CTL_DIST_PORT_MAX CTL_DIST_PORT_MIN CTL_ERL_ARGS DBG DEFAULT_ALLOC_ARGS
@@ -24,7 +24,7 @@ _RABBITMQ_SERVER: Final = """
     START_RABBIT STREAM_DIR UPGRADE_LOG USE_LONGNAME
 """
 
-# Of the image ``rabbitmq`` on Docker Hub; what these set up is the broker, not its client.
+# From the image ``rabbitmq`` on Docker Hub: they configure the broker, not its clients.
 _RABBITMQ_IMAGE: Final = """
     DATA_DIR DEFAULT_PASS DEFAULT_PASS_FILE DEFAULT_USER DEFAULT_USER_FILE DEFAULT_VHOST
     PGP_KEY_ID VERSION
@@ -41,7 +41,7 @@ _SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 def is_foreign(name: str, value: str) -> bool:
-    """Whether another program is known to set this name, and it says nothing about us."""
+    """Whether another program is known to set this variable."""
     return (
         name in _SERVER_NAMES
         or _SERVICE_LINK.fullmatch(name) is not None

@@ -29,15 +29,15 @@ def configure(
     secrets: Iterable[str] = (),
     stream: TextIO | None = None,
 ) -> None:
-    """Set logging up for the whole process; called once, before anything is logged.
+    """Configure logging for the whole process; call it once, before anything is logged.
 
-    ``secrets`` are masked wherever they appear in a value, a traceback included. What libraries
-    log by the standard library comes the same way from WARNING up, and so does an exception
-    that nothing caught. ``stream`` is stderr unless a test wants to read along.
+    ``secrets`` are masked wherever they appear in a value, including tracebacks. Records of the
+    standard library's loggers appear in the same format from WARNING up, and so do uncaught
+    exceptions. ``stream`` is stderr, except in tests.
     """
     out = sys.stderr if stream is None else stream
     levels = logging.getLevelNamesMapping()
-    # Tracebacks become text before they are masked, and never hold local variables.
+    # Tracebacks become text before they are masked, and never show local variables.
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -61,7 +61,7 @@ def configure(
     logging.basicConfig(
         handlers=[handler], level=max(logging.WARNING, levels[level.upper()]), force=True
     )
-    # It repeats, louder, what the broker's side says of a lost link.
+    # It repeats as errors what we log ourselves of a lost connection.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
@@ -79,14 +79,14 @@ def _renderer(style: Style, *, colors: bool) -> structlog.typing.Processor:
 class _Mask:
     """A processor that turns every value into plain data without secrets.
 
-    It comes before the renderer, so that masking cannot break a line's syntax.
+    It runs before the renderer, so that masking cannot break a line's syntax.
     """
 
     texts: tuple[str, ...]
 
     @classmethod
     def of(cls, secrets: Iterable[str]) -> _Mask:
-        """Look for each secret as it is, and as URLs, JSON and reprs write it."""
+        """Return a mask for each secret as it is, and as URLs, JSON and reprs write it."""
         texts = {
             form
             for secret in secrets
@@ -103,7 +103,7 @@ class _Mask:
         return cls(tuple(sorted(texts, key=lambda text: (-len(text), text))))
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        # structlog's own entries (an underscore before them) are objects that it needs as they are.
+        # structlog's own entries, which begin with an underscore, must stay as they are.
         return {
             key: value if key.startswith("_") else self._plain(value)
             for key, value in event.items()
@@ -135,7 +135,7 @@ class _Mask:
 
 
 class _Lines:
-    """Writes lines; a full disk or a reader that went away must not stop trading."""
+    """Writes lines; a full disk or a closed pipe must not stop trading."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -149,7 +149,7 @@ class _Lines:
 
 
 class _Handler(logging.Handler):
-    """Takes what libraries log."""
+    """Handles the records of libraries."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()

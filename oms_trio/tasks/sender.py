@@ -68,7 +68,7 @@ async def send_orders(
                 left_s = (order.expires_at_ns - clock()) / NS
                 if left_s <= limiter.ready_in():
                     reason = RejectReason.RATE_LIMITED if left_s > 0 else RejectReason.STALE
-                    detail = "the exchange's rate limit leaves no room before the action expires"
+                    detail = "the exchange's rate limit would delay the order beyond the expiry of its action"
                     await answer(order, reason, detail)
                     continue
                 if not is_withdrawn(order):

@@ -211,7 +211,7 @@ class _Attempt:
                     early = None
                 case UpgradeAhead(msg=msg) if not slot.has_successor:
                     slot.has_successor = True
-                    log.info("okx_upgrade_ahead", msg=msg)
+                    log.info("okx_upgrade_announced", msg=msg)
                     nursery.start_soon(self._hand_over, nursery, slot)
                 case _:
                     decoded = self._decode(received)

@@ -1,4 +1,4 @@
-"""The demo as a visitor starts it: no broker, no key, no configuration."""
+"""The demo as a new user starts it: no broker, no key, no configuration."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from oms_trio.commands.demo import program as demo_run
-from oms_trio.commands.demo.agent import Agent
+from oms_trio.commands.demo.agent import DemoAgent
 from oms_trio.testing.okx_server.exchange import SimulatedExchange
 from tests.rabbitmq import RabbitNode
 from tests.service.programs import broker_at, command, environment, run, running
 
 
-def test_the_demo_needs_nothing_and_ends_with_a_summary(tmp_path: Path) -> None:
+def test_the_demo_needs_no_configuration_and_ends_with_a_summary(tmp_path: Path) -> None:
     ended = run("demo", "--seconds", "1.5", "--seed", "7", env=environment(tmp_path))
     assert ended.code == 0, ended.text
     assert ended.err == ""
@@ -107,7 +107,7 @@ def test_the_demo_runs_over_a_real_broker_and_leaves_its_queues_empty(
     connection.close()
 
 
-def test_without_the_broker_it_was_told_to_use_it_says_so_in_one_line(tmp_path: Path) -> None:
+def test_without_its_rabbitmq_the_error_is_one_line(tmp_path: Path) -> None:
     ended = run("demo", "--seconds", "1", "--rabbitmq", env=environment(tmp_path, **broker_at(1)))
     assert ended.code == 1
     assert "no RabbitMQ at 127.0.0.1:1" in ended.err
@@ -115,14 +115,16 @@ def test_without_the_broker_it_was_told_to_use_it_says_so_in_one_line(tmp_path: 
 
 
 @pytest.mark.parametrize("option", ["--seconds=0", "--seconds=x", "--seed=x"])
-def test_options_out_of_range_are_refused(tmp_path: Path, option: str) -> None:
+def test_options_out_of_range_are_rejected(tmp_path: Path, option: str) -> None:
     ended = run("demo", option, env=environment(tmp_path))
     assert ended.code == 2
     assert "Traceback" not in ended.text
 
 
-async def played(monkeypatch: pytest.MonkeyPatch, seed: int) -> tuple[list[bytes], list[object]]:
-    """Play a demo; returns the agent's actions, and side, price and size of every order."""
+async def demo_with_seed(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> tuple[list[bytes], list[object]]:
+    """Run a demo; return the agent's actions, and side, price and size of every order."""
     exchanges: list[SimulatedExchange] = []
     actions: list[bytes] = []
 
@@ -130,17 +132,17 @@ async def played(monkeypatch: pytest.MonkeyPatch, seed: int) -> tuple[list[bytes
         exchanges.append(SimulatedExchange(seed=seed))
         return exchanges[-1]
 
-    class Noted(Agent):
-        """An agent whose actions are kept."""
+    class RecordingAgent(DemoAgent):
+        """An agent that keeps its actions."""
 
         def act(self, mid: Decimal, position: Decimal) -> bytes | None:
-            body = Agent.act(self, mid, position)
+            body = DemoAgent.act(self, mid, position)
             if body is not None:
                 actions.append(body)
             return body
 
     monkeypatch.setattr(demo_run, "SimulatedExchange", build)
-    monkeypatch.setattr(demo_run, "Agent", Noted)
+    monkeypatch.setattr(demo_run, "DemoAgent", RecordingAgent)
     assert await demo_run.demo({}, seconds=1.5, seed=seed, rabbitmq=False)
     orders = exchanges[0].ground_truth.orders()
     return actions, [(order.side, order.px, order.sz) for order in orders]
@@ -149,7 +151,7 @@ async def played(monkeypatch: pytest.MonkeyPatch, seed: int) -> tuple[list[bytes
 async def test_the_same_seed_gives_the_same_actions_and_orders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first = await played(monkeypatch, 11)
-    again = await played(monkeypatch, 11)
+    first = await demo_with_seed(monkeypatch, 11)
+    again = await demo_with_seed(monkeypatch, 11)
     assert first == again
     assert len(first[1]) > 2

@@ -53,7 +53,7 @@ def test_position_mismatch_stops_orders_though_fills_keep_coming(desk: Desk) -> 
             desk.snapshot(position=desk.held)
         desk.tick(0.5)
     assert not desk.state.ready
-    assert alerts(desk) == ["position_unexplained"]
+    assert alerts(desk) == ["position_mismatch"]
     assert "our fills explain" in desk.state.sync.why
     sent = len(desk.all(PlaceOrder))
     desk.act(9)
@@ -111,7 +111,7 @@ def test_position_mismatch_stops_the_next_action_though_no_tick_came(desk: Desk)
     desk.act(9)
     assert not desk.all(PlaceOrder)
     assert "our fills explain" in desk.last(PublishRejection).detail
-    assert alerts(desk) == ["position_unexplained"]
+    assert alerts(desk) == ["position_mismatch"]
 
 
 def test_new_link_is_not_ready_before_the_position_agrees(desk: Desk) -> None:
@@ -125,7 +125,7 @@ def test_new_link_is_not_ready_before_the_position_agrees(desk: Desk) -> None:
         if desk.state.sync.snapshot_requested:
             desk.snapshot(position=desk.held, newest_trade_id=TradeId(desk.trade_id))
     assert not desk.state.ready
-    assert alerts(desk) == ["position_unexplained"]
+    assert alerts(desk) == ["position_mismatch"]
 
 
 def test_reads_that_lag_for_a_minute_put_no_fill_out_of_order(desk: Desk) -> None:

@@ -167,7 +167,7 @@ def test_unexplained_position_stops_new_orders_and_names_both_numbers(desk: Desk
             desk.snapshot(position=held(desk, "7"))
     assert desk.last(Readiness).why == "the exchange's position is 7, our fills explain 2"
     (alert,) = desk.all(Alert)
-    assert alert.event == "position_unexplained"
+    assert alert.event == "position_mismatch"
     assert "7" in alert.detail
     assert "2" in alert.detail
     assert not desk.state.ready
@@ -237,7 +237,7 @@ def test_position_that_nobody_explains_is_not_waited_for_for_ever(desk: Desk) ->
         if desk.all(Alert):
             break
     (alert,) = desk.all(Alert)
-    assert alert.event == "position_unexplained"
+    assert alert.event == "position_mismatch"
     assert not desk.state.ready
 
 

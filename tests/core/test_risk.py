@@ -201,7 +201,7 @@ def test_a_refused_closing_order_is_repeated_calmly_and_no_agent_hears_of_it() -
     sent = desk.last(PlaceOrder)
     effects = desk.feed(OrderAnswer(sent.cl_ord_id, Verdict.REJECTED, code="51008"))
     assert refusals(effects) == []
-    assert [effect.event for effect in effects if isinstance(effect, Alert)] == ["flatten_refused"]
+    assert [effect.event for effect in effects if isinstance(effect, Alert)] == ["flatten_rejected"]
     desk.tick(0.5)
     assert desk.last(PlaceOrder) == sent
     desk.tick(0.5)

@@ -1,4 +1,4 @@
-"""What operators read is what the source does: events, alerts, metrics."""
+"""What operators read agrees with the source: events, alerts, metrics, verbs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,23 @@ ALERTS = (ROOT / "deploy/prometheus/alerts.yml").read_text()
 DASHBOARD = (ROOT / "deploy/grafana/oms-trio.json").read_text()
 RUNBOOK = (ROOT / "docs/runbook.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
+PAGES = [
+    page
+    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
+    if page.name not in {"simulator.md", "simulation.md", "trust.md"}
+]
+
+LINE_MAX = 200
 
 
 def test_the_table_of_events_is_that_of_the_source() -> None:
     rows = re.findall(
         r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs/events.md").read_text(), re.MULTILINE
     )
-    told = {name: {level} for name, level in rows}
-    assert len(rows) == len(told)
-    assert told == events_of_the_source()
-    assert list(told) == sorted(told)
+    documented = {name: {level} for name, level in rows}
+    assert len(rows) == len(documented)
+    assert documented == events_of_the_source()
+    assert list(documented) == sorted(documented)
 
 
 def test_each_alert_has_its_section_and_each_section_its_alert() -> None:
@@ -48,11 +55,11 @@ def exposed() -> set[str]:
 
 
 @pytest.mark.parametrize("text", [ALERTS, DASHBOARD], ids=["alerts", "dashboard"])
-def test_only_metrics_that_exist_are_asked_for(text: str) -> None:
+def test_alerts_and_dashboard_use_metrics_that_exist(text: str) -> None:
     expressions = "\n".join(re.findall(r'(?:expr: |"expr": )(.*)', text))
-    asked = set(re.findall(r"\b(?:oms|process)_[a-z_]+\b", expressions))
-    assert len(asked) > 10
-    assert asked <= exposed()
+    used = set(re.findall(r"\b(?:oms|process)_[a-z_]+\b", expressions))
+    assert len(used) > 10
+    assert used <= exposed()
 
 
 def test_the_dashboard_is_json_with_panels_that_do_not_overlap() -> None:
@@ -71,22 +78,33 @@ def test_the_dashboard_is_json_with_panels_that_do_not_overlap() -> None:
 
 
 def test_every_verb_is_explained_and_offered() -> None:
-    said = CliRunner().invoke(main, ["ctl", "--help"]).output
+    help_text = CliRunner().invoke(main, ["ctl", "--help"]).output
     for verb in Verb:
         assert f"| `{verb.value}` |" in OPERATIONS
-        assert re.search(rf"^ *{verb.value}  +\w", said, re.MULTILINE), "explained by ctl"
+        assert re.search(rf"^ *{verb.value}  +\w", help_text, re.MULTILINE), "explained by ctl"
         assert f'<button value="{verb.value}"' in PAGE
 
 
-def test_what_cannot_be_taken_back_is_asked_for_twice() -> None:
-    asked = re.search(r"\[([^]]*)\]\.includes\(verb\) && !confirm", PAGE)
-    assert asked is not None
-    assert set(re.findall(r'"([\w-]+)"', asked[1])) == {
+def test_the_page_asks_for_confirmation_of_what_cannot_be_undone() -> None:
+    confirmed = re.search(r"\[([^]]*)\]\.includes\(verb\) && !confirm", PAGE)
+    assert confirmed is not None
+    assert set(re.findall(r'"([\w-]+)"', confirmed[1])) == {
         verb.value for verb in Verb if verb not in {Verb.PAUSE, Verb.RESUME}
     }
 
 
-def test_every_reason_of_a_rejection_is_named() -> None:
+def test_every_reason_of_a_rejection_is_documented() -> None:
     page = (ROOT / "docs" / "wire.md").read_text()
     (reasons,) = re.findall(r"^A rejection's `reason` is one of `([a-z_ ]+)`", page, re.MULTILINE)
     assert reasons.split() == [reason.value for reason in RejectReason]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_line_is_too_long_to_read_or_to_review(page: Path) -> None:
+    """Except rows of tables, and lines that are long because of a URL."""
+    too_long = [
+        f"{page.name}:{number}"
+        for number, line in enumerate(page.read_text().splitlines(), 1)
+        if not line.startswith("|") and len(re.sub(r"https?://\S+", "", line)) > LINE_MAX
+    ]
+    assert not too_long

@@ -1,4 +1,4 @@
-"""The unit: systemd finds it sound and tight, and its command speaks the protocol that it names."""
+"""The unit: systemd accepts it, it is confined, and the service speaks the protocol that it names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Supervisor:
 
     address: str
     listening: socket.socket
-    told: list[str] = attrs.Factory(list)
+    received: list[str] = attrs.Factory(list)
 
     @classmethod
     def at(cls, address: str) -> Supervisor:
@@ -47,17 +47,17 @@ class Supervisor:
         return cls(address, listening)
 
     def read(self) -> list[str]:
-        """Take in what was told, and return all of it."""
+        """Receive what was sent, and return everything received so far."""
         while True:
             try:
-                self.told += self.listening.recv(4096).decode().splitlines()
+                self.received += self.listening.recv(4096).decode().splitlines()
             except BlockingIOError:
-                return self.told
+                return self.received
 
     def wait_for(self, line: str, seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
         while line not in self.read():
-            assert time.monotonic() < deadline, f"no {line} in {self.told}"
+            assert time.monotonic() < deadline, f"no {line} in {self.received}"
             time.sleep(0.02)
 
 
@@ -80,7 +80,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_systemd_finds_the_unit_sound(tmp_path: Path, unit: str) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path, unit: str) -> None:
     program = tmp_path / "oms-trio"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -92,7 +92,7 @@ def test_systemd_finds_the_unit_sound(tmp_path: Path, unit: str) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_the_unit_is_tight(unit: str) -> None:
+def test_the_unit_is_confined(unit: str) -> None:
     done = analyze("security", "--offline=true", str(DEPLOY / unit))
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
     assert found is not None, done.stdout + done.stderr
@@ -107,7 +107,7 @@ def settings_of(unit: str) -> list[str]:
     ]
 
 
-def test_both_units_differ_in_names_and_paths_only() -> None:
+def test_the_two_units_differ_in_names_and_paths_only() -> None:
     one, template = (settings_of(unit) for unit in UNITS)
     plain = [
         line.replace(" (%i)", "")
@@ -134,13 +134,13 @@ def test_the_unit_does_what_its_service_needs(unit: str) -> None:
     assert credentials == {"okx_api_key", "okx_secret_key", "okx_passphrase", "rabbitmq_pass"}
 
 
-def test_the_example_settings_are_accepted_and_complete_in_nothing_secret() -> None:
+def test_the_example_settings_are_valid_and_contain_no_secret() -> None:
     parser = configparser.RawConfigParser(delimiters="=")
     parser.optionxform = str  # type: ignore[assignment,method-assign] # names are in capitals
     parser.read_string("[settings]\n" + (DEPLOY / "oms-trio.env.example").read_text())
     settings = dict(parser["settings"])
     config = Config.from_environ({"HOME": "/nowhere", **settings})
-    assert config.okx_demo, "nobody starts with real money by accident"
+    assert config.okx_demo, "real money must not be the default"
     assert not {name for name in settings if re.search("KEY|PASS|TOKEN", name)}
 
 
@@ -168,7 +168,7 @@ def test_ready_after_reconciliation_watchdog_while_healthy_stopping_on_sigterm(
             assert supervisor.read().count("WATCHDOG=1") >= before + 3
             assert any(
                 re.fullmatch(r"STATUS=taking actions; position 0, 0 open orders", line)
-                for line in supervisor.told
+                for line in supervisor.received
             )
             ended = program.stop(signal.SIGTERM)
         assert ended.code == 0
@@ -185,7 +185,7 @@ async def test_not_ready_while_the_exchange_does_not_answer(
     assert "READY=1" not in supervisor.read()
 
 
-async def test_no_beat_when_the_writer_is_stuck_though_all_else_runs(
+async def test_no_keep_alive_when_the_trade_state_task_is_stuck_though_all_else_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor
 ) -> None:
     stuck = trio.Event()
@@ -216,20 +216,20 @@ async def test_no_beat_when_the_writer_is_stuck_though_all_else_runs(
             await trio.sleep_forever()
 
 
-def test_abstract_sockets_are_spoken_to() -> None:
+def test_notifications_to_an_abstract_socket_arrive() -> None:
     supervisor = Supervisor.at(f"@oms-trio-test-{os.getpid()}")
     notifier = Notifier(supervisor.address)
-    notifier.tell("READY=1", "STATUS=well")
+    notifier.notify("READY=1", "STATUS=well")
     assert supervisor.read() == ["READY=1", "STATUS=well"]
     notifier.close()
     supervisor.listening.close()
 
 
-def test_a_supervisor_that_does_not_listen_stops_nobody(tmp_path: Path) -> None:
+def test_a_supervisor_that_does_not_listen_is_ignored(tmp_path: Path) -> None:
     notifier = Notifier(str(tmp_path / "nobody"))
-    notifier.tell("READY=1")
+    notifier.notify("READY=1")
     notifier.close()
-    Notifier().tell("READY=1")
+    Notifier().notify("READY=1")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_rollback_makes_the_release_before_current_again(tmp_path: Path) -> None
     (opt / "current").symlink_to("releases/2")
     (opt / "previous").write_text("releases/1\n")
     command = ["sh", str(DEPLOY / "install.sh"), "rollback"]
-    for wanted in ("releases/1", "releases/2"):  # going back twice is where it began
+    for wanted in ("releases/1", "releases/2"):  # two rollbacks are where it began
         subprocess.run(command, env={**os.environ, "ROOT": str(tmp_path)}, check=True)  # noqa: S603
         assert (opt / "current").readlink() == Path(wanted)
     (opt / "previous").unlink()

@@ -258,7 +258,7 @@ async def test_page_shows_the_recorded_state_at_the_recorded_time() -> None:
         assert ages == {
             order.cl_ord_id: round((at_ns - order.created_ns) / 1e9, 1) for order in state.orders
         }
-        assert status["links"] | {"sessions": 0, "reconciled_age_s": 0} == {
+        assert status["connections"] | {"sessions": 0, "reconciled_age_s": 0} == {
             "okx": True,
             "broker": None,
             "sessions": 0,
@@ -266,7 +266,7 @@ async def test_page_shows_the_recorded_state_at_the_recorded_time() -> None:
             "reconciled_age_s": 0,
             "unroutable": 0,
         }
-        assert 0 < status["links"]["reconciled_age_s"] < 600
+        assert 0 < status["connections"]["reconciled_age_s"] < 600
         assert 60 < status["uptime_s"] < 600
         assert status["counts"]["closures"] > 1
         assert status["latest"][0]["at_ns"] <= at_ns
@@ -309,7 +309,7 @@ async def test_page_shows_why_the_service_took_no_actions_at_that_time() -> None
     async def look(_paused: PausedReplay, client: httpx.AsyncClient) -> None:
         status = (await client.get("/status")).json()
         assert set(status["reasons"]) == {"replay", "state"}
-        assert status["links"]["okx"] is False
+        assert status["connections"]["okx"] is False
 
     def lost(played: PlayedStep) -> bool:
         return played.step.journaled_input.kind is Kind.SESSION_DOWN
@@ -323,7 +323,7 @@ async def test_page_shows_the_broker_and_its_unpublished_messages() -> None:
 
     async def look(_paused: PausedReplay, client: httpx.AsyncClient) -> None:
         status = (await client.get("/status")).json()
-        assert status["links"]["broker"] is False
+        assert status["connections"]["broker"] is False
         assert status["store"]["outbox"] > 50
 
     await looked_at(trade_with_orders, look, broker)
@@ -357,7 +357,7 @@ async def test_frames_of_other_programs_can_be_shown_live(tmp_path: Path) -> Non
     assert status is not None
     assert (status.instrument, status.at_ns) == ("BTC-USDT-SWAP", (first + 2) * 10**9)
     assert (status.position.ours, status.counts["executions"]) == (Decimal(2), 1)
-    assert (status.ready, status.links.push_age_s, status.uptime_s) == (False, 0.0, 2.0)
+    assert (status.ready, status.connections.push_age_s, status.uptime_s) == (False, 0.0, 2.0)
 
 
 async def test_what_is_before_from_is_neither_shown_nor_published() -> None:

@@ -138,7 +138,7 @@ async def test_a_browser_shows_that_it_is_a_replay(tmp_path: Path) -> None:
             await tab.until(f"{text.format('state')} === 'REPLAY \\u00d7 200'")
             why = await tab.value(text.format("why"))
             assert "2 Nov 2026" in why
-            assert "Nothing is traded. The service then:" in why
+            assert "Nothing is traded. At that time:" in why
             assert await tab.value("document.getElementById('steer').hidden")
             assert (await tab.value("document.title")).startswith("replay BTC-USDT-SWAP")
             assert "switch" not in await tab.value(text.format("controls"))

@@ -81,7 +81,7 @@ def test_ticks_while_a_fill_is_missing_are_on_record(written: Written) -> None:
     assert digest(twin.state) == digest(desk.state)
     recorded = [entry.record for _ in range(14) for entry in written.tick()]
     caused = b"".join(record.outputs for record in recorded)
-    assert (caused.count(b"RequestSnapshot"), caused.count(b"position_unexplained")) == (1, 1)
+    assert (caused.count(b"RequestSnapshot"), caused.count(b"position_mismatch")) == (1, 1)
     assert sum(bool(record.outputs) for record in recorded) == 2
     for record in recorded:
         effects = [one for event in TICK.events for one in twin.state.apply(event, record.at_ns)]

@@ -1,4 +1,4 @@
-"""The service's clock: set once, and from then on no clock of the machine can move it."""
+"""The service's clock is set once, and not affected by the wall clock afterwards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from oms_trio.settings.clock import NS, elapsed_ns, service_clock
 NOON = 1_790_000_000 * NS
 
 
-def test_setting_the_wall_clock_moves_nothing() -> None:
+def test_setting_the_wall_clock_has_no_effect() -> None:
     wall, elapsed = [NOON], [5 * NS]
     clock = service_clock(wall=lambda: wall[0], elapsed=lambda: elapsed[0])
     assert clock() == NOON

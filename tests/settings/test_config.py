@@ -1,4 +1,4 @@
-"""Settings: names, defaults, bounds, where secrets come from, and what errors say."""
+"""Settings: names, defaults, bounds, sources of secrets, and the texts of errors."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     }
 
 
-def test_every_row_says_where_its_value_is_from_and_what_it_means() -> None:
+def test_every_row_of_the_table_has_the_source_and_the_meaning_of_its_value() -> None:
     rows = {row.name: row for row in read({"OMS_LEVERAGE": "50"}).table()}
     assert rows["OMS_LEVERAGE"].source == "environment"
     assert rows["OMS_PREFETCH"].source == "default"
@@ -123,7 +123,7 @@ def test_off_is_none() -> None:
     assert config.rules().limits == Limits()
 
 
-def test_how_rewards_and_actions_are_read_is_chosen_by_name() -> None:
+def test_the_reward_unit_and_the_action_layout_are_chosen_by_name() -> None:
     assert not read().rules().reward_net
     assert read().action_layout == "25"
     config = read({"OMS_REWARD_UNIT": "roe", "OMS_REWARD_NET": "1", "OMS_ACTION_LAYOUT": "both"})
@@ -177,7 +177,7 @@ def test_bounds_are_kept_and_an_error_names_the_variable_its_value_and_the_range
         assert {row.name: row.value for row in read({name: value}).table()}[name] == value
     for value in bad:
         (problem,) = problems({name: value})
-        assert problem.startswith(f"{name} is {value[:80]!r}: accepted is ")
+        assert problem.startswith(f"{name} is {value[:80]!r}, but must be ")
 
 
 @pytest.mark.parametrize(
@@ -216,13 +216,13 @@ def test_a_slash_after_the_rest_host_is_dropped() -> None:
     assert read({"OKX_REST_URL": "https://eea.okx.com/"}).okx_rest_url == "https://eea.okx.com"
 
 
-def test_a_url_with_a_password_is_refused_and_not_repeated() -> None:
+def test_a_url_with_a_password_is_rejected_and_not_repeated() -> None:
     (problem,) = problems({"OKX_REST_URL": "https://me:hunter2@eea.okx.com"})
     assert "hunter2" not in problem
     assert "OKX_REST_URL" in problem
 
 
-def test_demo_trading_and_tls_change_the_defaults_that_hang_on_them() -> None:
+def test_demo_trading_and_tls_change_the_defaults_that_depend_on_them() -> None:
     config = read({"OKX_DEMO": "1", "RABBITMQ_TLS": "1"})
     assert config.okx_ws_url == "wss://wspap.okx.com/ws/v5/private"
     assert config.rabbitmq_port == 5671
@@ -241,7 +241,7 @@ def test_demo_trading_and_tls_change_the_defaults_that_hang_on_them() -> None:
         ({"XDG_STATE_HOME": "/xdg", "STATE_DIRECTORY": "/var/lib/a"}, "/var/lib/a"),
     ],
 )
-def test_the_state_folder_is_ours_else_the_units_else_the_users(
+def test_the_state_folder_is_that_of_the_setting_the_unit_or_the_user(
     environ: dict[str, str], folder: str
 ) -> None:
     assert read(environ).state_dir == Path(folder)
@@ -264,7 +264,7 @@ def test_an_unknown_name_is_an_error_with_the_nearest_known_one(name: str, meant
     assert problems({name: "5"}) == (f"{name} is not a setting; did you mean {meant}?",)
 
 
-def test_an_unknown_name_that_is_near_to_none_is_an_error_too() -> None:
+def test_an_unknown_name_without_a_similar_one_is_an_error_too() -> None:
     assert problems({"OMS_ZZZZZZZZZZ": "5"}) == ("OMS_ZZZZZZZZZZ is not a setting",)
 
 
@@ -282,14 +282,16 @@ def test_an_unknown_name_that_is_near_to_none_is_an_error_too() -> None:
         ("OMS_TRIO_PORT_9464_TCP_ADDR", "10.0.0.6"),
     ],
 )
-def test_what_the_brokers_server_and_containers_set_is_left_to_them(name: str, value: str) -> None:
+def test_variables_of_the_rabbitmq_server_and_of_containers_are_ignored(
+    name: str, value: str
+) -> None:
     assert read({name: value}) == read()
 
 
-def test_a_container_that_sets_the_brokers_port_itself_is_told_what_is_accepted() -> None:
+def test_a_port_variable_set_by_a_container_is_an_error_that_says_what_is_valid() -> None:
     """Kubernetes does it where a service is called ``rabbitmq``."""
     (problem,) = problems({"RABBITMQ_PORT": "tcp://10.0.0.5:5672"})
-    assert problem.startswith("RABBITMQ_PORT is 'tcp://10.0.0.5:5672': accepted is a whole number")
+    assert problem.startswith("RABBITMQ_PORT is 'tcp://10.0.0.5:5672', but must be a whole number")
 
 
 def test_the_brokers_user_and_password_have_two_names() -> None:
@@ -317,8 +319,8 @@ def test_two_names_that_differ_are_an_error_that_repeats_no_password() -> None:
         }
     )
     assert found == (
-        "RABBITMQ_USER and RABBITMQ_USERNAME are both set, and differ: set RABBITMQ_USER only",
-        "RABBITMQ_PASS and RABBITMQ_PASSWORD are both set, and differ: set RABBITMQ_PASS only",
+        "RABBITMQ_USER and RABBITMQ_USERNAME are both set, and differ: set only RABBITMQ_USER",
+        "RABBITMQ_PASS and RABBITMQ_PASSWORD are both set, and differ: set only RABBITMQ_PASS",
     )
 
 
@@ -327,34 +329,34 @@ def test_a_wrong_value_is_named_as_it_was_given() -> None:
     assert problem.startswith("RABBITMQ_USERNAME is ''")
 
 
-def test_a_drawdown_that_comes_after_the_balance_is_gone_is_no_limit() -> None:
+def test_a_drawdown_limit_beyond_the_whole_balance_is_an_error() -> None:
     (problem,) = problems({"OMS_MAX_DRAWDOWN": "5"})
     assert problem == (
-        "OMS_MAX_DRAWDOWN=5 is never reached: with OMS_MAX_MARGIN_FRACTION=0.2 the balance is gone "
-        "before; set it below 5 (0.5 is half the margin)"
+        "OMS_MAX_DRAWDOWN=5 would never trip: with OMS_MAX_MARGIN_FRACTION=0.2 the balance is lost "
+        "first; set it below 5 (0.5 is half the margin)"
     )
     read({"OMS_MAX_DRAWDOWN": "5", "OMS_MAX_MARGIN_FRACTION": "0.1"})
 
 
-def test_a_largest_order_below_the_smallest_is_refused() -> None:
+def test_a_largest_order_below_the_smallest_is_an_error() -> None:
     (problem,) = problems({"OMS_MAX_ORDER_CONTRACTS": "0.5", "OMS_MIN_CONTRACTS": "1"})
     assert problem.startswith("OMS_MAX_ORDER_CONTRACTS=0.5 is below OMS_MIN_CONTRACTS=1")
 
 
 @pytest.mark.parametrize(
-    ("demo", "host", "said"),
+    ("demo", "host", "advice"),
     [
         ("0", "wspap.okx.com", "demo trading: set OKX_DEMO=1"),
         ("0", "wseeapap.okx.com", "demo trading: set OKX_DEMO=1"),
         ("1", "ws.okx.com", "live trading: set OKX_DEMO=0"),
     ],
 )
-def test_a_host_of_the_other_kind_of_trading_is_refused(demo: str, host: str, said: str) -> None:
+def test_a_host_of_the_other_kind_of_trading_is_an_error(demo: str, host: str, advice: str) -> None:
     (problem,) = problems({"OKX_DEMO": demo, "OKX_WS_URL": f"wss://{host}/ws/v5/private"})
-    assert said in problem
+    assert advice in problem
 
 
-def test_all_problems_are_told_together() -> None:
+def test_all_problems_are_in_one_error() -> None:
     found = problems({"OMS_LEVERAGE": "0", "OMS_LOG": "xml", "OMS_X": ""}, require_credentials=True)
     for name in ("OMS_LEVERAGE", "OMS_LOG", "OMS_X", *OKX):
         assert sum(problem.split()[0] == name for problem in found) == 1
@@ -363,20 +365,22 @@ def test_all_problems_are_told_together() -> None:
 
 def test_dead_letters_must_not_mix_with_actions_or_executions() -> None:
     assert problems({"OMS_DEAD_LETTER_EXCHANGE": "oms"}) == (
-        "OMS_DEAD_LETTER_EXCHANGE must differ from OMS_ACTION_EXCHANGE",
+        "OMS_DEAD_LETTER_EXCHANGE and OMS_ACTION_EXCHANGE are both oms: they must differ",
     )
-    assert problems({"OMS_DEAD_LETTER_EXCHANGE": "execution-exchange"}) == (
-        "OMS_DEAD_LETTER_EXCHANGE must differ from OMS_EXECUTION_EXCHANGE",
+    (problem,) = problems({"OMS_DEAD_LETTER_EXCHANGE": "execution-exchange"})
+    assert problem == (
+        "OMS_DEAD_LETTER_EXCHANGE and OMS_EXECUTION_EXCHANGE are both execution-exchange: "
+        "they must differ"
     )
 
 
-def test_okx_secrets_are_required_only_when_asked_for() -> None:
+def test_okx_secrets_are_required_only_on_request() -> None:
     config = read({"OKX_API_KEY": "key-1"})
     with pytest.raises(ConfigError) as caught:
         config.okx_secrets()
     expected = (
-        "OKX_SECRET_KEY is not set: set it, or OKX_SECRET_KEY_FILE",
-        "OKX_PASSPHRASE is not set: set it, or OKX_PASSPHRASE_FILE",
+        "OKX_SECRET_KEY is not set: set it or OKX_SECRET_KEY_FILE",
+        "OKX_PASSPHRASE is not set: set it or OKX_PASSPHRASE_FILE",
     )
     assert caught.value.problems == expected
     assert problems({"OKX_API_KEY": "key-1"}, require_credentials=True) == expected
@@ -405,7 +409,7 @@ def test_each_secret_can_come_from_a_systemd_credential(name: str, tmp_path: Pat
     assert read({"CREDENTIALS_DIRECTORY": str(tmp_path)}).secrets() == ("s3cret",)
 
 
-def test_what_is_set_by_name_wins_over_a_credential(tmp_path: Path) -> None:
+def test_a_variable_wins_over_a_credential(tmp_path: Path) -> None:
     (tmp_path / "OKX_API_KEY").write_text("of-the-unit")
     config = Config.from_environ(HOME | {"OKX_API_KEY": "by-name"}, tmp_path)
     assert config.secrets() == ("by-name",)
@@ -429,13 +433,13 @@ def test_a_secret_file_that_cannot_be_used_is_named(
 
 def test_a_secret_given_twice_is_an_error(tmp_path: Path) -> None:
     (problem,) = problems({"OKX_API_KEY": "k", "OKX_API_KEY_FILE": str(tmp_path / "f")})
-    assert problem == "OKX_API_KEY and OKX_API_KEY_FILE are both set"
+    assert problem == "OKX_API_KEY and OKX_API_KEY_FILE are both set: set only one of them"
 
 
 @pytest.mark.parametrize("value", ["", " hunter2", "hunter2\n", "hünter2", "hunter\t2"])
-def test_a_secret_that_no_header_can_carry_is_refused_and_not_repeated(value: str) -> None:
+def test_a_secret_that_no_header_can_carry_is_rejected_and_not_repeated(value: str) -> None:
     (problem,) = problems({"OKX_PASSPHRASE": value})
-    assert problem.startswith("OKX_PASSPHRASE is '***': accepted is ")
+    assert problem.startswith("OKX_PASSPHRASE is '***', but must be ")
     assert "nter2" not in problem
 
 
@@ -447,7 +451,7 @@ def test_secrets_are_masked_wherever_a_config_is_shown() -> None:
         assert secret not in shown
 
 
-def test_the_default_password_is_no_secret_to_mask() -> None:
+def test_the_default_password_is_not_masked() -> None:
     assert read().secrets() == ()
     assert read().rabbitmq_pass.reveal() == "guest"
 
@@ -460,7 +464,7 @@ def test_a_secret_compares_by_value_and_cannot_be_pickled() -> None:
         pickle.dumps(Secret("a"))
 
 
-def test_the_token_of_the_page_is_a_secret_that_trading_does_not_need(tmp_path: Path) -> None:
+def test_the_token_of_the_page_is_an_optional_secret(tmp_path: Path) -> None:
     assert not any("TOKEN" in line for line in problems({}, require_credentials=True))
     file = tmp_path / "token"
     file.write_text("0123456789abcdef\n")

@@ -1,4 +1,4 @@
-"""Threads kept on one processor, and let go again."""
+"""Threads are kept on one processor during the block only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from oms_trio.settings.cpu import one_cpu
 
 pytestmark = pytest.mark.skipif(
-    not hasattr(os, "sched_setaffinity"), reason="the system does not tell"
+    not hasattr(os, "sched_setaffinity"), reason="the system has no affinities"
 )
 
 

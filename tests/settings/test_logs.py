@@ -29,14 +29,14 @@ class Colour(Enum):
 
 @attrs.frozen
 class Holder:
-    """Stands for a library's object whose repr tells too much."""
+    """Stands for a library's object whose repr reveals a secret."""
 
     password: str
 
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """Give a stream to log to, and leave the process as it was."""
+    """Give a stream to log to, and restore logging afterwards."""
     root = logging.getLogger()
     before = root.handlers[:], root.level, sys.excepthook, threading.excepthook
     yield io.StringIO()
@@ -53,12 +53,14 @@ def test_a_json_line_has_the_event_its_fields_its_level_and_a_utc_time(
     stream: io.StringIO,
 ) -> None:
     logs.configure("json", stream=stream)
-    structlog.get_logger().warning("link_lost", why="eof", px=Decimal("67000.10"), c=Colour.RED)
+    structlog.get_logger().warning(
+        "connection_lost", why="eof", px=Decimal("67000.10"), c=Colour.RED
+    )
     (line,) = lines(stream)
     age = datetime.now(UTC) - datetime.fromisoformat(line.pop("timestamp"))
     assert timedelta(0) <= age < timedelta(minutes=1)
     assert line == {
-        "event": "link_lost",
+        "event": "connection_lost",
         "level": "warning",
         "why": "eof",
         "px": "67000.10",
@@ -74,7 +76,7 @@ def test_a_console_line_has_the_event_and_its_fields(stream: io.StringIO) -> Non
     assert "\x1b" not in stream.getvalue(), "no colour codes outside a terminal"
 
 
-def test_what_is_below_the_level_is_left_out(stream: io.StringIO) -> None:
+def test_events_below_the_level_are_not_logged(stream: io.StringIO) -> None:
     logs.configure("json", "warning", stream=stream)
     structlog.get_logger().info("quiet")
     structlog.get_logger().warning("loud")
@@ -145,7 +147,7 @@ def test_without_secrets_nothing_is_masked(stream: io.StringIO) -> None:
     assert lines(stream)[0]["value"] == "abc"
 
 
-def test_libraries_come_through_from_warning_up_and_are_masked(stream: io.StringIO) -> None:
+def test_records_of_libraries_are_logged_from_warning_up_and_masked(stream: io.StringIO) -> None:
     logs.configure("json", "debug", secrets=[SECRET], stream=stream)
     library = logging.getLogger("trio_websocket.server")
     library.info("chatter")

@@ -163,7 +163,7 @@ def no_secret(evidence: Evidence) -> Iterator[str]:
 def no_crash(evidence: Evidence) -> Iterator[str]:
     """Nothing unexpected was raised, and the position was never unexplained."""
     for number, line in enumerate(evidence.log.read_text(errors="replace").splitlines()):
-        if "Traceback" in line or "position_unexplained" in line or "uncaught" in line:
+        if "Traceback" in line or "position_mismatch" in line or "uncaught" in line:
             yield f"log line {number}: {line[:300]}"
 
 

@@ -1,4 +1,4 @@
-"""An agent that keeps acting: it learns nothing, but it acts and listens like one that does."""
+"""The demo's agent: it acts and listens like a learning one, but its actions are random."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from oms_trio.amqp.codec import encode_action
 from oms_trio.core.model import OrderType
 
 ACTS = 0.5
-"""The chance of an action in a step."""
+"""The probability of an action in a step."""
 
 MARKET_ORDERS = 0.25
 CLOSES = 0.7
-"""The chance that an action goes against the position, so that trades come to an end."""
+"""The probability that an action reduces the position, so that trades are closed."""
 
 
 @attrs.define
-class Agent:
-    """Draws actions from its own randomness, given what it sees of the market."""
+class DemoAgent:
+    """Draws actions from its own random numbers, at the present price."""
 
     random: Random
     state_id: int = 0
 
     def act(self, mid: Decimal, position: Decimal) -> bytes | None:
-        """Return the next action as bytes, or None when it waits this time."""
+        """Return the next action as bytes, or None for a step without an action."""
         if self.random.random() >= ACTS:
             return None
         self.state_id += 1

@@ -1,8 +1,8 @@
-"""The whole main job without anything to install: exchange, broker and agent are brought along.
+"""The service with a simulated exchange, a broker and an agent, so that nothing has to be installed.
 
-The exchange is simulated but its WebSocket and REST are real sockets on loopback, and the service
-is the one that runs live. The market moves and the agent acts in steps, and a step waits until
-the action before it is settled, so a seed gives the same market and the same actions again.
+The exchange's WebSocket and REST are real sockets on loopback, and the service is the one that runs
+live. The market moves and the agent acts in steps; each step waits until its action has become an
+order or a rejection, so a seed repeats the same market and the same actions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Broker, Outgoing
 from oms_trio.amqp.settings import ACTION_KEY
-from oms_trio.commands.demo.agent import Agent
+from oms_trio.commands.demo.agent import DemoAgent
 from oms_trio.commands.demo.screen import plain_line, screen, summary
 from oms_trio.commands.demo.tally import Tally
 from oms_trio.service.runtime import broker_settings, serve
@@ -37,21 +37,21 @@ STEP_S = 0.125
 """The market moves eight times a second."""
 
 SETTLE_S = 5.0
-"""An action that is neither order nor refusal after this long is no longer waited for."""
+"""How long a step waits for an action that has become neither order nor rejection."""
 
-LAST_WORDS_S = 1.0
-"""After the service has ended its last messages may still be on their way to the agent."""
+LAST_MESSAGES_S = 1.0
+"""The last messages may reach the agent after the service has ended."""
 
 PLAIN_EVERY_S = 2.0
 
 
 @attrs.frozen
-class Wire:
-    """The agent's end of a broker, and the service's end when that is not RabbitMQ's."""
+class DemoBroker:
+    """How the agent publishes and receives; ``service_broker`` is None when RabbitMQ is used."""
 
     act: Callable[[bytes], Awaitable[None]]
     listen: Callable[[Tally], Awaitable[None]]
-    broker: AbstractAsyncContextManager[Broker] | None
+    service_broker: AbstractAsyncContextManager[Broker] | None
 
 
 async def demo(
@@ -62,13 +62,13 @@ async def demo(
     rabbitmq: bool,
     http: bool = False,
 ) -> bool:
-    """Run the demo for ``seconds`` and print what came of it; Ctrl-C ends it early.
+    """Run the demo for ``seconds`` and print its result; Ctrl-C ends it early.
 
     ``rabbitmq`` uses the broker of the environment instead of one in memory, ``http`` serves the
-    status page on a free port. Returns whether our books and the exchange agree at the end.
+    status page on a free port. Returns whether our position and the exchange's agree.
 
     Raises:
-        BrokerError: that broker cannot be used.
+        BrokerError: RabbitMQ cannot be used.
     """
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     exchange = SimulatedExchange(seed=seed)
@@ -78,46 +78,47 @@ async def demo(
         async with trio.open_nursery() as nursery:
             port = await nursery.start(partial(serve_exchange, exchange, tick_s=math.inf))
             address = "127.0.0.1:0" if http else "off"
-            broker = environ if rabbitmq else {}
-            config = _config(broker, exchange, port, Path(folder), http=address)
-            async with _wire(config, rabbitmq=rabbitmq) as wire:
-                stage = Stage(exchange, tally, wire, Agent(Random(seed)), seconds)  # noqa: S311 - to be repeated
+            config = _config(
+                environ if rabbitmq else {}, exchange, port, Path(folder), http=address
+            )
+            async with _demo_broker(config, rabbitmq=rabbitmq) as demo_broker:
+                run = DemoRun(exchange, tally, demo_broker, DemoAgent(Random(seed)), seconds)  # noqa: S311 - it must be repeatable
                 async with trio.open_nursery() as showing:
-                    showing.start_soon(wire.listen, tally)
-                    showing.start_soon(_show, stage, console)
-                    await stage.run(config, partial(console.print, "status page:"))
-                    await _last_words(tally)
+                    showing.start_soon(demo_broker.listen, tally)
+                    showing.start_soon(_show, run, console)
+                    await run.run(config, partial(console.print, "status page:"))
+                    await _last_messages(tally)
                     showing.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
     console.print(summary(tally, exchange, seed))
-    return stage.agrees
+    return run.agrees
 
 
 @attrs.define
-class Stage:
-    """What plays in a demo, and how much of it is over."""
+class DemoRun:
+    """The parts of a demo, and its progress (``done``, 0 to 1)."""
 
     exchange: SimulatedExchange
     tally: Tally
-    wire: Wire
-    agent: Agent
+    broker: DemoBroker
+    agent: DemoAgent
     seconds: float
     done: float = 0.0
 
     @property
     def agrees(self) -> bool:
-        """Whether the exchange's position is the one that our fills give."""
+        """Whether the exchange's position is the sum of our fills."""
         held = self.exchange.engine.position_view()
         return (held.position.pos if held else 0) == self.tally.position
 
     async def run(self, config: Config, listening: Callable[[str], object]) -> None:
-        """Run the service, and beside it the market and the agent until the time is over."""
+        """Run the service, the market and the agent until the time is over."""
         stop, started = trio.Event(), trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._play, started, stop)
             await serve(
                 config,
-                broker=self.wire.broker,
+                broker=self.broker.service_broker,
                 stop=stop,
                 started=started.set,
                 observers=(self.tally.observe,),
@@ -132,9 +133,9 @@ class Stage:
             self.exchange.tick()
             action = self.agent.act(self.exchange.engine.market.bid, self.tally.position)
             if action is not None:
-                await self.wire.act(action)
+                await self.broker.act(action)
             with trio.move_on_after(SETTLE_S):
-                # Counting from outside, as an onlooker would: nobody announces a settled action.
+                # The tally has no event to wait for.
                 while self.tally.settled < self.agent.state_id:  # noqa: ASYNC110
                     await trio.sleep(STEP_S / 8)
             await trio.sleep(STEP_S)
@@ -145,7 +146,7 @@ class Stage:
 def _config(
     environ: Mapping[str, str], exchange: SimulatedExchange, port: int, folder: Path, *, http: str
 ) -> Config:
-    """Return the environment's settings, but with this exchange and a state of its own."""
+    """Return the environment's settings of the broker, with this exchange and an empty state folder."""
     account = exchange.account
     broker = {name: value for name, value in environ.items() if name.startswith("RABBITMQ_")}
     here = {
@@ -161,7 +162,7 @@ def _config(
 
 
 @asynccontextmanager
-async def _wire(config: Config, *, rabbitmq: bool) -> AsyncIterator[Wire]:
+async def _demo_broker(config: Config, *, rabbitmq: bool) -> AsyncIterator[DemoBroker]:
     if rabbitmq:
         agent = broker_settings(config).of_agent(secrets.token_hex(4))
         async with open_broker(agent) as side:
@@ -177,7 +178,7 @@ async def _wire(config: Config, *, rabbitmq: bool) -> AsyncIterator[Wire]:
                         tally.read(delivery.body)
                     side.ack([delivery.tag for delivery in deliveries])
 
-            yield Wire(publish, receive, None)
+            yield DemoBroker(publish, receive, None)
         return
     broker = MemoryBroker(prefetch=config.prefetch)
 
@@ -186,27 +187,27 @@ async def _wire(config: Config, *, rabbitmq: bool) -> AsyncIterator[Wire]:
         broker.publish_action(body)
 
     async def receive_here(tally: Tally) -> None:
-        with broker.subscribe() as told:
-            async for message in told:
+        with broker.subscribe() as messages:
+            async for message in messages:
                 tally.read(message.body)
 
-    yield Wire(publish_here, receive_here, nullcontext(broker))
+    yield DemoBroker(publish_here, receive_here, nullcontext(broker))
 
 
-async def _last_words(tally: Tally) -> None:
-    """Wait until the agent has heard nothing new for a moment."""
-    heard = -1
-    while heard != (heard := tally.heard):  # noqa: ASYNC110 - silence makes no event
-        await trio.sleep(LAST_WORDS_S / 4)
+async def _last_messages(tally: Tally) -> None:
+    """Wait until the agent has received nothing for a moment."""
+    count = -1
+    while count != (count := tally.messages):  # noqa: ASYNC110 - silence has no event
+        await trio.sleep(LAST_MESSAGES_S / 4)
 
 
-async def _show(stage: Stage, console: Console) -> None:
-    """Show the stage while it plays: a live table on a terminal, else a line now and then."""
+async def _show(run: DemoRun, console: Console) -> None:
+    """Show the progress: a live table on a terminal, else a line now and then."""
     if not console.is_terminal:
         while True:
             await trio.sleep(PLAIN_EVERY_S)
-            console.print(plain_line(stage.tally, stage.exchange, stage.done))
+            console.print(plain_line(run.tally, run.exchange, run.done))
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(screen(stage.tally, stage.exchange, stage.done), refresh=True)
+            live.update(screen(run.tally, run.exchange, run.done), refresh=True)
             await trio.sleep(STEP_S)

@@ -18,7 +18,7 @@ ORDERS_SHOWN = 8
 
 
 def screen(tally: Tally, exchange: SimulatedExchange, done: float) -> RenderableType:
-    """Draw the state of the demo; ``done`` is the part of it that is over, 0 to 1."""
+    """Draw the state of the demo; ``done`` is its progress, 0 to 1."""
     market = exchange.engine.market
     head = Table.grid(padding=(0, 3))
     head.add_row(
@@ -48,7 +48,7 @@ def _trade(tally: Tally) -> RenderableType:
     return Text(
         f"trade      {trade.side.value} {trade.size} contracts at {trade.entry_px:.1f}, "
         f"drawdown {trade.max_drawdown:.4f}, realised {float(trade.pnl):+.4f}, "
-        f"{len(trade.parts)} orders in it"
+        f"{len(trade.parts)} orders"
     )
 
 
@@ -74,13 +74,13 @@ def _orders(tally: Tally) -> RenderableType:
 
 def _counts(tally: Tally) -> RenderableType:
     return Text(
-        f"{tally.actions} actions -> {tally.orders} orders, {tally.refused.total()} refusals; "
+        f"{tally.actions} actions -> {tally.orders} orders, {tally.rejected.total()} rejections; "
         f"{tally.executions} executions, {len(tally.closed)} closures"
     )
 
 
 def plain_line(tally: Tally, exchange: SimulatedExchange, done: float) -> str:
-    """Say the state of the demo in one line, for output that is no terminal."""
+    """Describe the state of the demo in one line, for output that is not a terminal."""
     return (
         f"{done:4.0%}  price {exchange.engine.market.bid}  position {tally.position}  "
         f"orders {tally.orders} ({len(tally.open_orders)} open)  "
@@ -89,7 +89,7 @@ def plain_line(tally: Tally, exchange: SimulatedExchange, done: float) -> str:
 
 
 def summary(tally: Tally, exchange: SimulatedExchange, seed: int) -> RenderableType:
-    """Draw what came of it: trades, rewards, and whether our books and the exchange agree."""
+    """Draw the result: trades, rewards, and whether our position and the exchange's agree."""
     trades = Table(title="Trades closed", title_justify="left")
     trades.add_column("#", justify="right")
     trades.add_column("closed by (okx id)")
@@ -102,18 +102,18 @@ def summary(tally: Tally, exchange: SimulatedExchange, seed: int) -> RenderableT
     fills = exchange.ground_truth.fills()
     held = exchange.engine.position_view()
     pos = Decimal(0) if held is None else held.position.pos
-    refused = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.refused.items()))
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.rejected.items()))
     agree = pos == tally.position
     return Group(
         trades,
-        f"{tally.actions} actions: {tally.orders} orders, {tally.refused.total()} refusals"
-        + (f" ({refused})" if refused else ""),
-        f"{len(fills)} fills on the exchange; the agent was told {tally.executions} executions and "
-        f"{len(tally.closed)} closures (a fill that turns the position is told on both sides)",
+        f"{tally.actions} actions: {tally.orders} orders, {tally.rejected.total()} rejections"
+        + (f" ({reasons})" if reasons else ""),
+        f"{len(fills)} fills on the exchange; the agent received {tally.executions} executions and "
+        f"{len(tally.closed)} closures (both for a fill that reverses the position)",
         Text(
             f"position: exchange {pos}, ours {tally.position}"
             + (" - they agree" if agree else " - THEY DIFFER"),
             style="green" if agree else "bold red",
         ),
-        f"the same market and agent again: oms-trio demo --seed {seed}",
+        f"to repeat this market and agent: oms-trio demo --seed {seed}",
     )

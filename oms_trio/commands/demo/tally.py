@@ -1,4 +1,4 @@
-"""What happened in a demo, counted from both ends: at the service and at the agent."""
+"""What happens in a demo, counted at the service and at the agent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LATEST = 8
 
 @attrs.frozen
 class ClosedTrade:
-    """One closure as the agent read it."""
+    """One closure as the agent received it."""
 
     okx_id: str
     portions: int
@@ -28,45 +28,47 @@ class ClosedTrade:
 
 @attrs.define
 class Tally:
-    """Counts, and the newest values of what a screen shows."""
+    """Counts, and the latest values for the screen."""
 
     actions: int = 0
     orders: int = 0
     executions: int = 0
     closed: list[ClosedTrade] = attrs.Factory(list)
-    refused: Counter[str] = attrs.Factory(Counter)
+    rejected: Counter[str] = attrs.Factory(Counter)
     latest: deque[str] = attrs.Factory(lambda: deque(maxlen=LATEST))
     state: TradeState | None = None
 
     def observe(
         self, arrival: JournaledInput, effects: tuple[Effect, ...], state: TradeState
     ) -> None:
-        """Watch the service from inside; it is given every input and what it caused."""
+        """Count an input and its effects (``tasks.trade_state.Observer``)."""
         self.state = state
         self.actions += arrival.kind is Kind.ACTION
         self.orders += sum(isinstance(effect, PlaceOrder) for effect in effects)
 
     def read(self, body: bytes) -> None:
-        """Read one message as the agent does."""
-        told = msgspec.json.decode(body)
+        """Count one message to the agent."""
+        message = msgspec.json.decode(body)
         self.latest.append(body.decode())
-        if "reason" in told:
-            self.refused[told["reason"]] += 1
-        elif told["is_trade_closed"]:
-            trade = ClosedTrade(told["okx_id"], len(told["filled_portions"]), told["reward"])
+        if "reason" in message:
+            self.rejected[message["reason"]] += 1
+        elif message["is_trade_closed"]:
+            trade = ClosedTrade(
+                message["okx_id"], len(message["filled_portions"]), message["reward"]
+            )
             self.closed.append(trade)
         else:
             self.executions += 1
 
     @property
     def settled(self) -> int:
-        """Actions whose fate is known at the agent or on the exchange."""
-        return self.orders + self.refused.total()
+        """Actions that have become an order or a rejection."""
+        return self.orders + self.rejected.total()
 
     @property
-    def heard(self) -> int:
-        """How many messages the agent got."""
-        return self.executions + len(self.closed) + self.refused.total()
+    def messages(self) -> int:
+        """Messages that the agent has received."""
+        return self.executions + len(self.closed) + self.rejected.total()
 
     @property
     def reward(self) -> float:
@@ -75,7 +77,7 @@ class Tally:
 
     @property
     def position(self) -> Decimal:
-        """The signed net position by our own fills, in contracts."""
+        """The signed net position of our fills, in contracts."""
         return Decimal(0) if self.state is None else self.state.book.position
 
     @property

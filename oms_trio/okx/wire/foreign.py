@@ -54,7 +54,7 @@ class PassedOver:
         kind = error.path.rpartition(".")[2], error.why
         if kind not in self._kinds and len(self._kinds) < KINDS:
             self._kinds.add(kind)
-            log.warning("okx_row_passed_over", path=error.path, why=error.why, count=self.count)
+            log.warning("okx_row_skipped", path=error.path, why=error.why, count=self.count)
 
 
 class Whose(msgspec.Struct, frozen=True, rename="camel"):

@@ -1,4 +1,4 @@
-"""What is said over the control socket: one line of JSON each way, then the end.
+"""The protocol of the control socket: one line of JSON each way, then the connection is closed.
 
 {"ask": "status"}     -> {"ok": true, "status": {...}}
 {"ask": "pause"}      -> {"ok": true}                   applied, and durable
@@ -23,14 +23,14 @@ STATUS: Final = "status"
 _NAME_MAX: Final = 100  # Linux takes 107 bytes in a socket's address
 
 
-class Request(msgspec.Struct, frozen=True):
-    """A question or a command."""
+class ControlRequest(msgspec.Struct, frozen=True):
+    """``status``, or a verb of ``core.inputs.Verb``."""
 
     ask: str
 
 
-class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What came of it."""
+class ControlAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer; ``error`` is one line for the operator."""
 
     ok: bool
     error: str = ""
@@ -39,7 +39,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @contextmanager
 def socket_address(folder: Path) -> Iterator[str]:
-    """Give an address for the folder's socket that is short enough, however deep the folder is."""
+    """Give an address for the folder's socket that is short enough for any depth of the folder."""
     direct = str(folder / SOCKET)
     if len(os.fsencode(direct)) <= _NAME_MAX:
         yield direct
@@ -52,9 +52,9 @@ def socket_address(folder: Path) -> Iterator[str]:
 
 
 def listen(folder: Path) -> socket.socket:
-    """Open the folder's socket, for this user (and root) alone.
+    """Open the folder's socket, for this user and root only.
 
-    Whoever holds the folder's lock may replace the socket of a process that was killed.
+    The caller holds the folder's lock, so a socket that is already there is of a process that died.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -1,4 +1,4 @@
-"""Answers on the control socket. Who may open it may steer: its permissions are the access control."""
+"""Serves the control socket; its file permissions are the access control."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import structlog
 import trio
 
 from oms_trio.core.events import Verb
-from oms_trio.ops.bounded_server import Connection, serve_bounded
-from oms_trio.ops.control.protocol import LINE_MAX, STATUS, Answer, Request
+from oms_trio.ops.bounded_server import BoundedStream, serve_bounded
+from oms_trio.ops.control.protocol import LINE_MAX, STATUS, ControlAnswer, ControlRequest
 
 log = structlog.get_logger()
 
-PATIENCE_S = 15.0
-"""For one question and its answer; longer than a command waits for the disk."""
+TIMEOUT_S = 15.0
+"""For one request and its answer; longer than a command waits for the disk."""
 
-ASK_S = 2.0
-"""For the question, which is one line of a program on this machine."""
+REQUEST_S = 2.0
+"""For the request, which is one line from a program on this machine."""
 
 AT_ONCE = 16
-"""Connections open at once; more wait in the socket's backlog."""
+"""Connections at a time; more wait in the socket's backlog."""
 
 
 EncodedStatus = Callable[[], bytes | None]
@@ -39,8 +39,8 @@ async def serve_control(
     client commands, or raises a ``failure`` whose one line is answered.
     """
 
-    async def handle(stream: Connection) -> None:
-        with trio.move_on_after(PATIENCE_S):
+    async def handle(stream: BoundedStream) -> None:
+        with trio.move_on_after(TIMEOUT_S):
             try:
                 await _serve(stream, status, command, failure)
             except trio.BrokenResourceError:
@@ -50,43 +50,43 @@ async def serve_control(
 
 
 async def _serve(
-    stream: Connection, status: EncodedStatus, command: RunCommand, failure: type[Exception]
+    stream: BoundedStream, status: EncodedStatus, command: RunCommand, failure: type[Exception]
 ) -> None:
     line = bytearray()
-    with trio.move_on_after(ASK_S) as patience:
+    with trio.move_on_after(REQUEST_S) as timeout:
         while not line.endswith(b"\n") and len(line) <= LINE_MAX:
             part = await stream.receive_some(LINE_MAX)
             if not part:
                 break
             line += part
-    if patience.cancelled_caught:
+    if timeout.cancelled_caught:
         return
-    answer = await _answer(bytes(line), _who(stream), status, command, failure)
+    answer = await _answer(bytes(line), _client(stream), status, command, failure)
     await stream.send_all(msgspec.json.encode(answer) + b"\n")
 
 
 async def _answer(
-    line: bytes, who: str, status: EncodedStatus, command: RunCommand, failure: type[Exception]
-) -> Answer:
+    line: bytes, client: str, status: EncodedStatus, command: RunCommand, failure: type[Exception]
+) -> ControlAnswer:
     try:
-        ask = msgspec.json.decode(line, type=Request).ask
+        ask = msgspec.json.decode(line, type=ControlRequest).ask
         if ask == STATUS:
             encoded = status()
             if encoded is None:
-                return Answer(ok=False, error="the service is starting")
-            return Answer(ok=True, status=msgspec.Raw(encoded))
+                return ControlAnswer(ok=False, error="the service is starting")
+            return ControlAnswer(ok=True, status=msgspec.Raw(encoded))
         verb = Verb(ask)
     except (msgspec.DecodeError, ValueError) as error:
-        return Answer(ok=False, error=str(error))
+        return ControlAnswer(ok=False, error=str(error))
     try:
-        await command(verb, who)
+        await command(verb, client)
     except failure as error:
-        return Answer(ok=False, error=str(error))
-    return Answer(ok=True)
+        return ControlAnswer(ok=False, error=str(error))
+    return ControlAnswer(ok=True)
 
 
-def _who(stream: Connection) -> str:
-    """Name the other side by what the kernel knows of it."""
+def _client(stream: BoundedStream) -> str:
+    """Name the client by the user and process id that the kernel reports."""
     raw = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, uid, _ = struct.unpack("3i", raw)
     return f"uid {uid} (pid {pid})"

@@ -1,4 +1,4 @@
-"""A service's status, drawn for a terminal."""
+"""A service's status as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LATEST_SHOWN = 12
 
 
 def draw(status: dict[str, Any]) -> RenderableType:
-    """Draw what ``GET /status`` and the control socket tell (see ``ops.status.Status``)."""
+    """Draw the status that ``GET /status`` and the control socket return (``ops.status.Status``)."""
     return Group(
         _head(status),
         _facts(status),
@@ -24,45 +24,46 @@ def draw(status: dict[str, Any]) -> RenderableType:
 def _head(status: dict[str, Any]) -> Text:
     paused = status["controls"]["paused"]
     if status["reasons"]:
-        word, style = "NOT TAKING ACTIONS", "bold red"
+        state, style = "NOT TAKING ACTIONS", "bold red"
         why = "; ".join(f"{who}: {why}" for who, why in status["reasons"].items())
     elif paused is not None:
-        word, style, why = "PAUSED", "bold yellow", paused
+        state, style, why = "PAUSED", "bold yellow", paused
     else:
-        word, style, why = "TAKING ACTIONS", "bold green", ""
-    return Text.assemble((word, style), f"  {why}")
+        state, style, why = "TAKING ACTIONS", "bold green", ""
+    return Text.assemble((state, style), f"  {why}")
 
 
 def _facts(status: dict[str, Any]) -> Table:
-    links, position, controls = status["links"], status["position"], status["controls"]
+    connections, position, controls = status["connections"], status["position"], status["controls"]
     trade, store = status["trade"], status["store"]
     table = Table.grid(padding=(0, 2))
     up = {True: "up", False: "DOWN"}
     rows = {
         "service": f"oms-trio {status['version']}, {status['instrument']}, "
         f"up {status['uptime_s']:.0f} s",
-        "links": f"exchange {up[links['okx']]}, broker {up[links['broker']]}; last push "
-        f"{_age(links['push_age_s'])}, reconciled {_age(links['reconciled_age_s'])}",
+        "connections": f"exchange {up[connections['okx']]}, broker {up[connections['broker']]}; "
+        f"last push {_age(connections['push_age_s'])}, "
+        f"reconciled {_age(connections['reconciled_age_s'])}",
         "position": f"{position['ours']} contracts (exchange: {position['exchange']}"
-        f"{'' if position['explained'] else ', UNEXPLAINED'}), mark {position['mark_px']}, "
+        f"{'' if position['matches'] else ', MISMATCH'}), mark {position['mark_px']}, "
         f"balance {status['balance']} USDT",
         "trade": "flat"
         if trade is None
         else f"{trade['side']} {trade['size']} at {trade['entry_px']}, drawdown "
         f"{trade['max_drawdown']:.4f}, reward so far {trade['reward_so_far']:+.4f}",
-        "orders": f"{status['orders']['open']} open, {status['orders']['old']} being cancelled, "
-        f"{status['orders']['unknown']} unknown",
+        "orders": f"{status['orders']['open']} open, {status['orders']['cancelling']} being cancelled, "
+        f"{status['orders']['unknown']} of unknown outcome",
         "controls": f"lost today {controls['lost_today']} USDT, limits "
-        f"{_pairs(controls['limits'])}, acted {_pairs(controls['acted'])}, dead man "
+        f"{_pairs(controls['limits'])}, tripped {_pairs(controls['tripped'])}, dead man's switch "
         + ("off" if controls["dead_man_s"] is None else f"{controls['dead_man_s']} s"),
-        "store": f"record {store['seq']}, outbox {store['outbox']}; messages that no queue took: "
-        f"{links['unroutable']}",
+        "journal": f"record {store['seq']}, {store['outbox']} unconfirmed messages, "
+        f"{connections['unroutable']} unroutable messages",
         "counts": _pairs(status["counts"]),
-        "refusals": _pairs(status["refusals"]),
+        "rejections": _pairs(status["rejections"]),
         "ms (p50/p99)": ", ".join(
-            f"{name} {spread['p50_ms']}/{spread['p99_ms']}"
-            for name, spread in status["latencies"].items()
-            if spread["count"]
+            f"{name} {latency['p50_ms']}/{latency['p99_ms']}"
+            for name, latency in status["latencies"].items()
+            if latency["count"]
         ),
     }
     for name, text in rows.items():
@@ -75,7 +76,9 @@ def _orders(orders: dict[str, Any]) -> Table:
     for name in ("state id", "okx id", "side", "price", "size", "filled", "state", "age s", ""):
         table.add_column(name)
     for order in orders["shown"]:
-        notes = [order["cancel"]] * (order["cancel"] != "none") + ["UNKNOWN"] * order["unknown"]
+        notes = [order["cancel"]] * (order["cancel"] != "none") + ["OUTCOME UNKNOWN"] * order[
+            "unknown"
+        ]
         table.add_row(
             str(order["state_id"]),
             order["okx_id"] or "-",
@@ -92,7 +95,7 @@ def _orders(orders: dict[str, Any]) -> Table:
 
 def _latest(events: list[dict[str, Any]]) -> Table:
     table = Table(box=None, header_style="bold")
-    for name in ("lately", "state id", "okx id", ""):
+    for name in ("latest", "state id", "okx id", ""):
         table.add_column(name)
     for event in events[:LATEST_SHOWN]:
         state_id = "" if event["state_id"] is None else str(event["state_id"])

@@ -1,4 +1,4 @@
-"""Who may ask, and who may steer."""
+"""Which requests are served: protection against DNS rebinding and cross-site commands."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import attrs
 
 
 @attrs.frozen
-class Refusal:
-    """An HTTP status, and one line for whoever reads it."""
+class ErrorResponse:
+    """An HTTP error status, and one line that says why."""
 
     status: int
-    why: str
+    message: str
 
 
-def refuse_host(host: str, listening: str) -> Refusal | None:
-    """Refuse names that are not ours.
+def check_host(host: str, listening: str) -> ErrorResponse | None:
+    """Return an error for a ``Host`` header that is not this machine.
 
-    A web site can have its own name resolve to this machine and read what is here as if it were
-    its own page (DNS rebinding); with an address, or a local name (it has no dot), it cannot.
+    A web site can have its own name resolve to this machine and read this page as if it were its
+    own (DNS rebinding). It cannot do so with an address, or with a local name, which has no dot.
     """
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     name = name.strip("[]").lower()
@@ -31,27 +31,27 @@ def refuse_host(host: str, listening: str) -> Refusal | None:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        return Refusal(421, f"this is not {name}: use an address, or an SSH tunnel")
+        return ErrorResponse(421, f"this server is not {name}: use its address, or an SSH tunnel")
     return None
 
 
-SHOWS_ONLY: Final = "this page only shows: set OMS_HTTP_TOKEN, or use oms-trio ctl"
+READ_ONLY_PAGE: Final = "this page is read-only: set OMS_HTTP_TOKEN, or use oms-trio ctl"
 
 
-def refuse_control(
-    headers: Mapping[str, str], token: str | None, without: str = SHOWS_ONLY
-) -> Refusal | None:
-    """Refuse a command that does not come from an operator with the token.
+def check_control(
+    headers: Mapping[str, str], token: str | None, without_token: str = READ_ONLY_PAGE
+) -> ErrorResponse | None:
+    """Return an error for a command that is cross-site or lacks the token.
 
-    ``without`` is what to tell where there is no token.
+    ``without_token`` is the message where no ``token`` is set.
     """
     if token is None:
-        return Refusal(403, without)
+        return ErrorResponse(403, without_token)
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     same_origin = origin is None or origin == f"http://{headers.get('host', '')}"
     if site not in {None, "same-origin", "none"} or not same_origin:
-        return Refusal(403, "commands from other sites are refused")
+        return ErrorResponse(403, "commands from other web sites are forbidden")
     scheme, _, given = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
-        return Refusal(401, "the token is missing or wrong")
+        return ErrorResponse(401, "the token is missing or wrong")
     return None

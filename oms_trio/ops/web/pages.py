@@ -1,4 +1,4 @@
-"""The status page as it is sent: one file, and a policy that lets nothing else in."""
+"""The status page: one HTML file, and headers that forbid the browser to load anything else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAGE: Final = files("oms_trio.ops.web").joinpath("page.html").read_text(encoding
 
 
 def _hashes(tag: str) -> str:
-    """Name the page's own inline code by its hash: no other code runs, injected or not."""
+    """Return the hashes of the page's inline code: the browser runs no other code."""
     return " ".join(
         f"'sha256-{base64.b64encode(sha256(code.encode()).digest()).decode()}'"
         for code in re.findall(rf"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)

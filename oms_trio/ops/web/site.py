@@ -1,4 +1,4 @@
-"""The pages: health, metrics, status, its stream, and commands for who has the token."""
+"""The HTTP routes: page, health, metrics, status, its event stream, and commands with the token."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from oms_trio.core.events import Verb
 from oms_trio.ops.metrics import CONTENT_TYPE, Metrics
 from oms_trio.ops.status import Status, encode_status
-from oms_trio.ops.web.guard import SHOWS_ONLY, refuse_control, refuse_host
+from oms_trio.ops.web.guard import READ_ONLY_PAGE, check_control, check_host
 from oms_trio.ops.web.pages import HEADERS, PAGE
 
 log = structlog.get_logger()
 
 PUSH_EVERY_S = 0.5
-"""How often an open page is told. What it does not take in time it is not told at all: each turn
-looks anew, so nothing gathers for a page that is slow."""
+"""How often an open page gets the status. Each time the present status is sent, so nothing queues
+up for a slow page."""
 
 PAGES_MAX = 8
-"""Pages open at once; building the status for each costs about a millisecond a second."""
+"""Event streams at a time; each costs about a millisecond of processor time a second."""
 
 
 @attrs.frozen
 class Site:
-    """What the pages show, and what they may do. ``command`` raises ``failure`` with one line.
+    """What the routes show and do. ``command`` raises ``failure`` with one line for the operator.
 
-    Without a ``token`` there are no commands, and ``shows_only`` says why.
+    Without a ``token`` commands are forbidden, with the message ``without_token``.
     """
 
     status: Callable[[], Status | None]
@@ -49,7 +49,7 @@ class Site:
     failure: type[Exception]
     token: str | None
     host: str
-    shows_only: str = SHOWS_ONLY
+    without_token: str = READ_ONLY_PAGE
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
@@ -63,12 +63,12 @@ class Site:
             Route("/events", views.events),
             Route("/control/{verb}", views.control, methods=["POST"]),
         ]
-        return Starlette(routes=routes, middleware=[Middleware(_Border, self.host)])
+        return Starlette(routes=routes, middleware=[Middleware(_Guard, self.host)])
 
 
 @attrs.frozen
-class _Border:
-    """Refuses foreign names, and puts the headers on every answer."""
+class _Guard:
+    """Middleware that checks the ``Host`` header and adds the security headers to every answer."""
 
     app: ASGIApp
     host: str
@@ -87,16 +87,16 @@ class _Border:
                 ]
             await send(message)
 
-        refusal = refuse_host(Request(scope).headers.get("host", ""), self.host)
+        error = check_host(Request(scope).headers.get("host", ""), self.host)
         app = self.app
-        if refusal is not None:
-            app = PlainTextResponse(refusal.why + "\n", refusal.status)
+        if error is not None:
+            app = PlainTextResponse(error.message + "\n", error.status)
         try:
             await app(scope, receive, send_with_headers)  # type: ignore[arg-type] # messages are dicts
         except ClientDisconnect:
             log.debug("http_client_left", path=scope["path"])
         except Exception:
-            # The server would answer 500 and say nothing: its own log is off.
+            # The server answers 500 without logging it: its own log is off.
             log.exception("http_request_failed", path=scope["path"])
             raise
 
@@ -110,12 +110,12 @@ class _Views:
         return HTMLResponse(PAGE)
 
     async def healthz(self, _request: Request) -> Response:
-        """Alive: the event loop turns, and the writer has taken something in."""
+        """200 when the event loop runs and the first input has been applied."""
         alive = self.site.status() is not None
         return PlainTextResponse("ok\n" if alive else "starting\n", 200 if alive else 503)
 
     async def readyz(self, _request: Request) -> Response:
-        """Ready: actions are taken from the queue."""
+        """200 while actions are taken from the queue."""
         status = self.site.status()
         if status is None:
             return PlainTextResponse("starting\n", 503)
@@ -135,7 +135,9 @@ class _Views:
 
     async def events(self, _request: Request) -> Response:
         if self.open_pages >= PAGES_MAX:
-            return PlainTextResponse("too many pages are open\n", 503, {"Retry-After": "5"})
+            return PlainTextResponse(
+                "too many status pages are open: close one\n", 503, {"Retry-After": "5"}
+            )
         return StreamingResponse(self._stream(), media_type="text/event-stream")
 
     async def _stream(self) -> AsyncIterator[bytes]:
@@ -150,17 +152,17 @@ class _Views:
             self.open_pages -= 1
 
     async def control(self, request: Request) -> Response:
-        refusal = refuse_control(request.headers, self.site.token, self.site.shows_only)
+        error = check_control(request.headers, self.site.token, self.site.without_token)
         client = request.client.host if request.client is not None else "unknown"
-        if refusal is not None:
-            log.warning("http_command_refused", why=refusal.why, client=client)
-            return JSONResponse({"error": refusal.why}, refusal.status)
+        if error is not None:
+            log.warning("http_command_rejected", why=error.message, client=client)
+            return JSONResponse({"error": error.message}, error.status)
         try:
             verb = Verb(request.path_params["verb"])
-        except ValueError as error:
-            return JSONResponse({"error": str(error)}, 404)
+        except ValueError as invalid:
+            return JSONResponse({"error": str(invalid)}, 404)
         try:
             await self.site.command(verb, f"http {client}")
-        except self.site.failure as error:
-            return JSONResponse({"error": str(error)}, 503)
+        except self.site.failure as failure:
+            return JSONResponse({"error": str(failure)}, 503)
         return JSONResponse({"done": verb.value})

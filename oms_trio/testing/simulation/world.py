@@ -21,7 +21,7 @@ from oms_trio.core.model import Rules
 from oms_trio.core.risk import mark_age_ns
 from oms_trio.core.state import TradeState
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.ops.operator_commands import NotObeyedError
+from oms_trio.ops.operator_commands import CommandError
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.testing.okx_server.auth import ExchangeAccount
@@ -178,16 +178,21 @@ class SimulatedWorld:
         """Give an operator's command; returns whether it was accepted and can no longer be lost."""
         async with self._operator:
             process = self.process
-            if process is None or process.helm is None or process.dead or process.ended.is_set():
+            if (
+                process is None
+                or process.commands is None
+                or process.dead
+                or process.ended.is_set()
+            ):
                 return False
             existed = self.monitor.open_orders()
             self.monitor.note_command_sent(verb)
             accepted = False
             with trio.move_on_after(COMMAND_S):
                 try:
-                    await process.helm.command(verb, "operator")
+                    await process.commands.command(verb, "operator")
                     accepted = not process.dead
-                except NotObeyedError:
+                except CommandError:
                     pass
             if accepted:
                 self.monitor.note_command_accepted(verb, process.state)

@@ -1,4 +1,4 @@
-"""The exchange's cancel-all-after: armed while all is well, left to run when it is not."""
+"""The exchange's cancel-all-after: armed while the state is reconciled, left to trigger when it is not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def armed(station: Station) -> None:
     await station.until(lambda status: status["controls"]["dead_man_s"] is not None)
 
 
-async def test_after_a_crash_the_exchange_cancels_ours_and_ours_alone(tmp_path: Path) -> None:
+async def test_after_a_crash_the_exchange_cancels_our_orders_only(tmp_path: Path) -> None:
     clock = ShiftedClock()
     exchange = SimulatedExchange(mode=MatchingMode.MANUAL, clock=clock)
     with trio.CancelScope() as crash:
@@ -70,9 +70,9 @@ async def test_a_clean_stop_disarms_and_leaves_orders_open(tmp_path: Path) -> No
 
 @attrs.define
 class ScriptedRest:
-    """Notes what is told to the exchange, and may fail."""
+    """Records the requests to the exchange, and may fail."""
 
-    told: list[tuple[float, int, str]] = attrs.Factory(list)
+    requests: list[tuple[float, int, str]] = attrs.Factory(list)
     failures: int = 0
 
     async def cancel_all_after(self, timeout_s: int, tag: str) -> None:
@@ -80,7 +80,7 @@ class ScriptedRest:
         if self.failures:
             self.failures -= 1
             raise RestUnavailableError("down")
-        self.told.append((trio.current_time(), timeout_s, tag))
+        self.requests.append((trio.current_time(), timeout_s, tag))
 
 
 @pytest.fixture
@@ -97,27 +97,27 @@ async def tended(rest: ScriptedRest, gate: Gate, nursery: trio.Nursery) -> trio.
     return stop
 
 
-async def test_it_is_refreshed_about_every_third_of_its_time(
+async def test_it_is_refreshed_three_times_in_its_period(
     gate: Gate, autojump_clock: trio.testing.MockClock
 ) -> None:
     rest = ScriptedRest()
     async with trio.open_nursery() as nursery:
         stop = await tended(rest, gate, nursery)
         await trio.sleep(5)
-        assert not rest.told, "nothing is armed before the state is reconciled"
+        assert not rest.requests, "nothing is armed before the state is reconciled"
         gate.open("state")
         await trio.sleep(35)
         gate.close("state", "no session")
         await trio.sleep(60)
         stop.set()
-    times = [round(at) for at, timeout_s, _ in rest.told if timeout_s == 30]
+    times = [round(at) for at, timeout_s, _ in rest.requests if timeout_s == 30]
     assert len(times) == 4
     assert {later - earlier for earlier, later in pairwise(times)} <= {10, 11}
-    assert rest.told[-1][1:] == (0, "t")
+    assert rest.requests[-1][1:] == (0, "t")
     assert autojump_clock.current_time() >= 100
 
 
-async def test_disarming_is_tried_again_since_a_refresh_may_just_have_been(
+async def test_disarming_is_repeated_since_a_refresh_may_have_been_a_moment_ago(
     gate: Gate, autojump_clock: trio.testing.MockClock
 ) -> None:
     rest = ScriptedRest()
@@ -127,11 +127,11 @@ async def test_disarming_is_tried_again_since_a_refresh_may_just_have_been(
         rest.failures = 2
         stop.set()
         nursery.cancel_scope.cancel()
-    assert rest.told[-1][1:] == (0, "t")
+    assert rest.requests[-1][1:] == (0, "t")
     assert autojump_clock.current_time() < 3
 
 
-async def test_an_exchange_that_cannot_be_told_does_not_hold_up_the_stop(
+async def test_an_exchange_that_does_not_answer_does_not_delay_the_stop(
     gate: Gate, autojump_clock: trio.testing.MockClock
 ) -> None:
     rest = ScriptedRest(failures=1000)
@@ -151,4 +151,4 @@ async def test_a_refresh_that_failed_is_tried_again_soon(
         stop = await tended(rest, gate, nursery)
         await trio.sleep(5)
         stop.set()
-    assert rest.told[0][0] == pytest.approx(autojump_clock.current_time() - 2, abs=1.1)
+    assert rest.requests[0][0] == pytest.approx(autojump_clock.current_time() - 2, abs=1.1)

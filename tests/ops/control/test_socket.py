@@ -1,4 +1,4 @@
-"""The control socket: who may use it, what it answers, and that nothing said there hurts."""
+"""The control socket: its permissions, its answers, and that no request can harm the service."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from oms_trio.cli import main
 from oms_trio.core.events import Verb
 from oms_trio.ops.control.client import ControlError, ask
 from oms_trio.ops.control.protocol import SOCKET, listen
-from oms_trio.ops.control.server import ASK_S, serve_control
+from oms_trio.ops.control.server import REQUEST_S, serve_control
 from tests.service.station import serving
 
 
 class TestError(Exception):
-    """What the desk of a test fails with."""
+    """Raised by commands of a test."""
 
     __test__ = False
 
 
 @contextmanager
 def another_user() -> Iterator[None]:
-    """Meet the file system as another user, in this thread; root alone can."""
+    """Access files as another user, in this thread; only root can."""
     libc = ctypes.CDLL(None)
     libc.setfsuid(65534)
     try:
@@ -46,7 +46,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-async def test_socket_and_folder_are_for_their_owner_alone(tmp_path: Path) -> None:
+async def test_socket_and_folder_are_for_their_owner_only(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         async with serving(tmp_path) as station:
@@ -58,16 +58,16 @@ async def test_socket_and_folder_are_for_their_owner_alone(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_another_user_is_not_let_in() -> None:
-    """Not even when somebody has opened the folder to all: the socket's own permissions hold."""
+def test_another_user_cannot_connect() -> None:
+    """Not even when the folder is open to all: the socket has permissions of its own."""
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     folder.chmod(0o755)
     try:
         with listen(folder):
-            for let_in, who in ((True, nullcontext()), (False, another_user())):
-                with socket.socket(socket.AF_UNIX) as client, who:
-                    refused = nullcontext() if let_in else pytest.raises(PermissionError)
-                    with refused:
+            for allowed, user in ((True, nullcontext()), (False, another_user())):
+                with socket.socket(socket.AF_UNIX) as client, user:
+                    outcome = nullcontext() if allowed else pytest.raises(PermissionError)
+                    with outcome:
                         client.connect(str(folder / SOCKET))
     finally:
         shutil.rmtree(folder)
@@ -80,7 +80,7 @@ async def test_a_socket_that_a_killed_service_left_behind_is_replaced(tmp_path: 
         pass
 
 
-async def test_a_folder_deeper_than_a_socket_address_can_be_long(tmp_path: Path) -> None:
+async def test_the_state_folder_may_be_deeper_than_a_socket_address_is_long(tmp_path: Path) -> None:
     async with serving(tmp_path / ("x" * 60) / ("y" * 60)) as station:
         assert (await station.ask("status"))["instrument"] == "BTC-USDT-SWAP"
 
@@ -107,7 +107,7 @@ async def _failing(_verb: Verb, _by: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "answer"),
+    ("request_line", "answer"),
     [
         (b'{"ask":"status"}\n', b'{"ok":true,"status":{}}\n'),
         (b'{"ask":"pause"}\n', b'{"ok":true}\n'),
@@ -118,28 +118,30 @@ async def _failing(_verb: Verb, _by: str) -> None:
         (b"", b'"ok":false'),
     ],
 )
-async def test_whatever_is_said_is_answered(tmp_path: Path, said: bytes, answer: bytes) -> None:
+async def test_every_request_is_answered(
+    tmp_path: Path, request_line: bytes, answer: bytes
+) -> None:
     async with trio.open_nursery() as nursery:
         with listen(tmp_path) as listener:
             serve = partial(serve_control, status=lambda: b"{}", command=_fine, failure=TestError)
             nursery.start_soon(serve, listener)
             async with await trio.open_unix_socket(str(tmp_path / SOCKET)) as stream:
                 try:
-                    await stream.send_all(said)
+                    await stream.send_all(request_line)
                     await stream.send_eof()
                 except trio.BrokenResourceError:
-                    pass  # it has answered before all was said
-                heard = b""
+                    pass  # it answered before it read everything
+                received = b""
                 try:
                     async for part in stream:
-                        heard += part
+                        received += part
                 except trio.BrokenResourceError:
-                    pass  # what it did not read makes the kernel reset the connection
-                assert answer in heard
+                    pass  # unread bytes make the kernel reset the connection
+                assert answer in received
             nursery.cancel_scope.cancel()
 
 
-async def test_a_refusal_is_told_in_one_line(tmp_path: Path) -> None:
+async def test_an_error_is_one_line(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         with listen(tmp_path) as listener:
             serve = partial(serve_control, status=lambda: None, command=_failing, failure=TestError)
@@ -150,7 +152,7 @@ async def test_a_refusal_is_told_in_one_line(tmp_path: Path) -> None:
             nursery.cancel_scope.cancel()
 
 
-async def test_clients_that_say_nothing_do_not_keep_others_out_for_good(
+async def test_silent_clients_do_not_keep_others_out_for_good(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with trio.open_nursery() as nursery:
@@ -164,10 +166,10 @@ async def test_clients_that_say_nothing_do_not_keep_others_out_for_good(
             for connection in silent:
                 connection.close()
             nursery.cancel_scope.cancel()
-    assert autojump_clock.current_time() == ASK_S
+    assert autojump_clock.current_time() == REQUEST_S
 
 
-async def test_nobody_there_is_said_with_what_to_do(tmp_path: Path) -> None:
+async def test_without_a_service_the_error_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match="--state-dir"):
         await ask(tmp_path, "status")
 
@@ -203,4 +205,4 @@ async def test_the_commands_of_the_terminal(tmp_path: Path) -> None:
 def test_no_service_is_one_line_and_exit_1(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["status", "--state-dir", str(tmp_path)])
     assert result.exit_code == 1
-    assert result.output.startswith(f"oms-trio: no service runs on {tmp_path}")
+    assert result.output.startswith(f"oms-trio: no service runs in {tmp_path}")

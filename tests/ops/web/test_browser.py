@@ -27,7 +27,7 @@ async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
 
 
 def text(name: str) -> str:
-    """What an element says; nothing while the page is still coming."""
+    """The text of an element; undefined while the page is loading."""
     return f"document.getElementById('{name}')?.textContent"
 
 
@@ -51,7 +51,7 @@ async def test_values_appear_and_change_while_the_demo_runs(tab: Tab, tmp_path: 
                 await tab.resize(width, height, dark=dark)
                 await tab.until(f"innerWidth === {width}")
                 wide = await tab.value("document.documentElement.scrollWidth - innerWidth")
-                assert wide <= 0, f"{name}: nobody should have to scroll sideways"
+                assert wide <= 0, f"{name}: it must not scroll sideways"
                 if KEPT:
                     scheme = "dark" if dark else "light"
                     await tab.screenshot(Path(KEPT) / f"{name}-{scheme}.png")
@@ -59,24 +59,22 @@ async def test_values_appear_and_change_while_the_demo_runs(tab: Tab, tmp_path: 
         program.ended()
 
 
-async def test_a_service_that_is_gone_is_shown_as_such(tab: Tab, tmp_path: Path) -> None:
+async def test_a_page_shows_that_its_service_is_gone(tab: Tab, tmp_path: Path) -> None:
     async with serving(tmp_path) as station:
         await tab.open(station.url)
         await tab.until(f"{text('state')} === 'taking actions'")
     await tab.until(f"{text('state')}?.startsWith('unknown')")
-    tab.errors.clear()  # the browser says that the connection was refused: it was
+    tab.errors.clear()  # the browser reports that the connection was refused
 
 
-async def test_without_a_token_there_is_nothing_to_steer_with(tab: Tab, tmp_path: Path) -> None:
+async def test_without_a_token_the_page_has_no_commands(tab: Tab, tmp_path: Path) -> None:
     async with serving(tmp_path) as station:
         await tab.open(station.url)
         await tab.until(f"{text('state')} === 'taking actions'")
         assert await tab.value("document.getElementById('steer').hidden")
 
 
-async def test_the_operator_steers_with_the_keyboard_and_the_token(
-    tab: Tab, tmp_path: Path
-) -> None:
+async def test_commands_work_with_the_keyboard_and_the_token(tab: Tab, tmp_path: Path) -> None:
     async with serving(tmp_path, OMS_HTTP_TOKEN=TOKEN) as station:
         await tab.open(station.url)
         await tab.until("document.getElementById('steer')?.hidden === false")

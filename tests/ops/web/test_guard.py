@@ -1,10 +1,10 @@
-"""Who may ask and who may steer, as a table."""
+"""Which requests are served and which commands are accepted, as tables."""
 
 from __future__ import annotations
 
 import pytest
 
-from oms_trio.ops.web.guard import refuse_control, refuse_host
+from oms_trio.ops.web.guard import check_control, check_host
 
 TOKEN = "0123456789abcdef"
 GOOD = {"host": "127.0.0.1:9464", "authorization": f"Bearer {TOKEN}"}
@@ -23,17 +23,17 @@ GOOD = {"host": "127.0.0.1:9464", "authorization": f"Bearer {TOKEN}"}
         "oms-trio:80",
     ],
 )
-def test_addresses_and_our_own_names_are_served(host: str) -> None:
-    assert refuse_host(host, "oms.lan") is None
+def test_addresses_and_local_names_are_served(host: str) -> None:
+    assert check_host(host, "oms.lan") is None
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:9464", "127.0.0.1.evil.example", ""]
 )
-def test_any_other_name_may_be_a_rebound_one(host: str) -> None:
-    refusal = refuse_host(host, "127.0.0.1")
-    assert refusal is not None
-    assert refusal.status == 421
+def test_any_other_name_is_an_error_since_it_may_be_rebound(host: str) -> None:
+    error = check_host(host, "127.0.0.1")
+    assert error is not None
+    assert error.status == 421
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_any_other_name_may_be_a_rebound_one(host: str) -> None:
         {"authorization": f"bearer {TOKEN}"},
     ],
 )
-def test_who_has_the_token_and_is_no_other_site_may_steer(more: dict[str, str]) -> None:
-    assert refuse_control(GOOD | more, TOKEN) is None
+def test_a_command_with_the_token_from_the_same_site_is_accepted(more: dict[str, str]) -> None:
+    assert check_control(GOOD | more, TOKEN) is None
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_who_has_the_token_and_is_no_other_site_may_steer(more: dict[str, str]) 
         ({"origin": "http://127.0.0.1:9465"}, 403),
     ],
 )
-def test_anybody_else_may_not(more: dict[str, str], status: int) -> None:
-    refusal = refuse_control(GOOD | more, TOKEN)
-    assert refusal is not None
-    assert refusal.status == status
+def test_any_other_command_is_an_error(more: dict[str, str], status: int) -> None:
+    error = check_control(GOOD | more, TOKEN)
+    assert error is not None
+    assert error.status == status
 
 
-def test_without_a_token_nobody_may() -> None:
-    refusal = refuse_control(GOOD, None)
-    assert refusal is not None
-    assert refusal.status == 403
+def test_without_a_token_every_command_is_an_error() -> None:
+    error = check_control(GOOD, None)
+    assert error is not None
+    assert error.status == 403

@@ -1,4 +1,4 @@
-"""Connections that say nothing, or do not listen: they cost the page, and nobody else."""
+"""Connections that send or read nothing delay the page, and nothing else."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def descriptors(pid: int) -> int:
 
 
 @pytest.mark.rabbitmq
-async def test_half_open_connections_leave_the_exchange_its_descriptors(
+async def test_half_open_connections_leave_descriptors_for_the_exchange(
     tmp_path: Path, rabbitmq_node: RabbitNode
 ) -> None:
-    """More of them than the process may have files, and then the session is lost."""
+    """There are more of them than the process may open files, and then the session is lost."""
     page = free_port()
     (tmp_path / "sim").mkdir()
     with ExitStack() as stack:
@@ -82,7 +82,7 @@ async def test_half_open_connections_leave_the_exchange_its_descriptors(
             with trio.fail_after(6):
                 wait = partial(service.wait_for, r"\bokx_session_ready\b", 2)
                 await trio.to_thread.run_sync(wait)
-            assert held < DESCRIPTORS - 50, "there is room left, not just luck"
+            assert held < DESCRIPTORS - 50, "descriptors are left, not by luck"
             ended = await trio.to_thread.run_sync(service.stop)
             assert (ended.code, ended.seconds < 5) == (0, True)
 
@@ -97,11 +97,11 @@ async def connected(station: Station, request: bytes) -> trio.SocketStream:
     return stream
 
 
-async def test_pages_that_never_read_do_not_hold_up_the_stop(tmp_path: Path) -> None:
-    """A laptop that went to sleep with the page open; its connection stands until it times out."""
-    ask = b"GET /status HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+async def test_pages_that_never_read_do_not_delay_the_stop(tmp_path: Path) -> None:
+    """A laptop was suspended with the page open: its connection stays until it times out."""
+    request = b"GET /status HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     async with serving(tmp_path) as station:
-        stuck = [await connected(station, ask * 2000) for _ in range(4)]
+        stuck = [await connected(station, request * 2000) for _ in range(4)]
         await trio.sleep(1)
         began = trio.current_time()
     assert trio.current_time() - began < 5
@@ -109,7 +109,7 @@ async def test_pages_that_never_read_do_not_hold_up_the_stop(tmp_path: Path) -> 
         await stream.aclose()
 
 
-async def test_who_says_nothing_makes_room_for_who_does(tmp_path: Path) -> None:
+async def test_silent_connections_are_closed_for_others(tmp_path: Path) -> None:
     async with serving(tmp_path) as station:
         silent = [await connected(station, b"GET /st") for _ in range(AT_ONCE)]
         async with httpx.AsyncClient(base_url=station.url, timeout=PATIENCE_S) as client:

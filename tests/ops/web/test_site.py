@@ -1,4 +1,4 @@
-"""The pages of a running service."""
+"""The HTTP routes of a running service."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ async def test_metrics_pass_prometheus_own_parser_and_count_what_happened(tmp_pa
         station.exchange.fill(order.ord_id, Decimal(1), Decimal(67000))
         assert (await station.heard())["state_id"] == 1
         await station.until(lambda status: status["counts"].get("executions"))
-        with trio.fail_after(10):  # what is confirmed is counted a moment later
+        with trio.fail_after(10):  # confirmed messages are counted a moment later
             while not value(seen := await metrics(client), COUNTED):  # noqa: ASYNC110 - it is polled
                 await trio.sleep(0.02)
     assert value(seen, "oms_actions_total") == 2
     assert value(seen, "oms_orders_total") == 1
-    assert value(seen, "oms_refusals_total", reason="margin_cap") == 1
-    assert value(seen, "oms_controls_acted_total", control="max_order_size") == 1
+    assert value(seen, "oms_rejections_total", reason="margin_cap") == 1
+    assert value(seen, "oms_controls_tripped_total", control="max_order_size") == 1
     assert value(seen, "oms_executions_total") == 1
     assert value(seen, "oms_position_contracts") == 1
-    assert value(seen, "oms_position_unexplained") == 0
+    assert value(seen, "oms_position_mismatch") == 0
     assert value(seen, "oms_ready") == 1
     assert value(seen, "oms_unknown_orders") == 0
     for name in ("action_to_order", "order_to_ack", "fill_to_publish"):
@@ -90,7 +90,7 @@ async def test_every_metric_is_explained(tmp_path: Path) -> None:
             assert family.documentation or family.name.endswith("_created"), family.name
 
 
-async def test_the_page_lets_nothing_in_from_outside(tmp_path: Path) -> None:
+async def test_the_page_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     async with serving(tmp_path) as station, page(station) as client:
         answer = await client.get("/")
         policy = answer.headers["content-security-policy"]
@@ -106,7 +106,7 @@ async def test_the_page_lets_nothing_in_from_outside(tmp_path: Path) -> None:
             assert headers["cache-control"] == "no-store"
 
 
-async def test_a_name_that_was_rebound_to_this_machine_sees_nothing(tmp_path: Path) -> None:
+async def test_a_rebound_name_gets_no_data(tmp_path: Path) -> None:
     async with serving(tmp_path) as station, page(station) as client:
         for path in ("/", "/status", "/metrics", "/events"):
             answer = await client.get(path, headers={"Host": "evil.example"})
@@ -114,7 +114,7 @@ async def test_a_name_that_was_rebound_to_this_machine_sees_nothing(tmp_path: Pa
             assert "position" not in answer.text
 
 
-async def test_without_a_token_the_page_changes_nothing(tmp_path: Path) -> None:
+async def test_without_a_token_the_page_is_read_only(tmp_path: Path) -> None:
     async with serving(tmp_path) as station, page(station) as client:
         for headers in ({}, {"Authorization": "Bearer None"}):
             answer = await client.post("/control/pause", headers=headers)
@@ -126,17 +126,17 @@ async def test_without_a_token_the_page_changes_nothing(tmp_path: Path) -> None:
         assert (status["controls"]["paused"], status["can_control"]) == (None, False)
 
 
-async def test_with_the_token_it_steers_and_other_sites_do_not(tmp_path: Path) -> None:
+async def test_commands_need_the_token_and_the_same_site(tmp_path: Path) -> None:
     async with serving(tmp_path, OMS_HTTP_TOKEN=TOKEN) as station, page(station) as client:
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         wrong = await client.post("/control/pause", headers={"Authorization": "Bearer wrong"})
         assert wrong.status_code == 401
         for foreign in (
             {"Sec-Fetch-Site": "cross-site"},
-            {"DeliveryMetadata": "http://evil.example"},
+            {"Origin": "http://evil.example"},
         ):
-            refused = await client.post("/control/pause", headers=bearer | foreign)
-            assert refused.status_code == 403
+            rejected = await client.post("/control/pause", headers=bearer | foreign)
+            assert rejected.status_code == 403
         assert (await client.get("/status")).json()["controls"]["paused"] is None
         assert (await client.post("/control/explode", headers=bearer)).status_code == 404
         done = await client.post("/control/pause", headers=bearer)
@@ -145,7 +145,7 @@ async def test_with_the_token_it_steers_and_other_sites_do_not(tmp_path: Path) -
         assert status["controls"]["paused"] == "pause by http 127.0.0.1"
 
 
-async def test_no_secret_is_on_any_surface(
+async def test_no_secret_is_on_any_page_log_or_journal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     configure("console", "debug")
@@ -155,22 +155,20 @@ async def test_no_secret_is_on_any_surface(
         await station.orders(1)
         await client.post("/control/pause", headers={"Authorization": "Bearer wrong-token-here"})
         await client.post("/control/pause", headers={"Authorization": f"Bearer {TOKEN}"})
-        surfaces = [
-            (await client.get(path)).text for path in ("/", "/status", "/metrics", "/readyz")
-        ]
-        surfaces.append(json.dumps(await station.ask("status")))
+        texts = [(await client.get(path)).text for path in ("/", "/status", "/metrics", "/readyz")]
+        texts.append(json.dumps(await station.ask("status")))
         log = capfd.readouterr()
-        surfaces += [log.out, log.err]
+        texts += [log.out, log.err]
         journal = b"".join(
             file.read_bytes() for file in station.state_dir.glob("journal.sqlite*")
         ).decode("latin-1")
         for secret in (account.secret, account.passphrase, TOKEN, "wrong-token-here"):
-            assert not any(secret in surface for surface in surfaces)
+            assert not any(secret in text for text in texts)
             assert secret not in journal
 
 
 async def opened(station: Station) -> trio.SocketStream:
-    """Open a page's stream, and read nothing of it."""
+    """Open a page's event stream without reading it."""
     where = urlsplit(station.url)
     assert where.hostname is not None
     assert where.port is not None
@@ -180,22 +178,22 @@ async def opened(station: Station) -> trio.SocketStream:
     return stream
 
 
-async def test_an_open_page_is_told_of_changes(tmp_path: Path) -> None:
+async def test_an_open_page_gets_changes(tmp_path: Path) -> None:
     async with serving(tmp_path) as station, await opened(station) as stream:
-        heard, orders = b"", list[int]()
+        received, orders = b"", list[int]()
         with trio.fail_after(10):
             while not orders or orders[-1] < 2:
-                heard += await stream.receive_some()
-                told = re.findall(rb"^data: (.*)\r?\n\r?$", heard, re.MULTILINE)
-                orders = [json.loads(status)["orders"]["open"] for status in told]
+                received += await stream.receive_some()
+                sent = re.findall(rb"^data: (.*)\r?\n\r?$", received, re.MULTILINE)
+                orders = [json.loads(status)["orders"]["open"] for status in sent]
                 if len(orders) > station.broker.depth:
                     station.act(len(orders))
-        assert b"content-type: text/event-stream" in heard
+        assert b"content-type: text/event-stream" in received
         assert orders[0] == 0
 
 
-async def test_pages_that_never_read_hold_up_nobody_and_cannot_be_many(tmp_path: Path) -> None:
-    """Their connections fill, and stay filled; orders go on as fast as before."""
+async def test_pages_that_never_read_delay_nothing_and_are_limited(tmp_path: Path) -> None:
+    """The buffers of their connections stay full; orders are as fast as before."""
     async with serving(tmp_path) as station, page(station) as client:
         stuck = [await opened(station) for _ in range(PAGES_MAX)]
         with trio.fail_after(10):
@@ -210,14 +208,14 @@ async def test_pages_that_never_read_hold_up_nobody_and_cannot_be_many(tmp_path:
         for stream in stuck:
             await stream.aclose()
         with trio.fail_after(10):
-            heard = b""
-            while b"HTTP/1.1 200" not in heard:
+            received = b""
+            while b"HTTP/1.1 200" not in received:
                 async with await opened(station) as again:
-                    heard = await again.receive_some(100)
+                    received = await again.receive_some(100)
                 await trio.sleep(0.05)
 
 
-async def test_a_port_that_is_taken_is_said_before_anything_begins() -> None:
+async def test_a_port_in_use_is_an_error_before_the_service_starts() -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"OMS_HTTP=127.0.0.1:{port} cannot be used"):

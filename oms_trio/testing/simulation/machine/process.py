@@ -27,7 +27,7 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.ops.operator_commands import Helm
+from oms_trio.ops.operator_commands import OperatorCommands
 from oms_trio.service.app import run_service
 from oms_trio.service.channels import Inbox
 from oms_trio.service.intake_gate import Gate
@@ -129,7 +129,7 @@ class ServiceProcess:
     ended: trio.Event = attrs.Factory(trio.Event)
     state: TradeState | None = None
     journal: Journal | None = None
-    helm: Helm | None = None
+    commands: OperatorCommands | None = None
     """Takes an operator's commands, as from the control socket."""
     broken: bool = False
     """It ended because its disk failed."""
@@ -220,7 +220,7 @@ class ServiceProcess:
             )
 
     async def _open_controls(self, inbox: Inbox, _gate: Gate, _requests: PendingRequests) -> None:
-        self.helm = Helm(inbox)
+        self.commands = OperatorCommands(inbox)
         await trio.sleep_forever()
 
     def _connect(self, rest: Rest, clock: Clock) -> AbstractAsyncContextManager[OkxConnection]:
