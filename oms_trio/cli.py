@@ -38,8 +38,8 @@ from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
 from oms_trio.okx.errors import OkxError, StepUnfitError
 from oms_trio.ops.control.client import ControlError, ask
 from oms_trio.ops.control.terminal import draw
-from oms_trio.replay.commands import Hands, export, record, replay
-from oms_trio.replay.recordings.model import RecordingError
+from oms_trio.replay.commands import CliContext, export, record, replay
+from oms_trio.replay.recordings.recording import RecordingError
 from oms_trio.service.runtime import send_action, serve
 from oms_trio.settings import logs
 from oms_trio.settings.config import Config, ConfigError
@@ -87,7 +87,7 @@ def main(context: click.Context) -> None:
 
     To see it work without any configuration: oms-trio demo
     """
-    context.obj = Hands(_execute, _logged_config, _config)
+    context.obj = CliContext(_execute, _logged_config, _config)
 
 
 for _command in (replay, export, record):

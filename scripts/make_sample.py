@@ -39,7 +39,7 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.replay.program import Wanted, replay
+from oms_trio.replay.replay_command import ReplayOptions, replay
 from oms_trio.service.app import run_service
 from oms_trio.service.journaled_inputs import DecodeContext
 from oms_trio.service.recovery import recover
@@ -221,15 +221,15 @@ async def golden() -> None:
     """Write down what replaying the sample gives."""
     text = io.StringIO()
     console = Console(file=text, width=WIDTH)
-    if not await replay(Wanted(path=JOURNAL, verify=True), console):
+    if not await replay(ReplayOptions(path=JOURNAL, verify=True), console):
         print(text.getvalue())
         sys.exit("the sample does not replay to its own messages")
-    await replay(Wanted(path=JOURNAL), console)
+    await replay(ReplayOptions(path=JOURNAL), console)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
     (SAMPLES / "eventful.summary.txt").write_text("\n".join(lines) + "\n")
     told = io.StringIO()
     with redirect_stdout(told):
-        await replay(Wanted(path=JOURNAL, messages=True), console)
+        await replay(ReplayOptions(path=JOURNAL, messages=True), console)
     (SAMPLES / "eventful.messages.jsonl").write_text(told.getvalue())
 
 

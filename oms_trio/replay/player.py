@@ -1,9 +1,9 @@
-"""The recorded inputs again, through a channel into the same trade state, at a chosen pace.
+"""Play a recording: apply its inputs to the trade state again, at a chosen speed.
 
     reader  --batches of steps-->  player: state.apply  -->  watchers
 
 The reader reads ahead by a bounded number of steps, so memory does not depend on the length of a
-recording. Time comes with each step: without a pace (``pace``) the clock jumps to the next one.
+recording. Each step brings its time along; it is waited for only with a ``RecordingClock``.
 """
 
 from __future__ import annotations
@@ -16,64 +16,39 @@ import trio
 
 from oms_trio.core.state import TradeState
 from oms_trio.journal.errors import StateError
-from oms_trio.replay.recordings.model import (
-    Moment,
+from oms_trio.replay.recordings.recording import (
+    PlayedStep,
+    RecordedStep,
     Recording,
     RecordingError,
-    Step,
     Watcher,
 )
 
 BATCH = 256
-"""Steps handed over at once: a channel's turn costs as much as some steps."""
+"""Steps sent at once: one send costs as much as some steps."""
 
 AHEAD = 8
-"""Batches that wait between reader and player: some megabytes of records at most."""
+"""Batches that may wait between reader and player: a few megabytes of records at most."""
 
 
-Before = Callable[[Step], Awaitable[None]]
+BeforeStep = Callable[[RecordedStep], Awaitable[None]]
 
 
 @attrs.frozen
 class Until:
-    """Where to stop: after a time or after a step; None is the end."""
+    """The last step to play, by time or by number; None is the end of the recording."""
 
     at_ns: int | None = None
     seq: int | None = None
 
-    def covers(self, step: Step) -> bool:
-        """Return whether a step is still to be taken."""
+    def covers(self, step: RecordedStep) -> bool:
+        """Return whether a step is to be played."""
         if self.at_ns is not None and step.at_ns > self.at_ns:
             return False
         return self.seq is None or step.seq <= self.seq
 
 
 END = Until()
-
-
-@attrs.define
-class Player:
-    """The trade state that is played to, and who watches it."""
-
-    state: TradeState
-    recording: Recording
-    watchers: Sequence[Watcher]
-    from_ns: int | None = None
-    """Watchers see nothing from before."""
-
-    def take(self, step: Step) -> None:
-        """Apply one step, and what the exchange would have answered to it."""
-        effects = tuple(
-            effect
-            for event in step.arrival.events
-            for effect in self.state.apply(event, step.at_ns)
-        )
-        if self.from_ns is None or step.at_ns >= self.from_ns:
-            moment = Moment(step, effects, self.state)
-            for watch in self.watchers:
-                watch(moment)
-        for arrival in self.recording.answers(effects, self.state, step.at_ns):
-            self.take(attrs.evolve(step, arrival=arrival, outputs=None))
 
 
 async def play(
@@ -83,39 +58,53 @@ async def play(
     near_ns: int | None = None,
     from_ns: int | None = None,
     until: Until = END,
-    before: Before | None = None,
+    before: BeforeStep | None = None,
     on_batch: Callable[[], object] = lambda: None,
 ) -> TradeState:
-    """Play a recording to its end or ``until`` and return the state after it.
+    """Play a recording to its end, or ``until``, and return the state after that.
 
-    It begins at the recording's last known state not past ``near_ns``, else at the beginning;
-    watchers see what comes from ``from_ns`` on. ``before`` is awaited before each step (see
-    ``Pace.wait``); without it all goes as fast as it can. ``on_batch`` is called now and then.
+    It begins with the latest snapshot not after ``near_ns``, else with the first step; watchers see
+    the steps from ``from_ns`` on. ``before`` is awaited before each step (see
+    ``RecordingClock.wait``); without it steps are not waited for. ``on_batch`` is called now and then.
 
     Raises:
-        RecordingError, StateError: the recording cannot be read, or a watcher stops it.
+        RecordingError, StateError: the recording cannot be read, or a watcher rejects it.
     """
     beginning = recording.begin(near_ns)
-    player = Player(beginning.state, recording, watchers, from_ns)
-    send, receive = trio.open_memory_channel[list[Step]](AHEAD)
+    state = beginning.state
+
+    def apply(step: RecordedStep) -> None:
+        """Apply one step, and the answers of the exchange that the recording lacks."""
+        effects = tuple(
+            effect
+            for event in step.journaled_input.events
+            for effect in state.apply(event, step.at_ns)
+        )
+        if from_ns is None or step.at_ns >= from_ns:
+            played = PlayedStep(step, effects, state)
+            for watch in watchers:
+                watch(played)
+        for answer in recording.answers(effects, state, step.at_ns):
+            apply(attrs.evolve(step, journaled_input=answer, outputs=None))
+
+    send, receive = trio.open_memory_channel[list[RecordedStep]](AHEAD)
     try:
         async with trio.open_nursery() as nursery:
-            # With a wait for each step batches have no use, and steps that are only read must not count.
+            # When each step is waited for, batches gain nothing, and progress must not run ahead.
             at_once = BATCH if before is None else 1
             nursery.start_soon(_read, takewhile(until.covers, beginning.steps), send, at_once)
-            await _play(receive, player, before, on_batch)
+            await _play(receive, apply, before, on_batch)
     except* (RecordingError, StateError, OSError) as group:
         raise _first(group) from None
-    return player.state
+    return state
 
 
 async def _read(
-    steps: Iterator[Step], batches: trio.MemorySendChannel[list[Step]], at_once: int
+    steps: Iterator[RecordedStep], batches: trio.MemorySendChannel[list[RecordedStep]], at_once: int
 ) -> None:
     """Read ahead until the steps end, then close the channel.
 
-    A batch is read without a thread: it takes milliseconds, and the player has nothing to do
-    meanwhile but to wait for it.
+    A batch is read without a thread: it takes milliseconds, and the player only waits meanwhile.
     """
     with batches:
         while batch := list(islice(steps, at_once)):
@@ -123,19 +112,19 @@ async def _read(
 
 
 async def _play(
-    batches: trio.MemoryReceiveChannel[list[Step]],
-    player: Player,
-    before: Before | None,
+    batches: trio.MemoryReceiveChannel[list[RecordedStep]],
+    apply: Callable[[RecordedStep], object],
+    before: BeforeStep | None,
     on_batch: Callable[[], object],
 ) -> None:
-    """Take steps until the channel ends, each when it is due."""
+    """Apply steps until the channel ends, each when it is due."""
     with batches:
         async for batch in batches:
             for step in batch:
                 if before is not None:
                     await before(step)
                     on_batch()
-                player.take(step)
+                apply(step)
             on_batch()
 
 

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from oms_trio.okx.errors import RetriesUsedUpError
 from oms_trio.service.journaled_inputs import Kind
 from oms_trio.testing.okx_server.exchange import MatchingMode
-from oms_trio.testing.simulation.invariants.oracle import TrueFill, expected
+from oms_trio.testing.simulation.invariants.oracle import TrueFill, run_oracle
 from tests.service.jumping import Service, serving, until
 from tests.tasks.venue import failure_of, open_venue
 
@@ -145,7 +145,7 @@ async def test_fills_of_a_gap_of_any_length_are_told_in_order_once(
             assert service.position == service.exchange_position == Decimal("0.5")
             await trio.sleep(1)
             told = [message.message_id for message in before + service.heard()]
-    oracle = expected(
+    oracle = run_oracle(
         TrueFill(one.ord_id, one.side.sign, Fraction(order.sz), Fraction(one.sz), Fraction(one.px))
         for one in venue.exchange.ground_truth.fills()
         for order in venue.exchange.ground_truth.orders()
@@ -154,7 +154,7 @@ async def test_fills_of_a_gap_of_any_length_are_told_in_order_once(
     named = [
         (name.split(".")[0], "closure" if name.endswith(".c") else "execution") for name in told
     ]
-    assert named == [(name, kind) for kind, name, _, _ in oracle.messages]
+    assert named == [(name, kind) for kind, name, _, _ in oracle.summaries]
     assert len(set(told)) == len(told)
 
 

@@ -1,4 +1,4 @@
-"""A run's journal read once from its first record: state, outputs, and what the agent was owed."""
+"""A run's journal, replayed once from its first record for the audit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from oms_trio.service.state_codec import digest
 
 @attrs.frozen
 class Closed:
-    """A closure, and the position reports that had come in before it."""
+    """A closure, with how many position reports had come by push and by REST before it."""
 
     message_id: str
     pushed: int
@@ -29,26 +29,26 @@ class Closed:
 
 
 @attrs.define
-class Replay:
-    """What a journal says."""
+class JournalReplay:
+    """What a replay of a journal gives."""
 
     state: TradeState
     booked: list[FillBooked] = attrs.Factory(list)
     """Fills in the order in which they were booked."""
     digests: dict[int, str] = attrs.Factory(dict)
-    """The state's digest behind the records that were asked for."""
+    """By sequence number: the state's digest after the records that the caller named."""
     differing: list[int] = attrs.Factory(list)
-    """Records whose effects are others than those recorded."""
+    """Records whose effects differ from the recorded ones."""
     pushed: list[PositionReport] = attrs.Factory(list)
-    """Positions as pushes told them, in the order in which they came."""
+    """Position reports by push, in the order in which they came."""
     asked: list[PositionReport] = attrs.Factory(list)
-    """Positions as REST told them."""
+    """Position reports by REST."""
     closed: list[Closed] = attrs.Factory(list)
     digest: str = ""
-    """A hash over all records: journals of equal runs are equal."""
+    """A hash over all records; equal runs have equal hashes."""
 
     def note(self, event: Event) -> None:
-        """Keep what an input tells of the position."""
+        """Keep the position report of an input, if it has one."""
         match event:
             case PositionUpdate(report=report):
                 self.pushed.append(report)
@@ -64,12 +64,13 @@ def replay(
     scope: DecodeContext,
     wanted: set[int],
     archive: Mapping[int, Record] | None = None,
-) -> Replay:
-    """Feed every record to a new state; ``wanted`` names records whose digest is to be kept.
+) -> JournalReplay:
+    """Replay every record into a new state.
 
-    ``archive`` has the records that the journal has forgotten.
+    ``wanted`` has the sequence numbers after which the digest is kept. ``archive`` has the records
+    that compaction has removed from the journal.
     """
-    found = Replay(TradeState(rules))
+    found = JournalReplay(TradeState(rules))
     whole = sha256()
     if 0 in wanted:
         found.digests[0] = digest(found.state)
