@@ -30,6 +30,7 @@ from bench.recording import ANSWER, CONTEXT, ORDER, RULES, SNAPSHOT
 from bench.stats import Row, Tables, compare, quantile
 from oms_trio.amqp.codec import decode_action, encode_action
 from oms_trio.amqp.model import Delivery
+from oms_trio.core.effects import CancelOrders, PlaceOrder
 from oms_trio.core.events import Action, OrderAnswer, OrderUpdate
 from oms_trio.core.model import ClOrdId, OrderType, Rules
 from oms_trio.core.state import TradeState
@@ -37,12 +38,11 @@ from oms_trio.okx.session import Session
 from oms_trio.okx.wire.frames import OpResponse, OrdersPush
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service import journaled_inputs
-from oms_trio.service.app import unobserved
-from oms_trio.service.channels import Cancel, Commit, Order, Question
+from oms_trio.service.channels import Commit, Query
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput
 from oms_trio.settings import logs
-from oms_trio.tasks.trade_state import Outlets, Writer
+from oms_trio.tasks.trade_state import Writer
 
 CYCLES = 3000
 START_NS = 1_790_000_000_000_000_000
@@ -62,20 +62,28 @@ class Bench:
 
     writer: Writer
     commits: trio.MemoryReceiveChannel[Commit]
-    orders: trio.MemoryReceiveChannel[Order]
+    orders: trio.MemoryReceiveChannel[PlaceOrder]
     session: Session
     count: int = 0
 
     @classmethod
     def make(cls, rules: Rules = RULES) -> Bench:
         """Make one whose state is reconciled and ready."""
-        orders, orders_out = trio.open_memory_channel[Order](float("inf"))
-        cancels, _ = trio.open_memory_channel[Cancel](float("inf"))
-        questions, _ = trio.open_memory_channel[Question](float("inf"))
+        orders, orders_out = trio.open_memory_channel[PlaceOrder](float("inf"))
+        cancels, _ = trio.open_memory_channel[CancelOrders](float("inf"))
+        queries, _ = trio.open_memory_channel[Query](float("inf"))
         commits, commits_out = trio.open_memory_channel[Commit](float("inf"))
         gate = Gate(lambda _: None)
-        outlets = Outlets(orders, cancels, questions, commits, gate, unobserved)
-        writer = Writer(TradeState(rules), 0, time.time_ns, time.monotonic_ns, outlets)
+        writer = Writer(
+            state=TradeState(rules),
+            orders=orders,
+            cancels=cancels,
+            queries=queries,
+            commits=commits,
+            gate=gate,
+            clock=time.time_ns,
+            mono_clock=time.monotonic_ns,
+        )
         session = Session(Credentials("", "", ""), CONTEXT.inst_id)
         bench = cls(writer, commits_out, orders_out, session)
         for arrival in (
@@ -101,7 +109,7 @@ class Bench:
         self.writer.take([journaled_inputs.action(decode_action(delivery, time.time_ns()))])
         cost = time.perf_counter_ns() - began
         self.commits.receive_nowait()
-        return self.orders.receive_nowait().effect.cl_ord_id, cost
+        return self.orders.receive_nowait().cl_ord_id, cost
 
     def answered(self, fields: dict[str, object]) -> None:
         """Take the exchange's answer."""

@@ -21,8 +21,8 @@ from oms_trio.core.model import StateId
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
-from oms_trio.service.app import recover
-from oms_trio.service.state_codec import encode_state
+from oms_trio.service.recovery import recover
+from oms_trio.service.state_codec import digest, encode_state
 from oms_trio.tasks.trade_state import SNAPSHOT_EVERY
 
 ROUNDS = 200
@@ -130,7 +130,7 @@ def _build(path: Path, real: list[Entry], total: int, tail: int) -> None:
                 ]
             )
         state = TradeState(RULES)
-        journal.save_snapshot(old, encode_state(state), state.digest())
+        journal.save_snapshot(old, encode_state(state), digest(state))
         journal.append([Entry(old + n, entry.record) for n, entry in enumerate(real[:tail], 1)])
 
 

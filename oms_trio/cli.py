@@ -38,12 +38,12 @@ from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
 from oms_trio.okx.errors import OkxError, StepUnfitError
 from oms_trio.ops.control.client import ControlError, ask
 from oms_trio.ops.control.terminal import draw
-from oms_trio.replay.commands import Hands, export, record, replay
-from oms_trio.replay.recordings.model import RecordingError
+from oms_trio.replay.commands import CliContext, export, record, replay
+from oms_trio.replay.recordings.recording import RecordingError
 from oms_trio.service.runtime import send_action, serve
 from oms_trio.settings import logs
 from oms_trio.settings.config import Config, ConfigError
-from oms_trio.testing.okx_server.faults.plan import FaultPlan, evenly
+from oms_trio.testing.okx_server.faults.plan import FaultPlan, even_rates
 from oms_trio.testing.okx_server.program import SimSettingsError, run_sim
 from oms_trio.version import __version__
 
@@ -87,7 +87,7 @@ def main(context: click.Context) -> None:
 
     To see it work without any configuration: oms-trio demo
     """
-    context.obj = Hands(_execute, _logged_config, _config)
+    context.obj = CliContext(_execute, _logged_config, _config)
 
 
 for _command in (replay, export, record):
@@ -147,7 +147,9 @@ def demo(
 @click.option("--uid", default="", help="Account id; by default a new one at every start.")
 @click.option("--manual", is_flag=True, help="Prices and fills change only by calls under /sim/.")
 @click.option(
-    "--truth", type=WRITABLE, help="Append every change of every order to this file, as JSON lines."
+    "--ground-truth",
+    type=WRITABLE,
+    help="Append every change of every order to this file, as JSON lines.",
 )
 @click.option(
     "--prices", type=READABLE, help="Follow the prices in this file: one a line, four a second."
@@ -169,7 +171,7 @@ def sim(
     seed: int,
     uid: str,
     manual: bool,  # noqa: FBT001 - an option
-    truth: Path | None,
+    ground_truth: Path | None,
     prices: Path | None,
     faults: float,
     fault_seed: int,
@@ -179,11 +181,11 @@ def sim(
     """Run only the simulated exchange: OKX v5 REST and WebSocket on one port.
 
     A service uses it with the variables that it prints. The price is a random walk; nothing is kept
-    after it ends, unless --truth names a file. Its faults and the calls under /sim/ are described
+    after it ends, unless --ground-truth names a file. Its faults and the calls under /sim/ are described
     in docs/simulator.md.
     """
     logs.configure("console", "info")
-    plan = FaultPlan(fault_seed, evenly(faults), fault_seconds) if faults else None
+    plan = FaultPlan(fault_seed, even_rates(faults), fault_seconds) if faults else None
     _execute(
         partial(
             run_sim,
@@ -194,7 +196,7 @@ def sim(
             seed=seed,
             uid=uid,
             manual=manual,
-            truth_file=truth,
+            ground_truth_file=ground_truth,
             prices_file=prices,
             plan=plan,
             tls=tls,

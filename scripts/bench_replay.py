@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measure replay: records a second, decoded alone, and the memory that a long journal takes.
+"""Measure replay: records per second by kind of replay, and the memory that a long journal takes.
 
     scripts/bench_replay.py [--records 1000000] [--profile]
 
-The journal is made first (some minutes for a million records) in a process of its own, in a
-temporary folder: about a gigabyte.
+The journal is made first, by a separate process in a temporary folder: for a million records this
+takes some minutes and about a gigabyte.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ from oms_trio.journal.journal import Journal  # noqa: E402
 from oms_trio.journal.model import Entry  # noqa: E402
 from oms_trio.replay.player import play  # noqa: E402
 from oms_trio.replay.recordings.journals import JournalRecording  # noqa: E402
-from oms_trio.replay.recordings.model import Moment, Watcher  # noqa: E402
+from oms_trio.replay.recordings.recording import PlayedStep, Watcher  # noqa: E402
 from oms_trio.replay.report.summary import Summary  # noqa: E402
 from oms_trio.replay.verify import Verifier  # noqa: E402
 
@@ -54,20 +54,20 @@ def rss_mb() -> float:
 
 
 class Memory:
-    """Watches the memory at each tenth of the way."""
+    """Measures the memory after each tenth of the records; a watcher."""
 
     def __init__(self, total: int) -> None:
         self.every = max(1, total // 10)
         self.seen: list[float] = []
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, played: PlayedStep) -> None:
         """See ``Watcher``."""
-        if moment.step.seq % self.every == 0:
+        if played.step.seq % self.every == 0:
             self.seen.append(rss_mb())
 
 
 def timed(name: str, count: int, work: Callable[[], object]) -> None:
-    """Do it and print how many records a second that was."""
+    """Run ``work`` and print its records per second."""
     began = time.perf_counter()
     work()
     seconds = time.perf_counter() - began
@@ -75,7 +75,7 @@ def timed(name: str, count: int, work: Callable[[], object]) -> None:
 
 
 def measure(path: Path, *, profile: bool) -> None:
-    """Replay in each way, with memory last."""
+    """Measure each kind of replay, and the memory last."""
     with Journal.open(path, create=False, read_only=True) as journal:
         total = journal.last_seq
 
@@ -88,12 +88,12 @@ def measure(path: Path, *, profile: bool) -> None:
 
         timed("read from the disk", total, lambda: sum(1 for _ in journal.tail(0)))
         timed("read and decoded", total, decoded)
-        timed("replayed, nobody watches", total, played)
+        timed("replayed without watchers", total, played)
         timed("replayed and verified", total, lambda: played(Verifier({})))
         memory = Memory(total)
         timed("replayed with summary", total, lambda: played(Summary(), memory))
-        told: Sequence[str] = [f"{mb:.0f}" for mb in memory.seen]
-        print(f"resident MB at each tenth         {' '.join(told)}")
+        tenths = " ".join(f"{mb:.0f}" for mb in memory.seen)
+        print(f"resident MB at each tenth         {tenths}")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         print(f"peak MB                           {peak:.0f}")
         if profile:
@@ -103,7 +103,7 @@ def measure(path: Path, *, profile: bool) -> None:
 
 
 def main() -> None:
-    """Make a journal and measure."""
+    """Make a journal and measure its replay."""
     parser = argparse.ArgumentParser(description="Measure replay.")
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--profile", action="store_true", help="print where the time goes")

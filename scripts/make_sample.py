@@ -39,13 +39,14 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.replay.program import Wanted, replay
-from oms_trio.service.app import Parts, recover, run_service
+from oms_trio.replay.replay_command import ReplayOptions, replay
+from oms_trio.service.app import run_service
 from oms_trio.service.journaled_inputs import DecodeContext
+from oms_trio.service.recovery import recover
 from oms_trio.settings import logs
 from oms_trio.settings.clock import Clock, virtual_clock
 from oms_trio.settings.config import Config
-from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -64,7 +65,7 @@ WIDTH = 100
 class World:
     """The exchange, the broker and the agent; the service in it is started, killed, started."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     broker: MemoryBroker
     clock: Clock
     config: Config
@@ -87,25 +88,30 @@ class World:
             session = Session(key, config.instrument, config.order_tag, rest.passed_over)
             return open_link(url, session, self.clock, offset_ns=rest.offset_ns)
 
-        scope = DecodeContext(config.instrument, config.order_tag)
+        context = DecodeContext(config.instrument, config.order_tag)
         with Journal.open(self.folder / "journal.sqlite") as journal:
-            parts = Parts(
+            recovered = recover(journal, config.rules(), context)
+            run = partial(
+                run_service,
+                recovered,
                 broker=self.broker,
                 rest=rest,
                 connect=connect,
                 disk=Disk(journal),
                 rules=config.rules(),
-                scope=scope,
+                context=context,
                 max_retries=50,
                 random=self.random,
                 clock=self.clock,
-                observe=lambda _arrival, _effects, state: setattr(
-                    self, "position", state.book.position
+                observers=(
+                    lambda _journaled, _effects, state: setattr(
+                        self, "position", state.book.position
+                    ),
                 ),
+                stop=stop,
+                on_started=ready.set,
             )
-            recovered = recover(journal, config.rules(), scope)
             async with trio.open_nursery() as nursery:
-                run = partial(run_service, parts, recovered, stop=stop, started=ready.set)
                 nursery.start_soon(run)
                 await ready.wait()
                 await part()
@@ -147,7 +153,7 @@ class World:
 async def play(minutes: float, seed: int, folder: Path) -> None:
     """Play a session in three lives."""
     clock = virtual_clock(START_NS)
-    exchange = Exchange(clock=clock, seed=seed)
+    exchange = SimulatedExchange(clock=clock, seed=seed)
     faults = exchange.faults
     async with trio.open_nursery() as nursery:
         port = await nursery.start(partial(serve, exchange, tick_s=0.5))
@@ -166,7 +172,7 @@ async def play(minutes: float, seed: int, folder: Path) -> None:
             first = dict(
                 [
                     at(0.10, world.refuse_too_small),
-                    at(0.25, lambda: lose("miss_order_pushes", 1)),
+                    at(0.25, lambda: lose("drop_order_pushes", 1)),
                     at(0.40, lambda: faults.answer_submits("51008")),
                     at(0.55, faults.cut),
                     at(0.70, lambda: faults.answer_submits("50004", executed=True)),
@@ -187,7 +193,7 @@ async def play(minutes: float, seed: int, folder: Path) -> None:
                 [
                     at(0.20, lambda: lose("rest_failures", 3)),
                     at(0.22, faults.cut),
-                    at(0.50, lambda: lose("miss_order_pushes", 2)),
+                    at(0.50, lambda: lose("drop_order_pushes", 2)),
                     at(0.70, lambda: lose("push_before_ack", True)),
                     at(0.75, lambda: faults.answer_submits("51149")),
                 ]
@@ -215,15 +221,15 @@ async def golden() -> None:
     """Write down what replaying the sample gives."""
     text = io.StringIO()
     console = Console(file=text, width=WIDTH)
-    if not await replay(Wanted(path=JOURNAL, verify=True), console):
+    if not await replay(ReplayOptions(path=JOURNAL, verify=True), console):
         print(text.getvalue())
         sys.exit("the sample does not replay to its own messages")
-    await replay(Wanted(path=JOURNAL), console)
+    await replay(ReplayOptions(path=JOURNAL), console)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
     (SAMPLES / "eventful.summary.txt").write_text("\n".join(lines) + "\n")
     told = io.StringIO()
     with redirect_stdout(told):
-        await replay(Wanted(path=JOURNAL, messages=True), console)
+        await replay(ReplayOptions(path=JOURNAL, messages=True), console)
     (SAMPLES / "eventful.messages.jsonl").write_text(told.getvalue())
 
 

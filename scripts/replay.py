@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Replay a recorded session; without a FILE the sample that comes with the source.
+"""Replay a recorded session; without FILE, the sample of this repository.
 
     scripts/replay.py [FILE] [options of `oms-trio replay`]
 
-A Trio program: the recorded inputs go through memory channels into the trade state that runs live.
-On a fresh machine it makes the virtual environment first, as scripts/demo does.
+Runs `oms-trio replay`. If the package is missing, it creates the virtual environment first, as
+scripts/demo does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SAMPLE = ROOT / "samples" / "eventful.sqlite.gz"
 
 
 def with_package() -> None:
-    """Go on in the interpreter that has the package; install it there when it is missing."""
+    """Restart in the virtual environment, after installing the package there."""
     python = ROOT / ".venv" / "bin" / "python"
     if Path(sys.prefix) != ROOT / ".venv":
         bootstrap = f'. "{ROOT}/scripts/bootstrap" && bootstrap base'

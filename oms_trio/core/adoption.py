@@ -1,4 +1,4 @@
-"""Orders that no action of this state is behind, made into orders of ours so that their fills count.
+"""Orders that no action of this state caused, made into orders of ours so that their fills count.
 
 found on the exchange   with our tag and a name of ours: sent just before a crash
 with a category of the exchange's own (liquidation, ADL)

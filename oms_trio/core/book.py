@@ -1,12 +1,12 @@
-"""The book: fills into trades, and what the agent is told of them.
+"""The book: fills into trades, and what is published of them.
 
-Every fill of an agent's order is told (an *execution*), except the one that takes an order from
+Every fill of an agent's order is published (an *execution*), except the one that takes an order from
 partially filled to filled when that order was announced in this trade already. A fill that closes a
-trade is told by this rule, then the closure; when it opens the opposite trade with what is left of
-it, its order is announced anew there.
+trade is published by this rule, then the closure; when it opens the opposite trade with what is left
+of it, its order is announced again there.
 
 A fill of any other order (the operator's flatten, a liquidation, ADL, a hand on the account)
-changes the trade in the same way, but is no execution: no action stands behind it.
+changes the trade in the same way, but is no execution: no action caused it.
 
     closed by         closure published
     agent's order     with that order's state id, cause agent
@@ -23,7 +23,13 @@ from decimal import Decimal
 
 import attrs
 
-from oms_trio.core.effects import Publication, PublishClosure, PublishExecution
+from oms_trio.core.effects import (
+    Effect,
+    FillBooked,
+    Publication,
+    PublishClosure,
+    PublishExecution,
+)
 from oms_trio.core.model import Cause, Fill, Funding, OrdId, PositionReport, Rules, TradeId
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.trade import Trade, part_of
@@ -31,10 +37,10 @@ from oms_trio.core.trade import Trade, part_of
 ZERO = Decimal(0)
 
 AHEAD_KEPT = 256
-"""Position reports kept until their fill is told; normally it is milliseconds away."""
+"""Position reports kept until their fill is reported; normally it is milliseconds away."""
 
 UNORDERED = frozenset({Cause.LIQUIDATION, Cause.ADL})
-"""Position reports keep the trade id from before a fill of these: it says nothing of whether they
+"""Position reports keep the trade id from before a fill of these: it does not show whether they
 contain that fill, so it always counts."""
 
 RECENT_KEPT = 1024
@@ -77,7 +83,7 @@ class Book:
         """Return our signed position as of a match: without the fills of later trade ids.
 
         Fills without a positive trade id (derived, adopted, ADL) always count, and so does every
-        fill when ``trade_id`` is none that orders anything. None: too long ago to know.
+        fill when ``trade_id`` is not a positive number. None: too long ago to know.
         """
         position, last = self.position, self.last_trade_id
         if trade_id is None or trade_id <= 0 or last is None or trade_id >= last:
@@ -90,12 +96,11 @@ class Book:
             position -= signed
         return position
 
-    def take(
-        self, order: OrderInfo, fill: Fill, multiplier: Decimal, rules: Rules
-    ) -> list[Publication]:
+    def take(self, order: OrderInfo, fill: Fill, multiplier: Decimal, rules: Rules) -> list[Effect]:
         """Count a fill of ``order``, which must have booked it already.
 
         ``multiplier`` is the instrument's (BTC per contract); ``rules`` say what a reward counts.
+        Returns what is published of it, and at last ``FillBooked``.
         """
         number = fill.trade_id or UNNUMBERED
         if number > 0:
@@ -106,11 +111,33 @@ class Book:
         if self.funding_due:
             self._count_funding(fill.time_ms)
         self.fills += 1
-        told = self._fold(order, fill, multiplier, rules)
+        trade = self.trade
+        size, pnl = (ZERO, ZERO) if trade is None else (trade.size, trade.pnl)
+        effects: list[Effect] = [*self._fold(order, fill, multiplier, rules)]
+        now = self.trade
+        reduces = trade is not None and order.side is not trade.side
+        effects.append(
+            FillBooked(
+                cl_ord_id=order.cl_ord_id,
+                state_id=order.state_id,
+                cause=order.cause,
+                side=order.side,
+                fill=fill,
+                trade=None if trade is None else trade.okx_id,
+                opened=None if now is None or now is trade else now.okx_id,
+                reduced=min(fill.sz, size) if reduces else ZERO,
+                gain=ZERO if trade is None else trade.pnl - pnl,
+                gained=ZERO if trade is None else trade.gained(rules),
+                max_drawdown=0.0 if trade is None else trade.max_drawdown,
+                reward=None if trade is None or now is trade else trade.reward(rules),
+                position=self.position,
+                entry_px=None if now is None else now.entry_px,
+            )
+        )
         self.last_fill_ms = max(self.last_fill_ms, fill.time_ms)
         if self.ahead and number > 0:
             self._count_ahead(number + 1)
-        return told
+        return effects
 
     def _fold(
         self, order: OrderInfo, fill: Fill, multiplier: Decimal, rules: Rules
@@ -118,7 +145,7 @@ class Book:
         """Change the open trade by a fill, close it, open the next one: what the fill does."""
         of_agent = order.cause is Cause.AGENT
         name = f"{fill.ord_id}.{fill.trade_id or f'acc{order.filled_size}'}"
-        told: list[Publication] = []
+        published: list[Publication] = []
         left, fee = fill.sz, fill.fee
         trade = self.trade
         if trade is not None:
@@ -137,16 +164,16 @@ class Book:
                 fee -= share
             silent = announced and order.is_filled and order.filled_size > fill.sz
             if of_agent and not silent:
-                told.append(PublishExecution(f"{name}.x", order.state_id, fill.ord_id))
+                published.append(PublishExecution(f"{name}.x", order.state_id, fill.ord_id))
             if not trade.size:
                 closure = self._close(trade, order, f"{name}.c", trade.reward(rules))
                 if closure is not None:
-                    told.append(closure)
+                    published.append(closure)
         if left:
             self._open(order, fill, left, fee)
             if of_agent:
-                told.append(PublishExecution(f"{name}.o", order.state_id, fill.ord_id))
-        return told
+                published.append(PublishExecution(f"{name}.o", order.state_id, fill.ord_id))
+        return published
 
     def _open(self, order: OrderInfo, fill: Fill, sz: Decimal, fee: Decimal) -> None:
         number = fill.trade_id
@@ -225,16 +252,16 @@ class Book:
     def note_position(self, report: PositionReport) -> None:
         """Count the drawdown of a position report for the trade that it belongs to.
 
-        A report may come before the fill that it tells of: it then waits for it, because only
-        the fill says whether it belongs to this trade or to a later one.
+        A report may come before the fill that it contains: it then waits for it, because only
+        the fill shows whether it belongs to this trade or to a later one.
         """
         if report.upl_ratio is None:
             return
-        last, told = self.last_trade_id, report.trade_id
-        if told is not None and (last is None or told > last):
-            known = self.ahead.get(told)
+        last, match = self.last_trade_id, report.trade_id
+        if match is not None and (last is None or match > last):
+            known = self.ahead.get(match)
             if known is None or known.upl_ratio is None or report.upl_ratio < known.upl_ratio:
-                self.ahead[told] = report
+                self.ahead[match] = report
             while len(self.ahead) > AHEAD_KEPT:
                 del self.ahead[min(self.ahead)]
         elif self.trade is not None and self.trade.owns(report):
@@ -242,9 +269,9 @@ class Book:
 
     def _count_ahead(self, before: int) -> None:
         """Count the waiting reports of matches with a lower trade id than ``before``."""
-        for told in sorted(self.ahead):
-            if told >= before:
+        for match in sorted(self.ahead):
+            if match >= before:
                 break
-            report = self.ahead.pop(told)
+            report = self.ahead.pop(match)
             if self.trade is not None and self.trade.owns(report):
                 self.trade.note_drawdown(report.upl_ratio or 0.0)

@@ -1,7 +1,8 @@
-"""What the core wants done: values that tasks carry out, in the order in which they came."""
+"""What comes out of the core: values that tasks carry out, in the order in which they came."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import attrs
@@ -11,6 +12,7 @@ from oms_trio.core.model import (
     Cause,
     ClOrdId,
     ExchangeMs,
+    Fill,
     OrderType,
     OrdId,
     RejectReason,
@@ -24,7 +26,9 @@ class PlaceOrder:
     """Send this order.
 
     ``expires_at_ns`` (our clock) is the last moment it may be sent, ``exp_time_ms`` the same moment
-    by the exchange's clock (``expTime``): the last at which it may come alive.
+    by the exchange's clock (``expTime``): the last at which it may come alive. ``inst_id_code``
+    names the instrument on the WebSocket; while it is unknown (None) only REST can take the order.
+    ``send_generation`` is that of ``Risk`` at the decision: see ``Risk.is_withdrawn``.
     """
 
     cl_ord_id: ClOrdId
@@ -35,26 +39,21 @@ class PlaceOrder:
     expires_at_ns: int
     reduce_only: bool = False
     exp_time_ms: ExchangeMs = NEVER
-
-
-@attrs.frozen
-class RecallOrders:
-    """Orders that wait to be sent are not to be sent any more, but answered as refused (paused).
-
-    Those that reduce the position only are meant to go out.
-    """
+    inst_id_code: int | None = None
+    send_generation: int = 0
 
 
 @attrs.frozen
 class CancelOrders:
-    """Ask for the end of these orders; batched where the exchange allows it."""
+    """Request the end of these orders; batched where the exchange allows it."""
 
     orders: tuple[tuple[ClOrdId, OrdId], ...]
+    inst_id_code: int | None = None
 
 
 @attrs.frozen
 class PublishExecution:
-    """An order filled: told to the agent."""
+    """Publish that an order filled."""
 
     message_id: str
     state_id: StateId
@@ -64,7 +63,7 @@ class PublishExecution:
 
 @attrs.frozen
 class PublishClosure:
-    """A trade closed: told to the agent with its portions (0 to 1, by first fill) and reward."""
+    """Publish that a trade closed, with its portions (0 to 1, by first fill) and its reward."""
 
     message_id: str
     state_id: StateId
@@ -76,12 +75,43 @@ class PublishClosure:
 
 @attrs.frozen
 class PublishRejection:
-    """An action became no order: told to the agent with the reason."""
+    """Publish that an action became no order, with the reason."""
 
     message_id: str
     state_id: StateId
     reason: RejectReason
     detail: str
+
+
+@attrs.frozen
+class FillBooked:
+    """A fill was counted; ``trade`` is the trade that was open before it, by the order that opened it.
+
+    Of that trade the fill closed ``reduced`` contracts, for a PnL of ``gain`` USDT. ``max_drawdown``
+    and ``gained`` (in the reward's unit) are the trade's after the fill; ``reward`` is None unless the
+    fill has closed it. ``opened`` is the trade that the fill has opened. ``position`` (contracts) and
+    ``entry_px`` hold from now on.
+    """
+
+    cl_ord_id: ClOrdId
+    state_id: StateId
+    cause: Cause
+    side: Side
+    fill: Fill
+    trade: OrdId | None
+    opened: OrdId | None
+    reduced: Decimal
+    gain: Decimal
+    gained: Decimal
+    max_drawdown: float
+    reward: float | None
+    position: Decimal
+    entry_px: Decimal | None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the fill has closed the trade."""
+        return self.reward is not None
 
 
 @attrs.frozen
@@ -97,16 +127,16 @@ class SettleDelivery:
 
 @attrs.frozen
 class RequestSnapshot:
-    """Ask the exchange for its state (answer: ``Snapshot`` with the same ``request``).
+    """Ask the exchange for its state (answer: ``ExchangeSnapshot`` with the same ``request``).
 
-    Fills, ended orders and bills are wanted from ``since_ms`` (the exchange's clock) on. ``anew``
-    says that the link was down before: then the account's set-up is to be checked first. Orders
+    Fills, ended orders and bills are wanted from ``since_ms`` (the exchange's clock) on. With ``check_account``
+    the account's set-up is checked first: the session was down before. Orders
     that are in no answer are looked up one by one afterwards (``LookUpOrder``).
     """
 
     request: int
     since_ms: ExchangeMs
-    anew: bool = False
+    check_account: bool = False
 
 
 @attrs.frozen
@@ -118,21 +148,21 @@ class RequestListing:
 
 @attrs.frozen
 class RequestFills:
-    """Ask for all fills of one order, because what it filled is more than what was told."""
+    """Ask for all fills of one order, because it has filled more than its fills that were reported."""
 
     ord_id: OrdId
 
 
 @attrs.frozen
 class LookUpOrder:
-    """Ask for one order by our name (answer: ``LookupAnswer``)."""
+    """Look one order up by our name (answer: ``LookupAnswer``)."""
 
     cl_ord_id: ClOrdId
 
 
 @attrs.frozen
 class Readiness:
-    """Whether actions may be taken from the queue; ``why`` says what is missing when not."""
+    """Whether actions may be taken from the queue; if not, ``why`` names what is missing."""
 
     ready: bool
     why: str
@@ -156,11 +186,11 @@ Publication = PublishExecution | PublishClosure | PublishRejection
 
 Effect = (
     PlaceOrder
-    | RecallOrders
     | CancelOrders
     | PublishExecution
     | PublishClosure
     | PublishRejection
+    | FillBooked
     | SettleDelivery
     | RequestSnapshot
     | RequestListing
@@ -170,3 +200,6 @@ Effect = (
     | Alert
     | Drained
 )
+
+Emit = Callable[[Effect], None]
+"""Appends an effect to what ``TradeState.apply`` returns."""

@@ -65,7 +65,7 @@ class Verdict(Enum):
     RETRY = "retry"
     """Certainly nothing happened; the same request may work later."""
     GONE = "gone"
-    """The order to cancel has already ended; a look-up tells how."""
+    """The order to cancel has already ended; a look-up shows how."""
     UNKNOWN = "unknown"
     """No evidence either way: the exposure stays reserved until there is some."""
 
@@ -74,8 +74,8 @@ class Verdict(Enum):
 class OrderAnswer:
     """The exchange's answer to one order, or our knowledge that it was not (or may be) sent.
 
-    ``reason`` is what the agent is told when the verdict is REFUSED or, too late, RETRY.
-    ``fatal`` says that orders will be refused until a person changes key, account or settings.
+    ``reason`` is published when the verdict is REJECTED or, too late, RETRY.
+    ``fatal``: orders will be rejected until a person changes key, account or settings.
     """
 
     cl_ord_id: ClOrdId
@@ -134,7 +134,7 @@ class Started:
 class SessionUp:
     """A session has logged in and subscribed: pushes may flow; the state is not yet reconciled.
 
-    While another session was up this is a change-over without a gap (notice 64008).
+    While another session was up this is a handover without a gap (notice 64008).
     ``offset_ns`` is the exchange's clock minus the service's, as measured for this session.
     """
 
@@ -155,7 +155,7 @@ class ExchangeSnapshot:
     ``request`` repeats the number of the request, ``asked_at_ns`` is when its first question
     left and ``offset_ns`` the exchange's clock minus ours then. ``fills`` are ours since the
     request's watermark, ``orders`` ours that are pending or were created since the watermark. The
-    exchange's own orders on our position (liquidation, ADL) are among both, told by their
+    exchange's own orders on our position (liquidation, ADL) are among both, recognised by their
     ``category``; where the exchange lists only fills or bills of them, the order is made of those.
     ``newest_trade_id`` and ``seen_ms`` are the youngest match, and the youngest change of an order
     or match, of all that was listed, ours or not: they show how far the reads have come.
@@ -200,9 +200,9 @@ class FillsAnswer:
 
 @attrs.frozen
 class LookupAnswer:
-    """One order looked up by ``clOrdId``; ``report`` is None when the exchange knows none.
+    """One order looked up by ``clOrdId``; ``report`` is None when the exchange lists no such order.
 
-    ``asked_at_ns`` is when the question left: only an answer to a question asked after the
+    ``asked_at_ns`` is when the question left: only an answer to a query made after the
     order's expiry can prove that it does not come alive any more.
     """
 
@@ -212,7 +212,7 @@ class LookupAnswer:
 
 
 class Verb(Enum):
-    """What an operator may want."""
+    """What an operator may command."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -227,7 +227,7 @@ class Verb(Enum):
 
 @attrs.frozen
 class Command:
-    """The operator's word; ``by`` says where it came from."""
+    """An operator's command; ``by`` is where it came from."""
 
     verb: Verb
     by: str

@@ -1,17 +1,17 @@
-"""Which fills may be booked now, and which wait for one that was not told yet.
+"""Which fills may be booked now, and which wait for one that was not reported yet.
 
 What is booked of an order must add up to its ``accFillSz``. When a report shows a gap, the fills
-of the order are asked for, and until the gap is closed *no* fill of any order is booked: the
+of the order are requested, and until the gap is closed *no* fill of any order is booked: the
 missing one may be earlier than all of them, and trades follow the order of execution. Gaps
 are rare (a lost push) and last one REST round trip.
 
-    told           what is done
-    missing = 0    book the held fills, in execution order over all orders
-    missing > 0    ask for the order's fills; when the exchange cannot tell after some tries, and its
-                   reads are not behind, one fill for the gap is derived from avgPx x accFillSz
+    missing        what is done
+    0              book the held fills, in execution order over all orders
+    above 0        request the order's fills; when the exchange does not list them after some tries,
+                   and its reads do not lag, one fill for the gap is derived from avgPx x accFillSz
 
-A query may be newer than the pushes. What one tells of a single order beyond them is left for the
-order's own push: another order's push may be on its way that comes before it. A snapshot tells the
+A query may be newer than the pushes. What one shows of a single order beyond them is left for the
+order's own push: another order's push may be on its way that comes before it. A snapshot shows the
 fills of all orders at one time, so it counts up to that time.
 """
 
@@ -33,11 +33,11 @@ GAP_LATER_NS = 2_000_000_000
 """Pauses between questions: the first ``GAP_TRIES``, and from then on."""
 
 GAP_PATIENCE_NS = 10_000_000_000
-"""A question whose answer did not come by then (the link fell) is asked again."""
+"""A query whose answer did not come by then (the session was lost) is repeated."""
 
 
 def take_report(orders: Orders, order: OrderInfo, report: OrderReport) -> None:
-    """Note what a report says: size, state, growth and the fill it is about."""
+    """Note what a report shows: size, state, growth and the fill it is about."""
     orders.learn(order, report)
     orders.move(order, report.state)
     order.resolve()
@@ -46,15 +46,15 @@ def take_report(orders: Orders, order: OrderInfo, report: OrderReport) -> None:
 
 
 def take_fills(orders: Orders, order: OrderInfo, fills: Iterable[Fill]) -> None:
-    """Close the gap of an order, as far as it has one, with fills told by query."""
+    """Close the gap of an order, as far as it has one, with fills from a query."""
     for fill in in_execution_order(fills):
         orders.hold(order, fill)
 
 
 def take_all_fills(orders: Orders, fills: Iterable[Fill]) -> None:
-    """Note the fills of all orders up to the time at which they were asked for.
+    """Note the fills of all orders up to the time at which they were requested.
 
-    The orders themselves were asked for before, one page after the other, so each of them may
+    The orders themselves were requested before, one page after the other, so each of them may
     have grown since its report; a fill that is newer than the report shows it. (One that is not
     is contained in the report, though it may have been booked without its name.)
     """
@@ -73,10 +73,10 @@ def take_all_fills(orders: Orders, fills: Iterable[Fill]) -> None:
 def take_fills_answer(
     orders: Orders, order: OrderInfo, fills: tuple[Fill, ...], at_ns: int, *, overdue: bool
 ) -> None:
-    """Note all that the exchange can tell of an order's fills; derive what it can not.
+    """Note all that the exchange lists of an order's fills; derive what it does not.
 
     Only an answer that shows a match as young as the youngest we know of this order proves that it
-    has no more to tell. ``overdue`` says that the order grew longer ago than any read is behind.
+    has no more of them. ``overdue``: the order grew longer ago than any read lags.
     """
     take_fills(orders, order, fills)
     if not order.missing:
@@ -123,7 +123,7 @@ def release(orders: Orders) -> list[Fill]:
 
 
 def gaps(orders: Orders, now_ns: int) -> list[OrderInfo]:
-    """Return the orders whose fills are to be asked for now, and note that they are."""
+    """Return the orders whose fills are to be requested now, and note that they are."""
     due = []
     for name in orders.waiting:
         order = orders.find(name)

@@ -11,7 +11,7 @@ state id identifies an action. What does:
   bytes, unless that one is older than a message can become in the queue (the queue's TTL is
   the action's maximum age), or there was none: then this process has not seen it yet.
 
-The order's name (``clOrdId``) is a hash of that identity behind the state id: an order found on
+The order's name (``clOrdId``) is a hash of that identity after the state id: an order found on
 the exchange leads back to its action even when our disk does not know it.
 """
 
@@ -23,16 +23,15 @@ from hashlib import sha256
 
 import attrs
 
-from oms_trio.core.bounded import keep_newest
 from oms_trio.core.events import Action
-from oms_trio.core.model import ClOrdId, StateId
+from oms_trio.core.model import ClOrdId, StateId, keep_newest
 
 PREFIX = "oms"
 NAME = re.compile(PREFIX + r"([0-9a-f]{8})[0-9a-f]{20}")
 
 OPERATORS = "operator"
 NO_STATE = StateId(0)
-"""The state id of orders that no action stands behind; it is never published for one."""
+"""The state id of orders that no action caused; it is never published for one."""
 
 REMEMBERED = 65_536
 """Actions kept in memory; a redelivery comes within the action's maximum age, seconds."""
@@ -54,7 +53,7 @@ def name_of_action(action: Action) -> ClOrdId | None:
 
 
 def operators_name(what: str, now_ns: int) -> ClOrdId:
-    """Return the ``clOrdId`` of an order that an operator's command is behind, not an action."""
+    """Return the ``clOrdId`` of an order that an operator's command caused, not an action."""
     return ClOrdId(OPERATORS + sha256(b"%s%d" % (what.encode(), now_ns)).hexdigest()[:20])
 
 
@@ -99,8 +98,8 @@ class ActionDeduplicator:
         """Return the action's order name and whether the action is new; remember it.
 
         ``received_ns`` is by the exchange's clock, which goes on evenly while processes come and go;
-        None while a process has not measured it yet. ``has_order`` says whether an order of a name is known: one may outlive the memory of its
-        action.
+        None while a process has not measured it yet. ``has_order`` returns whether an order of a name
+        is known: one may outlive the memory of its action.
         """
         name = name_of_action(action)
         if name is None:

@@ -3,14 +3,15 @@
 Sizes are contracts, prices USDT per BTC, money USDT: all exact ``Decimal``. Times ending in
 ``_ns`` are Unix nanoseconds of our own clock, those ending in ``_ms`` Unix milliseconds of the
 exchange's clock. Field names of the exchange are kept in snake case (``accFillSz`` is
-``acc_fill_sz``), so that its documentation can be read beside this code.
+``acc_fill_sz``), so that its documentation can be read next to this code.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
 from enum import Enum
-from typing import NewType
+from itertools import islice
+from typing import NewType, TypeVar
 
 import attrs
 
@@ -61,7 +62,7 @@ class OrderType(Enum):
 
 
 class OrderState(Enum):
-    """The life of an order; ``pending`` until the exchange has told of it."""
+    """The state of an order; ``pending`` until the exchange has reported it."""
 
     PENDING = "pending"
     LIVE = "live"
@@ -83,7 +84,7 @@ class CancelState(Enum):
 
 
 class RejectReason(Enum):
-    """Why an action became no order: the words that an agent reads in a refusal."""
+    """Why an action became no order: the ``reason`` that an agent reads in a rejection."""
 
     BELOW_MIN = "below_min"
     MARGIN_CAP = "margin_cap"
@@ -96,11 +97,11 @@ class RejectReason(Enum):
 
 
 class Cause(Enum):
-    """Who or what stands behind an order: the value of the header ``x-oms-cause``."""
+    """Who or what caused an order: the value of the header ``x-oms-cause``."""
 
     AGENT = "agent"
     OPERATOR = "operator"
-    """``flatten``: an order of ours that no action stands behind."""
+    """``flatten``: an order of ours that no action caused."""
     LIQUIDATION = "liquidation"
     ADL = "adl"
     """Auto-deleveraging: the exchange closed our position to cover somebody else's loss."""
@@ -181,8 +182,8 @@ class Rules:
     reward_net: bool = False
     """Whether a reward is net of the trade's fees and of the funding paid while it was open."""
     reader_lag_ms: int = 180_000
-    """No read of the exchange is assumed to be further behind than this, even when nothing shows how
-    far it is: on a quiet account what is not found is believed to be absent only after this long."""
+    """No read of the exchange is assumed to lag more than this, even when nothing shows how
+    much it does: on a quiet account what is not found is believed to be absent only after this long."""
     check_every_ns: int = 60_000_000_000
     """How often everything is compared with the exchange while nothing gives cause to."""
 
@@ -193,7 +194,7 @@ class Fill:
 
     ``trade_id`` is None only for a fill that we derived from an order's growth because the
     exchange could not name its matches. ``pnl`` is the exchange's ``fillPnl`` (fees excluded,
-    closing part only), None when it was not told for exactly this fill. ``fee`` is the exchange's
+    closing part only), None when it was not reported for exactly this fill. ``fee`` is the exchange's
     ``fillFee`` in the settlement currency: negative when charged, positive for a rebate.
     """
 
@@ -208,11 +209,11 @@ class Fill:
 
 @attrs.frozen
 class OrderReport:
-    """What the exchange says of one order at one instant, by push or by query.
+    """What the exchange reports of one order at one instant, by push or by query.
 
     ``fill`` is the match that this report is about; None in a query's answer, whose fills are
-    asked for separately. ``avg_px`` is None before the first fill. ``tag`` and ``cl_ord_id``
-    are empty for orders that are not ours. ``category`` is the exchange's word for who made the
+    requested separately. ``avg_px`` is None before the first fill. ``tag`` and ``cl_ord_id``
+    are empty for orders that are not ours. ``category`` is the exchange's name for who made the
     order (see ``CAUSE_OF_CATEGORY``).
     """
 
@@ -237,7 +238,7 @@ class OrderReport:
 class PositionReport:
     """The exchange's net position: signed contracts, 0 when flat.
 
-    ``upl_ratio`` is a fraction (-1.0 at 100x is an adverse move of 1 %), None when not told.
+    ``upl_ratio`` is a fraction (-1.0 at 100x is an adverse move of 1 %), None when it was not reported.
     ``trade_id`` is the last match that changed the position. ``funding_fee`` is what funding has
     paid (above 0) or cost since the position was opened, None when it was not reported.
     """
@@ -258,3 +259,17 @@ class Funding:
     bill_id: int
     time_ms: int
     amount: Decimal
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def keep_newest(entries: dict[K, V], keep: int) -> dict[K, V]:
+    """Return the newest ``keep`` entries once there are an eighth more, else all of them.
+
+    Deleting the oldest one by one would be slow in the long run: a dict finds its first key by
+    walking over what was deleted before it.
+    """
+    surplus = len(entries) - keep
+    return dict(islice(entries.items(), surplus, None)) if surplus > keep // 8 else entries

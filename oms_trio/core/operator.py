@@ -1,8 +1,8 @@
 """What the operator's command and a tripped control do: pause, cancel everything, flatten, adopt.
 
 Commands that cancel or close work on what the *exchange* lists, because they are needed most when
-our state differs from it, or is not reconciled yet. So they ask for a listing (pending orders and
-position), act on it, and ask again until the exchange shows that the command is carried out.
+our state differs from it, or is not reconciled yet. So they request a listing (pending orders and
+position), act on it, and request another until the exchange shows that the command is carried out.
 
     cancel-all, kill   cancel every listed order with our tag, known to us or not
     flatten            the same; close the listed position with reduce-only orders until it is 0;
@@ -18,7 +18,12 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from oms_trio.core import answers
-from oms_trio.core.effects import Alert, CancelOrders, Effect, RecallOrders, RequestListing
+from oms_trio.core.effects import (
+    Alert,
+    CancelOrders,
+    Emit,
+    RequestListing,
+)
 from oms_trio.core.events import Command, Listing, Verb
 from oms_trio.core.identity import NO_STATE, operators_name
 from oms_trio.core.model import (
@@ -33,20 +38,18 @@ from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import CHECK_AGAIN_NS, Sync
 from oms_trio.core.risk import SECOND_NS, Control, Risk, Trip
 
-Do = Callable[[Effect], None]
-
 LIST_AGAIN_NS = SECOND_NS
 LISTING_PATIENCE_NS = 30 * SECOND_NS
-"""A listing that did not come by then (the process was restarted) is asked for again."""
+"""A listing that did not come by then (the process was restarted) is requested again."""
 
 FLATTEN_TRIES = 20
-"""Closing orders before a person has to look: each found no counterpart or was refused."""
+"""Closing orders before a person has to look: each found no counterpart or was rejected."""
 
 WARN_NS = 30 * SECOND_NS
 """A command that is not carried out by then is reported as such, and goes on."""
 
 
-def obey(risk: Risk, command: Command, now_ns: int, do: Do) -> None:
+def take_command(risk: Risk, command: Command, now_ns: int, emit: Emit) -> None:
     """Take the operator's command in."""
     risk.note(Control.OPERATOR)
     if command.verb is Verb.RESUME:
@@ -54,17 +57,17 @@ def obey(risk: Risk, command: Command, now_ns: int, do: Do) -> None:
         _end(risk)
         # What tripped is still so: it would trip again at once.
         risk.day_began_with, risk.drawdown_forgiven = None, risk.drawdown_reached
-        do(Alert("trading_resumed", f"by {command.by}", urgent=False))
+        emit(Alert("trading_resumed", f"by {command.by}", urgent=False))
         return
-    said = f"{command.verb.value} by {command.by}"
+    name = f"{command.verb.value} by {command.by}"
     if command.verb is not Verb.CANCEL_ALL:
-        risk.paused, risk.paused_by = said, Control.OPERATOR
-    do(Alert("operator_command", said, urgent=False))
+        risk.paused, risk.paused_by = name, Control.OPERATOR
+    emit(Alert("operator_command", name, urgent=False))
     if command.verb is not Verb.ADOPT:
-        do(RecallOrders())
+        risk.send_generation += 1
     if command.verb is Verb.PAUSE:
         return
-    risk.command, risk.command_ns = said, now_ns
+    risk.command, risk.command_ns = name, now_ns
     risk.listing_due_ns, risk.closing_orders = 0, 0
     risk.cancelling = command.verb is not Verb.ADOPT
     risk.flattening = command.verb is Verb.FLATTEN
@@ -73,26 +76,26 @@ def obey(risk: Risk, command: Command, now_ns: int, do: Do) -> None:
         risk.cancel_before_ns = now_ns
 
 
-def trip(risk: Risk, tripped: Trip | None, do: Do) -> None:
+def trip(risk: Risk, tripped: Trip | None, emit: Emit) -> None:
     """Pause for a control's reason, unless trading is paused already."""
     if tripped is not None and risk.paused is None:
         risk.paused, risk.paused_by = tripped.why, tripped.control
         risk.note(tripped.control)
-        do(Alert("trading_paused", f"{tripped.control.value}: {tripped.why}"))
-        do(RecallOrders())
+        emit(Alert("trading_paused", f"{tripped.control.value}: {tripped.why}"))
+        risk.send_generation += 1
 
 
-def ask(risk: Risk, now_ns: int, do: Do) -> None:
+def request_listing(risk: Risk, now_ns: int, emit: Emit) -> None:
     """Ask what the exchange lists, as long as a command is not carried out."""
     if not risk.command or now_ns < risk.listing_due_ns:
         return
     risk.listing += 1
     risk.listing_due_ns = now_ns + LISTING_PATIENCE_NS
-    do(RequestListing(risk.listing))
+    emit(RequestListing(risk.listing))
 
 
 def due(risk: Risk, now_ns: int) -> bool:
-    """Whether ``ask`` would ask by then."""
+    """Whether ``request_listing`` would request one by then."""
     return bool(risk.command) and now_ns >= risk.listing_due_ns
 
 
@@ -107,7 +110,7 @@ def carry_out(
     position: PositionReport,
     waiting_for_fills: bool,
     adopt: Callable[[PositionReport], None],
-    do: Do,
+    emit: Emit,
 ) -> None:
     """Do the next step of a command on what the exchange lists.
 
@@ -116,28 +119,28 @@ def carry_out(
     if not risk.command or listing.request != risk.listing:
         return
     risk.listing_due_ns = now_ns + LIST_AGAIN_NS
-    if risk.cancelling and _cancel(risk, listing, now_ns, orders, sync, do):
-        _warn(risk, now_ns, "orders are still pending or of unknown outcome", do)
+    if risk.cancelling and _cancel(risk, listing, now_ns, orders, sync, emit):
+        _warn(risk, now_ns, "orders are still pending or of unknown outcome", emit)
         return
     if risk.flattening and position.pos:
-        _close(risk, orders, sync, position, rules, now_ns, do)
+        _close(risk, orders, sync, position, rules, now_ns, emit)
         return
     if risk.flattening and _closing(orders):
         return
     if risk.flattening:
         risk.flattening = False
-        do(Alert("position_flat", "the exchange lists no position", urgent=False))
+        emit(Alert("position_flat", "the exchange lists no position", urgent=False))
     if risk.adopting:
         if not sync.has_session or not sync.snapshot_applied or waiting_for_fills:
-            _warn(risk, now_ns, "not reconciled with the exchange yet", do)
+            _warn(risk, now_ns, "not reconciled with the exchange yet", emit)
             return
         if sync.differs_since_ns is not None:
             if not sync.may_adopt(position, now_ns):
                 sync.check_due_ns = min(sync.check_due_ns, now_ns + CHECK_AGAIN_NS)
-                _warn(risk, now_ns, "fills that explain the position may be on their way", do)
+                _warn(risk, now_ns, "fills that explain the position may be on their way", emit)
                 return
             adopt(position)
-    do(Alert("command_done", f"{risk.command}: {_result(listing, position)}", urgent=False))
+    emit(Alert("command_done", f"{risk.command}: {_result(listing, position)}", urgent=False))
     _end(risk)
 
 
@@ -149,7 +152,9 @@ def _result(listing: Listing, position: PositionReport) -> str:
     return f"the exchange lists {len(listing.orders)} of our orders and position {position.pos}"
 
 
-def _cancel(risk: Risk, listing: Listing, now_ns: int, orders: Orders, sync: Sync, do: Do) -> bool:
+def _cancel(
+    risk: Risk, listing: Listing, now_ns: int, orders: Orders, sync: Sync, emit: Emit
+) -> bool:
     """Cancel what is listed of ours; returns whether anything may still be open or come alive."""
     wanted = []
     left = False
@@ -171,7 +176,7 @@ def _cancel(risk: Risk, listing: Listing, now_ns: int, orders: Orders, sync: Syn
             order.cancel_due_ns = now_ns + answers.CANCEL_AGAIN_NS
         wanted.append((report.cl_ord_id, report.ord_id))
     if wanted:
-        do(CancelOrders(tuple(wanted)))
+        emit(CancelOrders(tuple(wanted), sync.inst_id_code))
     return left or any(
         order.awaiting_ack
         or order.outcome_unknown
@@ -193,17 +198,17 @@ def _close(
     position: PositionReport,
     rules: Rules,
     now_ns: int,
-    do: Do,
+    emit: Emit,
 ) -> None:
     """Send an order that closes the exchange's position, unless one is on its way."""
     if _closing(orders):
-        _warn(risk, now_ns, f"position {position.pos} is still open", do)
+        _warn(risk, now_ns, f"position {position.pos} is still open", emit)
         return
     if risk.closing_orders >= FLATTEN_TRIES:
         why = f"position {position.pos} is open after {FLATTEN_TRIES} closing orders: close it by hand"
-        do(Alert("flatten_failed", why))
+        emit(Alert("flatten_failed", why))
         _end(risk)
-        risk.flattening = True  # until the operator says what next: the alert on it must stay
+        risk.flattening = True  # until the operator decides what next: the alert on it must stay
         return
     risk.closing_orders += 1
     order = OrderInfo(
@@ -220,11 +225,11 @@ def _close(
         cause=Cause.OPERATOR,
     )
     orders.add(order)
-    answers.place(order, sync, do)
+    answers.place(order, risk, sync, emit)
 
 
-def _warn(risk: Risk, now_ns: int, why: str, do: Do) -> None:
-    """Say that a command takes long, each time it has taken another while."""
+def _warn(risk: Risk, now_ns: int, why: str, emit: Emit) -> None:
+    """Alert that a command takes long, each time another ``WARN_NS`` has passed."""
     if now_ns >= risk.command_ns + WARN_NS:
         risk.command_ns = now_ns
-        do(Alert("command_not_done", f"{risk.command}: {why}"))
+        emit(Alert("command_not_done", f"{risk.command}: {why}"))

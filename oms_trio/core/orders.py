@@ -7,12 +7,12 @@
          rejected       yes   yes               yes     yes
 
 Everything else is a late or repeated report and changes no state: the first terminal state
-counts. ``rejected`` is our inference (a refusal, or no trace of the order after its expiry), and so
+counts. ``rejected`` is our inference (a rejection, or no trace of the order after its expiry), and so
 is a cancellation that only its absence shows (``inferred``): evidence overrules both. An order leaves the deque when it has ended *and* its fills
 are booked; a bounded number of ended orders stays findable for late reports.
 
-Fills are booked by size: an order is told to have filled ``acc_fill_sz`` contracts, has
-``filled_size`` of them booked, and ``held`` those that are told but wait for an earlier one. What
+Fills are booked by size: an order is reported to have filled ``acc_fill_sz`` contracts, has
+``filled_size`` of them booked, and ``held`` those that are reported but wait for an earlier one. What
 would take it above ``acc_fill_sz`` is contained in what was booked: a repeat, or matches that
 were merged in one push.
 """
@@ -26,7 +26,6 @@ from itertools import islice
 
 import attrs
 
-from oms_trio.core.bounded import keep_newest
 from oms_trio.core.model import (
     NEVER,
     CancelState,
@@ -41,6 +40,7 @@ from oms_trio.core.model import (
     Side,
     StateId,
     TradeId,
+    keep_newest,
 )
 
 ZERO = Decimal(0)
@@ -71,7 +71,7 @@ class OrderInfo:
 
     ``exp_time_ms`` is the ``expTime`` it was sent with, ``seen_ms`` when the exchange last listed it
     as pending; both by the exchange's clock. ``inferred`` says that its end is our conclusion, which
-    later evidence overrules. ``cause`` says who is behind it.
+    later evidence overrules. ``cause`` is who caused it.
     """
 
     state_id: StateId
@@ -140,14 +140,14 @@ class OrderInfo:
 
     @property
     def missing(self) -> Decimal:
-        """Contracts that are told to have filled and are neither booked nor held."""
-        told = sum((fill.sz for fill in self.held.values()), ZERO) if self.held else ZERO
+        """Contracts that are reported to have filled and are neither booked nor held."""
+        held = sum((fill.sz for fill in self.held.values()), ZERO) if self.held else ZERO
         if self.derived is not None:
-            told += self.derived.sz
-        return self.acc_fill_sz - self.filled_size - told
+            held += self.derived.sz
+        return self.acc_fill_sz - self.filled_size - held
 
     def contains(self, trade_id: TradeId) -> bool:
-        """Whether a match is booked or held already, as far as its id can say."""
+        """Whether a match is booked or held already, as far as its id shows."""
         last = self.last_trade_id
         return trade_id in self.held or (last is not None and 0 < trade_id <= last)
 
@@ -241,9 +241,9 @@ class Orders:
         self.exposure[order.side] += order.exposure - before
 
     def grow(self, order: OrderInfo, fill: Fill) -> None:
-        """Note that an order has filled further than it was told to, by this fill."""
-        told = fill.trade_id
-        if told is None or order.contains(told):
+        """Note that an order has filled further than was reported, by this fill."""
+        match = fill.trade_id
+        if match is None or order.contains(match):
             return
         growth = min(fill.sz - order.missing, order.volume - order.acc_fill_sz)
         if growth > 0:
@@ -254,16 +254,16 @@ class Orders:
             self.exposure[order.side] += order.exposure - before
 
     def hold(self, order: OrderInfo, fill: Fill) -> None:
-        """Keep a fill that is told until everything before it is booked.
+        """Keep a reported fill until everything before it is booked.
 
         An order's fills are booked in the order of their growing trade ids, so one at or below
         the last is contained in what is booked; so is one that does not fit into what is missing.
         """
-        told = fill.trade_id
-        if told is None or order.contains(told):
+        match = fill.trade_id
+        if match is None or order.contains(match):
             return
         if fill.sz <= order.missing:
-            order.held[told] = fill
+            order.held[match] = fill
 
     def book(self, order: OrderInfo, fill: Fill) -> None:
         """Count a fill, once."""
@@ -300,7 +300,7 @@ class Orders:
 def in_execution_order(fills: Iterable[Fill]) -> list[Fill]:
     """Sort fills as they happened: by their growing trade ids.
 
-    Times alone would not do: the exchange's clock may be put back between two matches. They say
+    Times alone would not do: the exchange's clock may be put back between two matches. They show
     only where those come in that no trade id orders: what the risk engine made has negative numbers
     of another series, and a derived fill has none.
     """

@@ -1,18 +1,18 @@
-"""Is what we hold what the exchange holds? When to ask, and what to make of the answer.
+"""Whether our state is the exchange's: when to request a snapshot, and how to judge it.
 
-    link down          nothing is known to be true; no action is taken
-    link up            pushes are kept aside, a snapshot is asked for and merged, then the pushes
-    in sync            actions are taken; a light check now and then, and whenever the exchange's
+    session down       our state may be outdated; no action is taken
+    session up         pushes are buffered, a snapshot is requested and merged, then the pushes
+    in sync            actions are taken; a snapshot now and then, and whenever the exchange's
                        position differs from ours for longer than its fills take to come
-    position differs   for longer than ``PUSH_GRACE_NS``: no new order, loudly, and checks until a
+    position differs   for longer than ``PUSH_GRACE_NS``: an alert, no new order, and snapshots until a
                        report agrees with our fills or the operator adopts the position
 
-Positions are compared exactly. A report says by its trade id which matches it contains, so it is
-held against the sum of *our* fills up to that match: fills that land meanwhile neither hide
+Positions are compared exactly. The trade id of a report shows which matches it contains, so it is
+compared with the sum of *our* fills up to that match: fills that come meanwhile neither hide
 a difference nor make one.
 
-Merging only ever adds: fills that are new, growth, ends of orders. So a snapshot asked before
-a fill landed cannot undo it, and one may be merged at any time.
+Merging only ever adds: fills that are new, growth, ends of orders. So a snapshot requested before
+a fill happened cannot undo it, and one may be merged at any time.
 
 Reads may lag behind the matching engine. What they do not show proves nothing until they have shown
 something that is younger (``reader_ms``).
@@ -26,14 +26,13 @@ import attrs
 
 from oms_trio.core.book import Book
 from oms_trio.core.events import ExchangeSnapshot, OrderUpdate, PositionUpdate
-from oms_trio.core.model import NEVER, ExchangeMs, OrderReport, PositionReport, TradeId
+from oms_trio.core.model import NEVER, ExchangeMs, Instrument, OrderReport, PositionReport, TradeId
 
 SECOND_NS = 1_000_000_000
 NS_PER_MS = 1_000_000
 
 OVERLAP_MS = 60_000
-"""Questions reach back to this long before the last merged snapshot was asked for: records may
-come late."""
+"""Snapshots reach back to this long before the last merged one was requested: records may come late."""
 
 PUSH_GRACE_NS = 3 * SECOND_NS
 """A position push and the fills that explain it come from different systems of the exchange."""
@@ -48,7 +47,7 @@ LAG_AGAIN_NS = SECOND_NS
 
 
 FLAT = PositionReport(Decimal(0), None, None, None, 0)
-"""What the exchange says by listing no position."""
+"""What it means when the exchange lists no position."""
 
 
 @attrs.frozen
@@ -62,11 +61,13 @@ class BufferedPush:
 
 @attrs.define
 class Sync:
-    """What we know of the link and of the exchange's position."""
+    """What we know of the session and of the exchange's position."""
 
     has_session: bool = False
     snapshot_applied: bool = False
     position_matches: bool = False
+    instrument: Instrument | None = None
+    """As of the last snapshot."""
     request: int = 0
     snapshot_requested: bool = False
     tries: int = 0
@@ -75,7 +76,7 @@ class Sync:
     exchange_pos: PositionReport | None = None
     reported_at_ns: int = 0
     known_ns: int = 0
-    """When the last merged snapshot was asked for, by the exchange's clock: what is older is known."""
+    """When the last merged snapshot was requested, by the exchange's clock: what is older is known."""
     buffered: list[BufferedPush] = attrs.Factory(list)
     lags: int = 0
     """Snapshots in a row that were older than the pushes they were to be merged with."""
@@ -83,7 +84,7 @@ class Sync:
     offset_ns: int = 0
     """The exchange's clock minus the service's."""
     since_ms: ExchangeMs = NEVER
-    """From when on the snapshot that was asked for last lists fills."""
+    """From when on the snapshot that was requested last lists fills."""
     lagging_since_ns: int | None = None
     reader_ms: ExchangeMs = NEVER
     """The youngest change of an order, or match, that a read has shown."""
@@ -92,7 +93,7 @@ class Sync:
     newest_trade_id: TradeId | None = None
     """The youngest match of all that the last snapshot listed, ours or not."""
     positions: list[Decimal] = attrs.Factory(list)
-    """Our positions since the last question left, to judge an answer without a trade id."""
+    """Our positions since the last request, to judge a snapshot without a trade id."""
     alarmed: bool = False
     """Whether the present difference has been reported."""
 
@@ -100,6 +101,11 @@ class Sync:
     def in_sync(self) -> bool:
         """Whether our state is known to be the exchange's."""
         return self.has_session and self.snapshot_applied and self.position_matches
+
+    @property
+    def inst_id_code(self) -> int | None:
+        """What requests on the WebSocket call the instrument; None: not known yet."""
+        return None if self.instrument is None else self.instrument.inst_id_code
 
     def exchange_ms(self, at_ns: int) -> ExchangeMs:
         """Estimate what the exchange's clock says at a moment of ours."""
@@ -110,7 +116,7 @@ class Sync:
         return at_ms * NS_PER_MS - self.offset_ns
 
     def session_up(self, offset_ns: int) -> None:
-        """Begin to reconcile; a change-over between two sessions leaves no gap to wait for."""
+        """Begin to reconcile; a handover between two sessions leaves no gap to wait for."""
         self.offset_ns = offset_ns
         if not self.has_session:
             self.has_session, self.snapshot_applied, self.why = (
@@ -122,13 +128,15 @@ class Sync:
         self.lagging_since_ns = None
 
     def session_down(self, why: str) -> None:
-        """Forget what was in the air; what was kept aside is in the next snapshot."""
+        """Forget what was under way; what was buffered is in the next snapshot."""
         self.has_session = self.snapshot_applied = self.snapshot_requested = False
         self.differs_since_ns = None
         self.buffered.clear()
         self.why = f"no session with the exchange: {why}"
 
-    def ask(self, now_ns: int, position: Decimal, known_ns: int, check_every_ns: int) -> None:
+    def note_request(
+        self, now_ns: int, position: Decimal, known_ns: int, check_every_ns: int
+    ) -> None:
         """Number the next request, for what happened since ``known_ns`` (the exchange's clock)."""
         self.request += 1
         self.snapshot_requested = True
@@ -141,7 +149,7 @@ class Sync:
         self.reader_ms = max(self.reader_ms, ExchangeMs(at_ms))
 
     def has_shown(self, until_ms: ExchangeMs, asked_ms: ExchangeMs) -> bool:
-        """Whether a read asked for at ``asked_ms`` must have shown what happened until ``until_ms``."""
+        """Whether a read requested at ``asked_ms`` must have shown what happened until ``until_ms``."""
         return self.reader_ms >= until_ms or asked_ms >= until_ms + self.reader_lag_ms
 
     def note_position(self, report: PositionReport, at_ns: int) -> None:
@@ -154,10 +162,10 @@ class Sync:
     def note_listed(
         self, report: PositionReport | None, asked_at_ns: int, at_ns: int
     ) -> PositionReport:
-        """Keep what a question about the position has found, and return what is the newest now.
+        """Keep the position that a query has found, and return the newest that is known now.
 
         A missed closing push is never repeated, so what is not listed is flat, unless a push has
-        come after the question.
+        come after the query.
         """
         if report is not None:
             self.note_position(report, at_ns)
@@ -171,9 +179,9 @@ class Sync:
         return old or (position.trade_id or 0) <= (self.newest_trade_id or 0)
 
     def may_adopt(self, position: PositionReport, now_ns: int) -> bool:
-        """Whether a difference to a position is none that fills will explain.
+        """Whether a difference to a position will not be explained by fills any more.
 
-        A snapshot must have been merged that was asked for after the difference began, and its list
+        A snapshot must have been merged that was requested after the difference began, and its list
         of fills must reach up to the position; at last that is taken for granted.
         """
         since_ns = self.differs_since_ns
@@ -184,12 +192,12 @@ class Sync:
         return self.reads_show(position) or now_ns >= since_ns + self.reader_lag_ms * NS_PER_MS
 
     def compare(self, book: Book, now_ns: int) -> None:
-        """Hold the exchange's latest position against our fills up to the match that it names."""
-        told = self.exchange_pos
-        ours = None if told is None else book.position_at(told.trade_id)
-        if told is None or ours is None:
+        """Compare the exchange's latest position with our fills up to the match that it names."""
+        theirs = self.exchange_pos
+        ours = None if theirs is None else book.position_at(theirs.trade_id)
+        if theirs is None or ours is None:
             return
-        if told.pos == ours or (told.trade_id is None and told.pos in self.positions):
+        if theirs.pos == ours or (theirs.trade_id is None and theirs.pos in self.positions):
             self.differs_since_ns, self.alarmed = None, False
             if self.has_session and self.snapshot_applied:
                 self.position_matches, self.tries = True, 0
@@ -197,7 +205,7 @@ class Sync:
         if self.differs_since_ns is None:
             self.differs_since_ns = now_ns
         if not self.position_matches or now_ns >= self.differs_since_ns + PUSH_GRACE_NS:
-            self._distrust(told.pos, ours)
+            self._distrust(theirs.pos, ours)
 
     def judge(self, book: Book, now_ns: int) -> str | None:
         """Stop trusting a position that has differed for too long; returns what to report, once."""
@@ -209,18 +217,18 @@ class Sync:
             or self.alarmed
         ):
             return None
-        told = self.exchange_pos
-        ours = None if told is None else book.position_at(told.trade_id)
-        if told is None or ours is None:
+        theirs = self.exchange_pos
+        ours = None if theirs is None else book.position_at(theirs.trade_id)
+        if theirs is None or ours is None:
             return None
-        self._distrust(told.pos, ours)
+        self._distrust(theirs.pos, ours)
         self.alarmed = True
         return self.why
 
-    def _distrust(self, told: Decimal, ours: Decimal) -> None:
+    def _distrust(self, theirs: Decimal, ours: Decimal) -> None:
         self.position_matches = False
         if self.snapshot_applied:
-            self.why = f"the exchange's position is {told}, our fills explain {ours}"
+            self.why = f"the exchange's position is {theirs}, our fills explain {ours}"
 
     def judgement_due(self, now_ns: int) -> bool:
         """Whether ``judge`` would report something by then."""
@@ -228,7 +236,7 @@ class Sync:
         return since is not None and not self.alarmed and now_ns >= since + PUSH_GRACE_NS
 
     def check_due(self, now_ns: int) -> bool:
-        """Say whether a check is due: by time, or because positions differ for too long."""
+        """Return whether a check is due: by time, or because positions differ for too long."""
         if not self.has_session or self.snapshot_requested:
             return False
         if not self.snapshot_applied:
@@ -239,7 +247,7 @@ class Sync:
         return now_ns >= self.check_due_ns
 
     def lagging(self, snapshot: ExchangeSnapshot, book: Book, now_ns: int) -> bool:
-        """Say whether a snapshot is to be asked for again before anything is merged.
+        """Return whether a snapshot lags, so that it is requested again and nothing of it is merged.
 
         REST may lag behind the pushes. A fill that is too new for the one and too old for the
         other is in neither, and to book what came after it would put trades in a wrong order. What
@@ -248,9 +256,9 @@ class Sync:
         liquidation or ADL changes a position whose last match may be of long ago.)
         """
         pushes = [kept.position for kept in self.buffered if kept.position is not None]
-        told = max([*pushes, snapshot.position or FLAT], key=_version)
-        shown = self.reads_show(told) or (told.trade_id or 0) <= (book.last_trade_id or 0)
-        if self.snapshot_applied or shown or told.pos == book.position_at(told.trade_id):
+        theirs = max([*pushes, snapshot.position or FLAT], key=_version)
+        shown = self.reads_show(theirs) or (theirs.trade_id or 0) <= (book.last_trade_id or 0)
+        if self.snapshot_applied or shown or theirs.pos == book.position_at(theirs.trade_id):
             return False
         self.lagging_since_ns = since_ns = self.lagging_since_ns or now_ns
         if now_ns >= since_ns + self.reader_lag_ms * NS_PER_MS:
@@ -258,7 +266,7 @@ class Sync:
         self.lags += 1
         self.snapshot_requested = False
         self.check_due_ns = now_ns + LAG_AGAIN_NS
-        self.why = f"REST has not shown match {told.trade_id} yet, which the position contains"
+        self.why = f"REST has not shown match {theirs.trade_id} yet, which the position contains"
         return True
 
     def conclude(self, snapshot: ExchangeSnapshot, book: Book, now_ns: int) -> None:

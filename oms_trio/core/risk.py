@@ -5,14 +5,14 @@
     cancel-all       the operator                                 cancel all        (paused)
     kill             the operator                                 pause, cancel all (paused)
     flatten          the operator                                 kill, close position (paused)
-    max order size   an order above it                            refused: margin_cap
-    max order rate   more orders in a second                      refused: rate_limited
-    price collar     a price too far from the latest mark price   refused: price_collar
-                     no recent mark price                         refused: not_ready
+    max order size   an order above it                            rejected: margin_cap
+    max order rate   more orders in a second                      rejected: rate_limited
+    price collar     a price too far from the latest mark price   rejected: price_collar
+                     no recent mark price                         rejected: not_ready
     max daily loss   cash lost since the UTC day began            pause             (paused)
     max drawdown     uplRatio of the open trade                   pause             (paused)
-    reject breaker   refusals by the exchange in a row            pause             (paused)
-    exchange         key, permission or account refused           pause             (paused)
+    reject breaker   rejections by the exchange in a row          pause             (paused)
+    exchange         key, permission or account rejected          pause             (paused)
     liquidation      the exchange closed (a part of) our position pause             (paused)
     adopt            the operator, after a position mismatch      pause             (paused)
 
@@ -22,7 +22,7 @@ loss is what the cash balance lost: fees and funding count, at 100x they are mos
 a withdrawal. Its day is that of the exchange's clock. What a trade has lost and not realised is the
 drawdown's to judge.
 
-Resuming forgives what tripped: the day's loss counts anew from the balance of that moment, and the
+Resuming forgives what tripped: the day's loss counts again from the balance of that moment, and the
 drawdown trips again only when it has been below its limit in between.
 """
 
@@ -33,8 +33,10 @@ from enum import Enum
 
 import attrs
 
+from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.model import ExchangeMs, Limits, RejectReason, Rules
-from oms_trio.core.sizing import Sized, Unsized
+from oms_trio.core.orders import OrderInfo
+from oms_trio.core.sizing import Rejection
 
 SECOND_NS = 1_000_000_000
 DAY_MS = 86_400_000
@@ -52,7 +54,7 @@ def mark_age_ns(rules: Rules) -> int:
 
 
 class Control(Enum):
-    """What can refuse an order or pause trading by itself, and the operator."""
+    """What can reject an order or pause trading by itself, and the operator."""
 
     OPERATOR = "operator"
     ORDER_SIZE = "max_order_size"
@@ -62,7 +64,7 @@ class Control(Enum):
     DRAWDOWN = "max_drawdown"
     REJECTS = "max_rejects"
     EXCHANGE = "exchange"
-    """Not a limit of ours: the exchange refuses key, permission or account."""
+    """Not a limit of ours: the exchange rejects key, permission or account."""
     LIQUIDATION = "liquidation"
     """Not a limit of ours: the exchange has liquidated or deleveraged our position."""
 
@@ -77,9 +79,9 @@ class Trip:
 
 @attrs.define
 class Risk:
-    """What the controls remember. ``paused`` says why no order is placed, None when it may be.
+    """What the controls remember. ``paused`` is why no order is placed, None when orders are.
 
-    ``acted`` counts how often each control refused an order or paused trading.
+    ``acted`` counts how often each control rejected an order or paused trading.
     """
 
     paused: str | None = None
@@ -106,32 +108,41 @@ class Risk:
     sent_ns: list[int] = attrs.Factory(list)
     mark_px: Decimal | None = None
     mark_ns: int = 0
+    send_generation: int = 0
+    """How often the orders that wait to be sent have been withdrawn, by a pause or a cancel-all."""
 
-    def refuse(self, rules: Rules, sized: Sized, now_ns: int) -> Unsized | None:
-        """Say why this order may not be sent; None when it may, and then it counts as sent."""
+    def is_withdrawn(self, order: PlaceOrder) -> bool:
+        """Whether an order that waits to be sent must not be sent any more.
+
+        Orders that only reduce the position always go out: they are what ``flatten`` is about.
+        """
+        return order.send_generation != self.send_generation and not order.reduce_only
+
+    def check(self, rules: Rules, order: OrderInfo, now_ns: int) -> Rejection | None:
+        """Return why this order may not be sent; None when it may, and then it counts as sent."""
         limits = rules.limits
         if self.paused is not None:
-            return Unsized(RejectReason.PAUSED, self.paused)
+            return Rejection(RejectReason.PAUSED, self.paused)
         most = limits.max_order_contracts
-        if most is not None and sized.sz > most:
+        if most is not None and order.volume > most:
             self.note(Control.ORDER_SIZE)
-            return Unsized(
-                RejectReason.MARGIN_CAP, f"{sized.sz} contracts are above the limit {most}"
+            return Rejection(
+                RejectReason.MARGIN_CAP, f"{order.volume} contracts are above the limit {most}"
             )
-        if (refused := self._outside_collar(rules, sized, now_ns)) is not None:
+        if (rejection := self._outside_collar(rules, order, now_ns)) is not None:
             self.note(Control.PRICE_COLLAR)
-            return refused
+            return rejection
         if limits.max_orders_per_second is not None:
             self.sent_ns = [sent for sent in self.sent_ns if sent > now_ns - SECOND_NS]
             if len(self.sent_ns) >= limits.max_orders_per_second:
                 self.note(Control.ORDER_RATE)
                 detail = f"above {limits.max_orders_per_second} orders in a second"
-                return Unsized(RejectReason.RATE_LIMITED, detail)
+                return Rejection(RejectReason.RATE_LIMITED, detail)
             self.sent_ns.append(now_ns)
         return None
 
     def withholds(self, created_ns: int) -> str | None:
-        """Say why an order of this time that was never sent must not be sent now."""
+        """Return why an order created then, and never sent, must not be sent now; None when it may."""
         if self.paused is not None:
             return self.paused
         return "cancelled by the operator" if created_ns <= self.cancel_before_ns else None
@@ -140,19 +151,19 @@ class Risk:
         """Count that a control acted."""
         self.acted[control] = self.acted.get(control, 0) + 1
 
-    def _outside_collar(self, rules: Rules, sized: Sized, now_ns: int) -> Unsized | None:
-        collar, mark, px = rules.limits.price_collar, self.mark_px, sized.ref_px
+    def _outside_collar(self, rules: Rules, order: OrderInfo, now_ns: int) -> Rejection | None:
+        collar, mark, px = rules.limits.price_collar, self.mark_px, order.ref_px
         if collar is None:
             return None
         age_ns = mark_age_ns(rules)
         if mark is None or now_ns > self.mark_ns + age_ns:
             # A collar that judges nothing would be a control that is off without anybody knowing.
             why = f"no mark price of the last {age_ns // SECOND_NS} s to hold the price {px} to"
-            return Unsized(RejectReason.NOT_READY, why)
+            return Rejection(RejectReason.NOT_READY, why)
         if abs(px - mark) <= collar * mark:
             return None
         why = f"the price {px} is more than {collar} of the mark price {mark} away from it"
-        return Unsized(RejectReason.PRICE_COLLAR, why)
+        return Rejection(RejectReason.PRICE_COLLAR, why)
 
     def note_mark(self, mark_px: Decimal | None, now_ns: int) -> None:
         """Keep the latest mark price."""
@@ -182,9 +193,9 @@ class Risk:
             return None
         return Trip(Control.DRAWDOWN, f"drawdown {-upl_ratio} has reached the limit {most}")
 
-    def note_answer(self, limits: Limits, *, refused: bool) -> Trip | None:
-        """Count refusals by the exchange in a row; returns why to pause."""
-        self.rejects = self.rejects + 1 if refused else 0
+    def note_answer(self, limits: Limits, *, rejected: bool) -> Trip | None:
+        """Count rejections by the exchange in a row; returns why to pause."""
+        self.rejects = self.rejects + 1 if rejected else 0
         most = limits.max_rejects
         if most is not None and self.rejects >= most:
             why = f"{self.rejects} orders in a row were rejected by the exchange"

@@ -19,25 +19,17 @@ from decimal import Decimal
 
 import attrs
 
-from oms_trio.core.model import Instrument, OrderType, RejectReason, Rules, Side
+from oms_trio.core.events import Action
+from oms_trio.core.model import ClOrdId, Instrument, OrderType, RejectReason, Rules, Side
+from oms_trio.core.orders import OrderInfo
 
 ZERO = Decimal(0)
 THOUSAND = Decimal(1000)
 
 
 @attrs.frozen
-class Sized:
-    """An order that may be sent; ``ref_px`` is what a market order was sized by."""
-
-    side: Side
-    px: Decimal | None
-    ref_px: Decimal
-    sz: Decimal
-
-
-@attrs.frozen
-class Unsized:
-    """An action that may not become an order."""
+class Rejection:
+    """Why an action becomes no order."""
 
     reason: RejectReason
     detail: str
@@ -77,44 +69,56 @@ def price(
 
 
 def size_order(
+    action: Action,
     *,
-    offset: Decimal,
-    volume: Decimal,
-    mid: Decimal,
-    order_type: OrderType,
+    name: ClOrdId,
+    now_ns: int,
     balance: Decimal | None,
     instrument: Instrument,
     rules: Rules,
     position: Decimal,
     open_same_side: dict[Side, Decimal],
     mark_px: Decimal | None,
-) -> Sized | Unsized:
-    """Decide the order for an action.
+) -> OrderInfo | Rejection:
+    """Decide the order, called ``name``, for an action.
 
     ``position`` is our signed net position and ``open_same_side`` the contracts per side that
     open orders may still fill, orders of unknown outcome included. ``mark_px`` is the latest mark
     price, whatever its age: it can only make the cap narrower. None: the order's price decides.
     """
     if balance is None:
-        return Unsized(RejectReason.NOT_READY, "no account balance is known yet")
-    side, px, ref_px = price(offset, mid, order_type, instrument.tick_sz)
+        return Rejection(RejectReason.NOT_READY, "no account balance is known yet")
+    side, px, ref_px = price(action.price, action.mid, action.order_type, instrument.tick_sz)
     if ref_px <= 0:
-        return Unsized(RejectReason.BELOW_MIN, f"the limit price {ref_px} is not above 0")
+        return Rejection(RejectReason.BELOW_MIN, f"the limit price {ref_px} is not above 0")
     cap_px = ref_px if mark_px is None else max(ref_px, mark_px)
     multiplier = instrument.multiplier
     buying_power = rules.leverage * balance
     step = rules.step
-    wanted = steps_up(max(buying_power * volume, ZERO), THOUSAND * ref_px * multiplier, step)
+    wanted = steps_up(max(buying_power * action.volume, ZERO), THOUSAND * ref_px * multiplier, step)
     if wanted < step:
-        return Unsized(RejectReason.BELOW_MIN, f"volume {volume} of balance {balance} is no order")
+        return Rejection(
+            RejectReason.BELOW_MIN,
+            f"volume {action.volume} of balance {balance} is less than one step",
+        )
     most = max(buying_power * rules.max_margin_fraction, ZERO)
     cap = steps_down(most, cap_px * multiplier, step)
     reached = side.sign * position + open_same_side[side]
     allowed = floor_to(cap - reached, step)
     sz = min(wanted, allowed)
     if sz < step:
-        return Unsized(
+        return Rejection(
             RejectReason.MARGIN_CAP,
             f"the position may reach {cap} contracts at {cap_px}; with open orders it is at {reached}",
         )
-    return Sized(side=side, px=px, ref_px=ref_px, sz=sz)
+    return OrderInfo(
+        state_id=action.state_id,
+        cl_ord_id=name,
+        side=side,
+        ord_type=action.order_type,
+        price=px,
+        ref_px=ref_px,
+        volume=sz,
+        created_ns=now_ns,
+        expires_at_ns=action.received_ns + rules.max_action_age_ns,
+    )

@@ -1,25 +1,24 @@
-"""Trading state and its one mutator: an input comes in, effects go out.
+"""Trading state and its one mutator: an event comes in, effects go out.
 
 ``TradeState.apply`` is synchronous and complete: it awaits nothing, reads no clock, draws no
-random number and does no I/O. Whoever calls it from one task needs no lock, and whoever feeds it
-the same inputs gets the same state and the same effects, bit for bit.
+random number and does no I/O. Called from one task it needs no lock, and the same events at the same
+times give the same state and the same effects, bit for bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
-from hashlib import sha256
 from typing import assert_never
 
 import attrs
 
-from oms_trio.core import adoption, ageing, answers, fills, operator
+from oms_trio.core import adoption, answers, fills, operator
 from oms_trio.core.book import Book
 from oms_trio.core.effects import (
     Alert,
     Drained,
     Effect,
+    Emit,
     PublishRejection,
     Readiness,
     RequestFills,
@@ -51,7 +50,6 @@ from oms_trio.core.model import (
     Cause,
     ClOrdId,
     ExchangeMs,
-    Instrument,
     OrderReport,
     OrderState,
     PositionReport,
@@ -62,8 +60,7 @@ from oms_trio.core.model import (
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import NS_PER_MS, Sync
 from oms_trio.core.risk import Control, Risk, Trip
-from oms_trio.core.shape import shape_of
-from oms_trio.core.sizing import Sized, Unsized, size_order
+from oms_trio.core.sizing import Rejection, size_order
 
 ARITHMETIC = Context(prec=50, traps=[InvalidOperation, DivisionByZero, Overflow])
 """Sums and products of what the wire carries are exact in 50 digits; only an average rounds."""
@@ -78,7 +75,6 @@ class TradeState:
     """All that trading decisions depend on. Built with its rules; changed by ``apply`` alone."""
 
     rules: Rules
-    instrument: Instrument | None = None
     balance: Decimal | None = None
     balance_ms: int = 0
     orders: Orders = attrs.Factory(Orders)
@@ -93,7 +89,7 @@ class TradeState:
     risk: Risk = attrs.Factory(Risk)
     draining: bool = False
     reported_reason: str = "starting"
-    """Why no action is taken, as last told; empty while actions are taken."""
+    """Why no action is taken, as last reported; empty while actions are taken."""
     foreign_reports: int = 0
     """Order reports without our tag: placed by hand, liquidation, ADL. Counted in no trade."""
 
@@ -120,7 +116,7 @@ class TradeState:
         return self.sync.in_sync
 
     def quiet_until(self, at_ns: int) -> bool:
-        """Say whether a tick up to then changes nothing, if nothing else comes before it.
+        """Return whether a tick up to then changes nothing, if nothing else comes before it.
 
         The counterpart of ``_tick``: what that does with time has to be known here.
         """
@@ -132,55 +128,47 @@ class TradeState:
             or self.sync.judgement_due(at_ns)
             or len(self.orders) > rules.max_open_orders
             or any(
-                ageing.may_act(order, rules, at_ns, cancel_before_ns=before)
+                answers.may_act(order, rules, at_ns, cancel_before_ns=before)
                 for order in self.orders
             )
         )
 
-    def digest(self) -> str:
-        """Return a hash over the whole state, behind the state's shape and a colon.
-
-        Equal digests mean equal states. Different ones mean different states where the shapes are
-        equal; another shape is that of another release.
-        """
-        return f"{shape_of(TradeState)}:{sha256(repr(self).encode()).hexdigest()}"
-
     def _dispatch(  # noqa: C901, PLR0912, PLR0915 - the table of events
-        self, event: Event, now_ns: int, do: Callable[[Effect], None]
+        self, event: Event, now_ns: int, emit: Emit
     ) -> None:
         match event:
             case OrderUpdate():
                 if not self.sync.buffer(event, now_ns):
                     self._take_report(event.report)
-                    self._book(now_ns, do)
+                    self._book(now_ns, emit)
             case PositionUpdate():
                 if not self.sync.buffer(event, now_ns):
-                    self._take_position(event.report, now_ns, do)
+                    self._take_position(event.report, now_ns, emit)
                 elif event.report.trade_id is not None:
-                    # Its trade id says whose drawdown it is; what is kept aside may be lost.
+                    # Its trade id says whose drawdown it is; what is buffered may be lost.
                     self.book.note_position(event.report)
             case Action():
-                self._take_action(event, now_ns, do)
+                self._take_action(event, now_ns, emit)
             case OrderAnswer():
-                self._take_order_answer(event, now_ns, do)
+                self._take_order_answer(event, now_ns, emit)
             case CancelAnswer():
-                answers.take_cancel_answer(self.orders, event, now_ns, do)
+                answers.take_cancel_answer(self.orders, event, now_ns, emit)
             case AccountUpdate():
-                self._take_balance(event.cash_bal, event.u_time_ms, now_ns, do)
+                self._take_balance(event.cash_bal, event.u_time_ms, now_ns, emit)
             case Tick():
-                self._tick(now_ns, do)
+                self._tick(now_ns, emit)
             case LookupAnswer():
-                self._take_lookup(event, now_ns, do)
+                self._take_lookup(event, now_ns, emit)
             case FillsAnswer():
-                self._take_fills(event, now_ns, do)
+                self._take_fills(event, now_ns, emit)
             case ExchangeSnapshot():
-                self._take_snapshot(event, now_ns, do)
+                self._take_snapshot(event, now_ns, emit)
             case Listing():
-                self._take_listing(event, now_ns, do)
+                self._take_listing(event, now_ns, emit)
             case SessionUp():
                 self.clock_known = True
                 self.sync.session_up(event.offset_ns)
-                self._request_snapshot(now_ns, do)
+                self._request_snapshot(now_ns, emit)
             case SessionDown():
                 self.sync.session_down(event.why)
             case Started():
@@ -197,8 +185,8 @@ class TradeState:
                     order.outcome_unknown = order.outcome_unknown or order.awaiting_ack
                     order.awaiting_ack = False
             case Command():
-                operator.obey(self.risk, event, now_ns, do)
-                self._enforce(now_ns, do)
+                operator.take_command(self.risk, event, now_ns, emit)
+                self._enforce(now_ns, emit)
             case Drain():
                 self.draining = True
             case _:
@@ -206,7 +194,7 @@ class TradeState:
 
     # Actions
 
-    def _take_action(self, action: Action, now_ns: int, do: Callable[[Effect], None]) -> None:
+    def _take_action(self, action: Action, now_ns: int, emit: Emit) -> None:
         expires_ns = action.received_ns + self.rules.max_action_age_ns
         name, new = self.deduplicator.identify(
             action,
@@ -217,80 +205,74 @@ class TradeState:
         if name in self.expired or (action.expired and new and not action.known):
             before = self.expired.get(name)
             if before is not None and before.delivery is not None:
-                do(SettleDelivery(before.delivery))
+                emit(SettleDelivery(before.delivery))
             self.expired[name] = Expired(action.state_id, action.delivery)
-            self._decide_expired(now_ns, do)
+            self._decide_expired(now_ns, emit)
             return
         if action.known or not new:
-            do(SettleDelivery(action.delivery))
+            emit(SettleDelivery(action.delivery))
             return
         if now_ns >= expires_ns:
-            do(SettleDelivery(action.delivery, dead_letter="expired"))
-            self._refuse(
-                name, action.state_id, RejectReason.STALE, "the action waited too long", do
+            emit(SettleDelivery(action.delivery, dead_letter="expired"))
+            self._reject(
+                name, action.state_id, RejectReason.STALE, "the action waited too long", emit
             )
             return
-        if not self.ready or self.instrument is None or self.draining:
-            do(SettleDelivery(action.delivery))
+        instrument = self.sync.instrument
+        if not self.ready or instrument is None or self.draining:
+            emit(SettleDelivery(action.delivery))
             why = "the service is stopping" if self.draining else self.sync.why
-            self._refuse(name, action.state_id, RejectReason.NOT_READY, why, do)
+            self._reject(name, action.state_id, RejectReason.NOT_READY, why, emit)
             return
-        sized = size_order(
-            offset=action.price,
-            volume=action.volume,
-            mid=action.mid,
-            order_type=action.order_type,
+        order = size_order(
+            action,
+            name=name,
+            now_ns=now_ns,
             balance=self.balance,
-            instrument=self.instrument,
+            instrument=instrument,
             rules=self.rules,
             position=self.book.position,
             open_same_side=self.orders.exposure,
             mark_px=self.risk.mark_px,
         )
-        if isinstance(sized, Sized):
-            refusal = self.risk.refuse(self.rules, sized, now_ns)
-            sized = sized if refusal is None else refusal
+        if isinstance(order, OrderInfo):
+            order = self.risk.check(self.rules, order, now_ns) or order
         # Whatever becomes of the order: a delivery that waited for that (a redelivered one for minutes)
         # would fill the prefetch. So an action that turns stale from here on is no dead letter.
-        do(SettleDelivery(action.delivery))
-        if isinstance(sized, Unsized):
-            self._refuse(name, action.state_id, sized.reason, sized.detail, do)
+        emit(SettleDelivery(action.delivery))
+        if isinstance(order, Rejection):
+            self._reject(name, action.state_id, order.reason, order.detail, emit)
             return
-        order = OrderInfo(
-            state_id=action.state_id,
-            cl_ord_id=name,
-            side=sized.side,
-            ord_type=action.order_type,
-            price=sized.px,
-            ref_px=sized.ref_px,
-            volume=sized.sz,
-            created_ns=now_ns,
-            expires_at_ns=expires_ns,
-        )
         self.orders.add(order)
         if action.redelivered:
             order.verify_before_send = True
-            answers.look_up(order, now_ns, do)
+            answers.look_up(order, now_ns, emit)
         else:
-            answers.place(order, self.sync, do)
+            answers.place(order, self.risk, self.sync, emit)
         if len(self.orders) > self.rules.max_open_orders:
-            self._cancel_excess(now_ns, do)
+            self._cancel_excess(now_ns, emit)
 
-    def _cancel_excess(self, now_ns: int, do: Callable[[Effect], None]) -> None:
-        before = self.risk.cancel_before_ns
-        ageing.cancel_excess(self.orders, self.rules, now_ns, do, cancel_before_ns=before)
+    def _cancel_excess(self, now_ns: int, emit: Emit) -> None:
+        answers.cancel_excess(
+            self.orders,
+            self.rules,
+            now_ns,
+            emit,
+            inst_id_code=self.sync.inst_id_code,
+            cancel_before_ns=self.risk.cancel_before_ns,
+        )
 
-    def _refuse(
+    def _reject(
         self,
         name: ClOrdId,
         state_id: StateId,
         reason: RejectReason,
         detail: str,
-        do: Callable[[Effect], None],
+        emit: Emit,
     ) -> None:
-        do(PublishRejection(f"{name}.r", state_id, reason, detail))
+        emit(PublishRejection(f"{name}.r", state_id, reason, detail))
 
-    def _decide_expired(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+    def _decide_expired(self, now_ns: int, emit: Emit) -> None:
         """Reject what expired in the queue, unless an earlier process made an order of it.
 
         A process sends an order before it has its action on disk. If it dies in between, the action
@@ -311,10 +293,10 @@ class TradeState:
         ):
             for name, expired in self.expired.items():
                 if expired.delivery is not None:
-                    do(SettleDelivery(expired.delivery))
+                    emit(SettleDelivery(expired.delivery))
                 if self.orders.find(name) is None:
                     detail = "the action expired in the queue"
-                    self._refuse(name, expired.state_id, RejectReason.STALE, detail, do)
+                    self._reject(name, expired.state_id, RejectReason.STALE, detail, emit)
             self.expired.clear()
             return
         soon_ns = max(now_ns + EXPIRED_AGAIN_NS, gone_ns)
@@ -347,73 +329,67 @@ class TradeState:
         self.orders.add(order)
         return order
 
-    def _take_position(
-        self, report: PositionReport, at_ns: int, do: Callable[[Effect], None]
-    ) -> None:
+    def _take_position(self, report: PositionReport, at_ns: int, emit: Emit) -> None:
         self.sync.note_position(report, at_ns)
         self.book.note_position(report)
         self.sync.compare(self.book, at_ns)
         self.risk.note_mark(report.mark_px, at_ns)
         why = self.risk.note_drawdown(self.rules.limits, report.upl_ratio)
-        operator.trip(self.risk, why, do)
+        operator.trip(self.risk, why, emit)
 
-    def _take_order_answer(
-        self, answer: OrderAnswer, now_ns: int, do: Callable[[Effect], None]
-    ) -> None:
+    def _take_order_answer(self, answer: OrderAnswer, now_ns: int, emit: Emit) -> None:
         answers.take_order_answer(
-            self.orders, answer, now_ns, has_session=self.sync.has_session, do=do
+            self.orders, answer, now_ns, has_session=self.sync.has_session, emit=emit
         )
-        refused = answer.verdict is Verdict.REJECTED and answer.reason is RejectReason.EXCHANGE
-        if refused or answer.verdict is Verdict.ACCEPTED:
-            why = self.risk.note_answer(self.rules.limits, refused=refused)
+        rejected = answer.verdict is Verdict.REJECTED and answer.reason is RejectReason.EXCHANGE
+        if rejected or answer.verdict is Verdict.ACCEPTED:
+            why = self.risk.note_answer(self.rules.limits, rejected=rejected)
             if answer.fatal:
-                # Whoever sends more of them risks the account, and the agent learns from noise.
+                # Sending more of them risks the account, and the agent would learn from noise.
                 why = Trip(Control.EXCHANGE, f"{answer.code} {answer.detail}".strip())
-            operator.trip(self.risk, why, do)
+            operator.trip(self.risk, why, emit)
 
-    def _take_balance(
-        self, cash_bal: Decimal, u_time_ms: int, now_ns: int, do: Callable[[Effect], None]
-    ) -> None:
+    def _take_balance(self, cash_bal: Decimal, u_time_ms: int, now_ns: int, emit: Emit) -> None:
         if u_time_ms >= self.balance_ms:
             self.balance, self.balance_ms = cash_bal, u_time_ms
             exchange_ms = self.sync.exchange_ms(now_ns)
             why = self.risk.note_balance(self.rules.limits, cash_bal, exchange_ms)
-            operator.trip(self.risk, why, do)
+            operator.trip(self.risk, why, emit)
 
-    def _book(self, now_ns: int, do: Callable[[Effect], None]) -> None:
-        """Book what may be booked, tell of it, and ask for what is missing."""
-        if self.orders.waiting and self.instrument is not None:
+    def _book(self, now_ns: int, emit: Emit) -> None:
+        """Book what may be booked, and request the fills that are missing."""
+        instrument = self.sync.instrument
+        if self.orders.waiting and instrument is not None:
             for fill in fills.release(self.orders):
                 order = self.orders.find(None, fill.ord_id)
                 assert order is not None
                 self.orders.book(order, fill)
-                told = self.book.take(order, fill, self.instrument.multiplier, self.rules)
-                for publication in told:
-                    do(publication)
+                for effect in self.book.take(order, fill, instrument.multiplier, self.rules):
+                    emit(effect)
                 if order.cause in {Cause.LIQUIDATION, Cause.ADL}:
                     why = f"the exchange closed {fill.sz} contracts ({order.cause.value})"
-                    operator.trip(self.risk, Trip(Control.LIQUIDATION, why), do)
+                    operator.trip(self.risk, Trip(Control.LIQUIDATION, why), emit)
                 if self.sync.snapshot_requested:
                     self.sync.positions.append(self.book.position)
             for order in fills.gaps(self.orders, now_ns):
                 assert order.okx_order_id is not None
-                do(RequestFills(order.okx_order_id))
+                emit(RequestFills(order.okx_order_id))
             self.sync.compare(self.book, now_ns)
         self.orders.settle()
 
-    def _take_lookup(self, answer: LookupAnswer, now_ns: int, do: Callable[[Effect], None]) -> None:
+    def _take_lookup(self, answer: LookupAnswer, now_ns: int, emit: Emit) -> None:
         order = self.orders.find(answer.cl_ord_id)
         if answer.report is not None:
             self.sync.note_read(answer.report.u_time_ms)
             if order is not None and answer.report.acc_fill_sz > order.acc_fill_sz:
-                # This question has overtaken the pushes, perhaps those of other orders as well.
-                # Only a snapshot tells what came before what.
+                # This query has overtaken the pushes, perhaps those of other orders as well.
+                # Only a snapshot shows what came before what.
                 answers.note_existence(self.orders, order, answer.report)
                 if self.sync.has_session and not self.sync.snapshot_requested:
-                    self._request_snapshot(now_ns, do)
+                    self._request_snapshot(now_ns, emit)
                 return
             self._take_report(answer.report)
-            self._book(now_ns, do)
+            self._book(now_ns, emit)
         elif order is not None:
             answers.take_absence(
                 self.orders,
@@ -423,28 +399,26 @@ class TradeState:
                 sync=self.sync,
                 copies_expired_ns=self.started_ns + self.rules.max_action_age_ns,
                 risk=self.risk,
-                do=do,
+                emit=emit,
             )
 
-    def _take_fills(self, answer: FillsAnswer, now_ns: int, do: Callable[[Effect], None]) -> None:
+    def _take_fills(self, answer: FillsAnswer, now_ns: int, emit: Emit) -> None:
         order = self.orders.find(None, answer.ord_id)
         if order is None:
             return
         overdue = self.sync.exchange_ms(now_ns) >= order.u_time_ms + self.sync.reader_lag_ms
         fills.take_fills_answer(self.orders, order, answer.fills, now_ns, overdue=overdue)
-        self._book(now_ns, do)
+        self._book(now_ns, emit)
 
     # Reconciliation and time
 
-    def _request_snapshot(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+    def _request_snapshot(self, now_ns: int, emit: Emit) -> None:
         sync = self.sync
         known_ns = sync.known_ns or self.started_ns + sync.offset_ns
-        sync.ask(now_ns, self.book.position, known_ns, self.rules.check_every_ns)
-        do(RequestSnapshot(sync.request, sync.since_ms, anew=not sync.snapshot_applied))
+        sync.note_request(now_ns, self.book.position, known_ns, self.rules.check_every_ns)
+        emit(RequestSnapshot(sync.request, sync.since_ms, check_account=not sync.snapshot_applied))
 
-    def _take_snapshot(
-        self, snapshot: ExchangeSnapshot, now_ns: int, do: Callable[[Effect], None]
-    ) -> None:
+    def _take_snapshot(self, snapshot: ExchangeSnapshot, now_ns: int, emit: Emit) -> None:
         if snapshot.request != self.sync.request or not self.sync.has_session:
             return
         self.sync.note_read(snapshot.seen_ms)
@@ -452,16 +426,16 @@ class TradeState:
         if self.sync.lagging(snapshot, self.book, now_ns):
             return
         self.sync.offset_ns = snapshot.offset_ns
-        self._merge(snapshot, now_ns, do)
+        self._merge(snapshot, now_ns, emit)
         for kept in self.sync.take_buffered():
             if kept.order is not None:
                 self._take_report(kept.order)
-                self._book(now_ns, do)
+                self._book(now_ns, emit)
             elif kept.position is not None:
-                self._take_position(kept.position, kept.at_ns, do)
+                self._take_position(kept.position, kept.at_ns, emit)
         self.book.settle_funding(complete=not self.orders.waiting)
         self.sync.conclude(snapshot, self.book, now_ns)
-        self._decide_expired(now_ns, do)
+        self._decide_expired(now_ns, emit)
         if self.sync.position_matches and snapshot.position is not None:
             self.book.note_position(snapshot.position)
         listed = {report.ord_id for report in snapshot.orders}
@@ -472,13 +446,13 @@ class TradeState:
                 or order.verify_before_send
                 or (unlisted and order.created_ns < snapshot.asked_at_ns)
             ):
-                answers.look_up(order, now_ns, do)
+                answers.look_up(order, now_ns, emit)
 
-    def _merge(self, snapshot: ExchangeSnapshot, now_ns: int, do: Callable[[Effect], None]) -> None:
-        """Add what the snapshot tells and we do not know; nothing is taken back."""
-        self.instrument = snapshot.instrument
+    def _merge(self, snapshot: ExchangeSnapshot, now_ns: int, emit: Emit) -> None:
+        """Add what the snapshot shows and we do not know; nothing is taken back."""
+        self.sync.instrument = snapshot.instrument
         if snapshot.cash_bal is not None:
-            self._take_balance(snapshot.cash_bal, snapshot.cash_u_time_ms, now_ns, do)
+            self._take_balance(snapshot.cash_bal, snapshot.cash_u_time_ms, now_ns, emit)
         self.risk.note_mark(snapshot.mark_px, now_ns)
         asked_ms = self.sync.exchange_ms(snapshot.asked_at_ns)
         for funding in sorted(snapshot.funding, key=lambda funding: funding.bill_id):
@@ -488,22 +462,22 @@ class TradeState:
             if order is not None and not order.ended:
                 order.seen_ms = max(order.seen_ms, asked_ms)
         fills.take_all_fills(self.orders, snapshot.fills)
-        self._book(now_ns, do)
+        self._book(now_ns, emit)
 
-    def _enforce(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+    def _enforce(self, now_ns: int, emit: Emit) -> None:
         """Send, look up and cancel what is due; an operator's command waits for no session."""
         if self.sync.has_session and self.sync.snapshot_applied:
-            answers.retry(self.orders, self.risk, self.sync, now_ns, do)
+            answers.retry(self.orders, self.risk, self.sync, now_ns, emit)
         if (self.sync.has_session and self.sync.snapshot_applied) or self.risk.command:
-            self._cancel_excess(now_ns, do)
-        operator.ask(self.risk, now_ns, do)
+            self._cancel_excess(now_ns, emit)
+        operator.request_listing(self.risk, now_ns, emit)
 
-    def _judge_position(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+    def _judge_position(self, now_ns: int, emit: Emit) -> None:
         unexplained = self.sync.judge(self.book, now_ns)
         if unexplained is not None:
-            do(Alert("position_mismatch", unexplained))
+            emit(Alert("position_mismatch", unexplained))
 
-    def _take_listing(self, listing: Listing, now_ns: int, do: Callable[[Effect], None]) -> None:
+    def _take_listing(self, listing: Listing, now_ns: int, emit: Emit) -> None:
         position = self.sync.note_listed(listing.position, listing.asked_at_ns, now_ns)
         self.sync.compare(self.book, now_ns)
         operator.carry_out(
@@ -515,13 +489,11 @@ class TradeState:
             self.rules,
             position=position,
             waiting_for_fills=bool(self.orders.waiting),
-            adopt=lambda position: self._adopt_position(position, now_ns, do),
-            do=do,
+            adopt=lambda position: self._adopt_position(position, now_ns, emit),
+            emit=emit,
         )
 
-    def _adopt_position(
-        self, position: PositionReport, now_ns: int, do: Callable[[Effect], None]
-    ) -> None:
+    def _adopt_position(self, position: PositionReport, now_ns: int, emit: Emit) -> None:
         """Book the difference between the exchange's position and ours as a fill by hand."""
         ours = self.book.position_at(position.trade_id)
         difference = position.pos - (self.book.position if ours is None else ours)
@@ -536,12 +508,12 @@ class TradeState:
         self.orders.add(order)
         self.orders.move(order, OrderState.FILLED)
         self.orders.waiting[order.cl_ord_id] = None
-        do(Alert("position_adopted", f"{difference} contracts at {px}"))
-        self._book(now_ns, do)
+        emit(Alert("position_adopted", f"{difference} contracts at {px}"))
+        self._book(now_ns, emit)
 
-    def _tick(self, now_ns: int, do: Callable[[Effect], None]) -> None:
+    def _tick(self, now_ns: int, emit: Emit) -> None:
         if self.orders.waiting:
-            self._book(now_ns, do)
-        self._enforce(now_ns, do)
+            self._book(now_ns, emit)
+        self._enforce(now_ns, emit)
         if self.sync.check_due(now_ns):
-            self._request_snapshot(now_ns, do)
+            self._request_snapshot(now_ns, emit)

@@ -48,7 +48,7 @@ class Trade:
     and ``funding`` (both negative when paid) are USDT. ``max_drawdown`` is the lowest
     ``uplRatio`` seen, 0 or below. ``parts`` has the contracts that each order executed in this
     trade, by first fill; an agent's order in it has been announced to the agent. ``state_id`` is
-    that of the first of them which an agent's action stands behind, None while there is none.
+    that of the first of them that an agent's action caused, None while there is none.
     """
 
     okx_id: OrdId
@@ -84,7 +84,7 @@ class Trade:
     def reduce(self, fill: Fill, sz: Decimal, fee: Decimal, multiplier: Decimal) -> None:
         """Take away ``sz`` contracts (at most the size) by a fill against the direction.
 
-        The exchange's ``fillPnl`` counts when it was told for exactly this fill.
+        The exchange's ``fillPnl`` counts when it was reported for exactly this fill.
         """
         share = self.cost if sz == self.size else part_of(self.cost, sz, self.size)
         pnl = fill.pnl
@@ -101,7 +101,7 @@ class Trade:
         self.fees += fee
 
     def owns(self, report: PositionReport) -> bool:
-        """Say whether a position report describes this trade, not an earlier or a flat one."""
+        """Return whether a position report describes this trade, not an earlier or a flat one."""
         if report.pos == 0 or (report.pos > 0) is not (self.side is Side.BUY):
             return False
         if report.trade_id is not None and self.opened_by is not None:

@@ -163,10 +163,10 @@ class Rest(Calls):
         pages = await self._pending_pages("", once)
         return tuple(report for page in pages for report in bodies.orders(page, self._inst_id))
 
-    async def place_order(self, order: PlaceOrder, *, tag: str, exp_time_ms: int) -> str:
+    async def place_order(self, order: PlaceOrder, *, tag: str) -> str:
         """Place an order where no session can; see ``operate`` for what comes back."""
         body = order_body(order, inst_id=self._inst_id, tag=tag)
-        return await self.operate(PLACE_ORDER, body, exp_time_ms)
+        return await self.operate(PLACE_ORDER, body, order.exp_time_ms)
 
     async def cancel_orders(self, ord_ids: Sequence[OrdId]) -> str:
         """Cancel up to 20 orders where no session can; see ``operate`` for what comes back."""

@@ -8,7 +8,7 @@ faster than they are counted, the oldest are dropped, the drops are counted, and
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import attrs
 import msgspec
@@ -62,19 +62,6 @@ LATEST = 40
 
 Observation = tuple[int, JournaledInput, tuple[Effect, ...]] | tuple[int, Sequence[Outgoing]]
 """Unix nanoseconds, and an input with its effects, or messages that the broker confirmed."""
-
-
-@attrs.frozen(kw_only=True)
-class Around:
-    """What the status shows besides the trading state."""
-
-    reasons: Callable[[], dict[str, str]]
-    okx_up: Callable[[], bool]
-    broker_up: Callable[[], bool | None]
-    dead_man_s: Callable[[], float | None]
-    store: Callable[[], Store]
-    unroutable: Callable[[], int] = lambda: 0
-    replay: Callable[[], ReplayProgress | None] = lambda: None
 
 
 @attrs.define
@@ -250,8 +237,22 @@ class Monitor:
             if (more := count - before.get(control, 0)) > 0:
                 self.metrics.controls.labels(control.value).inc(more)
 
-    def status(self, around: Around) -> Status | None:
-        """Return the present status, or None before the first input has been applied."""
+    def status(
+        self,
+        *,
+        reasons: dict[str, str],
+        okx_up: bool,
+        broker_up: bool | None,
+        dead_man_s: float | None,
+        store: Store,
+        unroutable: int = 0,
+        replay: ReplayProgress | None = None,
+    ) -> Status | None:
+        """Return the present status, or None before the first input has been applied.
+
+        The arguments are what the trading state does not know: why no action is taken, which
+        connections are up, when the dead man's switch acts, what the journal holds.
+        """
         state = self._state
         if state is None:
             return None
@@ -261,28 +262,28 @@ class Monitor:
             instrument=self.instrument,
             at_ns=now_ns,
             uptime_s=round((now_ns - self._began_ns) / 1e9, 1),
-            ready=not (reasons := around.reasons()),
+            ready=not reasons,
             reasons=reasons,
             connections=Connections(
-                okx=around.okx_up(),
-                broker=around.broker_up(),
+                okx=okx_up,
+                broker=broker_up,
                 sessions=self._counts.get("sessions", 0),
                 push_age_s=_age_s(now_ns, self._push_ns),
                 reconciled_age_s=_age_s(now_ns, self._snapshot_ns),
-                unroutable=around.unroutable(),
+                unroutable=unroutable,
             ),
             balance=state.balance,
             position=position_of(state),
             trade=trade_of(state.book.trade, state.rules),
             orders=orders_of(state, now_ns),
-            controls=controls_of(state, around.dead_man_s()),
-            store=around.store(),
+            controls=controls_of(state, dead_man_s),
+            store=store,
             latencies={name: latency.summary() for name, latency in self._latencies.items()},
             counts=dict(self._counts),
             rejections=dict(self._rejections),
             latest=tuple(reversed(self._latest)),
             can_control=self.can_control,
-            replay=around.replay(),
+            replay=replay,
         )
 
 

@@ -17,14 +17,13 @@ import structlog
 import trio
 
 from oms_trio.amqp.model import Broker
-from oms_trio.core.effects import Effect
-from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
+from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rest import Rest
 from oms_trio.ops.control.protocol import SOCKET
 from oms_trio.ops.control.protocol import listen as listen_for_control
-from oms_trio.ops.control.server import Desk, serve_control
-from oms_trio.ops.monitor import Around, Monitor
+from oms_trio.ops.control.server import serve_control
+from oms_trio.ops.monitor import Monitor
 from oms_trio.ops.operator_commands import CommandError, OperatorCommands
 from oms_trio.ops.status import Status, Store, encode_status
 from oms_trio.ops.systemd import Notifier
@@ -32,11 +31,11 @@ from oms_trio.ops.watchdog import Watchdog
 from oms_trio.ops.web.server import listen as listen_for_http
 from oms_trio.ops.web.server import serve_http, url_of
 from oms_trio.ops.web.site import Site
-from oms_trio.service.app import Insides
-from oms_trio.service.journaled_inputs import JournaledInput
+from oms_trio.service.channels import Inbox
+from oms_trio.service.intake_gate import Gate
 from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.settings.config import Config
-from oms_trio.tasks.deadman import Countdown, DeadMan, keep_armed
+from oms_trio.tasks.deadman import DeadMan, keep_armed
 from oms_trio.tasks.trade_state import Observer
 
 log = structlog.get_logger()
@@ -50,16 +49,6 @@ OUTBOX_EVERY_S = 5.0
 NOTIFY_EVERY_S = 1.0
 
 
-@attrs.frozen(kw_only=True)
-class Reach:
-    """The parts of the service that the status shows, or that commands act on."""
-
-    insides: Insides
-    rest: Rest
-    broker: Broker
-    disk: Disk
-
-
 @attrs.define
 class Operations:
     """The operator's side of one service."""
@@ -70,7 +59,6 @@ class Operations:
     http: socket.socket | None
     monitor: Monitor
     watchdog: Watchdog
-    also: Observer
     dead_man: DeadMan = attrs.Factory(DeadMan)
     outbox: int = 0
 
@@ -79,51 +67,68 @@ class Operations:
         """Where the status page is."""
         return None if self.http is None else url_of(self.http)
 
-    def observe(
-        self, arrival: JournaledInput, effects: tuple[Effect, ...], state: TradeState
-    ) -> None:
-        """See ``tasks.trade_state.Observer``: called by the trade-state task, so it must be quick."""
-        self.watchdog.observe(arrival, effects, state)
-        self.monitor.observe(arrival, effects, state)
-        self.also(arrival, effects, state)
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """What the trade-state task calls after each input."""
+        return (self.watchdog.observe, self.monitor.observe)
 
     def started(self) -> None:
         """Notify the supervisor that the state is reconciled and actions are taken."""
         self.notifier.notify("READY=1", "STATUS=taking actions")
 
-    async def run(self, reach: Reach) -> None:
+    async def run(
+        self,
+        inbox: Inbox,
+        gate: Gate,
+        requests: PendingRequests,
+        *,
+        rest: Rest,
+        broker: Broker,
+        disk: Disk,
+        stop: trio.Event,
+    ) -> None:
         """Run beside the service until cancelled."""
-        insides = reach.insides
-        commands = OperatorCommands(insides.inbox)
-        around = Around(
-            reasons=lambda: insides.gate.reasons,
-            okx_up=lambda: insides.line.link is not None,
-            broker_up=lambda: reach.broker.connected,
-            dead_man_s=self.dead_man.left_s,
-            store=lambda: Store(reach.disk.journal.last_seq, self.outbox),
-            unroutable=lambda: reach.broker.unroutable,
-        )
-        status = partial(self.monitor.status, around)
+        commands = OperatorCommands(inbox)
+
+        def status() -> Status | None:
+            return self.monitor.status(
+                reasons=gate.reasons,
+                okx_up=requests.link is not None,
+                broker_up=broker.connected,
+                dead_man_s=self.dead_man.left_s(),
+                store=Store(disk.journal.last_seq, self.outbox),
+                unroutable=broker.unroutable,
+            )
+
         async with trio.open_nursery() as nursery:
 
             def start(name: str, part: Callable[[], Awaitable[None]]) -> None:
                 nursery.start_soon(_restarted, name, part)
 
             start("monitor", self.monitor.watch)
-            start("outbox", partial(self._count_outbox, reach.disk))
-            start("supervisor", partial(self._notify_supervisor, status, insides.stop))
-            desk = Desk(partial(_encoded, status), commands.command, CommandError)
-            start("control", partial(serve_control, self.control, desk))
+            start("outbox", partial(self._count_outbox, disk))
+            start("supervisor", partial(self._notify_supervisor, status, stop))
+            control = partial(
+                serve_control,
+                self.control,
+                status=partial(_encoded, status),
+                command=commands.command,
+                failure=CommandError,
+            )
+            start("control", control)
             if self.http is not None:
                 start("http", partial(serve_http, self.http, self._site(status, commands).app()))
             if self.config.dead_man_s is not None:
-                countdown = Countdown(
-                    rest=reach.rest,
-                    gate=insides.gate,
+                switch = partial(
+                    keep_armed,
+                    self.dead_man,
+                    rest=rest,
+                    gate=gate,
                     timeout_s=self.config.dead_man_s,
                     tag=self.config.order_tag,
+                    stop=stop,
                 )
-                start("dead_man", partial(keep_armed, self.dead_man, countdown, insides.stop))
+                start("dead_man", switch)
 
     def _site(self, status: Callable[[], Status | None], commands: OperatorCommands) -> Site:
         token, address = self.config.http_token, self.config.http
@@ -175,9 +180,7 @@ async def _restarted(name: str, part: Callable[[], Awaitable[None]]) -> None:
 
 
 @contextmanager
-def open_operations(
-    config: Config, also: Observer, clock: Clock = system_clock
-) -> Iterator[Operations]:
+def open_operations(config: Config, clock: Clock = system_clock) -> Iterator[Operations]:
     """Open the sockets before the service starts; the caller holds the lock of the state folder.
 
     Raises:
@@ -197,5 +200,4 @@ def open_operations(
             http=http,
             monitor=Monitor(config.instrument, clock, can_control=config.http_token is not None),
             watchdog=Watchdog(notifier),
-            also=also,
         )

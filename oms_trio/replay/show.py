@@ -1,4 +1,4 @@
-"""The state at an instant, and one trade with all that belongs to it, for a terminal."""
+"""Draw the state at an instant, and one trade with its fills, for a terminal."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from rich.table import Table
 
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.state import TradeState
-from oms_trio.replay.export.trades import Trades, TradeStory
-from oms_trio.replay.recordings.model import Moment
-from oms_trio.replay.times import clock, iso
+from oms_trio.replay.recordings.recording import PlayedStep
+from oms_trio.replay.times import format_time, time_of_day
+from oms_trio.replay.trade_tracker import TradeHistory, TradeTracker
+from oms_trio.service.state_codec import digest
 
 _DIGITS = 10
-"""Significant digits of averages; what was on the wire has fewer."""
+"""Most digits that a number from the wire has; averages have more and are rounded."""
 
 
 def short(number: Decimal | None) -> str:
-    """Write a number without the digits that only division made."""
+    """Format a number; results of a division are rounded to 4 places."""
     if number is None:
         return "-"
     return format(
@@ -29,23 +30,23 @@ def short(number: Decimal | None) -> str:
 
 
 def show_state(state: TradeState) -> RenderableType:
-    """Draw what decisions depend on, in short, with the digest of all of it."""
+    """Draw the main parts of the state, with the digest of all of it."""
     sync, book = state.sync, state.book
     table = Table.grid(padding=(0, 2))
-    theirs = sync.exchange_pos
+    reported_pos = short(None if sync.exchange_pos is None else sync.exchange_pos.pos)
     for name, text in (
         ("ready", "yes" if state.ready else f"no: {sync.why}"),
-        ("instrument", "-" if state.instrument is None else state.instrument.inst_id),
+        ("instrument", "-" if state.sync.instrument is None else state.sync.instrument.inst_id),
         ("balance", f"{short(state.balance)} USDT"),
         (
             "position",
-            f"{short(book.position)} by our fills, {short(None if theirs is None else theirs.pos)} on the exchange",
+            f"{short(book.position)} by our fills, {reported_pos} reported by the exchange",
         ),
         ("exposure", ", ".join(f"{s.value} {short(x)}" for s, x in state.orders.exposure.items())),
-        ("orders", f"{len(state.orders)} open, {len(state.orders.ended)} ended are findable"),
+        ("orders", f"{len(state.orders)} open, {len(state.orders.ended)} ended ones kept"),
         ("fills", f"{book.fills} booked"),
         ("draining", "yes" if state.draining else "no"),
-        ("digest", state.digest()),
+        ("digest", digest(state)),
     ):
         table.add_row(name, text)
     return table
@@ -62,14 +63,14 @@ def show_orders(state: TradeState) -> RenderableType:
 
 
 def _order_row(order: OrderInfo) -> Iterable[str]:
-    doubts = {
+    conditions = {
         "awaiting ack": order.awaiting_ack,
         "outcome unknown": order.outcome_unknown,
         "verify before send": order.verify_before_send,
         f"cancel {order.cancel_state.value}": order.cancel_state.value != "none",
     }
     return (
-        clock(order.created_ns),
+        time_of_day(order.created_ns),
         str(order.state_id),
         order.okx_order_id or "-",
         order.side.value,
@@ -77,7 +78,7 @@ def _order_row(order: OrderInfo) -> Iterable[str]:
         short(order.volume),
         f"{short(order.filled_size)} ({order.execution_percentage:.0f}%)",
         order.order_state.value,
-        ", ".join(name for name, holds in doubts.items() if holds),
+        ", ".join(name for name, holds in conditions.items() if holds),
     )
 
 
@@ -102,38 +103,38 @@ def show_open_trade(state: TradeState) -> RenderableType:
     return table
 
 
-def show_trade(trade: TradeStory) -> RenderableType:
-    """Draw a trade fill by fill, and how its reward came to be."""
+def show_trade(trade: TradeHistory) -> RenderableType:
+    """Draw a trade fill by fill, with the calculation of its reward."""
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     for name in ("at", "state id", "okx id", "side", "price", "contracts", "size", "entry", "gain"):
         table.add_column(name, justify="left" if name in {"at", "okx id", "side"} else "right")
-    for part in trade.parts:
+    for fill in trade.fills:
         table.add_row(
-            clock(part.at_ns),
-            str(part.state_id),
-            part.ord_id,
-            part.side.value,
-            short(part.px),
-            f"{short(part.sz):>}",
-            short(part.size_behind),
-            short(part.entry_px),
-            short(part.gain) if part.gain else "",
+            time_of_day(fill.at_ns),
+            str(fill.booked.state_id),
+            fill.booked.fill.ord_id,
+            fill.booked.side.value,
+            short(fill.booked.fill.px),
+            f"{short(fill.sz):>}",
+            short(fill.size_after),
+            short(fill.entry_px),
+            short(fill.gain) if fill.gain else "",
         )
     return Group(
-        f"trade {trade.okx_id} ({trade.side.value}), opened {iso(trade.opened_at_ns)}",
+        f"trade {trade.okx_id} ({trade.side.value}), opened {format_time(trade.opened_at_ns)}",
         table,
         *_ending(trade),
     )
 
 
-def _ending(trade: TradeStory) -> Iterable[RenderableType]:
-    if trade.fills > len(trade.parts):
-        yield f"... and {trade.fills - len(trade.parts)} fills more"
+def _ending(trade: TradeHistory) -> Iterable[RenderableType]:
+    if trade.fill_count > len(trade.fills):
+        yield f"... and {trade.fill_count - len(trade.fills)} more fills"
     if trade.reward is None or trade.closed_at_ns is None:
         yield f"open: cumulative {short(trade.cumulative)}, drawdown {trade.max_drawdown:.6f}"
         return
     portions = ", ".join(f"{name} {part:.4g}" for name, part in trade.portions)
-    yield f"closed {iso(trade.closed_at_ns)} by {trade.closed_by}; portions {portions}"
+    yield f"closed {format_time(trade.closed_at_ns)} by {trade.closed_by}; portions {portions}"
     sign = "-" if trade.cumulative > 0 else "+"
     yield (
         f"reward {trade.reward:.10g} = {float(trade.cumulative):.10g} x "
@@ -142,27 +143,28 @@ def _ending(trade: TradeStory) -> Iterable[RenderableType]:
 
 
 @attrs.define
-class OneTrade:
-    """Waits for the trade that was opened or closed by an order, and keeps that one alone."""
+class TradeFinder:
+    """Keeps the trades that one order, given by its okx id, opened or closed."""
 
     ord_id: str
-    found: list[TradeStory] = attrs.Factory(list)
-    _trades: Trades = attrs.field(init=False)
+    closed: list[TradeHistory] = attrs.Factory(list)
+    _trades: TradeTracker = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Follow trades."""
-        self._trades = Trades(self._take)
+        self._trades = TradeTracker(self._take)
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, played: PlayedStep) -> None:
         """See ``Watcher``."""
-        self._trades(moment)
+        self._trades(played)
 
-    def _take(self, trade: TradeStory) -> None:
+    def _take(self, trade: TradeHistory) -> None:
         if self.ord_id in {trade.okx_id, trade.closed_by}:
-            self.found.append(trade)
+            self.closed.append(trade)
 
-    def stories(self) -> list[TradeStory]:
-        """Return what was found, the open trade included: an order can end one and begin one."""
+    def trades(self) -> list[TradeHistory]:
+        """Return the trades, the open one included; an order can close one and open the next."""
         current = self._trades.current
-        still = [current] if current is not None and current.okx_id == self.ord_id else []
-        return self.found + still
+        if current is None or current.okx_id != self.ord_id:
+            return self.closed
+        return [*self.closed, current]

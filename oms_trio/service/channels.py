@@ -1,4 +1,4 @@
-"""What the tasks hand to each other, beside the arrivals that all of them send to one inbox."""
+"""What the tasks send to each other, besides the journaled inputs that all of them send to one inbox."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import attrs
 import trio
 
 from oms_trio.core.effects import (
-    CancelOrders,
     LookUpOrder,
-    PlaceOrder,
     RequestFills,
     RequestListing,
     RequestSnapshot,
@@ -19,49 +17,18 @@ from oms_trio.core.effects import (
 from oms_trio.journal.model import Entry, Message, StateSnapshot
 from oms_trio.service.journaled_inputs import JournaledInput
 
-
-@attrs.frozen
-class Order:
-    """An order to send, by the instrument's code of the day (None: not known yet, so by REST).
-
-    ``recalls`` is how often orders had been recalled when this one was decided.
-    """
-
-    effect: PlaceOrder
-    inst_id_code: int | None
-    recalls: int = 0
-
-
-@attrs.define
-class Recall:
-    """How often the trading state has called back the orders that wait to be sent."""
-
-    count: int = 0
-
-    def covers(self, order: Order) -> bool:
-        """Whether this order must not be sent any more."""
-        return order.recalls != self.count and not order.effect.reduce_only
-
-
-@attrs.frozen
-class Cancel:
-    """Orders to cancel, by the instrument's code of the day."""
-
-    effect: CancelOrders
-    inst_id_code: int | None
-
-
-Question = RequestSnapshot | RequestListing | RequestFills | LookUpOrder
+Query = RequestSnapshot | RequestListing | RequestFills | LookUpOrder
+"""What the exchange is asked by REST."""
 
 
 @attrs.frozen
 class Commit:
-    """Entries that become durable together, and what may be done only then."""
+    """Entries that become durable together, and what may be done only after that."""
 
     entries: tuple[Entry, ...]
     settle: tuple[SettleDelivery, ...]
     snapshot: StateSnapshot | None = None
-    then: tuple[Callable[[], object], ...] = ()
+    on_durable: tuple[Callable[[], object], ...] = ()
 
 
 @attrs.frozen
@@ -75,13 +42,13 @@ class Batch:
 Inbox = trio.MemorySendChannel[JournaledInput]
 
 
-async def hand_over(inbox: Inbox, arrival: JournaledInput) -> None:
+async def deliver(inbox: Inbox, journaled: JournaledInput) -> None:
     """Send to the inbox; a checkpoint only when it is full, so the caller must have its own.
 
     ``send`` lets every other task run before it returns: per frame of the exchange and per
     action, one round of the scheduler.
     """
     try:
-        inbox.send_nowait(arrival)
+        inbox.send_nowait(journaled)
     except trio.WouldBlock:
-        await inbox.send(arrival)
+        await inbox.send(journaled)

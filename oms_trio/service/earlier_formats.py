@@ -60,6 +60,8 @@ def state(decoded: dict[str, Any]) -> dict[str, Any]:
     now = _renamed(decoded, _STATE_FIELDS)
     if "sync" in now:
         now["sync"] = _renamed(now["sync"], _SYNC_FIELDS)
+        if "instrument" in now:
+            now["sync"]["instrument"] = now.pop("instrument")
     for orders in (now["orders"]["open"], now["orders"]["ended"]) if "orders" in now else ():
         for name, order in orders.items():
             orders[name] = _renamed(order, _ORDER_FIELDS)

@@ -87,7 +87,7 @@ class JournaledInput:
 
 @attrs.frozen
 class DeliveryMetadata:
-    """What a record of an action keeps beside its 25 bytes."""
+    """What a record of an action keeps besides its bytes."""
 
     message_id: str | None
     redelivered: bool

@@ -6,8 +6,9 @@ import gc
 import secrets
 import signal
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from urllib.parse import urlsplit
@@ -31,9 +32,10 @@ from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.latency import TimedBroker, timed_commits
-from oms_trio.ops.sidecar import Reach, open_operations
-from oms_trio.service.app import Insides, Parts, recover, run_service, unobserved
+from oms_trio.ops.sidecar import open_operations
+from oms_trio.service.app import run_service
 from oms_trio.service.journaled_inputs import DecodeContext
+from oms_trio.service.recovery import recover
 from oms_trio.settings.clock import Clock, service_clock, system_clock
 from oms_trio.settings.config import Config
 from oms_trio.settings.cpu import one_cpu
@@ -51,7 +53,7 @@ actions; whatever cycles hold until then is some megabytes."""
 REST_TIMEOUT_S = 10.0
 REST_CONNECTIONS = 24
 """Twice what look-ups take at once (``tasks.reconciler.LOOK_UPS``): the rest is for snapshots, the
-operator and emergencies, which must not wait behind hundreds of them."""
+operator and emergencies, which must not wait for hundreds of them."""
 
 
 def broker_settings(config: Config) -> BrokerSettings:
@@ -101,7 +103,7 @@ async def open_rest(config: Config, clock: Clock = system_clock) -> AsyncIterato
         verify=_tls(config.okx_ca_file),
         timeout=REST_TIMEOUT_S,
         limits=httpx.Limits(max_connections=REST_CONNECTIONS),
-        # A proxy of the environment would see the key; this client talks to the exchange alone.
+        # A proxy of the environment would see the key; this client talks to the exchange only.
         trust_env=False,
     ) as client:
         yield Rest(
@@ -140,14 +142,15 @@ async def serve(
     broker: AbstractAsyncContextManager[Broker] | None = None,
     stop: trio.Event | None = None,
     started: Callable[[], object] | None = None,
-    observe: Observer = unobserved,
+    observers: Sequence[Observer] = (),
     limits: OrderLimits = OKX_LIMITS,
     listening: Callable[[str], object] | None = None,
 ) -> None:
     """Run the service until SIGTERM, SIGINT or ``stop``.
 
     ``broker`` replaces RabbitMQ (the demo's is in memory), ``limits`` the exchange's rate limits;
-    ``listening`` is told where the status page is.
+    ``listening`` is called with the address of the status page, ``started`` when actions are taken
+    for the first time.
 
     Raises:
         ConfigError: a credential is missing.
@@ -155,12 +158,12 @@ async def serve(
             groups.
         OSError: the address of the status page cannot be used.
     """
-    scope = DecodeContext(config.instrument, config.order_tag)
+    context = DecodeContext(config.instrument, config.order_tag)
     stop = trio.Event() if stop is None else stop
     begun = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, stop)
-        nursery.start_soon(_leave_before_the_begin, stop, begun, nursery.cancel_scope)
+        nursery.start_soon(_cancel_start, stop, begun, nursery.cancel_scope)
         with (
             StateLock.acquire(config.state_dir),
             Journal.open(config.state_dir / JOURNAL) as journal,
@@ -168,7 +171,7 @@ async def serve(
         ):
             if config.one_cpu:
                 stack.enter_context(one_cpu())
-            recovered = recover(journal, config.rules(), scope)
+            recovered = recover(journal, config.rules(), context)
             state = recovered.state
             clock = service_clock(recovered.at_ns)
             log.info(
@@ -177,7 +180,7 @@ async def serve(
                 position=state.book.position,
                 paused=state.risk.paused,
             )
-            operations = stack.enter_context(open_operations(config, observe, clock))
+            operations = stack.enter_context(open_operations(config, clock))
             if operations.url is not None:
                 log.info("http_listening", url=operations.url)
                 if listening is not None:
@@ -191,36 +194,35 @@ async def serve(
                 timed = TimedBroker(open_side, operations.monitor.confirmed)
                 disk = Disk(journal, timed_commits(run_sync, operations.monitor.committed))
 
-                async def beside(insides: Insides) -> None:
-                    reach = Reach(insides=insides, rest=rest, broker=timed, disk=disk)
-                    await operations.run(reach)
+                def on_started() -> None:
+                    operations.started()
+                    log.info("ready", instrument=config.instrument, queue=config.action_queue)
+                    if started is not None:
+                        started()
 
-                parts = Parts(
+                _tune_interpreter()
+                await run_service(
+                    recovered,
                     broker=timed,
                     rest=rest,
                     connect=connector(config, rest, clock),
                     disk=disk,
                     rules=config.rules(),
-                    clock=clock,
-                    scope=scope,
+                    context=context,
                     max_retries=config.max_retries,
                     random=SystemRandom(),
+                    stop=stop,
+                    on_started=on_started,
                     keep_ns=config.journal_keep_ns,
-                    account_seen=lambda uid: journal.stamp(account_of(config, uid)),
-                    observe=operations.observe,
-                    beside=beside,
+                    clock=clock,
+                    observers=(*operations.observers, *observers),
+                    sidecar=partial(operations.run, rest=rest, broker=timed, disk=disk, stop=stop),
+                    on_account=lambda uid: journal.stamp(account_of(config, uid)),
                     limits=limits,
                     layout=ActionLayout(config.action_layout),
-                    # The watchdog's beat is a tick.
+                    # The watchdog is notified at ticks.
                     quiet_s=min(QUIET_S, operations.notifier.keep_alive_s),
                 )
-
-                def ready() -> None:
-                    operations.started()
-                    _started(config, started)
-
-                _tune_interpreter()
-                await run_service(parts, recovered, stop=stop, started=ready)
         nursery.cancel_scope.cancel()
     log.info("stopped")
 
@@ -235,12 +237,6 @@ def _tune_interpreter() -> None:
     # looks at what is on its way. By default it does so every 700 objects, which is in every tenth
     # action, for 0.1 to 1 ms.
     gc.set_threshold(YOUNG_OBJECTS, 20, 100)
-
-
-def _started(config: Config, told: Callable[[], object] | None) -> None:
-    log.info("ready", instrument=config.instrument, queue=config.action_queue)
-    if told is not None:
-        told()
 
 
 async def send_action(config: Config, body: bytes) -> str:
@@ -274,10 +270,8 @@ async def _watch_signals(
             stop.set()
 
 
-async def _leave_before_the_begin(
-    stop: trio.Event, begun: trio.Event, everything: trio.CancelScope
-) -> None:
-    """Cancel a start that is no longer wanted: a broker may keep it waiting for long."""
+async def _cancel_start(stop: trio.Event, begun: trio.Event, everything: trio.CancelScope) -> None:
+    """Cancel a start when ``stop`` is set before it has ended: a broker may keep it waiting for long."""
     await stop.wait()
     if not begun.is_set():
         everything.cancel()

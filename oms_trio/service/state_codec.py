@@ -1,14 +1,80 @@
-"""The whole trading state as JSON, for snapshots: written down, and read back from any release's."""
+"""The whole trading state as JSON: written for snapshots and digests, read back from any release's."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
+from enum import Enum
+from functools import cache
+from hashlib import sha256
+from typing import Final, NewType, get_args, get_type_hints
 
+import attrs
 import msgspec
 
 from oms_trio.core.state import TradeState
+from oms_trio.journal.model import StateSnapshot
 from oms_trio.service import earlier_formats
 from oms_trio.service.earlier_formats import RETIRED
+
+FINGERPRINT_DIGITS: Final = 12
+"""Hexadecimal digits of a fingerprint: it only has to distinguish releases of one program."""
+
+
+def snapshot_of(state: TradeState, seq: int) -> StateSnapshot:
+    """Encode the state after record ``seq``, with its digest."""
+    blob = encode_state(state)
+    return StateSnapshot(seq, blob, _digest_of(blob))
+
+
+def digest(state: TradeState) -> str:
+    """Return a hash of the whole state, after the fingerprint of its schema and a colon.
+
+    Equal digests mean equal states. Different ones mean different states if their schemas are the
+    same; another schema is that of another release.
+    """
+    return _digest_of(encode_state(state))
+
+
+def _digest_of(blob: bytes) -> str:
+    return f"{schema_fingerprint(TradeState)}:{sha256(blob).hexdigest()}"
+
+
+def same_schema(digest: str, other: str) -> bool:
+    """Whether two digests are of states with one schema, so that they can be compared.
+
+    Digests of early releases name no schema.
+    """
+    return digest.rpartition(":")[0] == other.rpartition(":")[0]
+
+
+@cache
+def schema_fingerprint(root: type) -> str:
+    """Return a hash of an attrs class with all classes and enums that its fields reach.
+
+    Fields count in their order and with their types as they are written in the source, because
+    that does not depend on the version of the interpreter.
+    """
+    found: dict[str, str] = {}
+    waiting: list[object] = [root]
+    while waiting:
+        kind = waiting.pop()
+        waiting += get_args(kind)
+        if isinstance(kind, NewType):
+            found[kind.__name__] = kind.__supertype__.__name__
+        if isinstance(kind, type) and (name := kind.__qualname__) not in found:
+            if attrs.has(kind):
+                found[name] = " ".join(_fields(kind))
+                waiting += get_type_hints(kind).values()
+            elif issubclass(kind, Enum):
+                found[name] = " ".join(repr(member) for member in kind)
+    lines = "\n".join(f"{name}: {content}" for name, content in sorted(found.items()))
+    return sha256(lines.encode()).hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def _fields(cls: type[attrs.AttrsInstance]) -> Iterator[str]:
+    for field in attrs.fields(cls):
+        yield f"{field.name}={getattr(field.type, '__qualname__', field.type)}"
 
 
 def encode_state(state: TradeState) -> bytes:
@@ -38,7 +104,7 @@ def decode_state(blob: bytes) -> TradeState:
 
 
 def _holds(ours: object, theirs: object) -> bool:
-    """Whether all that ``theirs`` says is in ``ours`` as well; both are decoded JSON."""
+    """Whether all that is in ``theirs`` is in ``ours`` as well; both are decoded JSON."""
     match ours, theirs:
         case dict(), dict():
             return all(

@@ -5,15 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from itertools import chain
 
-import attrs
 import structlog
 import trio
 
 from oms_trio.amqp.model import Broker
-from oms_trio.core.effects import SettleDelivery
 from oms_trio.journal.disk import FULL_PAUSE_S, Disk
 from oms_trio.journal.errors import JournalFull
-from oms_trio.journal.model import Entry, Message
+from oms_trio.journal.model import Entry
 from oms_trio.service.channels import Batch, Commit
 from oms_trio.service.intake_gate import Gate
 
@@ -30,33 +28,30 @@ the disk and its thread busy when the fill comes whose message waits for its own
 """
 
 
-@attrs.frozen
-class Keeper:
-    """What the committing task works with."""
-
-    disk: Disk
-    broker: Broker
-    gate: Gate
-    durable: trio.MemorySendChannel[Batch]
-
-
-async def keep_journal(commits: trio.MemoryReceiveChannel[Commit], keeper: Keeper) -> None:
-    """Commit until the channel is closed and empty, then close the channel to the publisher.
+async def keep_journal(
+    commits: trio.MemoryReceiveChannel[Commit],
+    durable: trio.MemorySendChannel[Batch],
+    disk: Disk,
+    broker: Broker,
+    gate: Gate,
+) -> None:
+    """Commit until the channel is closed and empty, then close ``durable``, the publisher's channel.
 
     While one commit's fsync lasts the next ones gather, and before one that nobody waits for a
-    little longer: a burst costs one fsync, not one each.
+    little longer: a burst costs one fsync, not one each. While the disk is full ``gate`` is closed.
 
     Raises:
         StateError: the disk failed or the journal is damaged.
     """
-    with commits, keeper.durable:
+    with commits, durable:
         async with trio.open_nursery() as nursery:
             async for first in commits:
-                await _commit(await _gathered(first, commits), keeper, nursery)
+                group = await _gathered(first, commits)
+                await _commit(group, durable, disk, broker, gate, nursery)
 
 
 async def _gathered(first: Commit, commits: trio.MemoryReceiveChannel[Commit]) -> list[Commit]:
-    """Take what is there, and until somebody waits for the commit a little of what comes."""
+    """Take what is there, and as long as nobody waits for the commit what comes a little later."""
     group, entries = [first], len(first.entries)
     urgent = _urgent(first)
     deadline = trio.current_time() + LINGER_S
@@ -80,41 +75,48 @@ async def _gathered(first: Commit, commits: trio.MemoryReceiveChannel[Commit]) -
 
 
 def _urgent(commit: Commit) -> bool:
-    """Whether the agent is to be told something, or an operator, or the process is to end."""
+    """Whether a message, an operator or the end of the process waits for this commit."""
     return (
         commit.snapshot is not None
-        or bool(commit.then)
+        or bool(commit.on_durable)
         or any(entry.outbox for entry in commit.entries)
     )
 
 
-async def _commit(group: list[Commit], keeper: Keeper, nursery: trio.Nursery) -> None:
+async def _commit(
+    group: list[Commit],
+    durable: trio.MemorySendChannel[Batch],
+    disk: Disk,
+    broker: Broker,
+    gate: Gate,
+    nursery: trio.Nursery,
+) -> None:
     entries = [entry for commit in group for entry in commit.entries]
-    position = keeper.disk.journal.last_position + 1
-    await _append(entries, keeper)
+    position = disk.journal.last_position + 1
+    await _append(entries, disk, gate)
     for commit in group:
-        for tell in commit.then:
-            tell()
-    messages: tuple[Message, ...] = tuple(chain.from_iterable(entry.outbox for entry in entries))
+        for callback in commit.on_durable:
+            callback()
+    messages = tuple(chain.from_iterable(entry.outbox for entry in entries))
     if messages:
         # A publisher that is behind reads from the disk what it was not given; one that was
         # cancelled while the disk was slow leaves that to the next start.
         with suppress(trio.WouldBlock, trio.BrokenResourceError):
-            keeper.durable.send_nowait(Batch(position, messages))
+            durable.send_nowait(Batch(position, messages))
         # The publisher's turn: the broker's thread must not take the interpreter away for
         # acknowledgements, which nobody waits for, before it has the messages.
         await trio.lowlevel.checkpoint()
     settle = [done for commit in group for done in commit.settle]
     if tags := [done.delivery for done in settle if done.dead_letter is None]:
-        keeper.broker.ack(tags)
+        broker.ack(tags)
     for done in settle:
         if done.dead_letter is not None:
-            nursery.start_soon(_bury, keeper.broker, done)
-    await _tidy(group, keeper.disk)
+            nursery.start_soon(broker.dead_letter, done.delivery, done.dead_letter)
+    await _save_snapshots(group, disk)
 
 
-async def _tidy(group: list[Commit], disk: Disk) -> None:
-    """Save snapshots and keep the journal's log short: nobody waits for the last commit now."""
+async def _save_snapshots(group: list[Commit], disk: Disk) -> None:
+    """Save snapshots and keep the journal's log short, now that nobody waits for the commit."""
     for commit in group:
         if commit.snapshot is not None:
             snapshot = commit.snapshot
@@ -129,20 +131,15 @@ async def _tidy(group: list[Commit], disk: Disk) -> None:
             await disk.call(disk.journal.checkpoint)
 
 
-async def _append(entries: list[Entry], keeper: Keeper) -> None:
-    """Append; on a full disk stop taking actions, and wait for room as long as it takes."""
+async def _append(entries: list[Entry], disk: Disk, gate: Gate) -> None:
+    """Append; on a full disk stop taking actions, and wait for space as long as it takes."""
     while True:
         try:
-            await keeper.disk.call(keeper.disk.journal.append, entries)
+            await disk.call(disk.journal.append, entries)
         except JournalFull as error:
-            keeper.gate.close("disk", str(error))
+            gate.close("disk", str(error))
             log.error("journal_full", why=str(error), waiting=len(entries))  # noqa: TRY400 - one line
             await trio.sleep(FULL_PAUSE_S)
         else:
-            keeper.gate.open("disk")
+            gate.open("disk")
             return
-
-
-async def _bury(broker: Broker, done: SettleDelivery) -> None:
-    assert done.dead_letter is not None
-    await broker.dead_letter(done.delivery, done.dead_letter)

@@ -1,4 +1,4 @@
-"""Takes actions from the broker and hands them to the trade-state task."""
+"""Takes actions from the broker and sends them to the trade-state task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oms_trio.amqp.model import Broker
 from oms_trio.core.identity import name_of_action
 from oms_trio.core.model import ClOrdId
 from oms_trio.service import journaled_inputs
-from oms_trio.service.channels import Inbox, hand_over
+from oms_trio.service.channels import Inbox, deliver
 from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
@@ -24,14 +24,14 @@ async def ingest(
     inbox: Inbox,
     clock: Clock,
     layout: ActionLayout = ActionLayout.BYTES_25,
-    on_record: Callable[[ClOrdId], bool] = lambda _: False,
+    knows_action: Callable[[ClOrdId], bool] = lambda _: False,
 ) -> None:
-    """Decode actions for ever; what is none goes to the dead letters with the reason.
+    """Decode actions until cancelled; a message that is not one becomes a dead letter, with the reason.
 
-    Expired actions are handed over like any other, flagged. Those that cannot be decoded are in
-    the dead letters already. ``on_record`` says whether the journal has an action of this name.
+    Expired actions are sent on like any other, flagged. Those that cannot be decoded are dead letters
+    already. ``knows_action`` returns whether the journal has an action of this name.
 
-    Ends only by cancellation. How many dead letters are on their way at once is bounded by the
+    How many dead letters are on their way at once is bounded by the
     broker's prefetch, since each of them is an unacknowledged delivery.
     """
     async with trio.open_nursery() as nursery:
@@ -50,6 +50,6 @@ async def ingest(
                     nursery.start_soon(broker.dead_letter, delivery.tag, str(error))
                 else:
                     name = name_of_action(action)
-                    if name is not None and on_record(name):
+                    if name is not None and knows_action(name):
                         action = attrs.evolve(action, known=True)
-                    await hand_over(inbox, journaled_inputs.action(action))
+                    await deliver(inbox, journaled_inputs.action(action))

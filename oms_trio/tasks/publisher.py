@@ -20,7 +20,7 @@ PAGE = 500
 """Messages published under one wait for confirms."""
 
 UNROUTABLE_WARN_S = 60.0
-"""How often it is said at most that messages find no queue."""
+"""How often it is logged at most that messages find no queue."""
 
 IDLE_S = 0.05
 """Confirmed messages leave the outbox together: after this long without new ones, or a page full.
@@ -50,7 +50,7 @@ async def publish(durable: trio.MemoryReceiveChannel[Batch], disk: Disk, broker:
                 except trio.EndOfChannel:
                     break
             if idle.cancelled_caught:
-                await outbox.take_out()
+                await outbox.remove_confirmed()
                 continue
             if batch.first == done + 1:
                 await outbox.send(batch.messages)
@@ -59,7 +59,7 @@ async def publish(durable: trio.MemoryReceiveChannel[Batch], disk: Disk, broker:
             if not durable.statistics().current_buffer_used and disk.journal.last_position > done:
                 done = await outbox.send_stored(done)
         await outbox.send_stored(done)
-        await outbox.take_out()
+        await outbox.remove_confirmed()
 
 
 @attrs.define
@@ -70,18 +70,18 @@ class _Outbox:
     broker: Broker
     confirmed: list[str] = attrs.Factory(list)
     unroutable: int = 0
-    """How many the broker had returned when that was said last."""
+    """How many the broker had returned when that was logged last."""
     warned_at: float = -math.inf
 
     async def send_stored(self, done: int) -> int:
-        """Publish all that is stored behind a position; returns the last one's."""
+        """Publish all that is stored after a position; returns the last one's."""
         while page := await self.disk.call(self.disk.journal.outbox, done, PAGE):
             await self.send(tuple(message for _, message in page))
             done = page[-1][0]
         return done
 
     async def send(self, messages: tuple[Message, ...]) -> None:
-        """Publish until confirmed. A repeat has the same ``message_id``, so that it can be told."""
+        """Publish until confirmed. A repeat has the same ``message_id``, so that it can be recognised."""
         outgoing = [
             Outgoing(message.message_id, message.routing_key, message.body, message.cause)
             for message in messages
@@ -97,17 +97,17 @@ class _Outbox:
         self._warn_of_unroutable()
         self.confirmed += [message.message_id for message in messages]
         if len(self.confirmed) >= PAGE:
-            await self.take_out()
+            await self.remove_confirmed()
 
     def _warn_of_unroutable(self) -> None:
-        """Say when nobody listens: what no queue takes is gone, and an agent learns nothing."""
+        """Log when no queue takes our messages: they are gone, and an agent learns nothing."""
         total, now = self.broker.unroutable, trio.current_time()
         if total > self.unroutable and now - self.warned_at >= UNROUTABLE_WARN_S:
             log.warning("executions_unroutable", count=total - self.unroutable, total=total)
             self.unroutable, self.warned_at = total, now
 
-    async def take_out(self) -> None:
-        """Take what was confirmed out; even that needs room on the disk, and waits for it."""
+    async def remove_confirmed(self) -> None:
+        """Remove what was confirmed; even that needs space on the disk, and waits for it."""
         names, self.confirmed = self.confirmed, []
         while names:
             try:

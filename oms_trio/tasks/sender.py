@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-import attrs
 import trio
 
+from oms_trio.core.effects import CancelOrders, PlaceOrder
 from oms_trio.core.events import Verdict
-from oms_trio.core.model import ClOrdId, OrdId, RejectReason
+from oms_trio.core.model import ClOrdId, RejectReason
 from oms_trio.okx.errors import ProtocolError, RestUnavailableError, SessionLostError
 from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rate_limits import OKX_LIMITS, Limiter, OrderLimits
@@ -31,141 +31,115 @@ from oms_trio.okx.wire.requests import (
     encode_order,
 )
 from oms_trio.service import journaled_inputs
-from oms_trio.service.channels import Cancel, Inbox, Order, Recall
+from oms_trio.service.channels import Inbox
 from oms_trio.service.journaled_inputs import OwnAnswer
 from oms_trio.settings.clock import NS, Clock
 
-NS_PER_MS = 1_000_000
 
-
-@attrs.frozen
-class Desk:
-    """What both senders work with."""
-
-    line: PendingRequests
-    inbox: Inbox
-    clock: Clock
-    tag: str
-    recall: Recall = attrs.Factory(Recall)
-    limits: OrderLimits = OKX_LIMITS
-    rest: Rest | None = None
-    """Takes cancels and reducing orders while there is no session; None: nothing does."""
-
-    async def answer(
-        self,
-        names: Sequence[ClOrdId],
-        verdict: Verdict,
-        detail: str,
-        *,
-        cancel: bool = False,
-        reason: RejectReason = RejectReason.EXCHANGE,
-    ) -> None:
-        """Answer a request ourselves that was certainly not sent."""
-        answer = OwnAnswer(tuple(names), cancel, verdict, detail, reason)
-        await self.inbox.send(journaled_inputs.own_answer(answer))
-
-    async def by_rest(
-        self, names: Sequence[ClOrdId], send: Callable[[], Awaitable[str]], *, cancel: bool
-    ) -> None:
-        """Have REST carry a request out, and hand its answer over.
-
-        No answer, or one that cannot be read, leaves the outcome unknown, as on the WebSocket.
-        """
-        build = journaled_inputs.cancel_answer if cancel else journaled_inputs.order_answer
-        try:
-            text = await send()
-            arrival = build(text, decode_answer(text), names)
-        except (RestUnavailableError, ProtocolError) as error:
-            await self.answer(names, Verdict.UNKNOWN, str(error), cancel=cancel)
-        else:
-            await self.inbox.send(arrival)
-
-
-async def send_orders(orders: trio.MemoryReceiveChannel[Order], desk: Desk) -> None:
+async def send_orders(
+    orders: trio.MemoryReceiveChannel[PlaceOrder],
+    *,
+    requests: PendingRequests,
+    rest: Rest,
+    inbox: Inbox,
+    clock: Clock,
+    tag: str,
+    is_withdrawn: Callable[[PlaceOrder], bool],
+    limits: OrderLimits = OKX_LIMITS,
+) -> None:
     """Send each order before its action expires, or answer that it was not sent.
 
-    Ends when the channel is closed and empty. A link that breaks is the session's to report:
-    an order that was on its way then is unknown, not refused.
+    ``is_withdrawn`` says whether a pause or a cancel-all has come after an order's decision.
+
+    Ends when the channel is closed and empty. A connection that breaks is the session's to report:
+    an order that was on its way then is of unknown outcome, not rejected.
     """
-    limit = Limiter(desk.limits.orders, desk.limits.period_s)
+    limiter = Limiter(limits.orders, limits.period_s)
+
+    async def answer(
+        order: PlaceOrder, reason: RejectReason, detail: str, verdict: Verdict = Verdict.REJECTED
+    ) -> None:
+        not_sent = OwnAnswer((order.cl_ord_id,), False, verdict, detail, reason)
+        await inbox.send(journaled_inputs.own_answer(not_sent))
+
     with orders:
-        async with trio.open_nursery() as by_rest:
+        async with trio.open_nursery() as nursery:
             async for order in orders:
-                await _send_order(order, desk, limit, by_rest)
+                left_s = (order.expires_at_ns - clock()) / NS
+                if left_s <= limiter.ready_in():
+                    reason = RejectReason.RATE_LIMITED if left_s > 0 else RejectReason.STALE
+                    detail = "the exchange's rate limit leaves no room before the action expires"
+                    await answer(order, reason, detail)
+                    continue
+                if not is_withdrawn(order):
+                    await limiter.acquire()
+                if is_withdrawn(order):
+                    await answer(order, RejectReason.PAUSED, "withdrawn before it was sent")
+                    continue
+                connection = None if order.inst_id_code is None else requests.link
+                if connection is not None:
+                    request_id = requests.expect(connection, (order.cl_ord_id,), cancel=False)
+                    with suppress(SessionLostError):
+                        await connection.send(encode_order(order, tag=tag, request_id=request_id))
+                elif order.reduce_only:
+                    place = partial(rest.place_order, order, tag=tag)
+                    send = partial(_by_rest, inbox, (order.cl_ord_id,), place, cancel=False)
+                    nursery.start_soon(send)
+                else:
+                    why = "no session with the exchange"
+                    await answer(order, RejectReason.NOT_READY, why, Verdict.RETRY)
 
 
-async def _send_order(order: Order, desk: Desk, limit: Limiter, by_rest: trio.Nursery) -> None:
-    effect = order.effect
-    names = (effect.cl_ord_id,)
-    left_s = (effect.expires_at_ns - desk.clock()) / NS
-    if left_s <= limit.ready_in():
-        reason = RejectReason.RATE_LIMITED if left_s > 0 else RejectReason.STALE
-        detail = "the exchange's rate limit would delay the order beyond the expiry of its action"
-        await desk.answer(names, Verdict.REJECTED, detail, reason=reason)
-        return
-    if not desk.recall.covers(order):
-        await limit.acquire()
-    if desk.recall.covers(order):
-        reason = RejectReason.PAUSED
-        await desk.answer(names, Verdict.REJECTED, "called back before it was sent", reason=reason)
-        return
-    code, rest = order.inst_id_code, desk.rest
-    link = None if code is None else desk.line.link
-    if link is None and rest is not None and effect.reduce_only:
-        place = partial(rest.place_order, effect, tag=desk.tag, exp_time_ms=effect.exp_time_ms)
-        by_rest.start_soon(partial(desk.by_rest, names, place, cancel=False))
-        return
-    if link is None or code is None:
-        reason = RejectReason.NOT_READY
-        await desk.answer(names, Verdict.RETRY, "no session with the exchange", reason=reason)
-        return
-    request_id = desk.line.expect(link, names, cancel=False)
-    text = encode_order(
-        effect,
-        inst_id_code=code,
-        tag=desk.tag,
-        exp_time_ms=effect.exp_time_ms,
-        request_id=request_id,
-    )
-    with suppress(SessionLostError):
-        await link.send(text)
-
-
-async def send_cancels(cancels: trio.MemoryReceiveChannel[Cancel], desk: Desk) -> None:
+async def send_cancels(
+    cancels: trio.MemoryReceiveChannel[CancelOrders],
+    *,
+    requests: PendingRequests,
+    rest: Rest,
+    inbox: Inbox,
+    limits: OrderLimits = OKX_LIMITS,
+) -> None:
     """Send cancel requests, several orders in one where there are several.
 
     Ends when the channel is closed and empty.
     """
-    single = Limiter(desk.limits.cancels, desk.limits.period_s)
-    batch = Limiter(desk.limits.cancels_in_batches, desk.limits.period_s)
+    single = Limiter(limits.cancels, limits.period_s)
+    batch = Limiter(limits.cancels_in_batches, limits.period_s)
     with cancels:
-        async with trio.open_nursery() as by_rest:
+        async with trio.open_nursery() as nursery:
             async for cancel in cancels:
-                wanted = cancel.effect.orders
-                for start in range(0, len(wanted), BATCH_CANCEL_MAX):
-                    part = wanted[start : start + BATCH_CANCEL_MAX]
+                for start in range(0, len(cancel.orders), BATCH_CANCEL_MAX):
+                    part = cancel.orders[start : start + BATCH_CANCEL_MAX]
+                    names, ord_ids = zip(*part, strict=True)
                     await (single.acquire() if len(part) == 1 else batch.acquire(len(part)))
-                    await _send_cancel(part, cancel.inst_id_code, desk, by_rest)
+                    code = cancel.inst_id_code
+                    connection = requests.link
+                    if connection is None or code is None:
+                        end = partial(rest.cancel_orders, ord_ids)
+                        nursery.start_soon(partial(_by_rest, inbox, names, end, cancel=True))
+                        continue
+                    request_id = requests.expect(connection, names, cancel=True)
+                    if len(part) == 1:
+                        text = encode_cancel(ord_ids[0], inst_id_code=code, request_id=request_id)
+                    else:
+                        text = encode_batch_cancel(
+                            ord_ids, inst_id_code=code, request_id=request_id
+                        )
+                    with suppress(SessionLostError):
+                        await connection.send(text)
 
 
-async def _send_cancel(
-    part: Sequence[tuple[ClOrdId, OrdId]], code: int | None, desk: Desk, by_rest: trio.Nursery
+async def _by_rest(
+    inbox: Inbox, names: Sequence[ClOrdId], send: Callable[[], Awaitable[str]], *, cancel: bool
 ) -> None:
-    names = [name for name, _ in part]
-    rest = desk.rest
-    link = None if code is None else desk.line.link
-    if link is None and rest is not None:
-        end = partial(rest.cancel_orders, [ord_id for _, ord_id in part])
-        by_rest.start_soon(partial(desk.by_rest, names, end, cancel=True))
-        return
-    if link is None or code is None:
-        await desk.answer(names, Verdict.RETRY, "no session with the exchange", cancel=True)
-        return
-    request_id = desk.line.expect(link, names, cancel=True)
-    if len(part) == 1:
-        text = encode_cancel(part[0][1], inst_id_code=code, request_id=request_id)
-    else:
-        ord_ids = [ord_id for _, ord_id in part]
-        text = encode_batch_cancel(ord_ids, inst_id_code=code, request_id=request_id)
-    with suppress(SessionLostError):
-        await link.send(text)
+    """Have REST carry a request out, and hand its answer over.
+
+    No answer, or one that cannot be read, leaves the outcome unknown, as on the WebSocket.
+    """
+    build = journaled_inputs.cancel_answer if cancel else journaled_inputs.order_answer
+    try:
+        text = await send()
+        answer = build(text, decode_answer(text), names)
+    except (RestUnavailableError, ProtocolError) as error:
+        unknown = OwnAnswer(tuple(names), cancel, Verdict.UNKNOWN, str(error))
+        answer = journaled_inputs.own_answer(unknown)
+    await inbox.send(answer)

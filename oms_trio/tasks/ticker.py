@@ -1,4 +1,4 @@
-"""Tells the trading state that time passes: often while something is due soon, else now and then."""
+"""Sends ticks to the trading state: often while something is due soon, else now and then."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import trio
 from oms_trio.core.effects import Effect
 from oms_trio.core.state import TradeState
 from oms_trio.service.channels import Inbox
-from oms_trio.service.journaled_inputs import TICK
+from oms_trio.service.journaled_inputs import TICK, JournaledInput
 from oms_trio.settings.clock import NS, Clock
 
 SOON_S = 0.25
 """Ages and retries are judged this often; the shortest of their times is half a second."""
 
 QUIET_S = 1.0
-"""Nothing is due: a tick only proves that inbox and writer live (the watchdog's beat is one)."""
+"""Nothing is due: a tick only proves that inbox and trade-state task work (the watchdog counts them)."""
 
 
 @attrs.define
@@ -23,28 +23,30 @@ class Ticker:
     """Ticks as often as the state needs it.
 
     Most of the time nothing is due for long, and then a process that wakes up four times a second
-    does so for nothing. Whatever has an effect ends the quiet at once.
+    does so for nothing. An input that has an effect ends the quiet at once: ``observe`` sees it.
     """
 
     inbox: Inbox
     state: TradeState
     clock: Clock
     quiet_s: float = QUIET_S
-    _stirred: trio.Event = attrs.Factory(trio.Event)
+    _has_effect: trio.Event = attrs.Factory(trio.Event)
 
-    def stir(self, effects: tuple[Effect, ...]) -> None:
-        """Note what an input has caused."""
+    def observe(
+        self, _journaled: JournaledInput, effects: tuple[Effect, ...], _state: TradeState
+    ) -> None:
+        """See ``tasks.trade_state.Observer``."""
         if effects:
-            self._stirred.set()
+            self._has_effect.set()
 
     async def run(self) -> None:
-        """Tick for ever; ends only by cancellation."""
+        """Tick until cancelled."""
         while True:
-            self._stirred = trio.Event()
+            self._has_effect = trio.Event()
             await self.inbox.send(TICK)
             await trio.sleep(SOON_S)
             with trio.move_on_after(self._quiet_for_s() - SOON_S):
-                await self._stirred.wait()
+                await self._has_effect.wait()
 
     def _quiet_for_s(self) -> float:
         quiet_s, now_ns = self.quiet_s, self.clock()

@@ -1,14 +1,14 @@
-"""The one task that changes trading state: inputs in, effects out, everything on record.
+"""The one task that changes trading state; others read the state only between its awaits.
 
-Orders leave at once, before the disk has their action: a commit costs milliseconds, and what a
-crash takes from the record is found again on the exchange by the order's name. What must not
-come before the commit (acknowledging an action, telling the agent) goes with it instead.
+Orders leave at once, before their action is on disk: a commit costs milliseconds, and what a crash
+takes from the journal is found again on the exchange by the order's name. What must not come before
+the commit (acknowledging an action, publishing a message) goes with it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, assert_never
 
@@ -22,6 +22,7 @@ from oms_trio.core.effects import (
     CancelOrders,
     Drained,
     Effect,
+    FillBooked,
     LookUpOrder,
     PlaceOrder,
     Publication,
@@ -29,7 +30,6 @@ from oms_trio.core.effects import (
     PublishExecution,
     PublishRejection,
     Readiness,
-    RecallOrders,
     RequestFills,
     RequestListing,
     RequestSnapshot,
@@ -39,17 +39,17 @@ from oms_trio.core.events import Action
 from oms_trio.core.identity import name_of_action
 from oms_trio.core.state import TradeState
 from oms_trio.journal.model import Entry, Message, Record, StateSnapshot
-from oms_trio.service.channels import Cancel, Commit, Order, Question, Recall
+from oms_trio.service.channels import Commit, Query
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind, encode_effects
-from oms_trio.service.state_codec import encode_state
+from oms_trio.service.state_codec import snapshot_of
 from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
 
 Observer = Callable[[JournaledInput, tuple[Effect, ...], TradeState], None]
-"""Sees every input, what it caused, and the state behind it, for pages and summaries; it must not
-change anything."""
+"""Sees every input, what it caused, and the state after it, for pages and summaries; it must not
+change anything, and must be quick."""
 
 BATCH = 256
 """Inputs taken at once: a burst shares one commit, and other tasks get their turn in between."""
@@ -61,33 +61,15 @@ SNAPSHOT_PATIENCE = 3
 """So many times as many records may pass before a snapshot is taken although inputs keep coming."""
 
 SILENCE_S = 0.25
-"""Silence in which a snapshot is taken. Writing the whole state down holds the writer up for 20 ms
-and its digest for 65 when memory is full: not a moment for an order to come."""
-
-
-@attrs.frozen
-class Outlets:
-    """Where effects go.
-
-    The channels have no bound, because the writer must never wait: orders are bounded
-    by the rate of actions and their age, cancels and questions by the open orders, commits by
-    what the exchange and the broker can send while one commit lasts.
-    """
-
-    orders: trio.MemorySendChannel[Order]
-    cancels: trio.MemorySendChannel[Cancel]
-    questions: trio.MemorySendChannel[Question]
-    commits: trio.MemorySendChannel[Commit]
-    gate: Gate
-    observe: Observer
-    recall: Recall = attrs.Factory(Recall)
+"""Silence in which a snapshot is taken. Encoding the whole state takes 20 ms when memory is full: not
+a moment for an order to come."""
 
 
 @attrs.frozen
 class _Decided:
     """An input with what it caused and when, before it is written down."""
 
-    arrival: JournaledInput
+    journaled: JournaledInput
     effects: tuple[Effect, ...]
     at_ns: int
     mono_ns: int
@@ -95,69 +77,78 @@ class _Decided:
     """By which the journal knows this action again; empty where there is no action or no id."""
 
 
-@attrs.define
+@attrs.define(kw_only=True)
 class Writer:
-    """The state with its sequence and clocks; ``seq`` and ``now_ns`` are the last record's."""
+    """Applies inputs to the state, numbers them, and sends their effects to where they belong.
+
+    ``seq`` and ``now_ns`` are the last record's. The channels must have no bound: this never waits.
+    """
 
     state: TradeState
-    seq: int
+    orders: trio.MemorySendChannel[PlaceOrder]
+    cancels: trio.MemorySendChannel[CancelOrders]
+    queries: trio.MemorySendChannel[Query]
+    commits: trio.MemorySendChannel[Commit]
+    gate: Gate
     clock: Clock
     mono_clock: Clock
-    outlets: Outlets
+    observers: Sequence[Observer] = ()
+    seq: int = 0
     now_ns: int = 0
     snapshot_seq: int = 0
-    """Behind which record the last snapshot was taken."""
-    drained: bool = False
+    """The last record that the newest snapshot contains."""
+    drained: trio.Event = attrs.Factory(trio.Event)
     _decided: list[_Decided] = attrs.Factory(list)
     _outbox: list[Message] = attrs.Factory(list)
     # Bound once: else a line costs 3 us before its level is looked at, 6 % of a push.
     _log: Any = attrs.field(init=False, factory=lambda: log.bind())  # noqa: PLW0108 - once configured
     _settle: list[SettleDelivery] = attrs.Factory(list)
-    _then: list[Callable[[], object]] = attrs.Factory(list)
+    _on_durable: list[Callable[[], object]] = attrs.Factory(list)
 
-    def take(self, arrivals: list[JournaledInput]) -> None:
-        """Apply inputs, let their effects go, and hand the record over to be made durable."""
-        self.decide(arrivals)
+    def take(self, inputs: list[JournaledInput]) -> None:
+        """Apply inputs, send their effects, and send the records to be made durable."""
+        self.decide(inputs)
         self.record()
 
-    def decide(self, arrivals: list[JournaledInput]) -> bool:
+    def decide(self, inputs: list[JournaledInput]) -> bool:
         """Apply inputs and let requests to the exchange go; ``record`` has to follow.
 
         Returns:
             Whether there is an order among the requests.
         """
         orders = False
-        for arrival in arrivals:
+        for journaled in inputs:
             self.now_ns = self.clock()
             gap = bool(self.state.orders.waiting)
             effects = tuple(
                 effect
-                for event in arrival.events
+                for event in journaled.events
                 for effect in self.state.apply(event, self.now_ns)
             )
             for effect in effects:
                 orders = self._request(effect) or orders
-            self.outlets.observe(arrival, effects, self.state)
-            if arrival.kind is Kind.TICK and not effects and not gap:
+            for observe in self.observers:
+                observe(journaled, effects, self.state)
+            if journaled.kind is Kind.TICK and not effects and not gap:
                 # Nothing has changed, so there is nothing to remember. While a fill is missing a
                 # tick may note since when positions differ, and a later decision hangs on that.
                 continue
             self._decided.append(
-                _Decided(arrival, effects, self.now_ns, self.mono_clock(), _name_of(arrival))
+                _Decided(journaled, effects, self.now_ns, self.mono_clock(), _name_of(journaled))
             )
         return orders
 
     def record(self) -> None:
-        """Write down what was decided, and hand it over with all that waits for the disk."""
+        """Make records of what was decided, and send them to be committed with all that waits for that."""
         decided, self._decided = self._decided, []
         if not decided:
             return
         entries = tuple(map(self._entry, decided))
         settle, self._settle = tuple(self._settle), []
         overdue = self.seq - self.snapshot_seq >= SNAPSHOT_PATIENCE * SNAPSHOT_EVERY
-        snapshot = self._snapshot() if overdue or self.drained else None
-        then, self._then = tuple(self._then), []
-        self._hand_over(Commit(entries, settle, snapshot, then))
+        snapshot = self._snapshot() if overdue or self.drained.is_set() else None
+        callbacks, self._on_durable = tuple(self._on_durable), []
+        self._send_commit(Commit(entries, settle, snapshot, callbacks))
 
     @property
     def snapshot_due(self) -> bool:
@@ -165,76 +156,66 @@ class Writer:
         return self.seq - self.snapshot_seq >= SNAPSHOT_EVERY
 
     def take_snapshot(self) -> None:
-        """Hand over the whole state as it is."""
-        self._hand_over(Commit((), (), self._snapshot()))
+        """Send the whole state as it is to be saved."""
+        self._send_commit(Commit((), (), self._snapshot()))
 
-    def _hand_over(self, commit: Commit) -> None:
+    def _send_commit(self, commit: Commit) -> None:
         # Where the disk has failed nobody takes it any more, and that failure ends the service.
         with suppress(trio.BrokenResourceError):
-            self.outlets.commits.send_nowait(commit)
+            self.commits.send_nowait(commit)
 
     def _entry(self, decided: _Decided) -> Entry:
-        arrival, effects = decided.arrival, decided.effects
+        journaled, effects = decided.journaled, decided.effects
         for effect in effects:
             self._carry_out(effect)
-        if arrival.on_durable is not None:
-            self._then.append(arrival.on_durable)
+        if journaled.on_durable is not None:
+            self._on_durable.append(journaled.on_durable)
         self.seq += 1
         outbox, self._outbox = tuple(self._outbox), []
         record = Record(
-            arrival.kind.value,
-            arrival.raw,
+            journaled.kind.value,
+            journaled.raw,
             decided.at_ns,
             decided.mono_ns,
-            arrival.context,
+            journaled.context,
             encode_effects(effects),
         )
         return Entry(self.seq, record, outbox, decided.action_name)
 
     def _request(self, effect: Effect) -> bool:
         """Let go what is for the exchange; returns whether it is an order."""
-        outlets = self.outlets
         match effect:
             case PlaceOrder():
-                order = Order(effect, self._inst_id_code, outlets.recall.count)
-                outlets.orders.send_nowait(order)
+                self.orders.send_nowait(effect)
                 return True
-            case RecallOrders():
-                outlets.recall.count += 1
             case CancelOrders():
-                outlets.cancels.send_nowait(Cancel(effect, self._inst_id_code))
+                self.cancels.send_nowait(effect)
             case _:
                 pass
         return False
 
     def _carry_out(self, effect: Effect) -> None:
-        outlets = self.outlets
         match effect:
-            case PlaceOrder() | RecallOrders() | CancelOrders():
-                pass  # on its way since the decision
+            case PlaceOrder() | CancelOrders() | FillBooked():
+                pass  # requests are on their way since the decision
             case RequestSnapshot() | RequestListing() | RequestFills() | LookUpOrder():
-                outlets.questions.send_nowait(effect)
+                self.queries.send_nowait(effect)
             case PublishExecution() | PublishClosure() | PublishRejection():
-                self._tell(effect)
+                self._publish(effect)
             case SettleDelivery():
                 self._settle.append(effect)
             case Readiness(ready=True):
-                outlets.gate.open("state")
+                self.gate.open("state")
             case Readiness(why=why):
-                outlets.gate.close("state", why)
+                self.gate.close("state", why)
             case Alert(event=event, detail=detail, urgent=urgent):
                 (self._log.error if urgent else self._log.warning)(event, detail=detail)
             case Drained():
-                self.drained = True
+                self.drained.set()
             case _:
                 assert_never(effect)
 
-    @property
-    def _inst_id_code(self) -> int | None:
-        instrument = self.state.instrument
-        return None if instrument is None else instrument.inst_id_code
-
-    def _tell(self, effect: Publication) -> None:
+    def _publish(self, effect: Publication) -> None:
         message = encode_publication(effect)
         self._outbox.append(
             Message(message.message_id, message.routing_key, message.body, message.cause)
@@ -249,25 +230,24 @@ class Writer:
 
     def _snapshot(self) -> StateSnapshot:
         self.snapshot_seq = self.seq
-        return StateSnapshot(self.seq, encode_state(self.state), self.state.digest())
+        return snapshot_of(self.state, self.seq)
 
 
-def _name_of(arrival: JournaledInput) -> str:
-    if arrival.kind is not Kind.ACTION:
+def _name_of(journaled: JournaledInput) -> str:
+    if journaled.kind is not Kind.ACTION:
         return ""
-    (action,) = arrival.events
+    (action,) = journaled.events
     assert isinstance(action, Action)
     return "" if action.known else name_of_action(action) or ""
 
 
 async def keep_state(inbox: trio.MemoryReceiveChannel[JournaledInput], writer: Writer) -> None:
-    """Take in arrivals until all is drained, or until the inbox is closed.
+    """Take inputs in until all is drained, or until the inbox is closed.
 
     It waits for its inbox and for nothing else: the exchange waits for this task, so this task
-    must not wait for the exchange. On its end it closes the channels to the tasks behind it.
+    must not wait for the exchange. At its end it closes the channels that it sends to.
     """
-    outlets = writer.outlets
-    with inbox, outlets.orders, outlets.cancels, outlets.questions, outlets.commits:
+    with inbox, writer.orders, writer.cancels, writer.queries, writer.commits:
         while True:
             with trio.move_on_after(SILENCE_S if writer.snapshot_due else math.inf) as silence:
                 try:
@@ -277,18 +257,18 @@ async def keep_state(inbox: trio.MemoryReceiveChannel[JournaledInput], writer: W
             if silence.cancelled_caught:
                 writer.take_snapshot()
                 continue
-            arrivals = [first]
-            while len(arrivals) < BATCH:
+            taken = [first]
+            while len(taken) < BATCH:
                 try:
-                    arrivals.append(inbox.receive_nowait())
+                    taken.append(inbox.receive_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
-            if writer.decide(arrivals):
+            if writer.decide(taken):
                 # The sender's turn, before the records are made and the disk's task wakes up: 50 us
                 # off the way of an order. Two rounds, since within one Trio draws who is first.
                 # Not cancelled: what was decided must be on record.
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 await trio.lowlevel.cancel_shielded_checkpoint()
             writer.record()
-            if writer.drained:
+            if writer.drained.is_set():
                 return

@@ -17,7 +17,7 @@ import pytest
 
 from oms_trio.commands.demo import program as demo_run
 from oms_trio.commands.demo.agent import DemoAgent
-from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
 from tests.rabbitmq import RabbitNode
 from tests.service.programs import broker_at, command, environment, run, running
 
@@ -125,11 +125,11 @@ async def demo_with_seed(
     monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> tuple[list[bytes], list[object]]:
     """Run a demo; return the agent's actions, and side, price and size of every order."""
-    exchanges: list[Exchange] = []
+    exchanges: list[SimulatedExchange] = []
     actions: list[bytes] = []
 
-    def build(seed: int) -> Exchange:
-        exchanges.append(Exchange(seed=seed))
+    def build(seed: int) -> SimulatedExchange:
+        exchanges.append(SimulatedExchange(seed=seed))
         return exchanges[-1]
 
     class RecordingAgent(DemoAgent):
@@ -141,10 +141,10 @@ async def demo_with_seed(
                 actions.append(body)
             return body
 
-    monkeypatch.setattr(demo_run, "Exchange", build)
+    monkeypatch.setattr(demo_run, "SimulatedExchange", build)
     monkeypatch.setattr(demo_run, "DemoAgent", RecordingAgent)
     assert await demo_run.demo({}, seconds=1.5, seed=seed, rabbitmq=False)
-    orders = exchanges[0].truth.orders()
+    orders = exchanges[0].ground_truth.orders()
     return actions, [(order.side, order.px, order.sz) for order in orders]
 
 

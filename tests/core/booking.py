@@ -9,7 +9,7 @@ from typing import Literal
 import attrs
 
 from oms_trio.core.book import Book
-from oms_trio.core.effects import Publication, PublishClosure
+from oms_trio.core.effects import Publication, PublishClosure, PublishExecution
 from oms_trio.core.model import (
     Cause,
     ClOrdId,
@@ -90,9 +90,10 @@ class Booking:
         order.filled_size += size
         order.filled_cost += size * price
         with localcontext(ARITHMETIC):
-            told = self.book.take(order, fill, BTC.multiplier, self.rules)
-        self.told += told
-        return told
+            effects = self.book.take(order, fill, BTC.multiplier, self.rules)
+        published = [one for one in effects if isinstance(one, PublishExecution | PublishClosure)]
+        self.told += published
+        return list(published)
 
     def funding(self, bill_id: int, amount: str, time_ms: int) -> None:
         """Take in a funding payment."""

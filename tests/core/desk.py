@@ -49,7 +49,7 @@ from oms_trio.core.model import (
     TradeId,
 )
 from oms_trio.core.state import TradeState
-from oms_trio.testing.simulation.invariants.oracle import Message
+from oms_trio.testing.simulation.invariants.oracle import MessageSummary
 
 EffectT = TypeVar("EffectT", bound=Effect)
 
@@ -328,14 +328,14 @@ class Desk:
         return self.feed(PositionUpdate(report))
 
     @property
-    def told(self) -> list[Message]:
+    def told(self) -> list[MessageSummary]:
         """The executions and closures published so far, as the oracle writes them."""
         return messages(self.effects)
 
 
-def messages(effects: list[Effect]) -> list[Message]:
+def messages(effects: list[Effect]) -> list[MessageSummary]:
     """Write publications as the oracle does."""
-    told: list[Message] = []
+    told: list[MessageSummary] = []
     for effect in effects:
         if isinstance(effect, PublishExecution):
             told.append(("execution", effect.ord_id, (), 0.0))

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oms_trio.core import identity, orders
-from oms_trio.core.bounded import keep_newest
 from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.events import OrderUpdate
-from oms_trio.core.model import Side
+from oms_trio.core.model import Side, keep_newest
 from tests.core.desk import Desk
 
 

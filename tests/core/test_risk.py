@@ -15,7 +15,6 @@ from oms_trio.core.effects import (
     LookUpOrder,
     PlaceOrder,
     PublishRejection,
-    RecallOrders,
     RequestSnapshot,
 )
 from oms_trio.core.events import (
@@ -40,7 +39,8 @@ from oms_trio.core.model import (
 )
 from oms_trio.core.risk import Control, Risk
 from oms_trio.core.state import TradeState
-from tests.core.desk import RULES, SECOND, START_NS, Desk, VenueOrder
+from oms_trio.service.state_codec import digest
+from tests.core.desk import BTC, RULES, SECOND, START_NS, Desk, VenueOrder
 
 DAY = 86_400 * SECOND
 
@@ -94,9 +94,12 @@ def test_pause_refuses_until_resumed() -> None:
 def test_open_orders_are_cancelled_with_the_word_not_with_the_next_tick(verb: Verb) -> None:
     desk = desk_with()
     order = desk.place("a", Side.BUY, "2")
+    waiting = desk.last(PlaceOrder)
+    assert not desk.state.risk.is_withdrawn(waiting)
     effects = say(desk, verb)
-    assert CancelOrders(((order.cl_ord_id, order.ord_id),)) in effects
-    assert RecallOrders() in effects
+    assert CancelOrders(((order.cl_ord_id, order.ord_id),), BTC.inst_id_code) in effects
+    assert desk.state.risk.is_withdrawn(waiting)
+    assert not desk.state.risk.is_withdrawn(attrs.evolve(waiting, reduce_only=True))
 
 
 def test_cancel_all_leaves_trading_on() -> None:
@@ -395,7 +398,7 @@ def test_rejects_in_a_row_pause_and_an_accepted_order_breaks_the_row() -> None:
     assert desk.state.risk.paused is None
     answer(Verdict.REJECTED)
     assert desk.state.risk.paused_by is Control.REJECTS
-    assert RecallOrders() in desk.effects
+    assert desk.state.risk.is_withdrawn(desk.last(PlaceOrder))
 
 
 def test_a_refused_account_pauses_at_once_without_any_limit() -> None:
@@ -415,7 +418,7 @@ def test_a_pause_survives_being_written_down_and_a_new_start(verb: Verb) -> None
     say(desk, verb)
     blob = msgspec.json.encode(desk.state)
     after = Desk(msgspec.json.decode(blob, type=TradeState), now=START_NS + 60 * SECOND)
-    assert after.state.digest() == desk.state.digest()
+    assert digest(after.state) == digest(desk.state)
     after.effects = [RequestSnapshot(0, NEVER)]
     after.start("10000")
     assert refusals(after.act(1)) == [RejectReason.PAUSED]
@@ -426,4 +429,4 @@ def test_a_state_of_an_earlier_release_has_tripped_nothing() -> None:
     for name in ("paused_by", "acted", "drawdown_reached", "drawdown_forgiven", "command"):
         del old["risk"][name]
     state = msgspec.json.decode(msgspec.json.encode(old), type=TradeState)
-    assert state.digest() == TradeState(RULES).digest()
+    assert digest(state) == digest(TradeState(RULES))

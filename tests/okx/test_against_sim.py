@@ -13,7 +13,15 @@ import trio
 
 from oms_trio.core.effects import PlaceOrder, RequestSnapshot
 from oms_trio.core.events import Verdict
-from oms_trio.core.model import ClOrdId, ExchangeMs, OrderReport, OrderState, OrderType, OrdId, Side
+from oms_trio.core.model import (
+    ClOrdId,
+    ExchangeMs,
+    OrderReport,
+    OrderState,
+    OrderType,
+    OrdId,
+    Side,
+)
 from oms_trio.okx.errors import LoginRefusedError, RestRefusedError, SessionLostError
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Event, Ready, Session, UpgradeAhead
@@ -24,14 +32,14 @@ from oms_trio.okx.wire.recorded import decode_fills, decode_lookup, decode_snaps
 from oms_trio.okx.wire.requests import encode_batch_cancel, encode_order
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.settings.clock import system_clock
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import PRIVATE_PATH, serve
 from tests.okx.samples import INST_ID
 
 TAG = "rl"
 PX = Decimal("66983.2")
-ACCOUNT = SimAccount()
+ACCOUNT = ExchangeAccount()
 CREDENTIALS = Credentials(ACCOUNT.api_key, ACCOUNT.secret, ACCOUNT.passphrase)
 
 
@@ -39,7 +47,7 @@ CREDENTIALS = Credentials(ACCOUNT.api_key, ACCOUNT.secret, ACCOUNT.passphrase)
 class Venue:
     """The exchange, which fills by command only, and where it listens."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     port: int
 
     @property
@@ -51,7 +59,7 @@ class Venue:
 class Desk:
     """A link that is ready, and REST with the account set up."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     rest: Rest
     link: OkxConnection
     heard: list[Event] = attrs.Factory(list)
@@ -79,15 +87,17 @@ class Desk:
 
     async def place(self, name: str, sz: str, tag: str = TAG) -> OrdId:
         """Place a limit buy; returns what the exchange calls it."""
-        order = PlaceOrder(ClOrdId(name), Side.BUY, OrderType.LIMIT, PX, Decimal(sz), 0)
-        text = encode_order(
-            order,
+        order = PlaceOrder(
+            ClOrdId(name),
+            Side.BUY,
+            OrderType.LIMIT,
+            PX,
+            Decimal(sz),
+            0,
+            exp_time_ms=ExchangeMs(system_clock() // 1_000_000 + 5_000),
             inst_id_code=self.exchange.instrument.inst_id_code,
-            tag=tag,
-            exp_time_ms=system_clock() // 1_000_000 + 5_000,
-            request_id=name,
         )
-        await self.link.send(text)
+        await self.link.send(encode_order(order, tag=tag, request_id=name))
         (answer,) = order_answers(await self.answer(), [order.cl_ord_id])
         assert answer.verdict is Verdict.ACCEPTED
         assert answer.ord_id is not None
@@ -96,7 +106,7 @@ class Desk:
 
 @asynccontextmanager
 async def venue() -> AsyncIterator[Venue]:
-    exchange = Exchange(account=ACCOUNT, mode=Mode.MANUAL)
+    exchange = SimulatedExchange(account=ACCOUNT, mode=MatchingMode.MANUAL)
     async with trio.open_nursery() as nursery:
         port: int = await nursery.start(serve, exchange)
         yield Venue(exchange, port)
@@ -192,7 +202,7 @@ async def test_a_snapshot_reads_every_page() -> None:
         fills = decode_snapshot(record, inst_id=INST_ID, tag=TAG).fills
         assert len(record.fills) == 3
         assert [fill.trade_id for fill in fills] == [
-            fill.trade_id for fill in ours.exchange.truth.fills()
+            fill.trade_id for fill in ours.exchange.ground_truth.fills()
         ]
 
 

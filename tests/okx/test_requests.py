@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oms_trio.core.effects import PlaceOrder
-from oms_trio.core.model import ClOrdId, OrderType, OrdId, Side
+from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, Side
 from oms_trio.okx.wire.requests import (
     PING,
     encode_batch_cancel,
@@ -23,18 +23,19 @@ from oms_trio.okx.wire.requests import (
 from tests.okx.samples import INST_ID
 
 LIMIT = PlaceOrder(
-    ClOrdId("oms7f3a01"), Side.BUY, OrderType.LIMIT, Decimal("84000.1"), Decimal("3.5"), 0
+    ClOrdId("oms7f3a01"),
+    Side.BUY,
+    OrderType.LIMIT,
+    Decimal("84000.1"),
+    Decimal("3.5"),
+    0,
+    exp_time_ms=ExchangeMs(1790000003000),
+    inst_id_code=10459,
 )
 
 
 def encoded(order: PlaceOrder, tag: str = "rl", request_id: str = "p7f3a01") -> str:
-    return encode_order(
-        order,
-        inst_id_code=10459,
-        tag=tag,
-        exp_time_ms=1790000003000,
-        request_id=request_id,
-    )
+    return encode_order(order, tag=tag, request_id=request_id)
 
 
 def test_a_limit_order_names_the_instrument_by_its_code() -> None:

@@ -220,9 +220,16 @@ async def test_an_operation_is_not_judged_and_its_expiry_goes_into_the_header() 
     exchange = Exchange(order=refused, cancel_batch_orders=refused)
     client = rest(exchange)
     order = PlaceOrder(
-        ClOrdId("flat"), Side.SELL, OrderType.MARKET, None, Decimal("0.50"), 0, reduce_only=True
+        ClOrdId("flat"),
+        Side.SELL,
+        OrderType.MARKET,
+        None,
+        Decimal("0.50"),
+        0,
+        reduce_only=True,
+        exp_time_ms=ExchangeMs(1790000005000),
     )
-    assert await client.place_order(order, tag="rl", exp_time_ms=1790000005000) == refused
+    assert await client.place_order(order, tag="rl") == refused
     assert await client.cancel_orders([OrdId("7"), OrdId("8")]) == refused
     placed, canceled = exchange.asked
     assert placed.headers["expTime"] == "1790000005000"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import attrs
 import httpx
@@ -23,22 +24,23 @@ from oms_trio.journal.model import Entry, Record
 from oms_trio.ops import sidecar
 from oms_trio.ops.latency import KEPT, Latency, TimedBroker, timed_commits
 from oms_trio.ops.metrics import Metrics
-from oms_trio.ops.monitor import FOLD_AT_ONCE, QUEUE, Around, Monitor
+from oms_trio.ops.monitor import FOLD_AT_ONCE, QUEUE, Monitor
 from oms_trio.ops.status import ORDERS_SHOWN, Status, Store
 from oms_trio.ops.systemd import Notifier
 from oms_trio.ops.watchdog import Watchdog
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import DeliveryMetadata, JournaledInput, Kind
+from oms_trio.service.state_codec import digest
 from tests.core.desk import START_NS, Desk
 from tests.service.station import serving
 
-AROUND = Around(
-    reasons=dict[str, str],
-    okx_up=lambda: True,
-    broker_up=lambda: True,
-    dead_man_s=lambda: None,
-    store=lambda: Store(0, 0),
-)
+AROUND: dict[str, Any] = {
+    "reasons": {},
+    "okx_up": True,
+    "broker_up": True,
+    "dead_man_s": None,
+    "store": Store(0, 0),
+}
 
 
 @attrs.define
@@ -61,13 +63,13 @@ class Watched:
     def status(self) -> Status:
         while self.monitor.fold():
             pass
-        status = self.monitor.status(AROUND)
+        status = self.monitor.status(**AROUND)
         assert status is not None
         return status
 
 
 def test_there_is_no_status_before_the_first_input() -> None:
-    assert Watched().monitor.status(AROUND) is None
+    assert Watched().monitor.status(**AROUND) is None
 
 
 def test_an_unreadable_row_of_ours_is_a_metric() -> None:
@@ -75,8 +77,7 @@ def test_an_unreadable_row_of_ours_is_a_metric() -> None:
     watched = Watched()
     watched.command(Verb.RESUME)
     for reasons, value in (({}, "0.0"), ({"disk": "full"}, "0.0"), ({"row": "unread"}, "1.0")):
-        around = attrs.evolve(AROUND, reasons=lambda reasons=reasons: reasons)  # type: ignore[misc]
-        status = watched.monitor.status(around)
+        status = watched.monitor.status(**(AROUND | {"reasons": reasons}))
         assert status is not None
         text = watched.monitor.metrics.exposition(status).decode()
         assert f"\noms_row_unreadable {value}\n" in text
@@ -87,11 +88,11 @@ def test_reading_the_status_changes_nothing() -> None:
     watched.desk.start()
     watched.desk.fill(watched.desk.place("a", Side.BUY, "2"), "1", "67000")
     watched.command(Verb.PAUSE)
-    before = watched.desk.state.digest()
+    before = digest(watched.desk.state)
     assert watched.status.position.ours == 1
     assert watched.status.trade is not None
     watched.monitor.metrics.exposition(watched.status)
-    assert watched.desk.state.digest() == before
+    assert digest(watched.desk.state) == before
 
 
 def test_inputs_beyond_the_queue_are_dropped_and_counted() -> None:

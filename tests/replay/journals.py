@@ -1,4 +1,4 @@
-"""Journals of trading that a scripted exchange drives, without a service around it."""
+"""Journals of scripted trading, without a service around the trade state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from oms_trio.okx.wire.frames import OpResponse, OrdersPush, PositionsPush
 from oms_trio.okx.wire.recorded import SnapshotBodies
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import JournaledInput, encode_effects
-from oms_trio.service.state_codec import encode_state
+from oms_trio.service.state_codec import snapshot_of
 from tests.core.desk import RULES, SECOND, START_NS
 from tests.service.rig import CONTEXT
 
@@ -44,12 +44,12 @@ INSTRUMENT = {
 
 
 def body(*rows: dict[str, Any]) -> str:
-    """Write an answer of REST."""
+    """Return a REST answer."""
     return json.dumps({"code": "0", "msg": "", "data": list(rows)})
 
 
 def orders_push(ord_id: str, name: str, side: str, sz: str, **more: str) -> str:
-    """Write an ``orders`` push; ``more`` are its other fields by the exchange's names."""
+    """Return an ``orders`` push; ``more`` are other fields by the exchange's names."""
     row = {
         "instId": "BTC-USDT-SWAP",
         "ordId": ord_id,
@@ -73,7 +73,7 @@ def orders_push(ord_id: str, name: str, side: str, sz: str, **more: str) -> str:
 def fill_push(
     ord_id: str, name: str, side: str, sz: str, px: str, trade_id: int, *, tag: str = "omstrio"
 ) -> str:
-    """Write the push of an order that fills whole in one match."""
+    """Return the push of an order that one match fills completely."""
     time_ms = str(START_NS // 1_000_000 + trade_id)
     return orders_push(
         ord_id,
@@ -93,7 +93,7 @@ def fill_push(
 
 
 def position_push(pos: str, upl_ratio: str, trade_id: int) -> str:
-    """Write a ``positions`` push."""
+    """Return a ``positions`` push."""
     row = {
         "instId": "BTC-USDT-SWAP",
         "mgnMode": "cross",
@@ -108,7 +108,7 @@ def position_push(pos: str, upl_ratio: str, trade_id: int) -> str:
 
 
 @attrs.define
-class Bench:
+class JournalWriter:
     """A trade state whose inputs and outputs are written into a journal, as the service does."""
 
     journal: Journal
@@ -118,38 +118,38 @@ class Bench:
     trade_id: int = 1000
     actions: int = 0
 
-    def feed(self, arrival: JournaledInput, seconds: float = 1.0) -> tuple[Effect, ...]:
-        """Let time pass, take one arrival in, and write it down."""
+    def feed(self, taken: JournaledInput, seconds: float = 1.0) -> tuple[Effect, ...]:
+        """Let time pass, apply one input, and append it to the journal."""
         self.now_ns += round(seconds * SECOND)
         effects = tuple(
-            one for event in arrival.events for one in self.state.apply(event, self.now_ns)
+            one for event in taken.events for one in self.state.apply(event, self.now_ns)
         )
         self.effects += effects
         record = Record(
-            arrival.kind.value,
-            arrival.raw,
+            taken.kind.value,
+            taken.raw,
             self.now_ns,
             self.now_ns,
-            arrival.context,
+            taken.context,
             encode_effects(effects),
         )
         self.journal.append([Entry(self.journal.last_seq + 1, record)])
         return effects
 
     def push(self, text: str, seconds: float = 1.0) -> tuple[Effect, ...]:
-        """Take a push in."""
+        """Apply a push."""
         event = decode_frame(text, CONTEXT.inst_id)
         assert isinstance(event, OrdersPush | PositionsPush)
         return self.feed(journaled_inputs.push(text, event), seconds)
 
     def start(self) -> None:
-        """Begin a process, and reconcile with an exchange that has nothing of ours."""
+        """Start a process, and reconcile with an exchange that has no orders of ours."""
         self.feed(journaled_inputs.started(RULES))
         self.session_up()
 
     def session_up(self) -> None:
-        """Bring a session up and answer the question that it causes."""
-        (asked,) = [
+        """Bring a session up and answer the request that it causes."""
+        (requested,) = [
             e for e in self.feed(journaled_inputs.session_up()) if isinstance(e, RequestSnapshot)
         ]
         position = self.state.book.position
@@ -157,7 +157,7 @@ class Bench:
             {"instId": "BTC-USDT-SWAP", "mgnMode": "cross", "pos": str(position), "uTime": U_TIME}
         ]
         bodies = SnapshotBodies(
-            request=asked.request,
+            request=requested.request,
             asked_at_ns=self.now_ns,
             instrument=body(INSTRUMENT),
             balance=body(
@@ -173,7 +173,7 @@ class Bench:
         assert self.state.ready
 
     def act(self, price: float, volume: float = 1.0) -> str | None:
-        """Take an action in; returns the name of the order that it became."""
+        """Apply an action; return the clOrdId of the order that it became, or None."""
         self.actions += 1
         raw = encode_action(self.actions, OrderType.LIMIT, price, volume, Decimal(67000))
         delivery = Delivery(self.actions, raw, None, False)
@@ -183,7 +183,7 @@ class Bench:
         return names[0] if names else None
 
     def trade(self, side: str, px: str) -> str:
-        """Have an action become an order, be acknowledged, and fill whole; returns its okx id."""
+        """Place an order by an action, acknowledge it and fill it completely; return its okx id."""
         name = self.act(-0.001 if side == "buy" else 0.001)
         assert name is not None
         self.trade_id += 3
@@ -201,20 +201,20 @@ class Bench:
         return ord_id
 
     def snapshot(self) -> str:
-        """Keep the state in the journal; returns its digest."""
-        digest = self.state.digest()
-        self.journal.save_snapshot(self.journal.last_seq, encode_state(self.state), digest)
-        return digest
+        """Save a snapshot of the state in the journal; return its digest."""
+        kept = snapshot_of(self.state, self.journal.last_seq)
+        self.journal.save_snapshot(kept.seq, kept.blob, kept.digest)
+        return kept.digest
 
 
-def write_journal(path: Path, prices: Sequence[tuple[str, str]] = ()) -> Bench:
-    """Write a journal of some trades; the file is closed, the bench tells what is in it."""
+def write_journal(path: Path, prices: Sequence[tuple[str, str]] = ()) -> JournalWriter:
+    """Write a journal of some trades and close it; the writer knows what is in it."""
     with Journal.open(path) as journal:
-        bench = Bench(journal)
-        bench.start()
+        writer = JournalWriter(journal)
+        writer.start()
         for side, px in prices or (("buy", "67000"), ("sell", "67100")) * 3:
-            bench.trade(side, px)
-            position = bench.state.book.position
-            bench.push(position_push(str(position), "-0.05" if position else "", bench.trade_id))
-        bench.snapshot()
-    return bench
+            writer.trade(side, px)
+            position = writer.state.book.position
+            writer.push(position_push(str(position), "-0.05" if position else "", writer.trade_id))
+        writer.snapshot()
+    return writer

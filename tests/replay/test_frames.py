@@ -1,4 +1,4 @@
-"""Frames that somebody kept become trades, with or without their actions."""
+"""Recorded frames become trades, with or without their actions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from oms_trio.core.events import SessionDown, SessionUp
 from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.replay.player import play
-from oms_trio.replay.recordings.files import open_recording
-from oms_trio.replay.recordings.model import Moment, RecordingError
+from oms_trio.replay.recordings.open_recording import open_recording
+from oms_trio.replay.recordings.recording import PlayedStep, RecordingError
 from oms_trio.replay.report.summary import Summary
+from oms_trio.service.state_codec import digest
 from tests.core.desk import START_NS
 from tests.replay.journals import fill_push, orders_push, position_push
 
@@ -28,18 +29,18 @@ MS = 1_000_000
 
 @attrs.define
 class Played:
-    """What came of a recording."""
+    """The outcome of a replay."""
 
     state: TradeState
-    moments: list[Moment]
+    played_steps: list[PlayedStep]
     summary: Summary
 
     @property
     def effects(self) -> list[Effect]:
-        return [effect for moment in self.moments for effect in moment.effects]
+        return [effect for played in self.played_steps for effect in played.effects]
 
-    def told(self) -> list[str]:
-        """The executions and closures by kind and okx id."""
+    def published(self) -> list[str]:
+        """Return the executions and closures by kind and okx id."""
         return [
             f"{type(effect).__name__[7:].lower()} {effect.ord_id}"
             for effect in self.effects
@@ -55,14 +56,14 @@ def lines(*frames: str, start_ms: int = START_NS // MS, step_ms: int = 1000) -> 
     )
 
 
-async def played(tmp_path: Path, text: str, *, adopt: bool | None = None) -> Played:
+async def played(tmp_path: Path, text: str, *, all_orders: bool | None = None) -> Played:
     file = tmp_path / "frames.jsonl"
     file.write_text(text)
-    moments: list[Moment] = []
+    played_steps: list[PlayedStep] = []
     summary = Summary()
-    with open_recording(file, adopt=adopt) as recording:
-        state = await play(recording, [moments.append, summary])
-    return Played(state, moments, summary)
+    with open_recording(file, all_orders=all_orders) as recording:
+        state = await play(recording, [played_steps.append, summary])
+    return Played(state, played_steps, summary)
 
 
 def foreign(ord_id: str, side: str, sz: str, px: str, trade_id: int) -> str:
@@ -75,7 +76,7 @@ TRADE = (LOGIN, foreign("11", "buy", "2", "67000", 5), foreign("12", "sell", "2"
 
 async def test_frames_of_other_programs_become_trades(tmp_path: Path) -> None:
     found = await played(tmp_path, lines(*TRADE))
-    assert found.told() == ["execution 11", "execution 12", "closure 12"]
+    assert found.published() == ["execution 11", "execution 12", "closure 12"]
     closure = next(e for e in found.effects if isinstance(e, PublishClosure))
     assert closure.reward == pytest.approx(2.0)
     assert closure.portions == (("11", 1.0), ("12", 1.0))
@@ -89,7 +90,7 @@ async def test_drawdown_is_read_from_position_pushes(tmp_path: Path) -> None:
     assert closure.reward == pytest.approx(2.0 * 0.8)
 
 
-async def test_packed_and_torn_files_are_read_as_far_as_they_go(tmp_path: Path) -> None:
+async def test_compressed_and_truncated_files_are_read_as_far_as_possible(tmp_path: Path) -> None:
     whole = gzip.compress(lines(*TRADE).encode())
     file = tmp_path / "frames.jsonl.gz"
     for content, closures in ((whole, 1), (whole[:-9], 1)):
@@ -100,25 +101,29 @@ async def test_packed_and_torn_files_are_read_as_far_as_they_go(tmp_path: Path) 
         assert summary.effects[PublishClosure] == closures
 
 
-async def test_lines_that_are_none_are_passed_over(tmp_path: Path) -> None:
+async def test_invalid_lines_are_skipped(tmp_path: Path) -> None:
     text = "not json\n\n" + lines(*TRADE).replace("\n", '\n{"half": \n')
-    assert (await played(tmp_path, text)).told() == ["execution 11", "execution 12", "closure 12"]
+    assert (await played(tmp_path, text)).published() == [
+        "execution 11",
+        "execution 12",
+        "closure 12",
+    ]
 
 
-async def test_file_without_any_frame_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match="no line of it is a frame"):
+async def test_file_without_any_frame_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="no line is a frame"):
         await played(tmp_path, "# Title\n\nA text.\n")
 
 
 async def test_fill_whose_push_is_missing_is_derived_from_the_growth(tmp_path: Path) -> None:
-    """2 contracts at 67000 are missing: the next push tells of 3 at an average of 67010."""
+    """2 contracts at 67000 are missing: the next push shows 3 at an average of 67010."""
     last = orders_push(
         "11", "x11", "buy", "3", tag="", state="filled", accFillSz="3", avgPx="67010",
         fillPx="67030", fillSz="1", fillTime=str(START_NS // MS + 20), tradeId="20",
     )  # fmt: skip
     quiet = [position_push("3", "", 20)] * 10
     found = await played(tmp_path, lines(LOGIN, last, *quiet))
-    booked = [one for moment in found.moments for one in moment.booked]
+    booked = [one for played in found.played_steps for one in played.booked]
     assert [(one.fill.sz, one.fill.px) for one in booked] == [
         (Decimal(2), Decimal(67000)),
         (Decimal(1), Decimal(67030)),
@@ -126,34 +131,34 @@ async def test_fill_whose_push_is_missing_is_derived_from_the_growth(tmp_path: P
     assert found.state.book.position == 3
 
 
-async def test_another_login_and_link_lines_are_losses(tmp_path: Path) -> None:
+async def test_another_login_and_session_lines_are_lost_sessions(tmp_path: Path) -> None:
     text = lines(*TRADE[:2], LOGIN, TRADE[2])
-    text += json.dumps({"ts": START_NS // MS + 10_000, "link": "down", "why": "cut"}) + "\n"
+    text += json.dumps({"ts": START_NS // MS + 10_000, "session": "down", "why": "cut"}) + "\n"
     found = await played(tmp_path, text)
     links = [
         type(event)
-        for moment in found.moments
-        for event in moment.step.arrival.events
+        for played in found.played_steps
+        for event in played.step.journaled_input.events
         if isinstance(event, SessionUp | SessionDown)
     ]
     assert links == [SessionUp, SessionDown, SessionUp, SessionDown]
-    assert found.told() == ["execution 11", "execution 12", "closure 12"]
+    assert found.published() == ["execution 11", "execution 12", "closure 12"]
     assert found.summary.gaps.since_ns is not None
 
 
-async def test_only_our_orders_count_where_there_are_some(tmp_path: Path) -> None:
-    """A hand-placed order beside ours is in no trade; asked to, all of them are."""
+async def test_only_our_orders_count_when_there_are_some(tmp_path: Path) -> None:
+    """An order without our tag is in no trade, unless all orders are requested."""
     ours = fill_push("21", "oms00000007aaaaaaaaaaaaaaaaaaaa", "buy", "1", "67000", 3)
     text = lines(LOGIN, ours, *TRADE[1:])
     found = await played(tmp_path, text)
-    assert found.told() == ["execution 21"]
+    assert found.published() == ["execution 21"]
     assert found.summary.foreign == 2
-    everything = await played(tmp_path, text, adopt=True)
-    assert everything.told()[:2] == ["execution 21", "execution 11"]
+    everything = await played(tmp_path, text, all_orders=True)
+    assert everything.published()[:2] == ["execution 21", "execution 11"]
 
 
-async def test_actions_become_orders_and_find_their_answers(tmp_path: Path) -> None:
-    """The names that the trade state gives are those of the recorded frames."""
+async def test_actions_become_orders_and_match_their_answers(tmp_path: Path) -> None:
+    """The trade state derives the clOrdIds that are in the recorded frames."""
     account = '{"arg":{"channel":"account"},"data":[{"uTime":"1790000000000","details":[{"ccy":"USDT","cashBal":"10000","uTime":"1790000000000"}]}]}'
     body = encode_action(7, OrderType.LIMIT, -0.25, 3.0, Decimal(67000))
     act = json.dumps({"ts": START_NS // MS + 3_000, "action": body.hex(), "message_id": "m"}) + "\n"
@@ -178,7 +183,7 @@ async def test_actions_become_orders_and_find_their_answers(tmp_path: Path) -> N
         + lines(fill_push("31", name, "buy", "4.5", "66983.2", 5), start_ms=start + 1_000)
     )
     found = await played(tmp_path, lines(LOGIN, account) + act + after)
-    assert found.told() == ["execution 31"]
+    assert found.published() == ["execution 31"]
     assert found.summary.ack.count == 1
     assert found.summary.ack.longest_ns == 40 * MS
     assert found.summary.to_fill.longest_ns == 1_000 * MS
@@ -194,4 +199,4 @@ async def test_two_recordings_of_the_same_frames_give_the_same_state(tmp_path: P
             for n, frame in enumerate(TRADE)
         ),
     )
-    assert plain.state.digest() == spaced.state.digest()
+    assert digest(plain.state) == digest(spaced.state)

@@ -13,19 +13,19 @@ import trio
 
 from oms_trio.okx.errors import LoginRefusedError
 from oms_trio.replay.player import play
-from oms_trio.replay.recordings.files import open_recording
-from oms_trio.replay.recordings.lines import FrameLine, LinkLine, read_line
-from oms_trio.replay.recordings.model import RecordingError
+from oms_trio.replay.recordings.json_lines import FrameLine, SessionLine, read_line
+from oms_trio.replay.recordings.open_recording import open_recording
 from oms_trio.replay.recordings.recorder import record_frames
+from oms_trio.replay.recordings.recording import RecordingError
 from oms_trio.replay.report.summary import Summary
 from oms_trio.settings.config import Config
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
 
 
 @asynccontextmanager
-async def exchange_and_config(**changed: str) -> AsyncIterator[tuple[Exchange, Config]]:
-    exchange = Exchange(mode=Mode.MANUAL)
+async def exchange_and_config(**changed: str) -> AsyncIterator[tuple[SimulatedExchange, Config]]:
+    exchange = SimulatedExchange(mode=MatchingMode.MANUAL)
     account = exchange.account
     async with trio.open_nursery() as nursery:
         port = await nursery.start(partial(serve, exchange))
@@ -47,7 +47,7 @@ async def lines_in(path: Path, count: int) -> None:
             await trio.sleep(0.01)
 
 
-async def test_frames_of_both_directions_are_kept_without_secrets(tmp_path: Path) -> None:
+async def test_frames_of_both_directions_are_recorded_without_secrets(tmp_path: Path) -> None:
     path = tmp_path / "frames.jsonl"
     async with exchange_and_config() as (exchange, config):
         async with trio.open_nursery() as nursery:
@@ -56,12 +56,12 @@ async def test_frames_of_both_directions_are_kept_without_secrets(tmp_path: Path
             exchange.faults.cut()
             await lines_in(path, 19)
             nursery.cancel_scope.cancel()
-        assert not exchange.truth.orders()
+        assert not exchange.ground_truth.orders()
         found = [read_line(line) for line in path.read_bytes().splitlines()]
         text = path.read_text()
         for secret in (exchange.account.secret, exchange.account.passphrase):
             assert secret not in text
-    assert [line.up for line in found if isinstance(line, LinkLine)] == [True, False, True]
+    assert [line.up for line in found if isinstance(line, SessionLine)] == [True, False, True]
     frames = [line for line in found if isinstance(line, FrameLine)]
     assert [line.text for line in frames if line.out and "subscribe" in line.text]
     assert not [line.text for line in frames if '"login"' in line.text and line.out]
@@ -72,8 +72,8 @@ async def test_frames_of_both_directions_are_kept_without_secrets(tmp_path: Path
     assert summary.gaps.count == 2
 
 
-async def test_refusal_that_repeats_the_request_keeps_no_secret(tmp_path: Path) -> None:
-    """The exchange answers some logins with the request in the message."""
+async def test_rejected_login_that_repeats_the_request_shows_no_secret(tmp_path: Path) -> None:
+    """The exchange repeats some rejected logins in its message."""
     path = tmp_path / "frames.jsonl"
     passphrase = 'a "quoted" pass\\phrase'
     async with exchange_and_config(OKX_PASSPHRASE=passphrase) as (_, config):
@@ -83,7 +83,7 @@ async def test_refusal_that_repeats_the_request_keeps_no_secret(tmp_path: Path) 
     assert "quoted" not in path.read_text()
 
 
-async def test_recording_ends_after_its_time_and_is_whole(tmp_path: Path) -> None:
+async def test_recording_ends_after_its_seconds_and_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "frames.jsonl.gz"
     async with exchange_and_config() as (_, config):
         await record_frames(config, path, 0.5)
@@ -91,7 +91,7 @@ async def test_recording_ends_after_its_time_and_is_whole(tmp_path: Path) -> Non
         assert (await play(recording)).balance == Decimal(10000)
 
 
-async def test_recording_is_never_written_over(tmp_path: Path) -> None:
+async def test_existing_recording_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "frames.jsonl"
     path.write_text("precious")
     async with exchange_and_config() as (_, config):

@@ -1,4 +1,4 @@
-"""The report is one page that needs nothing else, and opens cleanly in a real browser."""
+"""The report is one page without other files, and opens cleanly in a real browser."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import trio
 
 from oms_trio.core.model import Side
 from oms_trio.replay.player import play
-from oms_trio.replay.recordings.files import open_recording
-from oms_trio.replay.recordings.model import RecordingError
+from oms_trio.replay.recordings.open_recording import open_recording
+from oms_trio.replay.recordings.recording import RecordingError
 from oms_trio.replay.report import charts
 from oms_trio.replay.report.page import write_page
-from oms_trio.replay.report.series import POINTS, Gathered, Series
+from oms_trio.replay.report.report_data import POINTS, ReportData, TimeSeries
 from tests.ops.web.browser import browser
 from tests.replay.journals import write_journal
 from tests.replay.sample import SAMPLE
 
 MAX_BYTES = 1_500_000
 KEPT = os.environ.get("SCREENSHOTS")
-"""A folder to keep pictures in, to look at."""
+"""A folder for screenshots, to look at."""
 
 
-async def report(recording: Path, page: Path) -> Gathered:
-    gathered = Gathered()
+async def report(recording: Path, page: Path) -> ReportData:
+    report_data = ReportData()
     with open_recording(recording) as opened:
-        await play(opened, [gathered])
-        gathered.finish()
-        write_page(page, opened.title, gathered)
-    return gathered
+        await play(opened, [report_data])
+        report_data.finish()
+        write_page(page, opened.title, report_data)
+    return report_data
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Gathered]:
-    """The page of the sample, which is looked at in several ways."""
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ReportData]:
+    """The page of the sample, for several tests."""
     page = tmp_path_factory.mktemp("report") / "page.html"
     return page, trio.run(report, SAMPLE, page)
 
@@ -67,8 +67,8 @@ class Balanced(HTMLParser):
             self.wrong.append(tag)
 
 
-def test_page_is_whole_small_and_needs_nothing_else(sample: tuple[Path, Gathered]) -> None:
-    page, gathered = sample
+def test_page_is_well_formed_small_and_needs_no_other_file(sample: tuple[Path, ReportData]) -> None:
+    page, report_data = sample
     text = page.read_text()
     assert len(text.encode()) < MAX_BYTES
     parser = Balanced()
@@ -77,32 +77,32 @@ def test_page_is_whole_small_and_needs_nothing_else(sample: tuple[Path, Gathered
     assert "<script" not in text
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)
     assert not re.findall(r"url\((?!#)|@import", text)
-    assert text.count("<details ") == len(gathered.trades)
-    for trade in gathered.trades:
+    assert text.count("<details ") == len(report_data.trades)
+    for trade in report_data.trades:
         for name, _ in trade.portions:
             assert name in text
     assert text.count("<svg") == 7
     ids = re.findall(r'<(?:figure|details) id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
-    # Every colour comes from the page, so that it can be dark, or on paper.
+    # Every colour is defined by the page, for dark mode and for paper.
     assert not re.search(r"(?:fill|stroke): #", text)
 
 
-def test_same_data_gives_the_same_picture(sample: tuple[Path, Gathered]) -> None:
+def test_same_data_gives_the_same_chart(sample: tuple[Path, ReportData]) -> None:
     first, second = (
         charts.svg(charts.rewards, sample[1], width=4.0, height=3.0, name="a") for _ in range(2)
     )
     assert first == second
 
 
-async def test_page_opens_in_a_browser(sample: tuple[Path, Gathered], tmp_path: Path) -> None:
-    """Without a complaint, in light and dark, on a desk and on a phone; rows open by a click."""
-    page, gathered = sample
+async def test_page_opens_in_a_browser(sample: tuple[Path, ReportData], tmp_path: Path) -> None:
+    """Without errors, light and dark, on desktop and phone; rows open on a click."""
+    page, report_data = sample
     async with browser(tmp_path / "chromium") as tab:
         await tab.open(page.as_uri())
         await tab.until("document.readyState === 'complete' && !!document.querySelector('svg')")
         rows = "document.querySelectorAll('details').length"
-        assert await tab.value(rows) == len(gathered.trades)
+        assert await tab.value(rows) == len(report_data.trades)
         await tab.value("document.querySelector('summary').click()")
         assert await tab.value("document.querySelector('details table').offsetHeight > 20")
         await tab.value("document.querySelectorAll('details').forEach(row => row.open = true)")
@@ -123,9 +123,9 @@ async def test_page_opens_in_a_browser(sample: tuple[Path, Gathered], tmp_path: 
 
 
 async def test_charts_on_paper_are_as_large_as_they_were_drawn(
-    sample: tuple[Path, Gathered], tmp_path: Path
+    sample: tuple[Path, ReportData], tmp_path: Path
 ) -> None:
-    """On letter and A4 alike; what is drawn narrow would be twice as large over the whole width."""
+    """On letter and A4: a narrow chart over the whole width would be twice as large."""
     page, _ = sample
     async with browser(tmp_path / "chromium") as tab:
         await tab.open(page.as_uri())
@@ -142,24 +142,24 @@ async def test_charts_on_paper_are_as_large_as_they_were_drawn(
             assert await tab.value(SMALLEST_TEXT) >= 7
 
 
-async def test_page_of_almost_nothing_is_drawn_as_well(tmp_path: Path) -> None:
-    """No trade, no refusal, no latency: the pictures are empty and nothing fails."""
+async def test_page_of_an_almost_empty_recording_is_drawn(tmp_path: Path) -> None:
+    """Without trades, rejections and latencies the charts are empty and nothing fails."""
     journal, page = tmp_path / "journal.sqlite", tmp_path / "page.html"
     write_journal(journal, [("buy", "67000")])
-    gathered = await report(journal, page)
-    assert [trade.reward for trade in gathered.trades] == [None]
+    report_data = await report(journal, page)
+    assert [trade.reward for trade in report_data.trades] == [None]
     assert "still open" in page.read_text()
 
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the pictures out where a test is not about them: they take a second."""
+    """Leave the charts out where a test is not about them: they take a second."""
     monkeypatch.setattr(charts, "svg", lambda *_args, **_more: "")
 
 
 @pytest.mark.usefixtures("undrawn")
-async def test_what_the_exchange_says_cannot_become_markup(tmp_path: Path) -> None:
-    lines = '{"ts":1790000000,"link":"up"}\n{"ts":1790000001,"link":"down","why":"<b onload=x>"}\n'
+async def test_text_of_the_exchange_cannot_become_markup(tmp_path: Path) -> None:
+    lines = '{"ts":1790000000,"session":"up"}\n{"ts":1790000001,"session":"down","why":"<b onload=x>"}\n'
     frames, page = tmp_path / "<i>.jsonl", tmp_path / "page.html"
     frames.write_text(lines)
     await report(frames, page)
@@ -185,11 +185,11 @@ async def test_missing_matplotlib_and_bad_folders_are_one_line(
 
 
 def test_series_are_thinned_out_evenly() -> None:
-    series = Series()
+    series = TimeSeries()
     for number in range(100_000):
         series.add(number, number)
     assert POINTS <= len(series) <= 2 * POINTS
     steps = {after - before for before, after in zip(series.at_ns, series.at_ns[1:], strict=False)}
     assert max(steps) <= 2 * min(steps)
     assert series.at_ns == [int(value) for value in series.values]
-    assert set(Gathered().fills) == set(Side)
+    assert set(ReportData().fills) == set(Side)

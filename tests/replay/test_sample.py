@@ -1,4 +1,4 @@
-"""The sample replays to what is written beside it, by the commands that a new user types."""
+"""The sample replays to its golden files, by the commands that a new user types."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from oms_trio.cli import main
-from oms_trio.replay.program import Wanted, replay
+from oms_trio.replay.replay_command import ReplayOptions, replay
 from tests.replay.journals import write_journal
 from tests.replay.sample import ROOT, SAMPLE, SAMPLES
 
-ANEW = "where the rules have changed on purpose: scripts/make_sample.py"
+UPDATE = "if the rules have changed on purpose, run scripts/make_sample.py"
 
 
-async def told(wanted: Wanted) -> str:
+async def output(options: ReplayOptions) -> str:
     text = io.StringIO()
-    assert await replay(wanted, Console(file=text, width=100)), ANEW
+    assert await replay(options, Console(file=text, width=100)), UPDATE
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
-async def test_summary_and_verification_are_those_written_down() -> None:
-    """What a fault or a rule did to this session is known: a change of it shows here."""
-    found = await told(Wanted(path=SAMPLE, verify=True)) + await told(Wanted(path=SAMPLE))
-    assert found == (SAMPLES / "eventful.summary.txt").read_text(), ANEW
+async def test_summary_and_verification_are_the_golden_ones() -> None:
+    """What faults and rules did to this session is known: a changed rule shows here."""
+    found = await output(ReplayOptions(path=SAMPLE, verify=True)) + await output(
+        ReplayOptions(path=SAMPLE)
+    )
+    assert found == (SAMPLES / "eventful.summary.txt").read_text(), UPDATE
 
 
-async def test_messages_are_those_written_down(capsys: pytest.CaptureFixture[str]) -> None:
-    await told(Wanted(path=SAMPLE, messages=True))
-    assert capsys.readouterr().out == (SAMPLES / "eventful.messages.jsonl").read_text(), ANEW
+async def test_messages_are_the_golden_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    await output(ReplayOptions(path=SAMPLE, messages=True))
+    assert capsys.readouterr().out == (SAMPLES / "eventful.messages.jsonl").read_text(), UPDATE
 
 
 def test_sample_is_small_and_eventful() -> None:
@@ -44,7 +46,7 @@ def test_sample_is_small_and_eventful() -> None:
         assert event in summary
 
 
-def test_script_replays_the_sample_when_nothing_is_named() -> None:
+def test_script_replays_the_sample_when_no_file_is_named() -> None:
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, str(ROOT / "scripts" / "replay.py"), "--verify"],
         capture_output=True,
@@ -53,10 +55,10 @@ def test_script_replays_the_sample_when_nothing_is_named() -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("the same: ")
+    assert done.stdout.startswith("verified: ")
 
 
-def test_command_exits_with_1_where_anything_differs(
+def test_command_exits_with_1_when_anything_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "journal.sqlite"
@@ -72,16 +74,20 @@ def test_command_exits_with_1_where_anything_differs(
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
-        (["replay", "README.md"], 1, "no line of it is a frame"),
-        (["replay", str(SAMPLE), "--trade", "none"], 1, "no trade was opened or closed by none"),
-        (["replay", str(SAMPLE), "--from", "2030-01-01"], 1, "nothing was recorded in that time"),
-        (["replay", str(SAMPLE), "--speed", "fast"], 2, "must be max or a factor above 0, not"),
-        (["replay", str(SAMPLE), "--until", "noon"], 2, "no time"),
+        (["replay", "README.md"], 1, "no line is a frame"),
+        (
+            ["replay", str(SAMPLE), "--trade", "none"],
+            1,
+            "no trade was opened or closed by the order none",
+        ),
+        (["replay", str(SAMPLE), "--from", "2030-01-01"], 1, "has no records in the chosen time"),
+        (["replay", str(SAMPLE), "--speed", "fast"], 2, "fast is not a speed"),
+        (["replay", str(SAMPLE), "--until", "noon"], 2, "not a valid time"),
         (["replay", "missing"], 2, "does not exist"),
-        (["export", str(SAMPLE), "--format", "parquet"], 1, "name it with -o"),
+        (["export", str(SAMPLE), "--format", "parquet"], 1, "name a file with -o"),
     ],
 )
-def test_what_a_user_can_cause_is_told_in_a_line(
+def test_errors_that_a_user_can_cause_are_one_line(
     arguments: list[str], code: int, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)

@@ -21,9 +21,13 @@ from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
-from oms_trio.service.app import Insides, Parts, recover, run_service
+from oms_trio.okx.pending_requests import PendingRequests
+from oms_trio.service.app import run_service
+from oms_trio.service.channels import Inbox
+from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
-from oms_trio.testing.okx_server.values import Order
+from oms_trio.service.recovery import recover
+from oms_trio.testing.okx_server.values import ExchangeOrder
 from tests.core.desk import RULES
 from tests.tasks.venue import CONTEXT, Venue
 
@@ -44,11 +48,11 @@ class Service:
     kinds: list[Kind] = attrs.Factory(list)
     """What came in, so far."""
     state: TradeState | None = None
-    insides: Insides | None = None
+    gate: Gate | None = None
 
-    async def sit(self, insides: Insides) -> None:
-        """Sit beside the service, as its status page does."""
-        self.insides = insides
+    async def run_beside(self, _inbox: Inbox, gate: Gate, _requests: PendingRequests) -> None:
+        """Run beside the service, as its status page does."""
+        self.gate = gate
         await trio.sleep_forever()
 
     def observe(
@@ -72,8 +76,8 @@ class Service:
     @property
     def reasons(self) -> dict[str, str]:
         """Who keeps actions from being taken, and why."""
-        assert self.insides is not None
-        return self.insides.gate.reasons
+        assert self.gate is not None
+        return self.gate.reasons
 
     @property
     def position(self) -> Decimal:
@@ -86,9 +90,9 @@ class Service:
         return self.venue.exchange.engine.ledger.pos
 
     @property
-    def orders(self) -> list[Order]:
+    def orders(self) -> list[ExchangeOrder]:
         """The exchange's own log of orders."""
-        return self.venue.exchange.truth.orders()
+        return self.venue.exchange.ground_truth.orders()
 
     def heard(self) -> list[Outgoing]:
         """What the agent was told since it was last asked."""
@@ -114,23 +118,25 @@ async def serving(folder: Path, venue: Venue, max_retries: int = 50) -> AsyncIte
     run_sync: Callable[[Callable[[], Any]], Awaitable[Any]] = at_once
     async with venue.open_rest() as rest:
         with Journal.open(folder / "journal.sqlite") as journal:
-            parts = Parts(
+            run = partial(
+                run_service,
+                recover(journal, RULES, CONTEXT),
                 broker=broker,
                 rest=rest,
                 connect=venue.connector(rest),
                 disk=Disk(journal, run_sync),
                 rules=RULES,
-                scope=CONTEXT,
+                context=CONTEXT,
                 max_retries=max_retries,
                 random=Random(1),
                 clock=venue.clock,
                 mono_clock=venue.clock,
-                observe=service.observe,
-                beside=service.sit,
+                observers=(service.observe,),
+                sidecar=service.run_beside,
+                stop=stop,
+                on_started=ready.set,
             )
-            recovered = recover(journal, RULES, CONTEXT)
             async with trio.open_nursery() as nursery:
-                run = partial(run_service, parts, recovered, stop=stop, started=ready.set)
                 nursery.start_soon(run)
                 await ready.wait()
                 yield service

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import attrs
 
-from oms_trio.testing.okx_server.auth import SimAccount
+from oms_trio.testing.okx_server.auth import ExchangeAccount
 
 PATIENCE_S = 20.0
-ACCOUNT = SimAccount()
+ACCOUNT = ExchangeAccount()
 SECRETS = (ACCOUNT.secret, ACCOUNT.passphrase)
 
 
@@ -121,7 +121,7 @@ def running(*arguments: str, env: Mapping[str, str], output: Path) -> Iterator[P
         process.wait()
 
 
-def exchange_at(port: int, account: SimAccount = ACCOUNT) -> dict[str, str]:
+def exchange_at(port: int, account: ExchangeAccount = ACCOUNT) -> dict[str, str]:
     """The settings that lead a service to a simulated exchange."""
     return {
         "OKX_WS_URL": f"ws://127.0.0.1:{port}/ws/v5/private",

@@ -26,12 +26,13 @@ from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.service.app import Parts, recover, run_service
+from oms_trio.service.app import run_service
 from oms_trio.service.journaled_inputs import DecodeContext
+from oms_trio.service.recovery import recover
 from oms_trio.settings.clock import system_clock
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
-from oms_trio.testing.okx_server.values import Order
+from oms_trio.testing.okx_server.values import ExchangeOrder
 from tests.core.desk import RULES
 
 CONTEXT = DecodeContext("BTC-USDT-SWAP", RULES.tag)
@@ -52,7 +53,7 @@ SIZED_ACTIONS = pytest.mark.parametrize(
 class Rig:
     """A running service and what is around it."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     broker: MemoryBroker
     told: trio.MemoryReceiveChannel[Outgoing]
     port: int
@@ -76,20 +77,20 @@ class Rig:
         decoded: dict[str, Any] = json.loads(message.body)
         return decoded
 
-    async def order(self, index: int) -> Order:
+    async def order(self, index: int) -> ExchangeOrder:
         """Wait until the exchange's log has this many orders and return the last of them."""
         with trio.fail_after(10):
-            while len(self.exchange.truth.orders()) <= index:  # noqa: ASYNC110 - a log has no event
+            while len(self.exchange.ground_truth.orders()) <= index:  # noqa: ASYNC110 - a log has no event
                 await trio.sleep(0.005)
-        return self.exchange.truth.orders()[index]
+        return self.exchange.ground_truth.orders()[index]
 
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, exchange: Exchange | None = None, rules: Rules = RULES
+    folder: Path, *, exchange: SimulatedExchange | None = None, rules: Rules = RULES
 ) -> AsyncIterator[Rig]:
     """Run the service until the block ends, then stop it cleanly."""
-    exchange = exchange or Exchange(mode=Mode.MANUAL)
+    exchange = exchange or SimulatedExchange(mode=MatchingMode.MANUAL)
     account = exchange.account
     credentials = Credentials(account.api_key, account.secret, account.passphrase)
     broker = MemoryBroker()
@@ -106,22 +107,23 @@ async def running(
                 return open_link(url, session, system_clock, offset_ns=rest.offset_ns)
 
             with Journal.open(folder / "journal.sqlite") as journal:
-                parts = Parts(
+                run = partial(
+                    run_service,
+                    recover(journal, rules, CONTEXT),
                     broker=broker,
                     rest=rest,
                     connect=connect,
                     disk=Disk(journal),
                     rules=rules,
-                    scope=CONTEXT,
+                    context=CONTEXT,
                     max_retries=50,
                     random=Random(1),
+                    stop=stop,
+                    on_started=ready.set,
                 )
-                recovered = recover(journal, rules, CONTEXT)
                 told = broker.subscribe()
                 async with trio.open_nursery() as service:
-                    service.start_soon(
-                        partial(run_service, parts, recovered, stop=stop, started=ready.set)
-                    )
+                    service.start_soon(run)
                     with trio.fail_after(10):
                         await ready.wait()
                     yield Rig(exchange, broker, told, port)

@@ -23,9 +23,9 @@ from oms_trio.core.model import OrderType
 from oms_trio.ops.control.client import ask
 from oms_trio.service.runtime import serve
 from oms_trio.settings.config import Config
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import serve as serve_exchange
-from oms_trio.testing.okx_server.values import Order
+from oms_trio.testing.okx_server.values import ExchangeOrder
 
 PATIENCE_S = 10.0
 
@@ -34,7 +34,7 @@ PATIENCE_S = 10.0
 class Station:
     """A running service and what is around it."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     broker: MemoryBroker
     told: trio.MemoryReceiveChannel[Outgoing]
     state_dir: Path
@@ -74,15 +74,15 @@ class Station:
                 await trio.sleep(0.02)
         return status
 
-    async def orders(self, count: int) -> list[Order]:
+    async def orders(self, count: int) -> list[ExchangeOrder]:
         """Wait until the exchange has seen this many orders."""
         with trio.fail_after(PATIENCE_S):
-            while len(self.exchange.truth.orders()) < count:  # noqa: ASYNC110 - a log has no event
+            while len(self.exchange.ground_truth.orders()) < count:  # noqa: ASYNC110 - a log has no event
                 await trio.sleep(0.005)
-        return self.exchange.truth.orders()
+        return self.exchange.ground_truth.orders()
 
     @property
-    def resting(self) -> list[Order]:
+    def resting(self) -> list[ExchangeOrder]:
         """What is open on the exchange."""
         return list(self.exchange.engine.book.pending)
 
@@ -92,7 +92,7 @@ class Station:
         return self.exchange.engine.ledger.pos
 
 
-def settings(exchange: Exchange, port: int, folder: Path, **more: str) -> dict[str, str]:
+def settings(exchange: SimulatedExchange, port: int, folder: Path, **more: str) -> dict[str, str]:
     """The environment of a service that trades on this exchange."""
     account = exchange.account
     return {
@@ -109,10 +109,10 @@ def settings(exchange: Exchange, port: int, folder: Path, **more: str) -> dict[s
 
 @asynccontextmanager
 async def serving(
-    folder: Path, exchange: Exchange | None = None, **more: str
+    folder: Path, exchange: SimulatedExchange | None = None, **more: str
 ) -> AsyncIterator[Station]:
     """Run the service until the block ends, then stop it cleanly; the state stays in ``folder``."""
-    exchange = Exchange(mode=Mode.MANUAL) if exchange is None else exchange
+    exchange = SimulatedExchange(mode=MatchingMode.MANUAL) if exchange is None else exchange
     broker = MemoryBroker()
     told = broker.subscribe()
     stop, started = trio.Event(), trio.Event()

@@ -13,7 +13,7 @@ import trio
 from oms_trio.amqp.codec import encode_action
 from oms_trio.core.identity import order_name
 from oms_trio.core.model import OrderType, StateId
-from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
 from tests.rabbitmq import RabbitNode
 from tests.service.producer import DEAD, PikaAgent, agent_on
@@ -45,7 +45,7 @@ def name_of(number: int) -> str:
 class Account:
     """What became of each action, by three independent witnesses."""
 
-    def __init__(self, agent: PikaAgent, exchange: Exchange) -> None:
+    def __init__(self, agent: PikaAgent, exchange: SimulatedExchange) -> None:
         self.agent = agent
         self.exchange = exchange
         self.refused: dict[int, str] = {}
@@ -58,7 +58,7 @@ class Account:
     @property
     def ordered(self) -> Counter[str]:
         """Orders on the exchange by our name."""
-        return Counter(order.cl_ord_id for order in self.exchange.truth.orders())
+        return Counter(order.cl_ord_id for order in self.exchange.ground_truth.orders())
 
     def read(self) -> None:
         """Read what the agent was told, and the dead letters."""
@@ -95,7 +95,7 @@ async def test_every_action_is_accounted_for_once_and_memory_stays_flat(
 ) -> None:
     node = rabbitmq_node
     in_thread = trio.to_thread.run_sync
-    exchange = Exchange(seed=1)
+    exchange = SimulatedExchange(seed=1)
     with agent_on(node, f"heard-{tmp_path.name}") as agent:
         account = Account(agent, exchange)
 

@@ -105,7 +105,7 @@ async def stays_in_the_queue(station: Station) -> None:
     station.act(1)
     await trio.sleep(0.3)
     assert station.broker.depth == 1
-    assert not station.exchange.truth.orders()
+    assert not station.exchange.ground_truth.orders()
     with pytest.raises(trio.WouldBlock):
         station.told.receive_nowait()
 

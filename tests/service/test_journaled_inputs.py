@@ -29,7 +29,8 @@ from oms_trio.okx.wire.frames import AccountPush, ErrorEvent, OpResponse, Orders
 from oms_trio.okx.wire.recorded import FillsBodies, ListingBodies, LookupBody, SnapshotBodies
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import JournaledInput, Kind, OwnAnswer
-from oms_trio.testing.okx_server.exchange import Mode
+from oms_trio.service.state_codec import digest
+from oms_trio.testing.okx_server.exchange import MatchingMode
 from tests.core.desk import RULES
 from tests.okx import samples
 from tests.service.jumping import serving
@@ -179,7 +180,7 @@ async def test_a_replayed_journal_gives_the_same_state_and_the_same_messages(
 ) -> None:
     """A moving market, cuts, refusals and a restart: all of it again from the records alone."""
     told = []
-    async with open_venue(mode=Mode.AUTO) as venue:
+    async with open_venue(mode=MatchingMode.AUTO) as venue:
         for life in range(2):
             async with serving(tmp_path, venue) as service:
                 for number in range(1, 121):
@@ -206,7 +207,7 @@ async def test_a_replayed_journal_gives_the_same_state_and_the_same_messages(
                 ]
         snapshot = journal.latest_snapshot()
         assert snapshot is not None
-        assert (snapshot.seq, snapshot.digest) == (journal.last_seq, state.digest())
+        assert (snapshot.seq, snapshot.digest) == (journal.last_seq, digest(state))
     assert again == told
     assert len(told) > 50
     assert {Kind.ACTION, Kind.PUSH, Kind.SESSION_DOWN, Kind.SNAPSHOT, Kind.DRAIN} <= kinds

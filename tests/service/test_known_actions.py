@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from oms_trio.core import identity, orders
-from oms_trio.testing.okx_server import by_hand
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
+from oms_trio.testing.okx_server.orders import external_orders
 from tests.service.station import Station, serving
 
 KEPT = 4
@@ -29,7 +29,7 @@ async def forgotten(station: Station) -> None:
     for state_id in range(1, ACTIONS + 1):
         station.act(state_id, message_id=f"m{state_id}")
     for order in await station.orders(ACTIONS):
-        by_hand.cancel(station.exchange, order.ord_id)
+        external_orders.cancel(station.exchange, order.ord_id)
     await station.until(lambda status: not status["orders"]["open"])
 
 
@@ -39,7 +39,7 @@ async def repeated(station: Station) -> None:
     station.act(ACTIONS + 1, message_id="new")
     placed = await station.orders(ACTIONS + 1)
     await trio.sleep(0.1)
-    assert len(station.exchange.truth.orders()) == len(placed) == ACTIONS + 1
+    assert len(station.exchange.ground_truth.orders()) == len(placed) == ACTIONS + 1
     assert station.broker.depth == 0
     assert sum(order.sz for order in placed) == Decimal(ACTIONS + 1)
 
@@ -51,7 +51,7 @@ async def test_what_memory_has_forgotten_the_journal_knows(tmp_path: Path) -> No
 
 
 async def test_the_journal_knows_it_after_a_restart(tmp_path: Path) -> None:
-    exchange = Exchange(mode=Mode.MANUAL)
+    exchange = SimulatedExchange(mode=MatchingMode.MANUAL)
     async with serving(tmp_path, exchange) as station:
         await forgotten(station)
     async with serving(tmp_path, exchange) as station:

@@ -12,9 +12,9 @@ import pytest
 from oms_trio.core.model import OrderType
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
-from oms_trio.service.app import recover
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.service.recovery import recover
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from tests.core.desk import RULES
 from tests.service.rig import CONTEXT, SIZED_ACTIONS, Rig, running
 
@@ -31,8 +31,10 @@ async def test_action_becomes_the_order_of_the_example(
     px: str | None,
     sz: str,
 ) -> None:
-    exchange = Exchange(
-        mode=Mode.MANUAL, account=SimAccount(balance=Decimal(balance)), start_px=Decimal(mid)
+    exchange = SimulatedExchange(
+        mode=MatchingMode.MANUAL,
+        account=ExchangeAccount(balance=Decimal(balance)),
+        start_px=Decimal(mid),
     )
     async with running(tmp_path, exchange=exchange) as rig:
         rig.act(1, price, volume, mid, order_type)

@@ -12,8 +12,8 @@ from trio.testing import MockClock
 
 from oms_trio.okx.errors import RetriesUsedUpError
 from oms_trio.service.journaled_inputs import Kind
-from oms_trio.testing.okx_server.exchange import Mode
-from oms_trio.testing.simulation.invariants.oracle import TrueFill, expected
+from oms_trio.testing.okx_server.exchange import MatchingMode
+from oms_trio.testing.simulation.invariants.oracle import TrueFill, run_oracle
 from tests.service.jumping import Service, serving, until
 from tests.tasks.venue import failure_of, open_venue
 
@@ -108,14 +108,14 @@ async def test_an_upgrade_of_the_exchange_goes_unnoticed_by_the_agent(
 async def test_a_moving_market_under_repeated_cuts_ends_with_the_exchanges_position(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    async with open_venue(mode=Mode.AUTO) as venue, serving(tmp_path, venue) as service:
+    async with open_venue(mode=MatchingMode.AUTO) as venue, serving(tmp_path, venue) as service:
         for number in range(1, 121):
             service.act(number, -0.1 if number % 3 else 0.1, 1.0)
             await trio.sleep(0.7)
             if number % 20 == 0:
                 venue.exchange.faults.cut()
         await until(lambda: service.ready and service.position == service.exchange_position)
-        assert len(venue.exchange.truth.fills()) > 30
+        assert len(venue.exchange.ground_truth.fills()) > 30
 
 
 @pytest.mark.parametrize("days", [0.001, 1, 5, 40])
@@ -145,16 +145,16 @@ async def test_fills_of_a_gap_of_any_length_are_told_in_order_once(
             assert service.position == service.exchange_position == Decimal("0.5")
             await trio.sleep(1)
             told = [message.message_id for message in before + service.heard()]
-    oracle = expected(
+    oracle = run_oracle(
         TrueFill(one.ord_id, one.side.sign, Fraction(order.sz), Fraction(one.sz), Fraction(one.px))
-        for one in venue.exchange.truth.fills()
-        for order in venue.exchange.truth.orders()
+        for one in venue.exchange.ground_truth.fills()
+        for order in venue.exchange.ground_truth.orders()
         if order.ord_id == one.ord_id
     )
     named = [
         (name.split(".")[0], "closure" if name.endswith(".c") else "execution") for name in told
     ]
-    assert named == [(name, kind) for kind, name, _, _ in oracle.messages]
+    assert named == [(name, kind) for kind, name, _, _ in oracle.summaries]
     assert len(set(told)) == len(told)
 
 

@@ -13,7 +13,7 @@ import trio
 
 from oms_trio.amqp.codec import encode_action
 from oms_trio.core.model import OrderType
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
 from tests.rabbitmq import RabbitNode
 from tests.service.producer import DEAD, QUEUE, Heard, PikaAgent, agent_on
@@ -44,7 +44,7 @@ def rejections(agent: PikaAgent, count: int) -> list[Heard]:
 async def test_actions_of_the_time_in_which_the_service_was_stopped_are_stale_and_no_orders(
     tmp_path: Path, rabbitmq_node: RabbitNode
 ) -> None:
-    exchange = Exchange(mode=Mode.MANUAL)
+    exchange = SimulatedExchange(mode=MatchingMode.MANUAL)
     async with trio.open_nursery() as nursery:
         port = await nursery.start(partial(serve, exchange))
         env = environment(tmp_path, **exchange_at(port), **broker_at(rabbitmq_node.port))
@@ -58,7 +58,7 @@ async def test_actions_of_the_time_in_which_the_service_was_stopped_are_stale_an
             await trio.sleep(SETTLED_S)
             await trio.to_thread.run_sync(agent.publish, [(None, action(9))])
             with trio.fail_after(10):
-                while not exchange.truth.orders():  # noqa: ASYNC110 - a log has no event
+                while not exchange.ground_truth.orders():  # noqa: ASYNC110 - a log has no event
                     await trio.sleep(0.01)
             service.process.send_signal(signal.SIGSTOP)
             # The first is on its way into the process when that is stopped, the second is not.
@@ -73,7 +73,7 @@ async def test_actions_of_the_time_in_which_the_service_was_stopped_are_stale_an
                 (2, "stale"),
                 (3, "stale"),
             ]
-            assert len(exchange.truth.orders()) == 1
+            assert len(exchange.ground_truth.orders()) == 1
             dead = await trio.to_thread.run_sync(lambda: list(agent.hear(DEAD)))
             # A queue that another test has left at the same key gets copies, which expire as well.
             ours = [one for one in dead if one.properties.headers["x-first-death-queue"] == QUEUE]
@@ -81,7 +81,7 @@ async def test_actions_of_the_time_in_which_the_service_was_stopped_are_stale_an
             # And it trades again, when it is whole.
             await trio.to_thread.run_sync(service.wait_for, r"process_paused")
             with trio.fail_after(30):
-                while len(exchange.truth.orders()) == 1:
+                while len(exchange.ground_truth.orders()) == 1:
                     await trio.to_thread.run_sync(agent.publish, [(None, action(4))])
                     await trio.sleep(0.5)
             ended = await trio.to_thread.run_sync(service.stop)

@@ -16,10 +16,10 @@ import trio
 from oms_trio.amqp.codec import encode_action
 from oms_trio.core.model import OrderType
 from oms_trio.journal.journal import Journal
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
-from oms_trio.testing.okx_server.values import Order
+from oms_trio.testing.okx_server.values import ExchangeOrder
 from tests.rabbitmq import RabbitNode
 from tests.service.producer import DEAD, Heard, PikaAgent, agent_on
 from tests.service.programs import (
@@ -78,21 +78,21 @@ def test_vectors_published_by_a_strange_client_are_traded(
 class Trading:
     """A service of its own process between a real broker and an exchange that obeys the test."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     agent: PikaAgent
     heard: list[Heard]
 
     async def act(
         self, state_id: int, price: float, volume: float, mid: str, order_type: OrderType
-    ) -> Order:
+    ) -> ExchangeOrder:
         """Publish an action and wait for its order."""
         body = encode_action(state_id, order_type, price, volume, Decimal(mid))
-        before = len(self.exchange.truth.orders())
+        before = len(self.exchange.ground_truth.orders())
         await trio.to_thread.run_sync(self.agent.publish, [(None, body)])
         with trio.fail_after(10):
-            while len(self.exchange.truth.orders()) == before:  # noqa: ASYNC110 - a log has no event
+            while len(self.exchange.ground_truth.orders()) == before:  # noqa: ASYNC110 - a log has no event
                 await trio.sleep(0.01)
-        return self.exchange.truth.orders()[before]
+        return self.exchange.ground_truth.orders()[before]
 
     async def next(self) -> dict[str, Any]:
         """Wait for the next message to the agent."""
@@ -114,8 +114,10 @@ async def trading(
     folder: Path, node: RabbitNode, *, balance: str = "10000", mid: str = "67000"
 ) -> AsyncIterator[Trading]:
     """Run the service until the block ends."""
-    exchange = Exchange(
-        mode=Mode.MANUAL, account=SimAccount(balance=Decimal(balance)), start_px=Decimal(mid)
+    exchange = SimulatedExchange(
+        mode=MatchingMode.MANUAL,
+        account=ExchangeAccount(balance=Decimal(balance)),
+        start_px=Decimal(mid),
     )
     async with trio.open_nursery() as nursery:
         port = await nursery.start(partial(serve, exchange))

@@ -11,7 +11,7 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from oms_trio.testing.okx_server.orders.foreign import ORD_ID
+from oms_trio.testing.okx_server.faults.foreign_rows import ORD_ID
 from tests.core.desk import RULES
 from tests.service.jumping import Service, serving, until
 from tests.tasks.venue import Venue, open_venue

@@ -18,7 +18,7 @@ from oms_trio.journal.errors import JournalBroken, JournalFull
 from oms_trio.journal.model import StateSnapshot
 from oms_trio.service.channels import Batch, Commit
 from oms_trio.service.intake_gate import Gate
-from oms_trio.tasks.commit import GROUP, LINGER_S, Keeper, keep_journal
+from oms_trio.tasks.commit import GROUP, LINGER_S, keep_journal
 from tests.journal.helpers import entries, sequences
 from tests.tasks.ledger import Ledger, open_ledger
 from tests.tasks.venue import failure_of
@@ -63,8 +63,7 @@ async def committing(ledger: Ledger, room: float = math.inf) -> AsyncIterator[Co
     gate = Gate(ledger.broker.consume)
     gate.open("state")
     async with trio.open_nursery() as nursery:
-        keeper = Keeper(ledger.disk, ledger.broker, gate, durable)
-        nursery.start_soon(keep_journal, commits_out, keeper)
+        nursery.start_soon(keep_journal, commits_out, durable, ledger.disk, ledger.broker, gate)
         with commits:
             yield Committing(commits, batches, gate)
 

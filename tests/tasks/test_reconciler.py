@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 
 import attrs
 import pytest
@@ -17,13 +18,13 @@ from oms_trio.core.events import ExchangeSnapshot, Listing, LookupAnswer
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderState, OrdId, Side
 from oms_trio.okx.errors import AccountUnfitError, RestRefusedError, StepUnfitError
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.service.channels import Question
+from oms_trio.service.channels import Query
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
-from oms_trio.tasks.reconciler import ANSWER_S, LOOK_UPS, Reconciler, anybody, reconcile
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.faults.behaviour import Edit, RestAnswer
+from oms_trio.tasks.reconciler import ANSWER_S, LOOK_UPS, any_account, reconcile
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.faults.switches import RestAnswer, RowEdit
 from tests.core.desk import RULES
 from tests.tasks.venue import (
     CONTEXT,
@@ -43,54 +44,62 @@ SNAPSHOT = RequestSnapshot(1, ExchangeMs(START_NS // 1_000_000 - 60_000))
 class Asked:
     """A reconciler at work."""
 
-    questions: trio.MemorySendChannel[Question]
+    queries: trio.MemorySendChannel[Query]
     arrivals: trio.MemoryReceiveChannel[JournaledInput]
 
-    def ask(self, *questions: Question) -> None:
-        """Hand questions over."""
-        for question in questions:
-            self.questions.send_nowait(question)
+    def ask(self, *queries: Query) -> None:
+        """Hand queries over."""
+        for query in queries:
+            self.queries.send_nowait(query)
 
 
 @asynccontextmanager
 async def asking(
     venue: Venue,
     credentials: Credentials | None = None,
-    account_seen: Callable[[str], object] = anybody,
+    on_account: Callable[[str], object] = any_account,
 ) -> AsyncIterator[Asked]:
     """Run a reconciler until all is answered."""
     inbox, arrivals = trio.open_memory_channel[JournaledInput](math.inf)
-    questions, questions_out = trio.open_memory_channel[Question](math.inf)
+    queries, queries_out = trio.open_memory_channel[Query](math.inf)
     async with venue.open_rest(credentials) as rest, trio.open_nursery() as nursery:
         gate = Gate(lambda _wanted: None)
-        reconciler = Reconciler(rest, inbox, CONTEXT, RULES, gate, account_seen)
-        nursery.start_soon(reconcile, questions_out, reconciler)
-        with questions:
-            yield Asked(questions, arrivals)
+        run = partial(
+            reconcile,
+            rest=rest,
+            inbox=inbox,
+            context=CONTEXT,
+            rules=RULES,
+            gate=gate,
+            on_account=on_account,
+        )
+        nursery.start_soon(run, queries_out)
+        with queries:
+            yield Asked(queries, arrivals)
 
 
 async def refusal_of(
     venue: Venue,
-    question: Question,
+    query: Query,
     credentials: Credentials | None = None,
-    account_seen: Callable[[str], object] = anybody,
+    on_account: Callable[[str], object] = any_account,
 ) -> BaseException:
     """Ask what is refused for good, and return how the task ends."""
 
     async def run() -> None:
-        async with asking(venue, credentials, account_seen) as asked:
-            asked.ask(question)
+        async with asking(venue, credentials, on_account) as asked:
+            asked.ask(query)
             await trio.sleep(3600)
 
     return await failure_of(run())
 
 
-async def test_every_question_gets_its_answer_before_the_task_ends(
+async def test_every_query_gets_its_answer_before_the_task_ends(
     autojump_clock: MockClock,
 ) -> None:
     async with open_venue() as venue, asking(venue) as asked:
         asked.ask(SNAPSHOT, RequestFills(OrdId("1")), LookUpOrder(ClOrdId("nobody")))
-        asked.questions.close()
+        asked.queries.close()
         with trio.fail_after(60):
             arrivals = [await asked.arrivals.receive() for _ in range(3)]
     assert {arrival.kind for arrival in arrivals} == {Kind.SNAPSHOT, Kind.FILLS, Kind.LOOKUP}
@@ -159,7 +168,7 @@ async def test_the_newest_request_replaces_an_older_one(autojump_clock: MockCloc
         assert len(arrivals) == 2, "the look-up is not replaced by it"
 
 
-async def test_a_question_that_is_being_asked_is_not_asked_again(
+async def test_a_query_that_is_being_asked_is_not_asked_again(
     autojump_clock: MockClock,
 ) -> None:
     """Hundreds of orders in doubt, asked for every second: the rate limit must not starve them."""
@@ -180,11 +189,11 @@ async def test_a_question_that_is_being_asked_is_not_asked_again(
 
 async def test_an_exchange_that_never_answers_is_asked_again(autojump_clock: MockClock) -> None:
     async with open_venue() as venue, asking(venue) as asked:
-        venue.exchange.faults.stalled = True
+        venue.exchange.faults.silence = True
         asked.ask(LookUpOrder(ClOrdId("nobody")))
         await trio.sleep(ANSWER_S - 1)
         assert len(venue.rest_calls) == 1
-        venue.exchange.faults.stalled = False
+        venue.exchange.faults.silence = False
         await next_of(asked.arrivals, Kind.LOOKUP)
         assert len(venue.rest_calls) == 2
 
@@ -192,20 +201,20 @@ async def test_an_exchange_that_never_answers_is_asked_again(autojump_clock: Moc
 async def test_a_fresh_account_is_set_to_net_mode_and_our_leverage(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_venue(account=SimAccount()) as venue, asking(venue) as asked:
-        asked.ask(attrs.evolve(SNAPSHOT, anew=True))
+    async with open_venue(account=ExchangeAccount()) as venue, asking(venue) as asked:
+        asked.ask(attrs.evolve(SNAPSHOT, check_account=True))
         await next_of(asked.arrivals, Kind.SNAPSHOT)
         assert venue.exchange.pos_mode == "net_mode"
         assert venue.exchange.engine.ledger.lever == Decimal(100)
         posts = [call for call in venue.rest_calls if call.startswith("POST")]
         assert len(posts) == 2
-        asked.ask(attrs.evolve(SNAPSHOT, request=2, anew=True))
+        asked.ask(attrs.evolve(SNAPSHOT, request=2, check_account=True))
         await next_of(asked.arrivals, Kind.SNAPSHOT)
         assert [call for call in venue.rest_calls if call.startswith("POST")] == posts
 
 
 async def test_a_light_check_leaves_the_account_alone(autojump_clock: MockClock) -> None:
-    async with open_venue(account=SimAccount()) as venue, asking(venue) as asked:
+    async with open_venue(account=ExchangeAccount()) as venue, asking(venue) as asked:
         asked.ask(SNAPSHOT)
         await next_of(asked.arrivals, Kind.SNAPSHOT)
         assert venue.exchange.pos_mode == "long_short_mode"
@@ -214,8 +223,8 @@ async def test_a_light_check_leaves_the_account_alone(autojump_clock: MockClock)
 async def test_a_key_that_may_not_trade_ends_the_task_with_advice(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_venue(account=SimAccount(perm="read_only")) as venue:
-        error = await refusal_of(venue, attrs.evolve(SNAPSHOT, anew=True))
+    async with open_venue(account=ExchangeAccount(perm="read_only")) as venue:
+        error = await refusal_of(venue, attrs.evolve(SNAPSHOT, check_account=True))
     assert isinstance(error, AccountUnfitError)
     assert "give the key 'trade'" in str(error)
 
@@ -236,7 +245,7 @@ async def test_an_account_that_cannot_be_set_up_ends_the_task_with_advice(
         }
         exchange.set_lever(Decimal(20))
         exchange.place(args, lambda *_: None)
-        error = await refusal_of(venue, attrs.evolve(SNAPSHOT, anew=True))
+        error = await refusal_of(venue, attrs.evolve(SNAPSHOT, check_account=True))
     assert isinstance(error, AccountUnfitError)
     assert "set them by hand" in str(error)
 
@@ -253,7 +262,7 @@ async def test_an_unknown_code_is_asked_again(autojump_clock: MockClock) -> None
     async with open_venue() as venue, asking(venue) as asked:
         answer = RestAnswer(200, b'{"code":"58999","msg":"brand new","data":[]}')
         venue.exchange.faults.rest_answers.extend([answer] * 12)
-        asked.ask(attrs.evolve(SNAPSHOT, anew=True), LookUpOrder(ClOrdId("nobody")))
+        asked.ask(attrs.evolve(SNAPSHOT, check_account=True), LookUpOrder(ClOrdId("nobody")))
         await next_of(asked.arrivals, Kind.SNAPSHOT)
 
 
@@ -298,9 +307,9 @@ async def test_the_newest_listing_replaces_an_older_one_and_leaves_the_snapshot_
         assert [arrival.kind for arrival in arrivals].count(Kind.SNAPSHOT) == 1
 
 
-@pytest.mark.parametrize("question", [attrs.evolve(SNAPSHOT, anew=True), SNAPSHOT, LISTING])
+@pytest.mark.parametrize("query", [attrs.evolve(SNAPSHOT, check_account=True), SNAPSHOT, LISTING])
 async def test_the_account_is_shown_before_anything_else_of_it_is_used(
-    autojump_clock: MockClock, question: Question
+    autojump_clock: MockClock, query: Query
 ) -> None:
     class WrongAccountError(Exception):
         pass
@@ -308,8 +317,8 @@ async def test_the_account_is_shown_before_anything_else_of_it_is_used(
     def refuse(uid: str) -> None:
         raise WrongAccountError(uid)
 
-    async with open_venue(account=SimAccount()) as venue:
-        error = await refusal_of(venue, question, account_seen=refuse)
+    async with open_venue(account=ExchangeAccount()) as venue:
+        error = await refusal_of(venue, query, on_account=refuse)
         assert isinstance(error, WrongAccountError)
         assert str(error) == venue.exchange.account.uid
         assert venue.rest_calls == ["GET /api/v5/account/config"]
@@ -317,8 +326,8 @@ async def test_the_account_is_shown_before_anything_else_of_it_is_used(
 
 async def test_the_account_is_shown_once(autojump_clock: MockClock) -> None:
     seen: list[str] = []
-    async with open_venue() as venue, asking(venue, account_seen=seen.append) as asked:
-        asked.ask(attrs.evolve(SNAPSHOT, anew=True))
+    async with open_venue() as venue, asking(venue, on_account=seen.append) as asked:
+        asked.ask(attrs.evolve(SNAPSHOT, check_account=True))
         await next_of(asked.arrivals, Kind.SNAPSHOT)
         asked.ask(attrs.evolve(SNAPSHOT, request=2), LISTING)
         await next_of(asked.arrivals, Kind.LISTING)
@@ -334,7 +343,7 @@ async def test_three_hundred_open_orders_are_reconciled_within_fifteen_seconds(
         await trio.sleep(3600)
         venue.exchange.faults.rest_delay_s = 0.3
         began = trio.current_time()
-        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue), anew=True))
+        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue), check_account=True))
         snapshot = await snapshot_of(asked)
         assert trio.current_time() - began < 8
         assert len(snapshot.orders) == 300
@@ -351,7 +360,7 @@ async def test_old_orders_that_ended_while_we_were_away_are_in_the_history(
             venue.exchange.cancel({"ordId": order.ord_id}, lambda *_: None)
         venue.exchange.faults.rest_delay_s = 0.3
         began = trio.current_time()
-        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue), anew=True))
+        asked.ask(attrs.evolve(SNAPSHOT, since_ms=a_minute_ago(venue), check_account=True))
         snapshot = await snapshot_of(asked)
         assert trio.current_time() - began < 8
         assert {report.state for report in snapshot.orders} == {OrderState.CANCELED}
@@ -422,7 +431,7 @@ async def snapshot_of(asked: Asked) -> ExchangeSnapshot:
 
 
 def rest_on(
-    exchange: Exchange, count: int, tag: str = CONTEXT.tag, prefix: str = "o"
+    exchange: SimulatedExchange, count: int, tag: str = CONTEXT.tag, prefix: str = "o"
 ) -> list[OrdId]:
     """Let small limit buys rest on the exchange."""
     placed = []
@@ -450,17 +459,18 @@ async def test_rows_of_ours_that_cannot_be_read_close_the_gate_until_all_can_be(
     inbox, _arrivals = trio.open_memory_channel[JournaledInput](math.inf)
     gate = Gate(lambda _wanted: None)
     gate.open("state")
-    questions, questions_out = trio.open_memory_channel[Question](math.inf)
+    queries, queries_out = trio.open_memory_channel[Query](math.inf)
     async with open_venue() as venue, venue.open_rest() as rest, trio.open_nursery() as nursery:
-        nursery.start_soon(reconcile, questions_out, Reconciler(rest, inbox, CONTEXT, RULES, gate))
+        run = partial(reconcile, rest=rest, inbox=inbox, context=CONTEXT, rules=RULES, gate=gate)
+        nursery.start_soon(run, queries_out)
         rest_on(venue.exchange, 1, tag="", prefix="byHand")
         faults = venue.exchange.faults
         faults.foreign_order = f"tag={CONTEXT.tag},state=mystery"
-        questions.send_nowait(SNAPSHOT)
+        queries.send_nowait(SNAPSHOT)
         await trio.sleep(2)
         assert "mystery" in gate.reasons["row"]
-        faults.edits.append(Edit("trade/order", "state=frozen"))
-        questions.send_nowait(LookUpOrder(ClOrdId("byHand0")))
+        faults.edits.append(RowEdit("trade/order", "state=frozen"))
+        queries.send_nowait(LookUpOrder(ClOrdId("byHand0")))
         await trio.sleep(0.1)
         assert "frozen" in gate.reasons["row"]
         await trio.sleep(0.4)
@@ -468,7 +478,7 @@ async def test_rows_of_ours_that_cannot_be_read_close_the_gate_until_all_can_be(
         faults.foreign_order = ""
         await trio.sleep(10)
         assert not gate.reasons
-        questions.close()
+        queries.close()
 
 
 async def test_a_least_size_that_does_not_fit_is_the_end_at_the_start(
@@ -492,5 +502,5 @@ async def test_an_instrument_that_changes_while_we_run_ends_nothing(
         await next_of(asked.arrivals, Kind.SNAPSHOT)
         changed = attrs.evolve(venue.exchange.instrument, lot_sz=Decimal(1), min_sz=Decimal(1))
         venue.exchange.change_instrument(changed)
-        asked.ask(attrs.evolve(SNAPSHOT, request=2, anew=True))
+        asked.ask(attrs.evolve(SNAPSHOT, request=2, check_account=True))
         assert (await snapshot_of(asked)).instrument.lot_sz == 1

@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import attrs
@@ -22,12 +23,11 @@ from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.websocket import OkxConnection
 from oms_trio.service import journaled_inputs
-from oms_trio.service.channels import Cancel, Order
 from oms_trio.service.journaled_inputs import JournaledInput
 from oms_trio.settings.clock import Clock, virtual_clock
-from oms_trio.tasks.sender import Desk, send_cancels, send_orders
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
+from oms_trio.tasks.sender import send_cancels, send_orders
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.faults.switches import RestAnswer
 from tests.tasks.venue import CONTEXT, START_NS, Venue, open_venue, waiting_in
 
 SECOND = 1_000_000_000
@@ -49,17 +49,25 @@ class Recorder(OkxConnection):
             raise SessionLostError("gone")
 
 
+class Unused(Rest):
+    """REST that nothing is sent by: there is a session."""
+
+    def __init__(self) -> None:
+        pass
+
+
 @attrs.define
 class Counter:
     """Both senders at work."""
 
     line: PendingRequests
     link: Recorder
-    orders: trio.MemorySendChannel[Order]
-    cancels: trio.MemorySendChannel[Cancel]
+    orders: trio.MemorySendChannel[PlaceOrder]
+    cancels: trio.MemorySendChannel[CancelOrders]
     arrivals: trio.MemoryReceiveChannel[JournaledInput]
     offset_ns: int = 0
     """How far the exchange's clock is ahead."""
+    send_generation: int = 0
 
     def place(
         self,
@@ -71,7 +79,7 @@ class Counter:
     ) -> None:
         """Hand an order over whose action expires ``age_s`` from now."""
         expires_ns = START_NS + round((trio.current_time() + age_s) * SECOND)
-        effect = PlaceOrder(
+        order = PlaceOrder(
             ClOrdId(name),
             Side.SELL if reduce_only else Side.BUY,
             OrderType.LIMIT,
@@ -80,13 +88,14 @@ class Counter:
             expires_ns,
             reduce_only,
             exp_time_ms=ExchangeMs((expires_ns + self.offset_ns) // 1_000_000),
+            inst_id_code=inst_id_code,
         )
-        self.orders.send_nowait(Order(effect, inst_id_code))
+        self.orders.send_nowait(order)
 
     def cancel(self, count: int) -> None:
         """Hand over the wish to cancel some orders."""
         names = tuple((ClOrdId(f"c{n}"), OrdId(str(n))) for n in range(count))
-        self.cancels.send_nowait(Cancel(CancelOrders(names), CODE))
+        self.cancels.send_nowait(CancelOrders(names, CODE))
 
     def answers(self) -> list[OrderAnswer | CancelAnswer]:
         """What the senders have answered themselves."""
@@ -100,17 +109,28 @@ async def counter(
 ) -> AsyncIterator[Counter]:
     """Run both senders until what was handed over is sent."""
     inbox, arrivals = trio.open_memory_channel[JournaledInput](math.inf)
-    orders, orders_out = trio.open_memory_channel[Order](math.inf)
-    cancels, cancels_out = trio.open_memory_channel[Cancel](math.inf)
+    orders, orders_out = trio.open_memory_channel[PlaceOrder](math.inf)
+    cancels, cancels_out = trio.open_memory_channel[CancelOrders](math.inf)
     link = Recorder()
     line = PendingRequests(link)
     clock = clock or virtual_clock(START_NS)
-    desk = Desk(line, inbox, clock, "omstrio", rest=rest)
+    rest = rest or Unused()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(send_orders, orders_out, desk)
-        nursery.start_soon(send_cancels, cancels_out, desk)
+        rig = Counter(line, link, orders, cancels, arrivals, offset_ns)
+        send = partial(
+            send_orders,
+            requests=line,
+            rest=rest,
+            inbox=inbox,
+            clock=clock,
+            tag="omstrio",
+            is_withdrawn=lambda order: order.send_generation != rig.send_generation,
+        )
+        nursery.start_soon(send, orders_out)
+        cancel = partial(send_cancels, requests=line, rest=rest, inbox=inbox)
+        nursery.start_soon(cancel, cancels_out)
         with orders, cancels:
-            yield Counter(line, link, orders, cancels, arrivals, offset_ns)
+            yield rig
 
 
 async def test_sixty_orders_leave_at_once_and_the_next_when_there_is_room(
@@ -143,6 +163,21 @@ async def test_an_order_that_finds_no_room_in_time_is_answered_at_once(
     ((at, frame),) = desk.link.sent[60:]
     assert frame["args"][0]["clOrdId"] == "patient"
     assert at == pytest.approx(2)
+
+
+async def test_an_order_that_is_withdrawn_while_it_waits_is_not_sent(
+    autojump_clock: MockClock,
+) -> None:
+    async with counter() as desk:
+        for number in range(61):
+            desk.place(f"o{number}")
+        await trio.sleep(1)
+        desk.send_generation += 1
+    (answer,) = desk.answers()
+    assert isinstance(answer, OrderAnswer)
+    assert (answer.cl_ord_id, answer.verdict) == ("o60", Verdict.REJECTED)
+    assert answer.reason is RejectReason.PAUSED
+    assert len(desk.link.sent) == 60
 
 
 async def test_an_expired_order_is_not_sent(autojump_clock: MockClock) -> None:
@@ -218,18 +253,6 @@ async def test_a_batch_that_is_lost_does_not_drop_the_rest(autojump_clock: MockC
     assert sum(len(request.names) for request in desk.line.lost(desk.link)) == 45
 
 
-async def test_without_a_session_every_cancel_may_be_tried_again(
-    autojump_clock: MockClock,
-) -> None:
-    async with counter() as desk:
-        desk.line.link = None
-        desk.cancel(25)
-    answers = desk.answers()
-    assert {answer.verdict for answer in answers} == {Verdict.RETRY}
-    assert [answer.cl_ord_id for answer in answers] == [f"c{n}" for n in range(25)]
-    assert all(isinstance(answer, CancelAnswer) for answer in answers)
-
-
 async def test_orders_that_wait_for_room_do_not_hold_up_a_cancel(
     autojump_clock: MockClock,
 ) -> None:
@@ -260,7 +283,7 @@ async def test_without_a_session_cancels_go_by_rest_and_are_answered_one_by_one(
         exchange.fill(orders[3], Decimal(1), Decimal(66_900))
         async with without_session(venue) as desk:
             names = tuple((ClOrdId(f"o{number}"), ord_id) for number, ord_id in enumerate(orders))
-            desk.cancels.send_nowait(Cancel(CancelOrders(names), CODE))
+            desk.cancels.send_nowait(CancelOrders(names, CODE))
         verdicts = {answer.cl_ord_id: answer.verdict for answer in desk.answers()}
         assert len(verdicts) == 25
         assert verdicts.pop(ClOrdId("o3")) is Verdict.GONE
@@ -300,8 +323,7 @@ async def test_before_the_instrument_is_known_both_senders_use_rest_beside_a_ses
         async with venue.open_rest() as rest, counter(rest=rest, clock=venue.clock) as desk:
             desk.place("flat", reduce_only=True, inst_id_code=None)
             desk.place("other", inst_id_code=None)
-            ended = CancelOrders(((ClOrdId("resting"), resting),))
-            desk.cancels.send_nowait(Cancel(ended, None))
+            desk.cancels.send_nowait(CancelOrders(((ClOrdId("resting"), resting),)))
         verdicts = {answer.cl_ord_id: answer.verdict for answer in desk.answers()}
         assert verdicts == {
             "flat": Verdict.ACCEPTED,
@@ -375,7 +397,7 @@ async def test_a_rest_call_that_hangs_holds_up_no_other(autojump_clock: MockCloc
         assert trio.current_time() < 10
 
 
-def place_on(exchange: Exchange, name: str) -> OrdId:
+def place_on(exchange: SimulatedExchange, name: str) -> OrdId:
     """Let an order rest on the exchange."""
     args = {
         "instIdCode": exchange.instrument.inst_id_code,

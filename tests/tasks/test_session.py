@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
+from functools import partial
 from random import Random
 
 import attrs
@@ -15,7 +16,7 @@ from trio.testing import MockClock
 
 from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.events import OrderAnswer, SessionUp, Verdict
-from oms_trio.core.model import ClOrdId, OrderType, Side
+from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, Side
 from oms_trio.okx.errors import LoginRefusedError, RetriesUsedUpError, SessionLostError
 from oms_trio.okx.pending_requests import ANSWER_S, PendingRequests
 from oms_trio.okx.wire.requests import encode_order
@@ -24,10 +25,9 @@ from oms_trio.tasks.session import (
     BACK_OFF_FIRST_S,
     BACK_OFF_MOST_S,
     PROVED_S,
-    Exchange,
     keep_session,
 )
-from oms_trio.testing.okx_server.faults.behaviour import RestAnswer
+from oms_trio.testing.okx_server.faults.switches import RestAnswer
 from tests.tasks.venue import CONTEXT, Venue, failure_of, next_of, open_venue, waiting_in
 
 BUY = PlaceOrder(
@@ -57,16 +57,14 @@ class Held:
         """Send an order as the sender does."""
         link = self.line.link
         assert link is not None
-        order = attrs.evolve(BUY, cl_ord_id=ClOrdId(name))
-        request_id = self.line.expect(link, [order.cl_ord_id], cancel=False)
-        expires_ms = (self.venue.clock() + 5_000_000_000) // 1_000_000
-        text = encode_order(
-            order,
+        order = attrs.evolve(
+            BUY,
+            cl_ord_id=ClOrdId(name),
+            exp_time_ms=ExchangeMs((self.venue.clock() + 5_000_000_000) // 1_000_000),
             inst_id_code=self.venue.exchange.instrument.inst_id_code,
-            tag=CONTEXT.tag,
-            exp_time_ms=expires_ms,
-            request_id=request_id,
         )
+        request_id = self.line.expect(link, [order.cl_ord_id], cancel=False)
+        text = encode_order(order, tag=CONTEXT.tag, request_id=request_id)
         with suppress(SessionLostError):
             await link.send(text)
 
@@ -82,8 +80,16 @@ async def holding(venue: Venue, max_retries: int = 50) -> AsyncIterator[Held]:
             held.prepared += 1
             return await rest.measure_offset()
 
-        exchange = Exchange(venue.connector(rest), prepare, max_retries, Random(1))
-        nursery.start_soon(keep_session, exchange, held.line, inbox)
+        run = partial(
+            keep_session,
+            connect=venue.connector(rest),
+            measure_offset=prepare,
+            requests=held.line,
+            inbox=inbox,
+            max_retries=max_retries,
+            random=Random(1),
+        )
+        nursery.start_soon(run)
         yield held
         nursery.cancel_scope.cancel()
 
@@ -229,8 +235,16 @@ async def test_a_clock_that_is_minutes_off_does_not_keep_us_out(
     async with open_venue(skew_ns=-300 * 10**9) as venue:
         inbox, arrivals = trio.open_memory_channel[JournaledInput](math.inf)
         async with venue.open_rest() as rest, trio.open_nursery() as nursery:
-            exchange = Exchange(venue.connector(rest), rest.measure_offset, 1, Random(1))
-            nursery.start_soon(keep_session, exchange, PendingRequests(), inbox)
+            run = partial(
+                keep_session,
+                connect=venue.connector(rest),
+                measure_offset=rest.measure_offset,
+                requests=PendingRequests(),
+                inbox=inbox,
+                max_retries=1,
+                random=Random(1),
+            )
+            nursery.start_soon(run)
             up = await next_of(arrivals, Kind.SESSION_UP)
             nursery.cancel_scope.cancel()
         assert len(venue.tried) == 1
@@ -260,7 +274,7 @@ async def test_requests_of_a_lost_session_are_unknown_and_told_before_its_end(
         await held.place()
         unknown = await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.SESSION_DOWN)
         assert verdicts(unknown) == [("buy", Verdict.UNKNOWN)]
-        assert len(venue.exchange.truth.orders()) == 1
+        assert len(venue.exchange.ground_truth.orders()) == 1
         assert (
             await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.SESSION_DOWN)
         ).kind is Kind.SESSION_DOWN
@@ -351,7 +365,7 @@ async def test_a_subscription_that_dies_behind_its_acknowledgement_is_a_failed_s
 
         async def kill_subscriptions() -> None:
             while True:
-                venue.exchange.faults.say(dead)
+                venue.exchange.faults.send_raw(dead)
                 await trio.sleep(0.1)
 
         async with trio.open_nursery() as nursery:
@@ -398,10 +412,10 @@ async def test_a_session_that_falls_silent_is_replaced(autojump_clock: MockClock
         await held.up()
         await trio.sleep(300)
         assert len(venue.tried) == 1
-        venue.exchange.faults.stalled = True
+        venue.exchange.faults.silence = True
         since = trio.current_time()
         await next_of(held.arrivals, Kind.SESSION_DOWN)
         assert 25 <= trio.current_time() - since <= 31
-        venue.exchange.faults.stalled = False
+        venue.exchange.faults.silence = False
         venue.exchange.faults.cut()
         await held.up()

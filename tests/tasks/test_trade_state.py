@@ -14,18 +14,18 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from oms_trio.amqp.codec import decode_action, encode_action
 from oms_trio.amqp.model import Delivery
-from oms_trio.core.effects import Effect, RequestSnapshot, SettleDelivery
+from oms_trio.core.effects import CancelOrders, Effect, PlaceOrder, RequestSnapshot, SettleDelivery
 from oms_trio.core.events import ExchangeSnapshot, Verdict
 from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
 from oms_trio.journal.model import Entry, StateSnapshot
 from oms_trio.service import journaled_inputs
-from oms_trio.service.channels import Cancel, Commit, Order, Question
+from oms_trio.service.channels import Commit, Query
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
-from oms_trio.service.state_codec import decode_state
+from oms_trio.service.state_codec import decode_state, digest
 from oms_trio.tasks import trade_state
-from oms_trio.tasks.trade_state import Outlets, Writer, keep_state
+from oms_trio.tasks.trade_state import Writer, keep_state
 from tests.core.desk import BTC, RULES, SECOND, START_NS
 
 
@@ -34,8 +34,8 @@ class Scribe:
     """A writer with the far ends of everything that it gives away."""
 
     writer: Writer
-    orders: trio.MemoryReceiveChannel[Order]
-    questions: trio.MemoryReceiveChannel[Question]
+    orders: trio.MemoryReceiveChannel[PlaceOrder]
+    queries: trio.MemoryReceiveChannel[Query]
     commits: trio.MemoryReceiveChannel[Commit]
     gate: Gate
     consumed: list[bool]
@@ -54,7 +54,7 @@ class Scribe:
     def make_ready(self, balance: str = "10000") -> None:
         """Bring the state to where actions are taken."""
         self.take(journaled_inputs.started(RULES), journaled_inputs.session_up())
-        asked = self.questions.receive_nowait()
+        asked = self.queries.receive_nowait()
         assert isinstance(asked, RequestSnapshot)
         self.take(snapshot(asked.request, balance))
         assert self.writer.state.ready
@@ -85,29 +85,31 @@ def scribe() -> Iterator[Scribe]:
 
 @contextmanager
 def open_scribe() -> Iterator[Scribe]:
-    orders, orders_out = trio.open_memory_channel[Order](math.inf)
-    cancels, cancels_out = trio.open_memory_channel[Cancel](math.inf)
-    questions, questions_out = trio.open_memory_channel[Question](math.inf)
+    orders, orders_out = trio.open_memory_channel[PlaceOrder](math.inf)
+    cancels, cancels_out = trio.open_memory_channel[CancelOrders](math.inf)
+    queries, queries_out = trio.open_memory_channel[Query](math.inf)
     commits, commits_out = trio.open_memory_channel[Commit](math.inf)
     consumed: list[bool] = []
     observed: list[tuple[Kind, tuple[Effect, ...]]] = []
     now = [START_NS]
     gate = Gate(consumed.append)
-    outlets = Outlets(
-        orders,
-        cancels,
-        questions,
-        commits,
-        gate,
-        lambda arrival, effects, _: observed.append((arrival.kind, effects)),
+    writer = Writer(
+        state=TradeState(RULES),
+        orders=orders,
+        cancels=cancels,
+        queries=queries,
+        commits=commits,
+        gate=gate,
+        clock=lambda: now[0],
+        mono_clock=lambda: 1,
+        observers=(lambda journaled, effects, _: observed.append((journaled.kind, effects)),),
     )
-    writer = Writer(TradeState(RULES), 0, lambda: now[0], lambda: 1, outlets)
     with ExitStack() as stack:
-        for channel in (orders_out, cancels_out, questions_out, commits_out):
+        for channel in (orders_out, cancels_out, queries_out, commits_out):
             stack.enter_context(channel)
-        for out in (orders, cancels, questions, commits):
+        for out in (orders, cancels, queries, commits):
             stack.enter_context(out)
-        yield Scribe(writer, orders_out, questions_out, commits_out, gate, consumed, observed, now)
+        yield Scribe(writer, orders_out, queries_out, commits_out, gate, consumed, observed, now)
 
 
 def test_inputs_are_recorded_raw_in_one_sequence(scribe: Scribe) -> None:
@@ -129,7 +131,7 @@ def test_an_order_leaves_at_once_and_its_acknowledgement_with_the_commit(scribe:
     scribe.make_ready()
     scribe.writer.take([action()])
     order = scribe.orders.receive_nowait()
-    assert (order.effect.sz, order.inst_id_code) == (Decimal("4.5"), BTC.inst_id_code)
+    assert (order.sz, order.inst_id_code) == (Decimal("4.5"), BTC.inst_id_code)
     (commit,) = scribe.commit()
     assert commit.settle == (SettleDelivery(5),)
     assert [entry.record.kind for entry in commit.entries] == ["action"]
@@ -157,7 +159,7 @@ def test_a_tick_with_an_effect_is_recorded(scribe: Scribe) -> None:
     scribe.now[0] += 61 * SECOND
     (entry,) = scribe.take(journaled_inputs.TICK)
     assert entry.record.kind == "tick"
-    assert isinstance(scribe.questions.receive_nowait(), RequestSnapshot)
+    assert isinstance(scribe.queries.receive_nowait(), RequestSnapshot)
 
 
 def test_readiness_opens_and_closes_the_gate(scribe: Scribe) -> None:
@@ -195,7 +197,7 @@ async def test_a_snapshot_that_is_due_waits_for_silence(
     ((at, snapshot),) = kept
     assert at == pytest.approx(last + trade_state.SILENCE_S)
     assert snapshot.seq == 15
-    assert decode_state(snapshot.blob).digest() == snapshot.digest
+    assert digest(decode_state(snapshot.blob)) == snapshot.digest
 
 
 def test_a_snapshot_does_not_wait_for_ever(scribe: Scribe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,11 +242,9 @@ async def test_after_the_drain_every_channel_to_others_is_closed() -> None:
             nursery.start_soon(keep_state, arrivals, scribe.writer)
             order = await scribe.orders.receive()
             assert scribe.orders.statistics().open_send_channels == 1, "an order is unanswered"
-            answer = journaled_inputs.OwnAnswer(
-                (order.effect.cl_ord_id,), False, Verdict.UNKNOWN, "lost"
-            )
+            answer = journaled_inputs.OwnAnswer((order.cl_ord_id,), False, Verdict.UNKNOWN, "lost")
             await inbox.send(journaled_inputs.own_answer(answer))
-        assert scribe.writer.drained
+        assert scribe.writer.drained.is_set()
         last = scribe.commit()[-1]
         assert last.snapshot is not None
         assert last.snapshot.seq == scribe.writer.seq

@@ -19,14 +19,14 @@ from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.journaled_inputs import DecodeContext, JournaledInput, Kind
 from oms_trio.settings.clock import Clock, virtual_clock
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.rest import router as sim_rest
 from oms_trio.testing.okx_server.server import drive, handle_stream
 
 START_NS = 1_790_000_000_000_000_000
 CONTEXT = DecodeContext("BTC-USDT-SWAP", "omstrio")
-SET_UP = SimAccount(lever=Decimal(100), pos_mode="net_mode")
+SET_UP = ExchangeAccount(lever=Decimal(100), pos_mode="net_mode")
 """An account as a service leaves it."""
 
 URL = "ws://localhost/ws/v5/private"
@@ -36,7 +36,7 @@ URL = "ws://localhost/ws/v5/private"
 class Venue:
     """An exchange, and every way to it that the service has."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     clock: Clock
     nursery: trio.Nursery
     tried: list[float] = attrs.Factory(list)
@@ -77,7 +77,7 @@ class Venue:
             yield Rest(client, key, self.clock, inst_id=CONTEXT.inst_id)
 
 
-def key_of(account: SimAccount) -> Credentials:
+def key_of(account: ExchangeAccount) -> Credentials:
     """The key that the simulated account accepts."""
     return Credentials(account.api_key, account.secret, account.passphrase)
 
@@ -101,7 +101,7 @@ class _Router(httpx.AsyncBaseTransport):
             {name.lower(): value for name, value in request.headers.items()},
             await request.aread(),
         )
-        if exchange.faults.stalled:
+        if exchange.faults.silence:
             await trio.sleep_forever()
         await trio.sleep(answer.delay_s)
         return httpx.Response(answer.status, content=answer.body)
@@ -110,13 +110,13 @@ class _Router(httpx.AsyncBaseTransport):
 @asynccontextmanager
 async def open_venue(
     *,
-    mode: Mode = Mode.MANUAL,
-    account: SimAccount = SET_UP,
+    mode: MatchingMode = MatchingMode.MANUAL,
+    account: ExchangeAccount = SET_UP,
     skew_ns: int = 0,
 ) -> AsyncIterator[Venue]:
     """An exchange whose clock is Trio's; ``skew_ns`` is how far ours is behind it."""
     clock = virtual_clock(START_NS)
-    exchange = Exchange(account=account, mode=mode, clock=lambda: clock() + skew_ns)
+    exchange = SimulatedExchange(account=account, mode=mode, clock=lambda: clock() + skew_ns)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(drive, exchange))
         yield Venue(exchange, clock, nursery)

@@ -1,4 +1,4 @@
-"""The agent's side of the broker: a producer and consumers in threads, by a client not ours."""
+"""The agent's side of the broker: a producer and collectors in threads, with pika."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import attrs
 import pika
 import pika.exceptions
 
-from tests.torture.plan import Action
+from tests.torture.plan import PlannedAction
 
 LOST = (pika.exceptions.AMQPError, OSError)
 AGAIN_S = 0.2
@@ -22,19 +22,19 @@ Connect = Callable[[], Any]
 
 
 @attrs.frozen
-class Names:
-    """What a run calls its exchanges and queues: runs share a broker."""
+class BrokerNames:
+    """The names of a run's exchanges and queues: runs share a broker."""
 
     mark: str
 
     @property
     def actions(self) -> str:
-        """The exchange of the actions, and the start of every other name."""
+        """The exchange of the actions; its name is the prefix of every other name."""
         return f"oms-{self.mark}"
 
     @property
     def executions(self) -> str:
-        """The exchange that executions and refusals come from."""
+        """The exchange of the executions and rejections."""
         return f"{self.actions}.executions"
 
     @property
@@ -48,9 +48,9 @@ class Names:
         return f"{self.queue}.dead"
 
     @property
-    def heard(self) -> str:
+    def received(self) -> str:
         """The agent's own queue."""
-        return f"{self.actions}.heard"
+        return f"{self.actions}.received"
 
     def environment(self) -> dict[str, str]:
         """Return the settings of the service."""
@@ -63,16 +63,16 @@ class Names:
 
 
 @attrs.frozen
-class Sent:
-    """One message that was published; not ``certain`` when the broker's confirm did not come."""
+class PublishedAction:
+    """One message that was published; ``certain`` unless the broker's confirm is missing."""
 
-    action: Action
+    action: PlannedAction
     certain: bool
 
 
 @attrs.frozen
-class Received:
-    """One message as it came."""
+class ReceivedMessage:
+    """One message as it was received."""
 
     routing_key: str
     message_id: str | None
@@ -82,20 +82,20 @@ class Received:
 
 @attrs.define
 class Worker:
-    """A thread that holds a connection until it is told to stop."""
+    """A thread that keeps a connection until ``stop``."""
 
     connect: Connect
-    names: Names
+    names: BrokerNames
     _stop: threading.Event = attrs.Factory(threading.Event)
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait for it."""
+        """Stop the thread and wait for its end."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=20)
@@ -114,17 +114,17 @@ class Worker:
             self._stop.wait(AGAIN_S)
 
     def work(self, channel: Any) -> None:
-        """Work until stopped; what a lost connection raises may escape."""
+        """Work until stopped; the exceptions of a lost connection may escape."""
         raise NotImplementedError
 
 
 @attrs.define
 class Producer(Worker):
-    """Publishes the plan's actions. What was not confirmed it sends again only when it has a name."""
+    """Publishes the plan's actions, and again without a confirm if they have a ``message_id``."""
 
-    actions: Iterator[Action] = attrs.field(kw_only=True)
-    sent: list[Sent] = attrs.Factory(list)
-    _current: Action | None = None
+    actions: Iterator[PlannedAction] = attrs.field(kw_only=True)
+    sent: list[PublishedAction] = attrs.Factory(list)
+    _current: PlannedAction | None = None
     _left: int = 0
 
     def work(self, channel: Any) -> None:
@@ -146,23 +146,23 @@ class Producer(Worker):
                 self._left -= 1
             self._done(action, certain=True)
 
-    def _publish(self, channel: Any, action: Action) -> None:
+    def _publish(self, channel: Any, action: PlannedAction) -> None:
         properties = pika.BasicProperties(message_id=action.message_id, delivery_mode=2)
         channel.basic_publish(
             self.names.actions, "oms.action", action.body, properties, mandatory=True
         )
 
-    def _done(self, action: Action, *, certain: bool) -> None:
-        self.sent.append(Sent(action, certain))
+    def _done(self, action: PlannedAction, *, certain: bool) -> None:
+        self.sent.append(PublishedAction(action, certain))
         self._current = None
 
 
 @attrs.define
 class Collector(Worker):
-    """Takes everything out of a durable queue, and acknowledges it when it is noted."""
+    """Consumes a durable queue, and acknowledges each message after it is kept."""
 
     queue: str = attrs.field(kw_only=True)
-    received: list[Received] = attrs.Factory(list)
+    messages: list[ReceivedMessage] = attrs.Factory(list)
 
     def work(self, channel: Any) -> None:
         """Consume."""
@@ -173,30 +173,32 @@ class Collector(Worker):
             if method is None:
                 continue
             reason = _reason(properties.headers or {})
-            self.received.append(Received(method.routing_key, properties.message_id, body, reason))
+            self.messages.append(
+                ReceivedMessage(method.routing_key, properties.message_id, body, reason)
+            )
             channel.basic_ack(method.delivery_tag)
 
 
 def _reason(headers: dict[str, Any]) -> str:
-    """Return why a dead letter is one: in the service's words, or in the broker's."""
+    """Return why a message is a dead letter: the service's reason, or the broker's."""
     if "x-oms-reason" in headers:
         return str(headers["x-oms-reason"])
     deaths = headers.get("x-death") or [{}]
     return str(deaths[0].get("reason", ""))
 
 
-def prepare(connect: Connect, names: Names) -> None:
-    """Make the agent's own queue before anything is told."""
+def prepare(connect: Connect, names: BrokerNames) -> None:
+    """Declare the agent's queue before anything is published to it."""
     connection = connect()
     channel = connection.channel()
     channel.exchange_declare(names.executions, "topic", durable=True)
-    channel.queue_declare(names.heard, durable=True)
-    channel.queue_bind(names.heard, names.executions, "execution.*")
+    channel.queue_declare(names.received, durable=True)
+    channel.queue_bind(names.received, names.executions, "execution.*")
     connection.close()
 
 
-def waiting(connect: Connect, names: Names) -> int:
-    """Count the actions that nobody has taken yet."""
+def waiting(connect: Connect, names: BrokerNames) -> int:
+    """Count the actions that wait in the queue."""
     connection = connect()
     declared = connection.channel().queue_declare(names.queue, passive=True)
     connection.close()

@@ -1,7 +1,7 @@
-"""The promises, checked at rest against the exchange's own log.
+"""What must hold at rest, checked against the exchange's own log.
 
-Each check returns what is broken, in words; nothing of the service's core takes part, except
-that the position which it believes in is read back from its journal as a restart would.
+Each check returns what is broken, in words. None of them uses the service's core, except that our
+position is recovered from the journal as a restart would.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import attrs
 
 from oms_trio.core.model import Rules
 from oms_trio.journal.journal import Journal
-from oms_trio.service.app import recover
 from oms_trio.service.journaled_inputs import DecodeContext
-from oms_trio.testing.simulation.invariants.oracle import Message, Oracle, TrueFill
-from tests.torture.agent import Received, Sent
-from tests.torture.plan import Action
-from tests.torture.truth import Placed, TruthLog
+from oms_trio.service.recovery import recover
+from oms_trio.testing.simulation.invariants.oracle import MessageSummary, Oracle, TrueFill
+from tests.torture.agent import PublishedAction, ReceivedMessage
+from tests.torture.plan import PlannedAction
+from tests.torture.truth import ExchangeLog, Placed
 
 MULTIPLIER = Fraction(1, 100)
 TICK = Fraction(1, 10)
 UPDATES = "execution.update"
-REFUSALS = "execution.reject"
+REJECTIONS = "execution.reject"
 SHOWN = 5
 
 Key = tuple[int, str, Fraction | None]
@@ -37,12 +37,12 @@ Key = tuple[int, str, Fraction | None]
 
 @attrs.frozen
 class Evidence:
-    """What there is when everything rests."""
+    """Everything that is known at rest."""
 
-    sent: Sequence[Sent]
-    heard: Sequence[Received]
-    dead: Sequence[Received]
-    truth: TruthLog
+    sent: Sequence[PublishedAction]
+    received: Sequence[ReceivedMessage]
+    dead: Sequence[ReceivedMessage]
+    truth: ExchangeLog
     journal: Path
     log: Path
     secrets: Sequence[str]
@@ -51,12 +51,12 @@ class Evidence:
 
 
 def check(evidence: Evidence) -> list[str]:
-    """Return every broken promise."""
+    """Return everything that is broken."""
     with Journal.open(evidence.journal, read_only=True) as journal:
         return [
             *one_order_an_action(evidence),
             *every_fill_once(evidence, journal),
-            *messages_as_the_log_has_them(evidence, journal),
+            *messages_match_the_log(evidence, journal),
             *nothing_vanished(evidence),
             *cap_kept(evidence),
             *no_secret(evidence),
@@ -65,7 +65,7 @@ def check(evidence: Evidence) -> list[str]:
 
 
 def one_order_an_action(evidence: Evidence) -> Iterator[str]:
-    """No two orders of one name, none without an action, no more than actions, none refused."""
+    """At most one order per action and name, none without an action, none besides a rejection."""
     orders = evidence.truth.orders.values()
     names = Counter(order.cl_ord_id for order in orders)
     yield from (f"clOrdId {name} has {n} orders" for name, n in names.items() if n > 1)
@@ -78,25 +78,27 @@ def one_order_an_action(evidence: Evidence) -> Iterator[str]:
         if n > allowed[key]
     )
     by_state = Counter(action.state_id for action in _identities(evidence.sent))
-    told = Counter(order.state_id for order in orders) + Counter(_refusals(evidence.heard).values())
+    ended = Counter(order.state_id for order in orders) + Counter(
+        _rejections(evidence.received).values()
+    )
     yield from (
-        f"state {state_id}: {n} orders and refusals for {by_state[state_id]} actions"
-        for state_id, n in told.items()
+        f"state {state_id}: {n} orders and rejections for {by_state[state_id]} actions"
+        for state_id, n in ended.items()
         if n > by_state[state_id]
     )
 
 
 def nothing_vanished(evidence: Evidence) -> Iterator[str]:
-    """Every valid action is an order, a refusal or a dead letter; malformed ones are the latter."""
+    """Every valid action is an order, a rejection or a dead letter; malformed ones are the last."""
     reasons = {key: letter.reason for letter in evidence.dead for key in _letter_keys(letter)}
     ends = Counter(order.state_id for order in evidence.truth.orders.values())
-    ends += Counter(_refusals(evidence.heard).values())
+    ends += Counter(_rejections(evidence.received).values())
     open_ends: Counter[int] = Counter()
     for action in _identities([sent for sent in evidence.sent if sent.certain]):
         if (action.body, action.message_id) not in reasons:
             open_ends[action.state_id] += 1
     yield from (
-        f"state {state_id}: {n} actions neither ordered, refused nor dead, {ends[state_id]} ended"
+        f"state {state_id}: {n} actions without an order, a rejection or a dead letter, {ends[state_id]} ended"
         for state_id, n in open_ends.items()
         if n > ends[state_id]
     )
@@ -105,11 +107,11 @@ def nothing_vanished(evidence: Evidence) -> Iterator[str]:
         if action.malformed and sent.certain:
             reason = reasons.get((action.body, action.message_id), "")
             if "byte" not in reason and reason != "expired":
-                yield f"malformed {action.body.hex()} is dead for {reason!r}"
+                yield f"malformed {action.body.hex()} is a dead letter because of {reason!r}"
 
 
 def every_fill_once(evidence: Evidence, journal: Journal) -> Iterator[str]:
-    """The position that a restart would believe in is the exchange's, and nothing is unsaid."""
+    """The position that a restart recovers is the exchange's, and every message is published."""
     state = recover(journal, evidence.rules, evidence.scope).state
     if Fraction(state.book.position) != evidence.truth.position:
         yield f"position {state.book.position}, the exchange has {evidence.truth.position}"
@@ -117,27 +119,27 @@ def every_fill_once(evidence: Evidence, journal: Journal) -> Iterator[str]:
         yield f"{left} messages wait in the outbox"
 
 
-def messages_as_the_log_has_them(evidence: Evidence, journal: Journal) -> Iterator[str]:
-    """What the agent heard, repeats removed, is what the exchange's fills make, in order."""
+def messages_match_the_log(evidence: Evidence, journal: Journal) -> Iterator[str]:
+    """Without repeats, the agent received what follows from the exchange's fills, in order."""
     bodies: dict[str | None, bytes] = {}
-    for message in evidence.heard:
+    for message in evidence.received:
         if bodies.setdefault(message.message_id, message.body) != message.body:
             yield f"message {message.message_id} has two bodies"
     if None in bodies:
         yield "a message has no message_id"
-    updates = {m.message_id: m.body for m in evidence.heard if m.routing_key == UPDATES}
-    heard = [json.loads(body) for body in updates.values()]
+    updates = {m.message_id: m.body for m in evidence.received if m.routing_key == UPDATES}
+    received = [json.loads(body) for body in updates.values()]
     expected = list(_expected(evidence.truth, _Pushes.read(journal)))
-    for number, (told, wanted) in enumerate(zip(heard, expected, strict=False)):
-        if (difference := wanted.difference(told)) is not None:
+    for number, (got, wanted) in enumerate(zip(received, expected, strict=False)):
+        if (difference := wanted.difference(got)) is not None:
             yield f"message {number} of {len(expected)}: {difference}"
             return
-    if len(heard) != len(expected):
-        yield f"{len(heard)} messages heard, the fills make {len(expected)}"
+    if len(received) != len(expected):
+        yield f"{len(received)} messages received; {len(expected)} follow from the fills"
 
 
 def cap_kept(evidence: Evidence) -> Iterator[str]:
-    """No order, as it was placed, could take the position beyond the cap."""
+    """No order could make the position exceed the cap when it was placed."""
     mids: dict[int, Fraction] = {}
     for sent in evidence.sent:
         raw = _raw_price(sent.action)
@@ -165,23 +167,23 @@ def no_crash(evidence: Evidence) -> Iterator[str]:
             yield f"log line {number}: {line[:300]}"
 
 
-def _identities(sent: Sequence[Sent]) -> list[Action]:
-    """Return valid actions, each once: by its message id, else by its publishing."""
+def _identities(sent: Sequence[PublishedAction]) -> list[PlannedAction]:
+    """Return the valid actions, each once by its ``message_id``, or as often as published without."""
     named = {s.action.message_id: s.action for s in sent if s.action.message_id is not None}
     unnamed = [s.action for s in sent if s.action.message_id is None]
     return [action for action in [*named.values(), *unnamed] if not action.malformed]
 
 
-def _letter_keys(letter: Received) -> list[tuple[bytes, str | None]]:
-    """Return what a dead letter may have been: AMQP clients give a nameless message some name."""
+def _letter_keys(letter: ReceivedMessage) -> list[tuple[bytes, str | None]]:
+    """Return what a dead letter may have been: AMQP clients add a ``message_id`` where none was."""
     return [(letter.body, letter.message_id), (letter.body, None)]
 
 
-def _raw_price(action: Action) -> Fraction:
+def _raw_price(action: PlannedAction) -> Fraction:
     return Fraction(action.mid) * (1 + Fraction(action.offset) / 1000)
 
 
-def _key_of_action(action: Action) -> Key:
+def _key_of_action(action: PlannedAction) -> Key:
     if action.market:
         return (action.state_id, action.side, None)
     ticks = _raw_price(action) / TICK
@@ -189,12 +191,12 @@ def _key_of_action(action: Action) -> Key:
     return (action.state_id, action.side, rounded * TICK)
 
 
-def _refusals(heard: Sequence[Received]) -> dict[str | None, int]:
-    """Return the state ids of the refusals by message id."""
+def _rejections(received: Sequence[ReceivedMessage]) -> dict[str | None, int]:
+    """Return the state ids of the rejections by message id."""
     return {
         message.message_id: json.loads(message.body)["state_id"]
-        for message in heard
-        if message.routing_key == REFUSALS
+        for message in received
+        if message.routing_key == REJECTIONS
     }
 
 
@@ -203,43 +205,43 @@ def _cap(order: Placed, px: Fraction, power: Fraction) -> float:
 
 
 @attrs.frozen
-class _Wanted:
-    """A message that must come. ``drawdowns`` are those which its reward may be weighed with."""
+class _Expected:
+    """A message that must come; its reward may be weighed with any of ``drawdowns``."""
 
-    message: Message
+    message: MessageSummary
     state_id: int
     drawdowns: frozenset[float] = frozenset()
 
-    def difference(self, told: dict[str, Any]) -> str | None:
-        """Say how a message that came differs, None when it does not."""
+    def difference(self, got: dict[str, Any]) -> str | None:
+        """Return how a received message differs, None when it does not."""
         kind, ord_id, portions, gain = self.message
         closes = kind == "closure"
-        if (told["okx_id"], told["state_id"], told["is_trade_closed"]) != (
+        if (got["okx_id"], got["state_id"], got["is_trade_closed"]) != (
             ord_id,
             self.state_id,
             closes,
         ):
-            return f"{told}, not {kind} of {ord_id} (state {self.state_id})"
+            return f"{got}, not {kind} of {ord_id} (state {self.state_id})"
         if not closes:
             return None
-        parts = [(name, part) for one in told["filled_portions"] for name, part in one.items()]
+        parts = [(name, part) for one in got["filled_portions"] for name, part in one.items()]
         if [name for name, _ in parts] != [name for name, _ in portions] or not all(
             math.isclose(a, b, abs_tol=1e-9) for (_, a), (_, b) in zip(parts, portions, strict=True)
         ):
             return f"portions {parts}, not {portions}"
         rewards = [gain * (1 - math.copysign(2 * abs(dd), gain)) for dd in self.drawdowns]
-        if not any(math.isclose(told["reward"], reward, abs_tol=1e-9) for reward in rewards):
-            return f"reward {told['reward']} of a gain of {gain}, drawdowns {sorted(self.drawdowns)[:SHOWN]}"
+        if not any(math.isclose(got["reward"], reward, abs_tol=1e-9) for reward in rewards):
+            return f"reward {got['reward']} of a gain of {gain}, drawdowns {sorted(self.drawdowns)[:SHOWN]}"
         return None
 
 
 @attrs.define
 class _Pushes:
-    """The journal's position pushes, and where each trade id was first told by anything else."""
+    """The journal's position pushes, and where each trade id came first in anything else."""
 
     positions: list[tuple[int, int, float]] = attrs.Factory(list)
     """Sequence, trade id, ``uplRatio``."""
-    told_at: dict[str, int] = attrs.Factory(dict)
+    first_seq: dict[str, int] = attrs.Factory(dict)
 
     @classmethod
     def read(cls, journal: Journal) -> _Pushes:
@@ -250,45 +252,45 @@ class _Pushes:
                 pushes._take(seq, json.loads(text)["data"])
             else:
                 for part in text.split('"tradeId":"')[1:]:
-                    pushes.told_at.setdefault(part.split('"', 1)[0], seq)
+                    pushes.first_seq.setdefault(part.split('"', 1)[0], seq)
         return pushes
 
     def _take(self, seq: int, data: list[dict[str, str]]) -> None:
-        for told in data:
-            if told["tradeId"] and told["uplRatio"]:
-                self.positions.append((seq, int(told["tradeId"]), float(told["uplRatio"])))
+        for report in data:
+            if report["tradeId"] and report["uplRatio"]:
+                self.positions.append((seq, int(report["tradeId"]), float(report["uplRatio"])))
 
     def seen(self, trade_ids: set[int], closing: int) -> float:
         """Return the worst drawdown that the service certainly had on record before the close."""
-        end = self.told_at.get(str(closing), 0)
+        end = self.first_seq.get(str(closing), 0)
         seen = [ratio for seq, by, ratio in self.positions if by in trade_ids and seq < end]
         return min([0.0, *seen])
 
 
-def _expected(truth: TruthLog, pushes: _Pushes) -> Iterator[_Wanted]:
-    """Give the messages that the exchange's fills make.
+def _expected(truth: ExchangeLog, pushes: _Pushes) -> Iterator[_Expected]:
+    """Yield the messages that follow from the exchange's fills.
 
-    A reward hangs on the drawdown that the service was told of. Pushes get lost with their
-    connection or with the process, so the drawdown is not the exchange's worst one. It must be a
-    value that the exchange's position really had in that trade, and no better than the worst
-    that the journal holds from before the close.
+    A reward depends on the drawdown that the service was informed of. Pushes are lost with their
+    connection or with the process, so that is not always the exchange's worst one. It must be a value
+    that the exchange's position really had in that trade, and no better than the worst one that the
+    journal holds from before the close.
     """
     oracle = Oracle()
     trade_ids: set[int] = set()
     for fill in truth.fills:
         order = truth.orders[fill.ord_id]
-        told = len(oracle.messages)
+        known = len(oracle.summaries)
         oracle.fill(
             TrueFill(fill.ord_id, order.sign, order.sz, fill.sz, fill.px, multiplier=MULTIPLIER)
         )
-        for message in oracle.messages[told:]:
+        for message in oracle.summaries[known:]:
             if message[0] == "execution":
-                yield _Wanted(message, order.state_id)
+                yield _Expected(message, order.state_id)
                 continue
             priced = {ratio for by in trade_ids for ratio in truth.priced.get(by, ())}
             seen = pushes.seen(trade_ids, fill.trade_id)
             possible = {ratio for ratio in priced if ratio <= seen + 1e-12 and ratio < 0}
-            yield _Wanted(
+            yield _Expected(
                 message, order.state_id, frozenset(possible | ({0.0} if seen == 0 else set()))
             )
             trade_ids = set()

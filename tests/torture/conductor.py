@@ -1,4 +1,4 @@
-"""One run: processes started, killed and started again, then rest, then the checks."""
+"""One run: processes are started, killed and started again; then come rest and the checks."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from oms_trio.service.runtime import JOURNAL
 from oms_trio.settings.config import Config
 from tests.amqp.proxy import Proxy, open_proxy
 from tests.rabbitmq import RabbitNode
-from tests.torture.agent import Collector, Names, Producer, prepare, waiting
+from tests.torture.agent import BrokerNames, Collector, Producer, prepare, waiting
 from tests.torture.checks import Evidence, check
-from tests.torture.plan import RANDOM, Kill, Plan
+from tests.torture.plan import RANDOM, PlannedKill, TorturePlan
 from tests.torture.processes import FAILED, Service, start_venue
-from tests.torture.truth import TruthLog
+from tests.torture.truth import ExchangeLog
 from tests.torture.victim import DIED
 
 POINT_S = 8.0
-"""How long a life may last that does not come to its point; then it ends like a random one."""
+"""How long a process may take to come to its point; then it is killed at random."""
 
 QUIET_S = 30.0
-"""At rest: how long the service may still be putting things right. A redelivered action is looked
-up until nothing sent by an earlier process can come alive, which takes 8 s from its start."""
+"""How long the service may take to settle everything at the end. A redelivered action is looked up
+until nothing sent by an earlier process can be executed any more, 8 s after the start."""
 
 SETTINGS = {
     "OMS_HTTP": "off",
@@ -52,18 +52,18 @@ def silent(_line: str) -> None:
 
 
 @attrs.frozen
-class Report:
-    """What a run came to."""
+class TortureReport:
+    """The result of a run."""
 
     seed: int
     kills: Counter[str]
-    strikes: Counter[str]
+    faults: Counter[str]
     actions: int
     orders: int
     fills: int
     messages: int
     repeats: int
-    refusals: int
+    rejections: int
     dead_letters: int
     seconds: float
     problems: list[str]
@@ -71,24 +71,24 @@ class Report:
 
 
 @attrs.define
-class Run:
-    """All that takes part in one run."""
+class TortureRun:
+    """Everything that takes part in one run."""
 
-    plan: Plan
+    plan: TorturePlan
     node: RabbitNode
-    names: Names
+    names: BrokerNames
     folder: Path
     service: Service
     venue: subprocess.Popen[bytes]
     proxy: Proxy
     producer: Producer
-    heard: Collector
+    received: Collector
     dead: Collector
     secrets: tuple[str, ...]
     quiet_s: float = QUIET_S
-    tell: Callable[[str], None] = silent
+    on_progress: Callable[[str], None] = silent
     kills: Counter[str] = attrs.Factory(Counter)
-    strikes: Counter[str] = attrs.Factory(Counter)
+    faults: Counter[str] = attrs.Factory(Counter)
     problems: list[str] = attrs.Factory(list)
 
     async def torture(self) -> None:
@@ -105,18 +105,18 @@ class Run:
                 self.service.kill()
                 if number == self.plan.broker_kill_at:
                     nursery.start_soon(self._restart_broker)
-                await self._live_and_die(kill)
+                await self._run_until_killed(kill)
                 if self.problems:
                     break
-                self.tell(f"seed {self.plan.seed}: kill {number + 1}, {kill.point}")
+                self.on_progress(f"seed {self.plan.seed}: kill {number + 1}, {kill.point}")
             nursery.cancel_scope.cancel()
         await self._rest()
 
-    async def _live_and_die(self, kill: Kill) -> None:
-        patience = kill.after_s if kill.point == RANDOM else POINT_S
+    async def _run_until_killed(self, kill: PlannedKill) -> None:
+        limit_s = kill.after_s if kill.point == RANDOM else POINT_S
         self.service.start(kill.point, kill.nth)
         code: int | None = None
-        with trio.move_on_after(patience):
+        with trio.move_on_after(limit_s):
             while (code := await self.service.ended()) == FAILED and self.service.without_broker:
                 code = None
                 await trio.sleep(0.3)
@@ -124,35 +124,35 @@ class Run:
         if code is None:
             self.service.kill()
             self.kills[RANDOM] += 1
-        elif code == -signal.SIGKILL and self.service.said(DIED):
+        elif code == -signal.SIGKILL and self.service.logged(DIED):
             self.kills[kill.point] += 1
         else:
             self.problems.append(f"the service ended with {code} on its way to {kill.point}")
 
     async def _cut(self) -> None:
-        """Cut the sockets between service and broker now and then."""
+        """Cut the connections between service and broker at intervals."""
         for pause_s in self.plan.cuts():
             await trio.sleep(pause_s)
             self.proxy.cut()
-            self.strikes["broker_cut"] += 1
+            self.faults["broker_cut"] += 1
 
     async def _restart_broker(self) -> None:
-        """Kill the broker and start it again; not to be left half done."""
+        """Kill the broker and start it again, shielded so that both happen."""
         with trio.CancelScope(shield=True):
             await trio.sleep(1.0)
             await trio.to_thread.run_sync(self.node.kill)
-            self.strikes["broker_kill"] += 1
+            self.faults["broker_kill"] += 1
             await trio.to_thread.run_sync(self.node.start)
 
     async def _rest(self) -> None:
-        """Stop all faults, wait until the promises hold or the patience ends, stop the service."""
+        """Stop all faults, wait until the checks pass or time is up, and stop the service."""
         self.service.kill()
         await trio.to_thread.run_sync(self.producer.stop)
         assert self.venue.stdin is not None
         assert self.venue.stdout is not None
         self.venue.stdin.write(b"calm\n")
         self.venue.stdin.flush()
-        self.strikes.update(json.loads(await trio.to_thread.run_sync(self.venue.stdout.readline)))
+        self.faults.update(json.loads(await trio.to_thread.run_sync(self.venue.stdout.readline)))
         self.service.start(RANDOM, 0)
         if (why := await self.service.ready()) is not None:
             self.problems.append(why)
@@ -168,10 +168,10 @@ class Run:
         if code != 0:
             found.append(f"the service ended with {code} when it was asked to stop")
         if not found:
-            # Stopping must not change anything either.
+            # The stop must not change anything either.
             found = await self._found()
         self.problems += found
-        for worker in (self.heard, self.dead):
+        for worker in (self.received, self.dead):
             await trio.to_thread.run_sync(worker.stop)
 
     async def _found(self) -> list[str]:
@@ -183,13 +183,13 @@ class Run:
         return self.node.connect()
 
     def evidence(self) -> Evidence:
-        """Return what there is to check."""
+        """Return everything that is checked."""
         config = Config.from_environ(self.service.environment)
         return Evidence(
             sent=tuple(self.producer.sent),
-            heard=tuple(self.heard.received),
-            dead=tuple(self.dead.received),
-            truth=TruthLog.read(self.folder / "truth"),
+            received=tuple(self.received.messages),
+            dead=tuple(self.dead.messages),
+            truth=ExchangeLog.read(self.folder / "truth"),
             journal=self.folder / "state" / JOURNAL,
             log=self.service.log,
             secrets=self.secrets,
@@ -197,24 +197,24 @@ class Run:
             scope=DecodeContext(config.instrument, config.order_tag),
         )
 
-    def report(self, seconds: float) -> Report:
-        """Sum up, and leave what was sent and received beside the logs."""
+    def report(self, seconds: float) -> TortureReport:
+        """Return the result, and write what was sent and received beside the logs."""
         evidence = self.evidence()
-        for name in ("sent", "heard", "dead"):
+        for name in ("sent", "received", "dead"):
             lines = "".join(f"{line}\n" for line in getattr(evidence, name))
             (self.folder / name).write_text(lines)
-        ids = {message.message_id for message in evidence.heard}
-        return Report(
+        ids = {message.message_id for message in evidence.received}
+        return TortureReport(
             seed=self.plan.seed,
             kills=self.kills,
-            strikes=self.strikes,
+            faults=self.faults,
             actions=len(evidence.sent),
             orders=len(evidence.truth.orders),
             fills=len(evidence.truth.fills),
             messages=len(ids),
-            repeats=len(evidence.heard) - len(ids),
-            refusals=len(
-                {m.message_id for m in evidence.heard if m.routing_key.endswith("reject")}
+            repeats=len(evidence.received) - len(ids),
+            rejections=len(
+                {m.message_id for m in evidence.received if m.routing_key.endswith("reject")}
             ),
             dead_letters=len(evidence.dead),
             seconds=seconds,
@@ -224,18 +224,18 @@ class Run:
 
 
 async def torture(
-    plan: Plan,
+    plan: TorturePlan,
     node: RabbitNode,
     folder: Path,
     *,
     wrong: str = "",
     quiet_s: float = QUIET_S,
-    tell: Callable[[str], None] = silent,
-) -> Report:
-    """Carry out a plan in a folder of its own; ``wrong`` sabotages the service."""
+    on_progress: Callable[[str], None] = silent,
+) -> TortureReport:
+    """Carry out a plan in a new folder; ``wrong`` names a sabotage of the service."""
     began = time.monotonic()
     async with _prepared(plan, node, folder, Service({}, folder / "log", wrong)) as run:
-        run.quiet_s, run.tell = quiet_s, tell
+        run.quiet_s, run.on_progress = quiet_s, on_progress
         try:
             await run.torture()
         finally:
@@ -245,9 +245,9 @@ async def torture(
 
 @asynccontextmanager
 async def _prepared(
-    plan: Plan, node: RabbitNode, folder: Path, service: Service
-) -> AsyncIterator[Run]:
-    names = Names(f"{os.getpid()}-{token_hex(4)}")
+    plan: TorturePlan, node: RabbitNode, folder: Path, service: Service
+) -> AsyncIterator[TortureRun]:
+    names = BrokerNames(f"{os.getpid()}-{token_hex(4)}")
     secrets = {name: f"{name[4:7].lower()}{token_hex(12)}" for name in _SECRETS}
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     async with AsyncExitStack() as stack:
@@ -269,8 +269,8 @@ async def _prepared(
             "OMS_STATE_DIR": str(folder / "state"),
         }
         await trio.to_thread.run_sync(prepare, node.connect, names)
-        heard = Collector(node.connect, names, queue=names.heard)
-        run = Run(
+        received = Collector(node.connect, names, queue=names.received)
+        run = TortureRun(
             plan=plan,
             node=node,
             names=names,
@@ -279,12 +279,12 @@ async def _prepared(
             venue=venue,
             proxy=proxy,
             producer=Producer(node.connect, names, actions=plan.actions()),
-            heard=heard,
+            received=received,
             dead=Collector(node.connect, names, queue=names.dead),
             secrets=tuple(secrets.values()),
         )
-        heard.start()
-        for worker in (run.producer, run.heard, run.dead):
+        received.start()
+        for worker in (run.producer, run.received, run.dead):
             stack.push_async_callback(partial(trio.to_thread.run_sync, worker.stop))
         yield run
 

@@ -1,8 +1,8 @@
 """What may happen to frames between the simulated exchange's session and its socket.
 
-Only what an exchange may do: tell everything of a connection late alike; tell the pushes of *one*
-order twice, out of order, or with one missing in between. Pushes of different orders keep their
-order: from the pushes alone nobody could tell that they had lost it.
+Only what an exchange may do: delay everything of a connection equally; send pushes of *one* order
+twice, out of order, or without one in between. Pushes of different orders keep their order: from the
+pushes alone nobody could notice that they had lost it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 GATHER_S = 0.002
-"""Long enough for the pushes of one match to be there together."""
+"""Long enough for all pushes of one fill to be there."""
 
 send_message = WebSocketConnection.send_message
 
@@ -27,7 +27,7 @@ class Mangler:
     """What happens to the frames of every connection that this process accepted."""
 
     random: Random
-    struck: Counter[str]
+    fault_counts: Counter[str]
     nursery: trio.Nursery
     delay_s: float = 0.0
     rate: float = 0.0
@@ -44,25 +44,25 @@ class Mangler:
 
     def mangle(self, frames: list[str | bytes]) -> list[str | bytes]:
         """Repeat, drop and reorder within runs of pushes of one order."""
-        told: list[str | bytes] = []
+        sent: list[str | bytes] = []
         run: list[str] = []
         ord_id = ""
         for frame in frames:
             name = _ord_id(frame)
             if name != ord_id:
-                told += self._mangle_run(run)
+                sent += self._mangle_run(run)
                 run, ord_id = [], name
             if name and isinstance(frame, str):
                 run.append(frame)
             else:
-                told.append(frame)
-        return told + self._mangle_run(run)
+                sent.append(frame)
+        return sent + self._mangle_run(run)
 
     def _mangle_run(self, run: list[str]) -> list[str]:
         if not run or self.random.random() >= self.rate:
             return run
         kind = self.random.choice(["repeat", "drop", "reorder"] if len(run) > 1 else ["repeat"])
-        self.struck[f"push_{kind}"] += 1
+        self.fault_counts[f"push_{kind}"] += 1
         at = self.random.randrange(len(run))
         match kind:
             case "repeat":
@@ -79,7 +79,7 @@ class Mangler:
         if websocket.closed:
             raise ConnectionClosed(websocket.closed)
         if websocket not in self._frames:
-            # What waits here is what the exchange tells within ``delay_s``.
+            # What waits here is what the exchange sends within ``delay_s``.
             frames, waiting = trio.open_memory_channel[str | bytes](float("inf"))
             self._frames[websocket] = frames
             self.nursery.start_soon(self._carry, websocket, waiting)

@@ -1,6 +1,6 @@
-"""What a run does, drawn from its seed: actions, kills, and strikes at the broker.
+"""What a run does, drawn from its seed: actions, kills, and faults at the broker.
 
-The same seed gives the same plan; how the processes then interleave is up to the machine.
+Equal seeds give equal plans; how the processes interleave depends on the machine.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ RANDOM = "random"
 """A kill at any instant, from outside."""
 
 REPEAT_AFTER_S = 20.0
-"""The same bytes without a ``message_id`` are a new action only when they come later than any
-redelivery of the first can: agents that repeat themselves faster have to name their messages."""
+"""Equal bytes without a ``message_id`` are a new action only when they come later than any redelivery
+of the first can: agents that repeat themselves faster must set a ``message_id``."""
 
 
 @attrs.frozen
-class Action:
+class PlannedAction:
     """One message of the agent, ``gap_s`` after the one before.
 
     ``copies`` of it are published, with the same ``message_id``: they are one action.
@@ -44,8 +44,8 @@ class Action:
 
 
 @attrs.frozen
-class Kill:
-    """One life of the service: until it comes to a point the nth time, or for some seconds."""
+class PlannedKill:
+    """How one process ends: at its nth arrival at a point, or after some seconds."""
 
     point: str
     nth: int
@@ -53,25 +53,25 @@ class Kill:
 
 
 @attrs.frozen
-class Plan:
-    """All that is decided before a run starts."""
+class TorturePlan:
+    """Everything that is decided before a run starts."""
 
     seed: int
-    kills: tuple[Kill, ...]
+    kills: tuple[PlannedKill, ...]
     broker_kill_at: int | None
-    """Before which life the broker is killed; None when this run leaves it alone."""
+    """Before which kill the broker is killed; None: it is not."""
     exchange_faults: bool = True
 
     @classmethod
-    def draw(cls, seed: int, kills: int, *, broker_kill: bool = True) -> Plan:
-        """Draw a plan in which every point comes once before any comes twice."""
+    def draw(cls, seed: int, kills: int, *, broker_kill: bool = True) -> TorturePlan:
+        """Draw a plan in which no point comes twice before every point has come once."""
         random = Random(f"kills {seed}")
         points: list[str] = []
         while len(points) < kills:
             points += random.sample(list(POINTS), len(POINTS))
             points += [RANDOM] * (len(POINTS) // 3)
         drawn = [
-            Kill(
+            PlannedKill(
                 point,
                 random.randint(1, POINTS[point][1]) if point in POINTS else 0,
                 random.uniform(0.2, 3.0),
@@ -81,17 +81,17 @@ class Plan:
         return cls(seed, tuple(drawn), random.randrange(kills) if broker_kill else None)
 
     def cuts(self) -> Iterator[float]:
-        """Give the pauses between cuts of the service's sockets to the broker."""
+        """Yield the seconds between cuts of the service's connections to the broker."""
         random = Random(f"cuts {self.seed}")
         while True:
             yield random.uniform(1.0, 6.0)
 
-    def actions(self) -> Iterator[Action]:
-        """Give actions for ever."""
+    def actions(self) -> Iterator[PlannedAction]:
+        """Yield actions without end."""
         random = Random(f"actions {self.seed}")
         state_id = 0
         now_s = 0.0
-        repeatable: list[tuple[float, Action]] = []
+        repeatable: list[tuple[float, PlannedAction]] = []
         while True:
             gap_s = random.choice([0.0, 0.0, 0.02, 0.1, 0.25])
             now_s += gap_s
@@ -102,7 +102,7 @@ class Plan:
             if random.random() < 0.05:
                 yield _malformed(random, gap_s, state_id)
                 continue
-            # Agents start again and number their states anew.
+            # Agents restart and count their states from 1 again.
             repeats_state = state_id > 1 and random.random() < 0.05
             action = _action(
                 random, gap_s, random.randrange(1, state_id) if repeats_state else state_id
@@ -112,7 +112,7 @@ class Plan:
             yield action
 
 
-def _action(random: Random, gap_s: float, state_id: int) -> Action:
+def _action(random: Random, gap_s: float, state_id: int) -> PlannedAction:
     market = random.random() < 0.3
     price = random.uniform(-0.4, 0.4)
     mid = Decimal(6_700_000 + random.randint(-1500, 1500)) / 100
@@ -120,7 +120,7 @@ def _action(random: Random, gap_s: float, state_id: int) -> Action:
     volume = random.choices([random.uniform(0.1, 1.3), 0.0, 8.0], [0.95, 0.02, 0.03])[0]
     named = random.random() < 0.5
     kind = OrderType.MARKET if market else OrderType.LIMIT
-    return Action(
+    return PlannedAction(
         gap_s=gap_s,
         body=encode_action(state_id, kind, price, volume, mid),
         message_id=f"m{state_id}.{random.getrandbits(48):x}" if named else None,
@@ -134,7 +134,7 @@ def _action(random: Random, gap_s: float, state_id: int) -> Action:
     )
 
 
-def _malformed(random: Random, gap_s: float, state_id: int) -> Action:
+def _malformed(random: Random, gap_s: float, state_id: int) -> PlannedAction:
     good = _action(random, gap_s, state_id)
     body = bytearray(good.body)
     match random.randrange(3):

@@ -9,14 +9,14 @@ from pathlib import Path
 import attrs
 import trio
 
-from tests.torture.plan import RANDOM, Plan
+from tests.torture.plan import RANDOM, TorturePlan
 
 ROOT = Path(__file__).parents[2]
 
 READY_S = 30.0
 
 FAILED = 1
-"""The exit code of a service whose broker is away when it starts: its supervisor tries again."""
+"""The exit code of a service that finds no broker when it starts; its supervisor tries again."""
 
 
 @attrs.define
@@ -30,7 +30,7 @@ class Service:
     _start: int = 0
 
     def start(self, point: str, nth: int) -> None:
-        """Begin a life that ends at a point, or does not end by itself."""
+        """Start a process that is killed at a point, or one that is not."""
         self._start = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as file:
             self.process = subprocess.Popen(  # noqa: S603 - our own program
@@ -42,16 +42,16 @@ class Service:
                 stderr=file,
             )
 
-    def said(self, what: str) -> bool:
-        """Whether this life's log has a text."""
+    def logged(self, what: str) -> bool:
+        """Whether this process has logged a text."""
         with self.log.open("rb") as file:
             file.seek(self._start)
             return what.encode() in file.read()
 
     @property
     def without_broker(self) -> bool:
-        """Whether this life ended because there was no broker to begin with."""
-        return self.said("no RabbitMQ at")
+        """Whether this process ended because it found no broker."""
+        return self.logged("no RabbitMQ at")
 
     async def ended(self) -> int:
         """Wait for the end and return the exit code."""
@@ -61,10 +61,10 @@ class Service:
         return code
 
     async def ready(self) -> str | None:
-        """Wait until actions are taken, starting anew as a supervisor does; returns why not."""
+        """Wait until actions are taken, starting again as a supervisor does; returns why not."""
         assert self.process is not None
         with trio.move_on_after(READY_S):
-            while not self.said('"event": "ready"'):
+            while not self.logged('"event": "ready"'):
                 code = self.process.poll()
                 if code == FAILED and self.without_broker:
                     self.start(RANDOM, 0)
@@ -75,13 +75,15 @@ class Service:
         return f"the service was not ready within {READY_S:.0f} s"
 
     def kill(self) -> None:
-        """End it as a power cut does."""
+        """Kill the process."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
 
 
-def start_venue(plan: Plan, truth: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def start_venue(
+    plan: TorturePlan, truth: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
     """Start the exchange; its first line of output is its port."""
     command = [sys.executable, "-m", "tests.torture.venue"]
     command += ["--seed", str(plan.seed), "--truth", str(truth)]

@@ -1,4 +1,4 @@
-"""The exchange's log, read back: orders, fills, and how the position was ever priced."""
+"""The exchange's log, read back: orders, fills, and every price of the position."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Placed:
     px: Fraction | None
     sz: Fraction
     reach: Fraction
-    """Contracts in the order's direction once it and all open orders of its side have filled."""
+    """Contracts in the order's direction after it and all open orders of its side have filled."""
     cash: Fraction
     """The most that the account held in the seconds before."""
 
@@ -53,8 +53,8 @@ while the session is away."""
 
 
 @attrs.define
-class TruthLog:
-    """All that the exchange did."""
+class ExchangeLog:
+    """Everything that the exchange did."""
 
     orders: dict[str, Placed] = attrs.Factory(dict)
     fills: list[Matched] = attrs.Factory(list)
@@ -65,7 +65,7 @@ class TruthLog:
     _cash: list[tuple[int, Fraction]] = attrs.Factory(list)
 
     @classmethod
-    def read(cls, path: Path) -> TruthLog:
+    def read(cls, path: Path) -> ExchangeLog:
         """Read the file as far as it has whole lines."""
         log = cls()
         for line in path.read_text().splitlines(keepends=True):
@@ -74,8 +74,8 @@ class TruthLog:
         return log
 
     def _take(self, line: dict[str, Any]) -> None:
-        if told := line.get("position"):
-            self.priced.setdefault(told["tradeId"], set()).add(float(told["uplRatio"]))
+        if report := line.get("position"):
+            self.priced.setdefault(report["tradeId"], set()).add(float(report["uplRatio"]))
             return
         self._cash.append((line["at"], Fraction(line["cash"])))
         ord_id = line["ordId"]

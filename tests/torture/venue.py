@@ -1,8 +1,8 @@
-"""The simulated exchange as a process of its own, striking faults by a seeded plan.
+"""The simulated exchange as a separate process, with faults by a seeded plan.
 
 ``python -m tests.torture.venue --seed 7 --truth FILE`` prints its port, serves the exchange, and
-appends to FILE what really happens, as it happens. On its standard input it takes two lines:
-``calm`` (faults and market stop; it answers with the faults struck so far) and ``end``.
+appends to FILE what really happens, as it happens. Its standard input takes two lines: ``calm`` (stop
+faults and market, and print how often each fault came) and ``end``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import attrs
 import trio
 
 from oms_trio.settings import logs
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.ground_truth import Truth
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.ground_truth import GroundTruth
 from oms_trio.testing.okx_server.server import serve
-from oms_trio.testing.okx_server.values import Fill, Order, text
+from oms_trio.testing.okx_server.values import ExchangeFill, ExchangeOrder, text
 from tests.torture.mangler import Mangler
 
 BALANCE = Decimal(10_000)
@@ -43,14 +43,14 @@ UNKNOWN = ("50001", "50004", "50026", "51054", "51149")
 
 
 @attrs.define
-class LoggedTruth(Truth):
-    """The truth, written down line by line as it happens."""
+class LoggedTruth(GroundTruth):
+    """The exchange's own log, written to a file line by line as it happens."""
 
     file: IO[str] | None = None
-    exchange: Exchange | None = None
+    exchange: SimulatedExchange | None = None
 
-    def record(self, order: Order, fill: Fill | None) -> None:
-        """Note one change of an order, and the position that it leaves."""
+    def record(self, order: ExchangeOrder, fill: ExchangeFill | None) -> None:
+        """Write one change of an order, and the position after it."""
         assert self.exchange is not None
         line: dict[str, object] = {
             "at": self.exchange.now_ms,
@@ -70,42 +70,42 @@ class LoggedTruth(Truth):
         self.record_position()
 
     def record_position(self) -> None:
-        """Note how the position is priced now: whatever is told of it is one of these."""
+        """Write the present ``uplRatio`` of the position: any report of it has one of these."""
         assert self.exchange is not None
         view = self.exchange.engine.position_view()
         if view is not None and view.upl_ratio is not None:
-            told = {"tradeId": view.position.trade_id, "uplRatio": text(view.upl_ratio)}
-            self.write({"position": told})
+            report = {"tradeId": view.position.trade_id, "uplRatio": text(view.upl_ratio)}
+            self.write({"position": report})
 
     def write(self, line: dict[str, object]) -> None:
-        """Append one line for good."""
+        """Append one line and flush it."""
         assert self.file is not None
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
 
 
 @attrs.define
-class Venue:
+class TortureExchange:
     """The exchange, its market and its faults."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     truth: LoggedTruth
     mangler: Mangler
     random: Random
-    struck: Counter[str]
+    fault_counts: Counter[str]
     faulty: bool
     calm: trio.Event = attrs.Factory(trio.Event)
 
-    async def live(self) -> None:
-        """Move the market and strike faults until calm; nothing is wrong any more at its end."""
+    async def run_market(self) -> None:
+        """Move the price and inject faults until ``calm``; at its end no fault is left."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._move)
             if self.faulty:
-                nursery.start_soon(self._strike)
+                nursery.start_soon(self._inject_faults)
             await self.calm.wait()
             nursery.cancel_scope.cancel()
         faults = self.exchange.faults
-        faults.refuse_connections = faults.stalled = faults.push_before_ack = False
+        faults.refuse_connections = faults.silence = faults.push_before_ack = False
         faults.ack_delay_s = 0.0
         faults.drop_acks = faults.cut_after_op = faults.rest_failures = 0
         faults.submit_answers.clear()
@@ -120,8 +120,8 @@ class Venue:
             self.exchange.set_price(MIDDLE + Decimal(round(away, 1)))
             self.truth.record_position()
 
-    async def _strike(self) -> None:
-        strikes = {
+    async def _inject_faults(self) -> None:
+        kinds = {
             self.cut: 2,
             self.cut_after_op: 2,
             self.drop_acks: 2,
@@ -137,9 +137,9 @@ class Venue:
         }
         while True:
             await trio.sleep(self.random.uniform(0.2, 1.2))
-            strike = self.random.choices(list(strikes), list(strikes.values()))[0]
-            self.struck[strike.__name__] += 1
-            await strike()
+            fault = self.random.choices(list(kinds), list(kinds.values()))[0]
+            self.fault_counts[fault.__name__] += 1
+            await fault()
 
     async def cut(self) -> None:
         """Lose every connection."""
@@ -158,7 +158,7 @@ class Venue:
         self.exchange.faults.ack_delay_s = self.random.choice([0.0, 0.05, 0.3])
 
     async def push_before_ack(self) -> None:
-        """Tell before the answer from now on, or after it."""
+        """Push before the answer from now on, or after it."""
         self.exchange.faults.push_before_ack = self.random.random() < 0.5
 
     async def forced_answers(self) -> None:
@@ -177,7 +177,7 @@ class Venue:
         self.mangler.rate = self.random.choice([0.0, 0.3, 0.7])
 
     async def delay_all(self) -> None:
-        """Change how late everything is told."""
+        """Change the delay of everything that is sent."""
         self.mangler.delay_s = self.random.choice([0.0, 0.01, 0.06])
 
     async def upgrade(self) -> None:
@@ -186,39 +186,39 @@ class Venue:
 
     async def stall_and_cut(self) -> None:
         """Lose everything of a connection for a while, then the connection."""
-        self.exchange.faults.stalled = True
+        self.exchange.faults.silence = True
         await trio.sleep(self.random.uniform(0.1, 0.8))
         self.exchange.faults.cut()
-        self.exchange.faults.stalled = False
+        self.exchange.faults.silence = False
 
     async def refuse(self) -> None:
-        """Be gone for a while."""
+        """Refuse connections for a while."""
         self.exchange.faults.refuse_connections = True
         self.exchange.faults.cut()
         await trio.sleep(self.random.uniform(0.3, 1.5))
         self.exchange.faults.refuse_connections = False
 
 
-async def run(seed: int, account: SimAccount, file: IO[str], *, faulty: bool) -> None:
-    """Serve until told to end."""
+async def run(seed: int, account: ExchangeAccount, file: IO[str], *, faulty: bool) -> None:
+    """Serve until ``end`` comes."""
     truth = LoggedTruth(keep=False, file=file)
-    exchange = Exchange(account=account, seed=seed, start_px=MIDDLE, truth=truth)
+    exchange = SimulatedExchange(account=account, seed=seed, start_px=MIDDLE, ground_truth=truth)
     truth.exchange = exchange
     market = exchange.engine.market
     market.step_ticks, market.depth_lots = 0, DEPTH_LOTS
-    struck: Counter[str] = Counter()
+    fault_counts: Counter[str] = Counter()
     async with trio.open_nursery() as nursery:
-        mangler = Mangler(Random(seed + 1), struck, nursery)
+        mangler = Mangler(Random(seed + 1), fault_counts, nursery)
         mangler.install()
-        venue = Venue(exchange, truth, mangler, Random(seed + 2), struck, faulty)
+        venue = TortureExchange(exchange, truth, mangler, Random(seed + 2), fault_counts, faulty)
         port = await nursery.start(partial(serve, exchange))
-        nursery.start_soon(venue.live)
+        nursery.start_soon(venue.run_market)
         print(port, flush=True)  # noqa: T201 - who started us reads it
         async for line in _lines():
             if line == "end":
                 break
             venue.calm.set()
-            print(json.dumps(struck), flush=True)  # noqa: T201 - likewise
+            print(json.dumps(fault_counts), flush=True)  # noqa: T201 - likewise
         nursery.cancel_scope.cancel()
 
 
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--truth", type=Path, required=True)
     parser.add_argument("--no-faults", action="store_true")
     arguments = parser.parse_args()
-    account = SimAccount(
+    account = ExchangeAccount(
         api_key=os.environ["OKX_API_KEY"],
         secret=os.environ["OKX_SECRET_KEY"],
         passphrase=os.environ["OKX_PASSPHRASE"],

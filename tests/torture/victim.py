@@ -1,8 +1,8 @@
-"""The service, made to die at a named point: ``python -m tests.torture.victim POINT NTH [WRONG]``.
+"""The service, killed at a named point: ``python -m tests.torture.victim POINT NTH [WRONG]``.
 
-The service itself knows nothing of it. Functions on its way are wrapped so that the NTH passage
-ends the process by SIGKILL; then the ordinary command line runs. WRONG names a sabotage: a
-service that breaks one promise, for the proof that the checks would see it.
+The service itself does not know of it. Functions are wrapped so that the NTH call of one ends the
+process by SIGKILL; then the ordinary command line runs. WRONG names a sabotage: a service that breaks
+one promise, to prove that the checks would find it.
 """
 
 from __future__ import annotations
@@ -33,47 +33,47 @@ from oms_trio.settings.config import Config
 from oms_trio.tasks import trade_state
 
 DIED = "torture: died at"
-"""What the log says last of a process that came to its point."""
+"""The last text in the log of a process that was killed at its point."""
 
 SNAPSHOT_EVERY = 40
-"""Records between snapshots: a life of seconds has to have some."""
+"""Records between snapshots: a process of seconds must have some."""
 
 FLIGHT_S = 0.05
-"""How long what was handed over takes at most to leave the process."""
+"""What was handed to the network has left the process after this time."""
 
 
 @attrs.define
-class Bomb:
-    """Ends the process at the nth passage."""
+class KillPoint:
+    """Kills the process at the nth call."""
 
     point: str
     left: int
 
     def last(self) -> bool:
-        """Count a passage; True for the one to die at."""
+        """Count a call; True for the one to be killed at."""
         self.left -= 1
         return self.left == 0
 
-    def blow(self) -> None:
-        """End the process as a power cut does."""
+    def kill(self) -> None:
+        """Log the point and kill the process."""
         os.write(2, f"{DIED} {self.point}\n".encode())
         os.kill(os.getpid(), signal.SIGKILL)
 
     def before(self, owner: type, name: str, *, wait_s: float = 0.0) -> None:
-        """Die instead of calling a method, ``wait_s`` after what was begun elsewhere."""
+        """Be killed instead of calling a method, ``wait_s`` after what was started before it."""
         original = getattr(owner, name)
 
         @wraps(original)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             if self.last():
                 time.sleep(wait_s)
-                self.blow()
+                self.kill()
             return original(*args, **kwargs)
 
         setattr(owner, name, wrapped)
 
     def after(self, owner: type, name: str) -> None:
-        """Die when an async method has returned."""
+        """Be killed when an async method has returned."""
         original = getattr(owner, name)
 
         @wraps(original)
@@ -81,7 +81,7 @@ class Bomb:
             result = await original(*args, **kwargs)
             if self.last():
                 time.sleep(FLIGHT_S)  # noqa: ASYNC251 - only other threads may go on
-                self.blow()
+                self.kill()
             return result
 
         setattr(owner, name, wrapped)
@@ -98,19 +98,19 @@ def _has_action(entries: Sequence[Entry]) -> bool:
     return any(entry.record.kind == Kind.ACTION.value for entry in entries)
 
 
-def _after_receive(bomb: Bomb) -> None:
-    """Actions were taken from the broker; nothing was done with them."""
-    bomb.after(RabbitBroker, "receive")
+def _after_receive(point: KillPoint) -> None:
+    """Actions were received from the broker; nothing was done with them."""
+    point.after(RabbitBroker, "receive")
 
 
-def _before_journal(bomb: Bomb) -> None:
-    """The order has left, the disk knows nothing of its action."""
+def _before_journal(point: KillPoint) -> None:
+    """The order was sent; its action is not in the journal."""
 
     def change(append: Append) -> Append:
         def wrapped(self: Journal, entries: Sequence[Entry]) -> None:
-            if _has_action(entries) and bomb.last():
+            if _has_action(entries) and point.last():
                 time.sleep(FLIGHT_S)  # a worker thread: the sender goes on meanwhile
-                bomb.blow()
+                point.kill()
             append(self, entries)
 
         return wrapped
@@ -118,36 +118,36 @@ def _before_journal(bomb: Bomb) -> None:
     _around_append(change)
 
 
-def _after_journal(bomb: Bomb) -> None:
-    """An action is durable, the broker was not told."""
+def _after_journal(point: KillPoint) -> None:
+    """An action is durable; it was not acknowledged."""
 
     def change(append: Append) -> Append:
         def wrapped(self: Journal, entries: Sequence[Entry]) -> None:
             append(self, entries)
-            if _has_action(entries) and bomb.last():
-                bomb.blow()
+            if _has_action(entries) and point.last():
+                point.kill()
 
         return wrapped
 
     _around_append(change)
 
 
-def _after_send(bomb: Bomb) -> None:
-    """A request has just left; how far its record has come is left to chance."""
-    bomb.after(OkxConnection, "send")
+def _after_send(point: KillPoint) -> None:
+    """A request was just sent; how far its record has come is left to chance."""
+    point.after(OkxConnection, "send")
 
 
-def _before_publish(bomb: Bomb) -> None:
+def _before_publish(point: KillPoint) -> None:
     """Messages are durable, the broker has none of them."""
-    bomb.before(RabbitBroker, "publish")
+    point.before(RabbitBroker, "publish")
 
 
-def _after_publish(bomb: Bomb) -> None:
-    """The broker has confirmed, the disk does not know it."""
-    bomb.before(Journal, "confirm")
+def _after_publish(point: KillPoint) -> None:
+    """The broker has confirmed; the journal does not have that yet."""
+    point.before(Journal, "confirm")
 
 
-def _in_snapshot(bomb: Bomb) -> None:
+def _in_snapshot(point: KillPoint) -> None:
     """In the transaction that writes a snapshot, between its two statements."""
     original = Journal.save_snapshot
 
@@ -155,35 +155,35 @@ def _in_snapshot(bomb: Bomb) -> None:
     def wrapped(self: Journal, seq: int, blob: bytes, digest: str) -> None:
         def trace(statement: str) -> None:
             if statement.startswith("DELETE FROM snapshots"):
-                bomb.blow()
+                point.kill()
 
-        if bomb.last():
+        if point.last():
             self._connection.set_trace_callback(trace)
         original(self, seq, blob, digest)
 
     Journal.save_snapshot = wrapped  # type: ignore[method-assign]
 
 
-def _in_reconciliation(bomb: Bomb) -> None:
-    """Some questions are answered, the snapshot is not complete."""
-    bomb.after(Rest, "call")
+def _in_reconciliation(point: KillPoint) -> None:
+    """Some REST calls were answered; the snapshot is not complete."""
+    point.after(Rest, "call")
 
 
-def _after_reconciliation(bomb: Bomb) -> None:
-    """The snapshot is complete and not merged yet."""
-    bomb.after(Rest, "snapshot_bodies")
+def _after_reconciliation(point: KillPoint) -> None:
+    """The snapshot is complete and not applied yet."""
+    point.after(Rest, "snapshot_bodies")
 
 
-def _in_dead_letter(bomb: Bomb) -> None:
+def _in_dead_letter(point: KillPoint) -> None:
     """A malformed action is on its way to the dead letters."""
-    bomb.before(RabbitBroker, "dead_letter")
+    point.before(RabbitBroker, "dead_letter")
 
 
-def _never(_bomb: Bomb) -> None:
-    """Whoever started the process kills it, or not."""
+def _never(_point: KillPoint) -> None:
+    """The process is killed from outside, or not at all."""
 
 
-POINTS: dict[str, tuple[Callable[[Bomb], None], int]] = {
+POINTS: dict[str, tuple[Callable[[KillPoint], None], int]] = {
     "after_receive": (_after_receive, 12),
     "after_send_before_journal": (_before_journal, 15),
     "after_journal_before_ack": (_after_journal, 15),
@@ -195,7 +195,7 @@ POINTS: dict[str, tuple[Callable[[Bomb], None], int]] = {
     "after_reconciliation": (_after_reconciliation, 2),
     "during_dead_letter": (_in_dead_letter, 2),
 }
-"""Where to die: how it is arranged, and the most passages that a plan lets go by before."""
+"""By point: what arranges the kill, and the largest NTH that a plan draws."""
 
 
 def _ack_before_commit() -> None:
@@ -211,7 +211,7 @@ def _ack_before_commit() -> None:
 
 
 def _random_names() -> None:
-    """Name orders without regard to their actions."""
+    """Give orders names that do not depend on their actions."""
 
     def order_name(state_id: StateId, identity: bytes) -> ClOrdId:
         return ClOrdId(f"{PREFIX}{state_id:08x}{uuid4().hex[:20]}")
@@ -220,7 +220,7 @@ def _random_names() -> None:
 
 
 def _outbox_in_memory() -> None:
-    """Commit records without what they tell, and publish that from memory."""
+    """Commit records without their messages, and publish those from memory."""
 
     def change(append: Append) -> Append:
         def wrapped(self: Journal, entries: Sequence[Entry]) -> None:
@@ -240,7 +240,7 @@ SABOTAGES: dict[str, Callable[[], None]] = {
 
 
 def _know_that_reads_do_not_lag() -> None:
-    """The end of a run is quiet, and nothing shows how far reads are behind; here they are not."""
+    """Assume reads that lag little: at the quiet end of a run nothing would show that they do not."""
     sound = Config.rules
 
     def rules(self: Config) -> Rules:
@@ -250,13 +250,13 @@ def _know_that_reads_do_not_lag() -> None:
 
 
 def run(point: str, nth: int, wrong: str = "") -> None:
-    """Arrange the end, then run the service."""
+    """Arrange the kill, then run the service."""
     trade_state.SNAPSHOT_EVERY = SNAPSHOT_EVERY
-    trade_state.SNAPSHOT_PATIENCE = 1  # it is hardly ever silent
+    trade_state.SNAPSHOT_PATIENCE = 1  # there is hardly ever a quiet moment
     if wrong:
         SABOTAGES[wrong]()
     arrange, _ = POINTS.get(point, (_never, 0))
-    arrange(Bomb(point, nth))
+    arrange(KillPoint(point, nth))
     _know_that_reads_do_not_lag()
     main(["run"])
 

@@ -30,7 +30,7 @@ from oms_trio.commands.demo.screen import plain_line, screen, summary
 from oms_trio.commands.demo.tally import Tally
 from oms_trio.service.runtime import broker_settings, serve
 from oms_trio.settings.config import Config
-from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
 from oms_trio.testing.okx_server.server import serve as serve_exchange
 
 STEP_S = 0.125
@@ -71,7 +71,7 @@ async def demo(
         BrokerError: RabbitMQ cannot be used.
     """
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    exchange = Exchange(seed=seed)
+    exchange = SimulatedExchange(seed=seed)
     tally = Tally()
     console = Console()
     with TemporaryDirectory(prefix="oms-trio-demo-") as folder:
@@ -98,7 +98,7 @@ async def demo(
 class DemoRun:
     """The parts of a demo, and its progress (``done``, 0 to 1)."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     tally: Tally
     broker: DemoBroker
     agent: DemoAgent
@@ -121,7 +121,7 @@ class DemoRun:
                 broker=self.broker.service_broker,
                 stop=stop,
                 started=started.set,
-                observe=self.tally.observe,
+                observers=(self.tally.observe,),
                 listening=listening,
             )
             nursery.cancel_scope.cancel()
@@ -144,7 +144,7 @@ class DemoRun:
 
 
 def _config(
-    environ: Mapping[str, str], exchange: Exchange, port: int, folder: Path, *, http: str
+    environ: Mapping[str, str], exchange: SimulatedExchange, port: int, folder: Path, *, http: str
 ) -> Config:
     """Return the environment's settings of the broker, with this exchange and an empty state folder."""
     account = exchange.account

@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from oms_trio.commands.demo.tally import Tally
-from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
 from oms_trio.version import __version__
 
 ORDERS_SHOWN = 8
 
 
-def screen(tally: Tally, exchange: Exchange, done: float) -> RenderableType:
+def screen(tally: Tally, exchange: SimulatedExchange, done: float) -> RenderableType:
     """Draw the state of the demo; ``done`` is its progress, 0 to 1."""
     market = exchange.engine.market
     head = Table.grid(padding=(0, 3))
@@ -79,7 +79,7 @@ def _counts(tally: Tally) -> RenderableType:
     )
 
 
-def plain_line(tally: Tally, exchange: Exchange, done: float) -> str:
+def plain_line(tally: Tally, exchange: SimulatedExchange, done: float) -> str:
     """Describe the state of the demo in one line, for output that is not a terminal."""
     return (
         f"{done:4.0%}  price {exchange.engine.market.bid}  position {tally.position}  "
@@ -88,7 +88,7 @@ def plain_line(tally: Tally, exchange: Exchange, done: float) -> str:
     )
 
 
-def summary(tally: Tally, exchange: Exchange, seed: int) -> RenderableType:
+def summary(tally: Tally, exchange: SimulatedExchange, seed: int) -> RenderableType:
     """Draw the result: trades, rewards, and whether our position and the exchange's agree."""
     trades = Table(title="Trades closed", title_justify="left")
     trades.add_column("#", justify="right")
@@ -99,7 +99,7 @@ def summary(tally: Tally, exchange: Exchange, seed: int) -> RenderableType:
         trades.add_row(str(number), trade.okx_id, str(trade.portions), f"{trade.reward:+.4f}")
     trades.add_section()
     trades.add_row("", "all", "", f"{tally.reward:+.4f}")
-    fills = exchange.truth.fills()
+    fills = exchange.ground_truth.fills()
     held = exchange.engine.position_view()
     pos = Decimal(0) if held is None else held.position.pos
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.rejected.items()))

@@ -70,20 +70,20 @@ def encode_subscribe(inst_id: str, request_id: str) -> str:
     )
 
 
-def encode_order(
-    order: PlaceOrder, *, inst_id_code: int, tag: str, exp_time_ms: int, request_id: str
-) -> str:
-    """Place an order. After ``exp_time_ms`` (exchange's clock) it cannot come alive any more.
+def encode_order(order: PlaceOrder, *, tag: str, request_id: str) -> str:
+    """Place an order. After its ``exp_time_ms`` (exchange's clock) it cannot come alive any more.
 
     Raises:
-        ValueError: a name has characters or a length that the exchange refuses.
+        ValueError: it has no ``inst_id_code``, or a name has characters or a length that the exchange refuses.
     """
+    if order.inst_id_code is None:
+        raise ValueError("the WebSocket names the instrument by its code")
     return _text(
         {
             "id": _name("id", request_id),
             "op": "order",
-            "expTime": str(exp_time_ms),
-            "args": [{"instIdCode": inst_id_code, **_terms(order, tag)}],
+            "expTime": str(order.exp_time_ms),
+            "args": [{"instIdCode": order.inst_id_code, **_terms(order, tag)}],
         }
     )
 

@@ -6,7 +6,6 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 
-import attrs
 import msgspec
 import structlog
 import trio
@@ -27,29 +26,32 @@ AT_ONCE = 16
 """Connections at a time; more wait in the socket's backlog."""
 
 
-@attrs.frozen
-class Desk:
-    """What the socket gives access to. ``command`` raises ``failure`` with one line for the operator."""
-
-    status: Callable[[], bytes | None]
-    command: Callable[[Verb, str], Awaitable[None]]
-    failure: type[Exception]
+EncodedStatus = Callable[[], bytes | None]
+RunCommand = Callable[[Verb, str], Awaitable[None]]
 
 
-async def serve_control(listener: socket.socket, desk: Desk) -> None:
-    """Answer until cancelled. An error of a client ends its connection, nothing else."""
+async def serve_control(
+    listener: socket.socket, *, status: EncodedStatus, command: RunCommand, failure: type[Exception]
+) -> None:
+    """Answer until cancelled. An error of a client ends its connection, nothing else.
+
+    ``status`` returns the status as JSON, None before there is one. ``command`` carries out a
+    command, or raises ``failure`` with one line for the operator.
+    """
 
     async def handle(stream: BoundedStream) -> None:
         with trio.move_on_after(TIMEOUT_S):
             try:
-                await _serve(stream, desk)
+                await _serve(stream, status, command, failure)
             except trio.BrokenResourceError:
                 log.debug("control_client_left")
 
     await serve_bounded(listener, handle, AT_ONCE)
 
 
-async def _serve(stream: BoundedStream, desk: Desk) -> None:
+async def _serve(
+    stream: BoundedStream, status: EncodedStatus, command: RunCommand, failure: type[Exception]
+) -> None:
     line = bytearray()
     with trio.move_on_after(REQUEST_S) as timeout:
         while not line.endswith(b"\n") and len(line) <= LINE_MAX:
@@ -59,24 +61,26 @@ async def _serve(stream: BoundedStream, desk: Desk) -> None:
             line += part
     if timeout.cancelled_caught:
         return
-    answer = await _answer(bytes(line), _client(stream), desk)
+    answer = await _answer(bytes(line), _client(stream), status, command, failure)
     await stream.send_all(msgspec.json.encode(answer) + b"\n")
 
 
-async def _answer(line: bytes, client: str, desk: Desk) -> ControlAnswer:
+async def _answer(
+    line: bytes, client: str, status: EncodedStatus, command: RunCommand, failure: type[Exception]
+) -> ControlAnswer:
     try:
         ask = msgspec.json.decode(line, type=ControlRequest).ask
         if ask == STATUS:
-            status = desk.status()
-            if status is None:
+            encoded = status()
+            if encoded is None:
                 return ControlAnswer(ok=False, error="the service is starting")
-            return ControlAnswer(ok=True, status=msgspec.Raw(status))
+            return ControlAnswer(ok=True, status=msgspec.Raw(encoded))
         verb = Verb(ask)
     except (msgspec.DecodeError, ValueError) as error:
         return ControlAnswer(ok=False, error=str(error))
     try:
-        await desk.command(verb, client)
-    except desk.failure as error:
+        await command(verb, client)
+    except failure as error:
         return ControlAnswer(ok=False, error=str(error))
     return ControlAnswer(ok=True)
 

@@ -1,26 +1,34 @@
-"""The rows of the tables that ``export`` writes: made of steps, one kind of row a class."""
+"""The rows of the tables that ``export`` writes, made from the steps of a replay."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final
 
+import attrs
 import msgspec
 
-from oms_trio.core.effects import Effect, PublishClosure, PublishExecution, PublishRejection
-from oms_trio.replay.export.orders import Orders, OrderStory
-from oms_trio.replay.export.trades import Trades, TradeStory
-from oms_trio.replay.recordings.model import Booked, Moment
+from oms_trio.core.effects import (
+    Effect,
+    FillBooked,
+    PublishClosure,
+    PublishExecution,
+    PublishRejection,
+)
+from oms_trio.replay.order_tracker import OrderHistory, OrderTracker
+from oms_trio.replay.recordings.recording import PlayedStep, Watcher
+from oms_trio.replay.trade_tracker import TradeHistory, TradeTracker
 
-Row = Mapping[str, Any]
-Write = Callable[[Row], None]
+TableRow = Mapping[str, Any]
+WriteRow = Callable[[TableRow], None]
 
 NS_PER_MS: Final = 1_000_000
 
 
-class Kind(StrEnum):
-    """What a column holds; times are Unix nanoseconds."""
+class ColumnType(StrEnum):
+    """The type of a column; times are Unix nanoseconds."""
 
     TEXT = "text"
     TIME = "time"
@@ -30,8 +38,8 @@ class Kind(StrEnum):
     YES_NO = "yes_no"
 
 
-class What(StrEnum):
-    """Which table."""
+class TableName(StrEnum):
+    """A table that ``export --what`` writes."""
 
     TRADES = "trades"
     FILLS = "fills"
@@ -39,10 +47,10 @@ class What(StrEnum):
     ORDERS = "orders"
 
 
-_TEXT, _TIME, _WHOLE, _FLOAT, _DECIMAL, _YES_NO = Kind
+_TEXT, _TIME, _WHOLE, _FLOAT, _DECIMAL, _YES_NO = ColumnType
 
-COLUMNS: Final[dict[What, dict[str, Kind]]] = {
-    What.TRADES: {
+COLUMNS: Final[dict[TableName, dict[str, ColumnType]]] = {
+    TableName.TRADES: {
         "okx_id": _TEXT,
         "side": _TEXT,
         "opened": _TIME,
@@ -58,7 +66,7 @@ COLUMNS: Final[dict[What, dict[str, Kind]]] = {
         "reward": _FLOAT,
         "filled_portions": _TEXT,
     },
-    What.FILLS: {
+    TableName.FILLS: {
         "taken_in": _TIME,
         "fill_time": _TIME,
         "trade_id": _WHOLE,
@@ -72,7 +80,7 @@ COLUMNS: Final[dict[What, dict[str, Kind]]] = {
         "entry_px": _DECIMAL,
         "gain": _DECIMAL,
     },
-    What.EXECUTIONS: {
+    TableName.EXECUTIONS: {
         "at": _TIME,
         "message_id": _TEXT,
         "state_id": _WHOLE,
@@ -83,7 +91,7 @@ COLUMNS: Final[dict[What, dict[str, Kind]]] = {
         "reason": _TEXT,
         "detail": _TEXT,
     },
-    What.ORDERS: {
+    TableName.ORDERS: {
         "cl_ord_id": _TEXT,
         "okx_id": _TEXT,
         "state_id": _WHOLE,
@@ -104,109 +112,74 @@ COLUMNS: Final[dict[What, dict[str, Kind]]] = {
 }
 
 
-class Table(Protocol):
-    """Makes the rows of a table out of steps."""
+@attrs.frozen
+class RowMaker:
+    """Makes the rows of one table: ``watch`` writes those of each step.
 
-    def __call__(self, moment: Moment, /) -> None:
-        """Look at one step."""
+    ``unfinished`` returns, at the end, the rows of what is still open.
+    """
 
-    def finish(self) -> None:
-        """Write what is still open at the end."""
-
-
-def table_of(what: What, write: Write) -> Table:
-    """Return what makes the rows of a table, each handed to ``write``."""
-    match what:
-        case What.TRADES:
-            return _TradeRows(write)
-        case What.FILLS:
-            return _FillRows(write)
-        case What.EXECUTIONS:
-            return _ExecutionRows(write)
-        case What.ORDERS:
-            return _OrderRows(write)
+    watch: Watcher
+    unfinished: Callable[[], Iterable[TableRow]] = tuple
 
 
-class _TradeRows:
-    def __init__(self, write: Write) -> None:
-        self._write = write
-        self._trades = Trades(lambda story: write(trade_row(story)))
-
-    def __call__(self, moment: Moment) -> None:
-        self._trades(moment)
-
-    def finish(self) -> None:
-        if self._trades.current is not None:
-            self._write(trade_row(self._trades.current))
-
-
-class _OrderRows:
-    def __init__(self, write: Write) -> None:
-        self._write = write
-        self._orders = Orders(lambda story: write(order_row(story)))
-
-    def __call__(self, moment: Moment) -> None:
-        self._orders(moment)
-
-    def finish(self) -> None:
-        for story in self._orders.open.values():
-            self._write(order_row(story))
+def rows_of(table: TableName, write: WriteRow) -> RowMaker:
+    """Return what makes the rows of a table and passes them to ``write``."""
+    match table:
+        case TableName.TRADES:
+            trades = TradeTracker(lambda trade: write(trade_row(trade)))
+            return RowMaker(
+                trades, lambda: [] if trades.current is None else [trade_row(trades.current)]
+            )
+        case TableName.ORDERS:
+            orders = OrderTracker(lambda order: write(order_row(order)))
+            return RowMaker(orders, lambda: map(order_row, orders.open.values()))
+        case TableName.FILLS:
+            return RowMaker(partial(_write_fills, write))
+        case TableName.EXECUTIONS:
+            return RowMaker(partial(_write_executions, write))
 
 
-class _FillRows:
-    def __init__(self, write: Write) -> None:
-        self._write = write
-
-    def __call__(self, moment: Moment) -> None:
-        for booked in moment.booked:
-            self._write(fill_row(booked))
-
-    def finish(self) -> None:
-        """Leave it: a fill is never open."""
+def _write_fills(write: WriteRow, played: PlayedStep) -> None:
+    for booked in played.booked:
+        write(fill_row(booked, played.step.at_ns))
 
 
-class _ExecutionRows:
-    def __init__(self, write: Write) -> None:
-        self._write = write
-
-    def __call__(self, moment: Moment) -> None:
-        for effect in moment.effects:
-            if (row := execution_row(effect, moment.step.at_ns)) is not None:
-                self._write(row)
-
-    def finish(self) -> None:
-        """Leave it: what was told is told."""
+def _write_executions(write: WriteRow, played: PlayedStep) -> None:
+    for effect in played.effects:
+        if (row := execution_row(effect, played.step.at_ns)) is not None:
+            write(row)
 
 
-def trade_row(story: TradeStory) -> Row:
-    """Write down a trade; an open one has no closure."""
+def trade_row(trade: TradeHistory) -> TableRow:
+    """Return the row of a trade; an open one has no reward."""
     return {
-        "okx_id": story.okx_id,
-        "side": story.side.value,
-        "opened": story.opened_at_ns,
-        "closed": story.closed_at_ns,
-        "closed_by": story.closed_by,
-        "state_id": story.state_id,
-        "fills": story.fills,
-        "largest": story.largest,
-        "entry_px": story.average(entry=True),
-        "exit_px": story.average(entry=False),
-        "cumulative": story.cumulative,
-        "max_drawdown": story.max_drawdown,
-        "reward": story.reward,
-        "filled_portions": _json(dict(story.portions)) if story.portions else None,
+        "okx_id": trade.okx_id,
+        "side": trade.side.value,
+        "opened": trade.opened_at_ns,
+        "closed": trade.closed_at_ns,
+        "closed_by": trade.closed_by,
+        "state_id": trade.state_id,
+        "fills": trade.fill_count,
+        "largest": trade.largest,
+        "entry_px": trade.average(entry=True),
+        "exit_px": trade.average(entry=False),
+        "cumulative": trade.cumulative,
+        "max_drawdown": trade.max_drawdown,
+        "reward": trade.reward,
+        "filled_portions": _json(dict(trade.portions)) if trade.portions else None,
     }
 
 
-def fill_row(booked: Booked) -> Row:
-    """Write down a fill as it was booked; ``gain`` is the PnL that it realised, in USDT."""
+def fill_row(booked: FillBooked, at_ns: int) -> TableRow:
+    """Return the row of a booked fill; ``gain`` is the PnL that it realised, in USDT."""
     fill = booked.fill
     return {
-        "taken_in": booked.at_ns,
+        "taken_in": at_ns,
         "fill_time": fill.time_ms * NS_PER_MS,
         "trade_id": fill.trade_id,
         "okx_id": fill.ord_id,
-        "state_id": booked.order.state_id,
+        "state_id": booked.state_id,
         "side": booked.side.value,
         "fill_px": fill.px,
         "fill_sz": fill.sz,
@@ -217,8 +190,8 @@ def fill_row(booked: Booked) -> Row:
     }
 
 
-def execution_row(effect: Effect, at_ns: int) -> Row | None:
-    """Write down what the agent was told; None for an effect that tells it nothing."""
+def execution_row(effect: Effect, at_ns: int) -> TableRow | None:
+    """Return the row of a message to the agent; None for any other effect."""
     match effect:
         case PublishExecution():
             more: dict[str, Any] = {"okx_id": effect.ord_id, "is_trade_closed": False}
@@ -236,9 +209,9 @@ def execution_row(effect: Effect, at_ns: int) -> Row | None:
     return {"at": at_ns, "message_id": effect.message_id, "state_id": effect.state_id, **more}
 
 
-def order_row(story: OrderStory) -> Row:
-    """Write down an order, as it ended or as it is."""
-    info = story.info
+def order_row(order: OrderHistory) -> TableRow:
+    """Return the row of an order, as it ended or as it is now."""
+    info = order.info
     return {
         "cl_ord_id": info.cl_ord_id,
         "okx_id": info.okx_order_id,
@@ -251,11 +224,11 @@ def order_row(story: OrderStory) -> Row:
         "avg_fill_price": info.avg_fill_price,
         "order_state": info.order_state.value,
         "cancel_state": info.cancel_state.value,
-        "received": story.received_ns,
+        "received": order.received_ns,
         "created": info.created_ns,
-        "acked": story.acked_ns,
-        "first_fill": story.first_fill_ns,
-        "ended": story.ended_ns,
+        "acked": order.acked_ns,
+        "first_fill": order.first_fill_ns,
+        "ended": order.ended_ns,
     }
 
 

@@ -1,9 +1,9 @@
-"""Frames that somebody kept, as a recording: inputs as the service would have made them.
+"""Recorded frames as a recording: they become the inputs that the service would have made of them.
 
-Such a recording has no answers of REST. The trade state asks for some all the same; it gets those
-that follow from the frames: an instrument, the position that was pushed last, and of an order the
-fills that were pushed. A fill whose push is missing is therefore derived from the order's growth, as
-when the exchange cannot name it.
+Such a recording has no REST answers. When the trade state requests one, the answer is made from
+the frames: the given instrument, the position pushed last, and the fills pushed for an order. A
+fill whose push is missing is therefore derived from the growth of its order's filled size, as it is
+live when the exchange does not list the fill.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ from oms_trio.okx.wire.frames import (
     PositionsPush,
 )
 from oms_trio.okx.wire.requests import CHANNELS
-from oms_trio.replay.recordings.lines import (
+from oms_trio.replay.recordings.json_lines import (
     ActionLine,
     FrameLine,
-    Line,
-    LinkLine,
-    UnreadableLine,
+    RecordedLine,
+    SessionLine,
+    UnreadableLineError,
     read_line,
 )
-from oms_trio.replay.recordings.model import Beginning, RecordingError, Step
+from oms_trio.replay.recordings.recording import Beginning, RecordedStep, RecordingError
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 
 TICK_NS = 250_000_000
-"""As often as the service ticks, as far as the recording has lines to tick between."""
+"""The service's interval between ticks; here a tick is due only when there is a line."""
 
 SAMPLE: Final = 10_000
-"""Lines that are looked at ahead, for whether there are orders of ours among them."""
+"""Lines that are searched for our own orders and actions before the replay begins."""
 
-ASKED_KEPT: Final = 1024
-"""Requests whose answers may still come; the exchange's rate limits keep it far below."""
+REQUESTS_KEPT: Final = 1024
+"""Requests whose answers may still come; the exchange's rate limits keep the number far below."""
 
 
 class _Arg(msgspec.Struct, rename="camel"):
@@ -64,7 +64,7 @@ class _Arg(msgspec.Struct, rename="camel"):
 
 
 class _Request(msgspec.Struct):
-    """A request as it was sent; a subscription's arguments have no names in them."""
+    """A request as it was sent; the arguments of a subscription have no ``clOrdId``."""
 
     op: str = ""
     id: str = ""
@@ -76,16 +76,17 @@ _request: Final = msgspec.json.Decoder(_Request).decode
 
 @attrs.define
 class FramesRecording:
-    """A file of JSON lines (see ``lines``), plain or ``.gz``.
+    """A file of JSON lines (see ``json_lines``), plain or ``.gz``.
 
-    Orders that are not ours would count in no trade. ``adopt`` takes them all as ours, under
-    names and state ids made from the exchange's; None decides by what the file holds.
+    Only orders with our tag count in trades. ``all_orders`` counts every order as ours, with a
+    ``clOrdId`` and a state id made from its ``ordId``; None does so when the file has neither orders
+    of ours nor actions.
     """
 
     path: Path
     rules: Rules
     instrument: Instrument
-    adopt: bool | None = None
+    all_orders: bool | None = None
     skipped: int = 0
     """Lines and frames that could not be read."""
     _file: BinaryIO | None = None
@@ -105,15 +106,15 @@ class FramesRecording:
         """See ``Recording.digests``."""
         return MappingProxyType({})
 
-    def begin(self, near_ns: int | None = None) -> Beginning:  # noqa: ARG002 - no state is on record
+    def begin(self, near_ns: int | None = None) -> Beginning:  # noqa: ARG002 - there are no snapshots
         """See ``Recording.begin``."""
-        if self.adopt is None:
-            self.adopt = not any(map(self._is_ours, islice(self._lines(), SAMPLE)))
+        if self.all_orders is None:
+            self.all_orders = not any(map(self._is_ours, islice(self._lines(), SAMPLE)))
         self.skipped = 0
         return Beginning(TradeState(self.rules), self._steps())
 
     def progress(self) -> float:
-        """See ``Recording.progress``: by the bytes of the file."""
+        """See ``Recording.progress``: measured in bytes of the file."""
         if self._file is None:
             return 0.0
         return 1.0 if self._file.closed else self._file.tell() / self.path.stat().st_size
@@ -133,33 +134,32 @@ class FramesRecording:
         position = state.sync.exchange_pos
         return ExchangeSnapshot(now_ns, request, self.instrument, None, 0, position, (), ())
 
-    def _steps(self) -> Iterator[Step]:
-        begun = False
-        for seq, (at_ns, arrival) in enumerate(_Reader(self).arrivals(self._lines()), 1):
-            begun = True
-            yield Step(seq, at_ns, arrival)
-        if not begun:
+    def _steps(self) -> Iterator[RecordedStep]:
+        seq = 0
+        for seq, (at_ns, taken) in enumerate(_Reader(self).inputs(self._lines()), 1):
+            yield RecordedStep(seq, at_ns, taken)
+        if not seq:
             raise RecordingError(
-                f"{self.path}: no line of it is a frame of the exchange, an action or a link; "
-                "docs/replay.md has the format"
+                f"{self.path}: not a journal, and no line is a frame of the exchange, an action or "
+                "a session change; docs/replay.md describes the formats"
             )
 
-    def _lines(self) -> Iterator[Line]:
+    def _lines(self) -> Iterator[RecordedLine]:
         with self.path.open("rb") as self._file:
-            zipped = self._file.read(2) == b"\x1f\x8b"
+            compressed = self._file.read(2) == b"\x1f\x8b"
             self._file.seek(0)
-            # A recorder that was killed leaves an archive without its end.
-            lines = gzip.GzipFile(fileobj=self._file) if zipped else self._file
+            # A recorder that was killed leaves a truncated archive.
+            lines = gzip.GzipFile(fileobj=self._file) if compressed else self._file
             try:
                 for text in cast("Iterable[bytes]", lines):
                     try:
                         yield read_line(text)
-                    except UnreadableLine:
+                    except UnreadableLineError:
                         self.skipped += bool(text.strip())
             except (EOFError, gzip.BadGzipFile, OSError):
                 self.skipped += 1
 
-    def _is_ours(self, line: Line) -> bool:
+    def _is_ours(self, line: RecordedLine) -> bool:
         tag = f'"tag":"{self.rules.tag}"'
         return isinstance(line, ActionLine) or (
             isinstance(line, FrameLine) and tag in line.text.replace(" ", "")
@@ -173,22 +173,22 @@ def _fills(effect: RequestFills, state: TradeState) -> FillsAnswer:
 
 @attrs.define
 class _Reader:
-    """What is known while the lines of one recording are read: time, link, open requests."""
+    """Makes inputs of lines; keeps the time, whether a session is up, and the open requests."""
 
     recording: FramesRecording
     now_ns: int = 0
     ticked_ns: int = 0
-    linked: bool = False
+    has_session: bool = False
     deliveries: int = 0
-    asked: dict[str, list[ClOrdId]] = attrs.Factory(dict)
+    requests: dict[str, list[ClOrdId]] = attrs.Factory(dict)
 
-    def arrivals(self, lines: Iterator[Line]) -> Iterator[tuple[int, JournaledInput]]:
-        """Make arrivals of lines; the first is the start of a process."""
+    def inputs(self, lines: Iterator[RecordedLine]) -> Iterator[tuple[int, JournaledInput]]:
+        """Yield inputs with their times; the first one is the start of a process."""
         for line in lines:
             begins = not self.now_ns
             self.now_ns = max(self.now_ns, line.at_ns or self.now_ns)
             if not self.now_ns:
-                self.recording.skipped += 1  # nothing has told the time yet
+                self.recording.skipped += 1  # no line so far has a time
                 continue
             if begins:
                 self.ticked_ns = self.now_ns
@@ -196,15 +196,15 @@ class _Reader:
             if self.now_ns >= self.ticked_ns + TICK_NS:
                 self.ticked_ns = self.now_ns
                 yield self.now_ns, journaled_inputs.TICK
-            for arrival in self._of_line(line):
-                yield self.now_ns, arrival
+            for taken in self._of_line(line):
+                yield self.now_ns, taken
 
-    def _of_line(self, line: Line) -> Iterator[JournaledInput]:
+    def _of_line(self, line: RecordedLine) -> Iterator[JournaledInput]:
         match line:
-            case LinkLine(up=True):
+            case SessionLine(up=True):
                 yield from self._up()
-            case LinkLine(why=why):
-                yield from self._down(why or "the recording says so")
+            case SessionLine(why=why):
+                yield from self._down(why or "lost in the recording")
             case ActionLine():
                 yield from self._action(line)
             case FrameLine(out=True):
@@ -216,24 +216,24 @@ class _Reader:
                     self.recording.skipped += 1
 
     def _up(self) -> Iterator[JournaledInput]:
-        if not self.linked:
-            self.linked = True
+        if not self.has_session:
+            self.has_session = True
             yield journaled_inputs.session_up()
 
     def _down(self, why: str) -> Iterator[JournaledInput]:
-        if self.linked:
-            self.linked = False
+        if self.has_session:
+            self.has_session = False
             yield journaled_inputs.session_down(why)
 
     def _of_frame(self, text: str) -> Iterator[JournaledInput]:
         event = decode_frame(text, self.recording.instrument.inst_id)
         match event:
             case LoggedIn():
-                # Pushes may have been lost before it, and nothing here could tell.
+                # Pushes before it may have been lost, which the frames cannot show.
                 yield from self._down("another login")
             case OrdersPush():
                 yield from self._up()
-                yield journaled_inputs.push(text, self._taken_over(event))
+                yield journaled_inputs.push(text, self._claimed(event))
             case PositionsPush() | AccountPush():
                 yield from self._up()
                 yield journaled_inputs.push(text, event)
@@ -243,7 +243,7 @@ class _Reader:
                 pass
 
     def _answer(self, text: str, event: OpResponse | ErrorEvent) -> Iterator[JournaledInput]:
-        names = self.asked.pop(event.id, [])
+        names = self.requests.pop(event.id, [])
         if isinstance(event, OpResponse):
             names = names or [result.cl_ord_id for result in event.results if result.cl_ord_id]
             if "cancel" in event.op:
@@ -256,11 +256,11 @@ class _Reader:
         try:
             request = _request(text)
         except msgspec.MsgspecError:
-            return  # the bare ping
+            return  # the text ping
         if request.op not in CHANNELS and request.id:
-            self.asked[request.id] = [ClOrdId(arg.cl_ord_id) for arg in request.args]
-            if len(self.asked) > ASKED_KEPT:
-                del self.asked[next(iter(self.asked))]
+            self.requests[request.id] = [ClOrdId(arg.cl_ord_id) for arg in request.args]
+            if len(self.requests) > REQUESTS_KEPT:
+                del self.requests[next(iter(self.requests))]
 
     def _action(self, line: ActionLine) -> Iterator[JournaledInput]:
         delivery = Delivery(self.deliveries + 1, line.body, line.message_id, line.redelivered)
@@ -272,8 +272,8 @@ class _Reader:
         self.deliveries += 1
         yield journaled_inputs.action(action)
 
-    def _taken_over(self, push: OrdersPush) -> OrdersPush:
-        if not self.recording.adopt:
+    def _claimed(self, push: OrdersPush) -> OrdersPush:
+        if not self.recording.all_orders:
             return push
         return OrdersPush(tuple(map(self._renamed, push.reports)))
 

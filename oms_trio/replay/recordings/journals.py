@@ -1,4 +1,4 @@
-"""A journal as a recording; also one that a running service is writing."""
+"""A journal as a recording, also while a running service is writing it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import StateSnapshot
 from oms_trio.okx.errors import OkxError
 from oms_trio.okx.wire.recorded import SnapshotBodies
-from oms_trio.replay.recordings.model import Beginning, RecordingError, Step
+from oms_trio.replay.recordings.recording import Beginning, RecordedStep, RecordingError
 from oms_trio.service import earlier_formats, journaled_inputs
 from oms_trio.service.journaled_inputs import DecodeContext, JournaledInput, Kind
 from oms_trio.service.state_codec import decode_state
 
-LOOKED_AT = 10_000
-"""Records in which the instrument is looked for; the first answer by REST comes within seconds."""
+SEARCHED_RECORDS = 10_000
+"""Records searched for the instrument; the first answer by REST comes within seconds."""
 
 
 class _InstrumentId(msgspec.Struct, rename="camel"):
@@ -39,26 +39,26 @@ class JournalRecording:
     title: str
     _snapshots: list[StateSnapshot] = attrs.field(init=False)
     """Newest first."""
-    _scope: DecodeContext = attrs.field(init=False)
+    _context: DecodeContext = attrs.field(init=False)
     _first: int = attrs.field(init=False)
     _read: int = 0
 
     def __attrs_post_init__(self) -> None:
-        """Look at what is there."""
+        """Find the snapshots and what is needed to decode the records."""
         self._first = self._read = self.journal.first_seq
         if self._first > self.journal.last_seq:
-            raise RecordingError(f"{self.title} has no records: nothing was recorded yet")
+            raise RecordingError(f"{self.title} is empty: nothing was recorded yet")
         self._snapshots = []
         found = self.journal.latest_snapshot()
         while found is not None:
             self._snapshots.append(found)
             found = self.journal.latest_snapshot(found.seq - 1)
-        self._scope = self._find_scope()
+        self._context = self._find_context()
 
     @property
     def inst_id(self) -> str:
         """See ``Recording.inst_id``."""
-        return self._scope.inst_id
+        return self._context.inst_id
 
     @property
     def digests(self) -> Mapping[int, str]:
@@ -76,11 +76,12 @@ class JournalRecording:
         for one in reversed(self._snapshots):
             if (state := _state(one)) is not None:
                 return Beginning(state, self._steps(one.seq))
-        raise self._begins_otherwise()
+        raise self._unreadable_beginning()
 
-    def _begins_otherwise(self) -> RecordingError:
+    def _unreadable_beginning(self) -> RecordingError:
         return RecordingError(
-            f"{self.title} begins with a state of another release; replay it with that one"
+            f"{self.title} begins with a snapshot that another release wrote and this one cannot "
+            "read: replay it with the release that wrote it"
         )
 
     def progress(self) -> float:
@@ -90,57 +91,58 @@ class JournalRecording:
     def answers(
         self, _effects: tuple[Effect, ...], _state: TradeState, _now_ns: int
     ) -> Iterable[JournaledInput]:
-        """Answer nothing: what the exchange answered is on record."""
+        """Return nothing: the answers of the exchange are on record."""
         return ()
 
-    def _steps(self, after: int) -> Iterator[Step]:
+    def _steps(self, after: int) -> Iterator[RecordedStep]:
         for seq, record in self.journal.tail(after):
             self._read = seq
             try:
-                arrival = journaled_inputs.read(
-                    record.kind, record.raw, record.context, self._scope
+                taken = journaled_inputs.read(
+                    record.kind, record.raw, record.context, self._context
                 )
             except (ValueError, AssertionError, msgspec.MsgspecError, OkxError) as error:
                 raise _unreadable(seq, error) from error
-            yield Step(seq, record.at_ns, arrival, earlier_formats.effects(record.outputs))
+            yield RecordedStep(seq, record.at_ns, taken, earlier_formats.effects(record.outputs))
 
     def _time(self, snapshot: StateSnapshot) -> int:
-        """Return when the last record before a snapshot was taken in, or the first behind it."""
+        """Return the time of the last record before a snapshot, or of the first after it."""
         found = next(self.journal.tail(max(snapshot.seq, self._first) - 1), None)
         return 0 if found is None else found[1].at_ns
 
     def _rules(self) -> Rules:
         _, first = next(self.journal.tail(self._first - 1))
         if first.kind != Kind.STARTED.value:
-            raise RecordingError(f"{self.title} does not begin with the start of a service")
+            raise RecordingError(
+                f"{self.title} does not begin with the start of a service, so its rules are unknown"
+            )
         try:
             return msgspec.json.decode(first.raw, type=Rules)
         except msgspec.MsgspecError as error:
             raise _unreadable(self._first, error) from error
 
-    def _find_scope(self) -> DecodeContext:
+    def _find_context(self) -> DecodeContext:
         """Find the instrument and the tag, which do not change within a journal."""
         states = [state for one in self._snapshots if (state := _state(one)) is not None]
         for state in states:
-            if state.instrument is not None:
-                return DecodeContext(state.instrument.inst_id, state.rules.tag)
+            if state.sync.instrument is not None:
+                return DecodeContext(state.sync.instrument.inst_id, state.rules.tag)
         if self._first > 1 and not states:
-            raise self._begins_otherwise()
+            raise self._unreadable_beginning()
         tag = states[0].rules.tag if states else self._rules().tag
         for seq, record in self.journal.tail(self._first - 1):
             if record.kind == Kind.SNAPSHOT.value:
                 bodies = msgspec.json.decode(record.raw, type=SnapshotBodies)
                 body = msgspec.json.decode(bodies.instrument, type=_InstrumentBody)
                 return DecodeContext(body.data[0].inst_id, tag)
-            if seq > self._first + LOOKED_AT:
+            if seq > self._first + SEARCHED_RECORDS:
                 break
-        return DecodeContext(
-            "", tag
-        )  # the exchange never answered, so there is nothing of any instrument
+        # The exchange never answered, so no record names an instrument.
+        return DecodeContext("", tag)
 
 
 def _state(snapshot: StateSnapshot) -> TradeState | None:
-    """Read a state back; None for one of another release that this one cannot read."""
+    """Decode a state; None when another release wrote it and this one cannot read it."""
     try:
         return decode_state(snapshot.blob)
     except msgspec.DecodeError:
@@ -150,5 +152,5 @@ def _state(snapshot: StateSnapshot) -> TradeState | None:
 def _unreadable(seq: int, error: Exception) -> RecordingError:
     return RecordingError(
         f"record {seq} cannot be read ({type(error).__name__} {error}): it was written by another "
-        "release; replay it with that one"
+        "release; replay it with that release"
     )

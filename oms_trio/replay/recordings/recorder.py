@@ -1,4 +1,4 @@
-"""Keep the frames of a session without trading: for fixtures, and to look at later."""
+"""Record the frames of a session without trading: for fixtures, and to replay later."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import trio
 from oms_trio.okx.errors import LoginRefusedError, ProtocolError, RestUnavailableError, SessionError
 from oms_trio.okx.session import Event, Ready, Send, Session
 from oms_trio.okx.wire.signing import Credentials
-from oms_trio.replay.recordings.lines import write_frame, write_link
-from oms_trio.replay.recordings.model import RecordingError
+from oms_trio.replay.recordings.json_lines import write_frame, write_session
+from oms_trio.replay.recordings.recording import RecordingError
 from oms_trio.service.runtime import connector, open_rest
 from oms_trio.settings.clock import Clock, system_clock
 from oms_trio.settings.config import Config
@@ -28,42 +28,42 @@ log = structlog.get_logger()
 PAUSE_FIRST_S: Final = 0.5
 PAUSE_MOST_S: Final = 30.0
 
-Keep = Callable[[bytes], object]
+WriteLine = Callable[[bytes], object]
 
 
-class TappedSession(Session):
-    """A session that hands on what it hears and sends, but for the login and its secrets."""
+class RecordedSession(Session):
+    """A session that records what it receives and sends, except its own login and all secrets."""
 
-    def __init__(self, key: Credentials, inst_id: str, clock: Clock, keep: Keep) -> None:
+    def __init__(self, key: Credentials, inst_id: str, clock: Clock, write: WriteLine) -> None:
         super().__init__(key, inst_id)
-        # The exchange repeats a request that it refuses, with all that is in it.
+        # The exchange repeats a request that it rejects, with everything in it.
         secrets = (key.secret_key, key.passphrase, key.api_key)
         self._secrets = {*secrets, *(json.dumps(secret)[1:-1] for secret in secrets)}
         self._clock = clock
-        self._keep = keep
+        self._write = write
 
     def timeout(self, now: float) -> tuple[Send, ...]:
-        """Answer to the clock, and keep the ping."""
+        """Do what is due by now, and record the ping."""
         sent = super().timeout(now)
-        self._keep_sent(sent)
+        self._record_sent(sent)
         return sent
 
     def receive(self, text: str | bytes, now: float) -> tuple[Send | Event, ...]:
-        """Keep a frame and take it."""
-        self._note(text if isinstance(text, str) else text.decode(errors="replace"), out=False)
+        """Record a frame and process it."""
+        self._record(text if isinstance(text, str) else text.decode(errors="replace"), out=False)
         outputs = super().receive(text, now)
-        self._keep_sent(outputs)
+        self._record_sent(outputs)
         return outputs
 
-    def _keep_sent(self, outputs: tuple[Send | Event, ...]) -> None:
+    def _record_sent(self, outputs: tuple[Send | Event, ...]) -> None:
         for output in outputs:
             if isinstance(output, Send):
-                self._note(output.text, out=True)
+                self._record(output.text, out=True)
 
-    def _note(self, text: str, *, out: bool) -> None:
+    def _record(self, text: str, *, out: bool) -> None:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        self._keep(write_frame(self._clock(), text, out=out))
+        self._write(write_frame(self._clock(), text, out=out))
 
 
 async def record_frames(
@@ -73,46 +73,46 @@ async def record_frames(
 
     Raises:
         RecordingError: the file exists already, or cannot be written.
-        LoginRefusedError: the credentials are refused for good.
+        LoginRefusedError: the credentials are rejected for good.
     """
-    with _file(path) as keep:
+    with _new_file(path) as write:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
             with trio.move_on_after(float("inf") if seconds is None else seconds):
-                await _sessions(config, clock, keep)
+                await _record_sessions(config, clock, write)
             nursery.cancel_scope.cancel()
 
 
-async def _sessions(config: Config, clock: Clock, keep: Keep) -> None:
-    """Hold one session after the other, for ever."""
+async def _record_sessions(config: Config, clock: Clock, write: WriteLine) -> None:
+    """Record one session after the other until cancelled."""
     pause = PAUSE_FIRST_S
 
     def make_session(key: Credentials, inst_id: str) -> Session:
-        return TappedSession(key, inst_id, clock, keep)
+        return RecordedSession(key, inst_id, clock, write)
 
     async with open_rest(config, clock) as rest:
         connect = connector(config, rest, clock, make_session)
         while True:
             try:
                 await rest.measure_offset()
-                async with connect() as link:
-                    async for heard in link:
-                        if isinstance(heard.event, Ready):
+                async with connect() as connection:
+                    async for received in connection:
+                        if isinstance(received.event, Ready):
                             pause = PAUSE_FIRST_S
-                            keep(write_link(clock(), None))
-                            log.info("recording", conn_id=heard.event.conn_id)
+                            write(write_session(clock(), None))
+                            log.info("recording", conn_id=received.event.conn_id)
             except LoginRefusedError:
                 raise
             except (SessionError, ProtocolError, RestUnavailableError) as error:
-                keep(write_link(clock(), str(error)))
+                write(write_session(clock(), str(error)))
                 log.warning("okx_session_lost", why=str(error), retry_in_s=pause)
             await trio.sleep(pause)
             pause = min(PAUSE_MOST_S, pause * 2)
 
 
 @contextmanager
-def _file(path: Path) -> Iterator[Keep]:
-    """Open the file that lines go to; a recording that is there already is never written over."""
+def _new_file(path: Path) -> Iterator[WriteLine]:
+    """Create the file; an existing recording is never overwritten."""
     try:
         raw = path.open("xb", buffering=0)
     except OSError as error:
@@ -120,8 +120,8 @@ def _file(path: Path) -> Iterator[Keep]:
         raise RecordingError(f"{path}: {why}") from None
     with raw:
         if path.suffix == ".gz":
-            with gzip.open(raw, "wb") as packed:
-                yield packed.write
+            with gzip.open(raw, "wb") as archive:
+                yield archive.write
         else:
             yield raw.write
 

@@ -1,4 +1,4 @@
-"""The pictures of a report, drawn by matplotlib as SVG that takes its colours from the page."""
+"""The charts of a report, drawn by matplotlib as SVG that takes its colours from the page."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from oms_trio.core.model import Side
-from oms_trio.replay.report.durations import Latencies, in_words
-from oms_trio.replay.report.series import Gathered, Life, Series
+from oms_trio.replay.order_tracker import OrderHistory
+from oms_trio.replay.report.durations import DurationHistogram, format_duration
+from oms_trio.replay.report.report_data import ReportData, TimeSeries
 
-# Colours that stand for others: the page's style sheet says which, for light, dark and paper.
+# Placeholders for the colours that the style sheet of the page defines, for light, dark and paper.
 INK, FAINT, BUY, SELL, GAIN, GAP = (
     "#010203",
     "#020304",
@@ -32,7 +33,7 @@ _NAMES: Final = {INK: "ink", FAINT: "faint", BUY: "buy", SELL: "sell", GAIN: "ga
 
 WIDE: Final = 10.4
 NARROW: Final = 5.0
-"""Widths in inches at 72 to the inch; text keeps its size, so a phone gets the narrow one."""
+"""Widths in inches at 72 dpi; text keeps its size, so a phone gets the narrow chart."""
 
 _STYLE: Final[dict[str, Any]] = {
     "svg.fonttype": "none",
@@ -63,39 +64,39 @@ _SIDE_MARKER: Final = {Side.BUY: "^", Side.SELL: "v"}
 Style = Literal["-", "--", ":"]
 _STATE_STYLE: Final[dict[str, Style]] = {"canceled": ":", "rejected": "--"}
 
-Draw = Callable[[Figure, Gathered], None]
+Draw = Callable[[Figure, ReportData], None]
 
 
-def svg(draw: Draw, gathered: Gathered, *, width: float, height: float, name: str) -> str:
-    """Draw one picture; the same data gives the same text."""
+def svg(draw: Draw, data: ReportData, *, width: float, height: float, name: str) -> str:
+    """Draw one chart; the same data gives the same text."""
     style: Any = {**_STYLE, "svg.hashsalt": f"{name}{width}"}
     with mpl.rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure, gathered)
+        draw(figure, data)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return _of_page(text.getvalue())
 
 
 def _of_page(text: str) -> str:
-    """Make the SVG a part of the page: its colours and fonts, and nothing that is not drawn."""
+    """Fit the SVG into the page: colours and fonts of the page, no metadata."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r"font: ([0-9.]+px) [^;\"]+", r"font-size: \1", text)
-    for stand_in, name in _NAMES.items():
-        text = text.replace(stand_in, f"var(--{name})")
+    for placeholder, name in _NAMES.items():
+        text = text.replace(placeholder, f"var(--{name})")
     return text
 
 
-def over_time(figure: Figure, gathered: Gathered) -> None:
-    """Draw price and fills, position, and drawdown against what was pushed, one above the other."""
+def over_time(figure: Figure, data: ReportData) -> None:
+    """Draw price with fills, position, and drawdown with the pushed ``uplRatio``, stacked."""
     price, position, drawdown = figure.subplots(
         3, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1.3, 1.6]}
     )
-    price.plot(_dates(gathered.price), gathered.price.values, color=FAINT, label="mark, mid")
-    for side, fills in gathered.fills.items():
+    price.plot(_dates(data.price), data.price.values, color=FAINT, label="mark, mid")
+    for side, fills in data.fills.items():
         price.scatter(
             _dates(fills),
             fills.values,
@@ -109,7 +110,7 @@ def over_time(figure: Figure, gathered: Gathered) -> None:
     price.set_title("Price, USDT")
     _legend(price)
     price.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    held = gathered.position
+    held = data.position
     position.step(_dates(held), held.values, where="post", color=INK)
     zeros = np.zeros(len(held))
     for color, sign in ((BUY, 1.0), (SELL, -1.0)):
@@ -118,27 +119,25 @@ def over_time(figure: Figure, gathered: Gathered) -> None:
             _dates(held), filled, zeros, step="post", color=color, alpha=0.25, linewidth=0
         )
     position.set_title("Net position, contracts")
-    drawdown.plot(
-        _dates(gathered.upl_ratio), gathered.upl_ratio.values, color=FAINT, label="uplRatio"
-    )
+    drawdown.plot(_dates(data.upl_ratio), data.upl_ratio.values, color=FAINT, label="uplRatio")
     drawdown.step(
-        _dates(gathered.drawdown),
-        gathered.drawdown.values,
+        _dates(data.drawdown),
+        data.drawdown.values,
         where="post",
         color=SELL,
         label="maximum",
     )
-    drawdown.set_title("Drawdown, part of the margin")
+    drawdown.set_title("Drawdown, fraction of the margin")
     _legend(drawdown)
     for axes in (price, position, drawdown):
-        _shade_gaps(axes, gathered)
+        _shade_gaps(axes, data)
         _time_axis(axes)
 
 
-def rewards(figure: Figure, gathered: Gathered) -> None:
+def rewards(figure: Figure, data: ReportData) -> None:
     """Draw the reward of each trade, and their sum."""
     each, total = figure.subplots(2, 1, sharex=True)
-    values = gathered.reward.values
+    values = data.reward.values
     numbers = range(1, len(values) + 1)
     each.bar(numbers, values, color=[BUY if value > 0 else SELL for value in values], width=0.8)
     each.set_title("Reward of each trade")
@@ -146,29 +145,33 @@ def rewards(figure: Figure, gathered: Gathered) -> None:
     total.fill_between(
         numbers, list(accumulate(values)), step="mid", color=GAIN, alpha=0.2, linewidth=0
     )
-    total.set_title("Cumulated")
+    total.set_title("Cumulative")
     total.set_xlabel("trade")
 
 
-def lifetimes(figure: Figure, gathered: Gathered) -> None:
+def lifetimes(figure: Figure, data: ReportData) -> None:
     """Draw each order as a line (dotted: cancelled, dashed: rejected), with its first fill."""
     axes = figure.subplots()
-    last_ns = gathered.summary.last_ns
-    lives = sorted(gathered.lives, key=lambda life: life.created_ns)
+    last_ns = data.summary.last_ns
+    orders = sorted(data.orders, key=lambda order: order.info.created_ns)
     for side in Side:
-        for style, chosen in _by_style(lives, side):
-            ends = [lives[row].ended_ns or last_ns for row in chosen]
+        for style, chosen in _by_style(orders, side):
+            ends = [orders[row].ended_ns or last_ns for row in chosen]
             axes.hlines(
                 chosen,
-                _dates_of([lives[row].created_ns for row in chosen]),
+                _dates_of([orders[row].info.created_ns for row in chosen]),
                 _dates_of(ends),
                 colors=_SIDE_COLOR[side],
                 linestyles=style,
                 linewidth=1.0,
             )
-        rows = [row for row, life in enumerate(lives) if life.side is side and life.first_fill_ns]
+        rows = [
+            row
+            for row, order in enumerate(orders)
+            if order.info.side is side and order.first_fill_ns
+        ]
         axes.scatter(
-            _dates_of([lives[row].first_fill_ns or 0 for row in rows]),
+            _dates_of([orders[row].first_fill_ns or 0 for row in rows]),
             rows,
             s=9,
             color=_SIDE_COLOR[side],
@@ -179,18 +182,18 @@ def lifetimes(figure: Figure, gathered: Gathered) -> None:
     axes.set_title("Orders, created to ended")
     axes.set_ylabel("order (dotted: cancelled, dashed: rejected)")
     _legend(axes)
-    _shade_gaps(axes, gathered)
+    _shade_gaps(axes, data)
     _time_axis(axes)
 
 
-def latencies(figure: Figure, gathered: Gathered) -> None:
-    """Draw how long things took, one histogram above the other, on one logarithmic axis."""
-    found = [(name, one) for name, one in gathered.summary.latencies()[:3] if one.count]
+def latencies(figure: Figure, data: ReportData) -> None:
+    """Draw histograms of the latencies, stacked on one logarithmic axis."""
+    found = [(name, one) for name, one in data.summary.latencies()[:3] if one.count]
     if not found:
         return
     grid = figure.subplots(len(found), 1, sharex=True, squeeze=False)
     for axes, (name, one) in zip(grid[:, 0], found, strict=True):
-        middles, counts = zip(*one.classes(), strict=True)
+        middles, counts = zip(*one.buckets(), strict=True)
         low, high = _log_range(found)
         axes.hist(
             np.asarray(middles) / 1e6,
@@ -198,16 +201,18 @@ def latencies(figure: Figure, gathered: Gathered) -> None:
             weights=counts,
             color=GAIN,
         )
-        p50, p99 = in_words(one.quantile(0.5)), in_words(one.quantile(0.99))
-        axes.set_title(f"{name}: p50 {p50}, p99 {p99}, max {in_words(float(one.longest_ns))}")
+        p50, p99 = format_duration(one.quantile(0.5)), format_duration(one.quantile(0.99))
+        axes.set_title(
+            f"{name}: p50 {p50}, p99 {p99}, max {format_duration(float(one.longest_ns))}"
+        )
         axes.set_xscale("log")
     grid[-1, 0].set_xlabel("ms")
 
 
-def refusals(figure: Figure, gathered: Gathered) -> None:
-    """Draw how many actions were rejected for which reason."""
+def rejections(figure: Figure, data: ReportData) -> None:
+    """Draw the number of rejected actions by reason."""
     axes = figure.subplots()
-    reasons = gathered.summary.refused.most_common()[::-1]
+    reasons = data.summary.rejections.most_common()[::-1]
     bars = axes.barh([name for name, _ in reasons], [count for _, count in reasons], color=SELL)
     axes.bar_label(bars, padding=3)
     axes.margins(x=0.1)
@@ -215,32 +220,33 @@ def refusals(figure: Figure, gathered: Gathered) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _log_range(found: Sequence[tuple[str, Latencies]]) -> tuple[float, float]:
-    middles = [middle for _, one in found for middle, _ in one.classes()]
+def _log_range(found: Sequence[tuple[str, DurationHistogram]]) -> tuple[float, float]:
+    middles = [middle for _, one in found for middle, _ in one.buckets()]
     return np.log10(min(middles) / 1e6) - 0.05, np.log10(max(middles) / 1e6) + 0.05
 
 
-def _by_style(lives: Sequence[Life], side: Side) -> Iterator[tuple[Style, list[int]]]:
+def _by_style(orders: Sequence[OrderHistory], side: Side) -> Iterator[tuple[Style, list[int]]]:
     styles: tuple[Style, ...] = ("-", "--", ":")
     for style in styles:
         rows = [
             row
-            for row, life in enumerate(lives)
-            if life.side is side and _STATE_STYLE.get(life.state, "-") == style
+            for row, order in enumerate(orders)
+            if order.info.side is side
+            and _STATE_STYLE.get(order.info.order_state.value, "-") == style
         ]
         if rows:
             yield style, rows
 
 
-def _shade_gaps(axes: Axes, gathered: Gathered) -> None:
-    for gap in gathered.summary.gaps.all():
-        until_ns = gathered.summary.last_ns if gap.until_ns is None else gap.until_ns
+def _shade_gaps(axes: Axes, data: ReportData) -> None:
+    for gap in data.summary.gaps.all():
+        until_ns = data.summary.last_ns if gap.until_ns is None else gap.until_ns
         left, right = _dates_of([gap.from_ns, until_ns])
         axes.axvspan(left, right, color=GAP, alpha=0.35, linewidth=0, zorder=0)
 
 
 def _legend(axes: Axes) -> None:
-    """Put the legend beside the title, where no line is behind it."""
+    """Put the legend next to the title, where it covers no line."""
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.97), ncols=3, handletextpad=0.4)
 
 
@@ -250,7 +256,7 @@ def _time_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
-def _dates(series: Series) -> np.ndarray:
+def _dates(series: TimeSeries) -> np.ndarray:
     return _dates_of(series.at_ns)
 
 

@@ -1,4 +1,4 @@
-"""How long things took, in bounded memory."""
+"""A histogram of durations, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from collections.abc import Iterator
 
 import attrs
 
-STEP = 1.02
-"""Neighbouring classes differ by 2 %, which is the precision of quantiles."""
+RATIO = 1.02
+"""Neighbouring buckets differ by 2 %, which is the precision of the quantiles."""
 
 
 @attrs.define
-class Latencies:
-    """Durations in nanoseconds, counted in classes of equal ratio; the largest is exact."""
+class DurationHistogram:
+    """Durations in nanoseconds, counted in buckets of equal ratio; the longest one is exact."""
 
     count: int = 0
     longest_ns: int = 0
-    _classes: Counter[int] = attrs.Factory(Counter)
+    _buckets: Counter[int] = attrs.Factory(Counter)
 
     def add(self, ns: int) -> None:
-        """Count one; what is below 1 us (clocks that stepped back) counts as 1 us."""
+        """Count a duration; less than 1 us (after a step of the clock) counts as 1 us."""
         ns = max(ns, 1_000)
         self.count += 1
         self.longest_ns = max(self.longest_ns, ns)
-        self._classes[math.ceil(math.log(ns, STEP))] += 1
+        self._buckets[math.ceil(math.log(ns, RATIO))] += 1
 
     def quantile(self, part: float) -> float | None:
-        """Return what ``part`` of all did not exceed, in ns; None when there are none."""
+        """Return the quantile ``part`` (0 to 1) in ns; None when nothing was counted."""
         wanted = part * self.count
         seen = 0
-        for number, count in sorted(self._classes.items()):
+        for number, count in sorted(self._buckets.items()):
             seen += count
             if seen >= wanted and self.count:
-                return min(STEP**number, float(self.longest_ns))
+                return min(RATIO**number, float(self.longest_ns))
         return None
 
-    def classes(self) -> Iterator[tuple[float, int]]:
-        """Give the middle of each class, in ns, and how many are in it."""
-        for number, count in sorted(self._classes.items()):
-            yield STEP ** (number - 0.5), count
+    def buckets(self) -> Iterator[tuple[float, int]]:
+        """Yield the middle of each bucket, in ns, and its count."""
+        for number, count in sorted(self._buckets.items()):
+            yield RATIO ** (number - 0.5), count
 
 
-def in_words(ns: float | None) -> str:
-    """Write a duration for people: three digits and a unit."""
+def format_duration(ns: float | None) -> str:
+    """Format a duration with three digits and a unit."""
     if ns is None:
         return "-"
     for unit, size in (("s", 1e9), ("ms", 1e6)):

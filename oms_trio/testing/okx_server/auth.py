@@ -1,7 +1,7 @@
-"""The one account of the simulated exchange, and the proof of holding its key.
+"""The account of the simulated exchange, and the checks of logins and signatures.
 
-Signatures are computed here from the exchange's rules alone: a mistake shared with the client
-under test would hide itself.
+Signatures are computed here from the exchange's documentation alone: code shared with the client
+under test would hide a mistake in it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from random import Random
 
 import attrs
 
-from oms_trio.testing.okx_server.orders.admission import Args, Refused
+from oms_trio.testing.okx_server.orders.request_checks import Args, RequestRejected
 
 MAX_SKEW_MS = 30_000
 
@@ -25,11 +25,11 @@ _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")
 
 
 @attrs.frozen
-class SimAccount:
-    """Who may log in, and what the account starts with; the defaults are for demos.
+class ExchangeAccount:
+    """Credentials and initial settings of the account; the defaults are for demos.
 
-    A fresh account is set up the wrong way on purpose (other leverage, hedge mode if wanted), so
-    that a service must put right what it needs.
+    A new account has the wrong settings on purpose (leverage 3, hedge mode), so that a service has
+    to correct them.
     """
 
     api_key: str = "sim-key"
@@ -42,11 +42,11 @@ class SimAccount:
     perm: str = "read_only,trade"
     acct_lv: str = "2"
     foreign_keys: frozenset[str] = frozenset()
-    """Keys of the other environment (live on demo, or demo on live): refused as such."""
+    """Keys of the other environment (live on demo, or demo on live), which get code 50101."""
 
 
 def draw_uid(seed: int, now_ns: int) -> str:
-    """Return the ``uid`` of a new account: another one for every seed and every start."""
+    """Return the ``uid`` of a new account, which differs for every seed and every start."""
     return str(Random(f"uid {seed} {now_ns}").randint(10**16, 10**17 - 1))  # noqa: S311 - no secret, and repeatable
 
 
@@ -56,11 +56,11 @@ def sign(secret: str, prehash: str) -> str:
     return base64.b64encode(digest).decode()
 
 
-def check_login(account: SimAccount, args: Args, now_ms: int) -> None:
+def check_login(account: ExchangeAccount, args: Args, now_ms: int) -> None:
     """Check the one argument of a WebSocket login.
 
     Raises:
-        Refused: with the login code of the first check that fails.
+        RequestRejected: with the login code of the first check that fails.
     """
     key, passphrase, signature = (
         value if isinstance(value, str) else ""
@@ -71,24 +71,24 @@ def check_login(account: SimAccount, args: Args, now_ms: int) -> None:
     try:
         stamp_ms = round(float(stamp) * 1000)
     except (ValueError, OverflowError):
-        raise Refused("60004", "Invalid timestamp") from None
+        raise RequestRejected("60004", "Invalid timestamp") from None
     if not key or not key.isascii():
-        raise Refused("60005", "Invalid apiKey")
+        raise RequestRejected("60005", "Invalid apiKey")
     if key in account.foreign_keys:
-        raise Refused("50101", "APIKey does not match current environment.")
+        raise RequestRejected("50101", "APIKey does not match current environment.")
     if key != account.api_key:
-        raise Refused("60032", "API key doesn't exist")
+        raise RequestRejected("60032", "API key doesn't exist")
     if abs(now_ms - stamp_ms) > MAX_SKEW_MS:
-        raise Refused("60006", "Timestamp request expired")
+        raise RequestRejected("60006", "Timestamp request expired")
     if passphrase != account.passphrase:
-        raise Refused("60024", "Wrong passphrase")
+        raise RequestRejected("60024", "Wrong passphrase")
     expected = sign(account.secret, f"{stamp}GET/users/self/verify")
     if not hmac.compare_digest(signature.encode(), expected.encode()):
-        raise Refused("60007", "Invalid sign")
+        raise RequestRejected("60007", "Invalid sign")
 
 
 def check_headers(
-    account: SimAccount,
+    account: ExchangeAccount,
     headers: Mapping[str, str],
     *,
     method: str,
@@ -99,7 +99,7 @@ def check_headers(
     """Check the headers of a private REST call (names in lower case).
 
     Raises:
-        Refused: with the code of the first check that fails.
+        RequestRejected: with the code of the first check that fails.
     """
     for name, code in (
         ("ok-access-key", "50103"),
@@ -108,31 +108,31 @@ def check_headers(
         ("ok-access-timestamp", "50107"),
     ):
         if not headers.get(name):
-            raise Refused(code, f'Request header "{name.upper()}" cannot be empty.')
+            raise RequestRejected(code, f'Request header "{name.upper()}" cannot be empty.')
     stamp = headers["ok-access-timestamp"]
     if abs(now_ms - _stamp_ms(stamp)) > MAX_SKEW_MS:
-        raise Refused("50102", "Timestamp request expired")
+        raise RequestRejected("50102", "Timestamp request expired")
     key = headers["ok-access-key"]
     if not key.replace("-", "").isalnum():
-        raise Refused("50111", "Invalid OK-ACCESS-KEY")
+        raise RequestRejected("50111", "Invalid OK-ACCESS-KEY")
     if key in account.foreign_keys:
-        raise Refused("50101", "APIKey does not match current environment.")
+        raise RequestRejected("50101", "APIKey does not match current environment.")
     if key != account.api_key:
-        raise Refused("50119", "API key doesn't exist")
+        raise RequestRejected("50119", "API key doesn't exist")
     if headers["ok-access-passphrase"] != account.passphrase:
-        raise Refused("50105", 'Request header "OK-ACCESS-PASSPHRASE" incorrect.')
+        raise RequestRejected("50105", 'Request header "OK-ACCESS-PASSPHRASE" incorrect.')
     prehash = f"{stamp}{method}{target}{body.decode(errors='replace')}"
     expected = sign(account.secret, prehash)
     if not hmac.compare_digest(headers["ok-access-sign"].encode(), expected.encode()):
-        raise Refused("50113", "Invalid Sign")
+        raise RequestRejected("50113", "Invalid Sign")
 
 
 def _stamp_ms(stamp: str) -> int:
     """Read the ISO time of the header: exactly three decimals and ``Z``."""
     if not _STAMP.match(stamp):
-        raise Refused("50112", "Invalid OK-ACCESS-TIMESTAMP")
+        raise RequestRejected("50112", "Invalid OK-ACCESS-TIMESTAMP")
     try:
         stamped = datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
     except ValueError:
-        raise Refused("50112", "Invalid OK-ACCESS-TIMESTAMP") from None
+        raise RequestRejected("50112", "Invalid OK-ACCESS-TIMESTAMP") from None
     return round(stamped.timestamp() * 1000)

@@ -1,4 +1,4 @@
-"""What the exchange tells: answers to those who asked, and events for the pushes."""
+"""What leaves the exchange: results of operations, and the events that become pushes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from decimal import Decimal
 
 import attrs
 
-from oms_trio.testing.okx_server.orders.admission import Args, Refused
-from oms_trio.testing.okx_server.values import Fill, Order, Position
+from oms_trio.testing.okx_server.orders.request_checks import Args, RequestRejected
+from oms_trio.testing.okx_server.values import ExchangeFill, ExchangeOrder, NetPosition
 
 
 @attrs.frozen
 class OperationResult:
-    """The answer to one order, amendment or cancellation; ``code`` 0 says the gateway took it."""
+    """The result of one order, amendment or cancellation; ``code`` 0 means accepted."""
 
     ts_ms: int
     ord_id: str = ""
@@ -24,29 +24,29 @@ class OperationResult:
     sub_code: str = ""
 
     @classmethod
-    def of_refusal(cls, refused: Refused, ts_ms: int, args: Args) -> OperationResult:
-        """Return the answer that a failed check becomes; it repeats the names asked with."""
+    def rejection(cls, rejected: RequestRejected, ts_ms: int, args: Args) -> OperationResult:
+        """Return the result of a failed check; it repeats the ids of the request."""
         return cls(
             ts_ms,
             ord_id=str(args.get("ordId") or ""),
             cl_ord_id=str(args.get("clOrdId") or ""),
             req_id=str(args.get("reqId") or ""),
-            code=refused.code,
-            msg=refused.msg,
-            sub_code=refused.sub_code,
+            code=rejected.code,
+            msg=rejected.msg,
+            sub_code=rejected.sub_code,
         )
 
 
 @attrs.frozen
 class OrderChanged:
-    """One change of one order, and what made it: a match, an amendment, neither.
+    """One change of one order, and its cause: a match, an amendment, or neither.
 
-    ``amend_result`` is "0" done, "-1" failed, "1" failed and the order cancelled for it, "" no
-    amendment; ``code`` and ``msg`` then say why it failed.
+    ``amend_result`` is "0" for done, "-1" for failed, "1" for failed with the order cancelled, ""
+    without amendment; ``code`` and ``msg`` are the reason of a failure.
     """
 
-    order: Order
-    fill: Fill | None = None
+    order: ExchangeOrder
+    fill: ExchangeFill | None = None
     req_id: str = ""
     amend_result: str = ""
     code: str = "0"
@@ -55,26 +55,26 @@ class OrderChanged:
 
 @attrs.frozen
 class PositionChanged:
-    """The position is another, or (``at_once``) is to be told without the usual gathering."""
+    """The position has changed; ``at_once`` pushes it without the usual aggregation."""
 
     at_once: bool = False
 
 
 @attrs.frozen
 class AccountChanged:
-    """Cash or margin in use is another."""
+    """Cash or margin in use has changed."""
 
 
 @attrs.frozen
-class Settled:
-    """What one match, one liquidation or one funding fee left of cash and position."""
+class BalanceAndPositionChanged:
+    """Cash and position after a match, a liquidation or a funding fee."""
 
     cause: str
     """The ``eventType`` of ``balance_and_position``."""
     cash_bal: Decimal
     u_time_ms: int
-    position: Position | None
+    position: NetPosition | None
     trade_id: int = 0
 
 
-Event = OrderChanged | PositionChanged | AccountChanged | Settled
+ExchangeEvent = OrderChanged | PositionChanged | AccountChanged | BalanceAndPositionChanged

@@ -1,7 +1,7 @@
-"""What really happened on the simulated exchange: the log that tests compare with.
+"""The ground truth: a log of what really happened on the exchange, for tests to compare with.
 
-Times ending in ``_ns`` are those of the true clock, which no fault changes; those ending in
-``_ms`` are the exchange's own.
+Times ending in ``_ns`` are true times, which no fault changes; those ending in ``_ms`` are read
+from the exchange's clock.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ from operator import attrgetter, itemgetter
 import attrs
 import msgspec
 
-from oms_trio.testing.okx_server.values import ZERO, Category, Fill, Order, text
+from oms_trio.testing.okx_server.values import (
+    ZERO,
+    ExchangeFill,
+    ExchangeOrder,
+    OrderCategory,
+    text,
+)
 
 MARKS_KEPT = 500_000
-"""Changes of the mark price that can be asked for: more than a day at four a second."""
+"""How many changes of the mark price are kept: more than a day at four a second."""
 
 
 @attrs.frozen
-class Moment:
+class AccountSnapshot:
     """The account at one instant: contracts (signed), money in USDT, prices in USDT per BTC."""
 
     at_ns: int
@@ -35,43 +41,43 @@ class Moment:
 
 
 @attrs.frozen
-class Happened:
-    """One change of one order, the match that made it when there was one, and what it left."""
+class OrderRecord:
+    """One change of an order, the match that caused it if one did, and the account after it."""
 
-    order: Order
-    fill: Fill | None
-    after: Moment
+    order: ExchangeOrder
+    fill: ExchangeFill | None
+    after: AccountSnapshot
 
 
 @attrs.frozen
-class Funded:
-    """One funding fee: ``amount`` in USDT is below 0 when paid."""
+class FundingRecord:
+    """One funding fee; ``amount`` in USDT is below 0 when paid."""
 
     bill_id: str
     rate: Decimal
     amount: Decimal
-    after: Moment
+    after: AccountSnapshot
 
 
-def _nothing() -> Moment:
-    return Moment(0, 0, ZERO, None, ZERO, ZERO)
+def _no_account() -> AccountSnapshot:
+    return AccountSnapshot(0, 0, ZERO, None, ZERO, ZERO)
 
 
 @attrs.define
-class Truth:
-    """Append-only log of every change of every order, and of every funding fee.
+class GroundTruth:
+    """An append-only log of every change of every order and of every funding fee.
 
-    It is unbounded: whoever wants the truth wants all of it, and a run of a million changes still
-    fits into memory. ``keep=False`` is for a simulator that runs for days.
+    It is unbounded: tests need all of it, and a run of a million changes still fits into memory.
+    ``keep=False`` is for an exchange that runs for days.
     """
 
     keep: bool = True
     sink: Callable[[bytes], object] | None = None
-    """Takes each entry as a JSON line before anybody is told of it, as a file that is not
-    buffered does: what the exchange has said outlives a SIGKILL of it."""
-    look: Callable[[], Moment] = attrs.field(default=_nothing, init=False)
-    """Returns the account as it is now; the engine sets it."""
-    _log: list[Happened | Funded] = attrs.field(factory=list, init=False)
+    """Gets each entry as a JSON line before any client is notified: with an unbuffered file, what
+    the exchange has published survives a SIGKILL of its process."""
+    read_account: Callable[[], AccountSnapshot] = attrs.field(default=_no_account, init=False)
+    """Returns the present account; set by the engine."""
+    _log: list[OrderRecord | FundingRecord] = attrs.field(factory=list, init=False)
     _marks: deque[tuple[int, Decimal]] = attrs.field(
         factory=lambda: deque(maxlen=MARKS_KEPT), init=False
     )
@@ -79,56 +85,56 @@ class Truth:
     def __len__(self) -> int:
         return len(self._log)
 
-    def __iter__(self) -> Iterator[Happened]:
+    def __iter__(self) -> Iterator[OrderRecord]:
         """Iterate over the changes of orders, earliest first."""
-        return (entry for entry in self._log if isinstance(entry, Happened))
+        return (entry for entry in self._log if isinstance(entry, OrderRecord))
 
-    # What the engine writes.
+    # Written by the engine.
 
-    def record(self, order: Order, fill: Fill | None) -> None:
-        """Note one change of an order, after cash and position were changed by it."""
-        self._keep(Happened(order, fill, self.look()))
+    def record(self, order: ExchangeOrder, fill: ExchangeFill | None) -> None:
+        """Record a change of an order, after cash and position were changed by it."""
+        self._keep(OrderRecord(order, fill, self.read_account()))
 
     def record_funding(self, bill_id: str, rate: Decimal, amount: Decimal) -> None:
-        """Note one funding fee, after it was settled."""
-        self._keep(Funded(bill_id, rate, amount, self.look()))
+        """Record a funding fee, after it was settled."""
+        self._keep(FundingRecord(bill_id, rate, amount, self.read_account()))
 
     def record_mark(self, at_ns: int, mark_px: Decimal) -> None:
-        """Note the mark price; what is the same as before is not kept."""
+        """Record the mark price, if it has changed."""
         if self.keep and (not self._marks or self._marks[-1][1] != mark_px):
             self._marks.append((at_ns, mark_px))
 
-    # What is asked of it.
+    # Read by tests.
 
-    def fills(self) -> list[Fill]:
-        """Return every match in the order in which it happened."""
+    def fills(self) -> list[ExchangeFill]:
+        """Return every match in the order of occurrence."""
         return [entry.fill for entry in self if entry.fill is not None]
 
-    def movements(self) -> list[Fill | Funded]:
-        """Return all that moved cash or position, in the order in which it happened.
+    def movements(self) -> list[ExchangeFill | FundingRecord]:
+        """Return everything that changed cash or position, in the order of occurrence.
 
-        This is what an oracle replays: matches of ours, of a hand and of the risk engine
-        (``Fill.category``), and funding between them.
+        This is what an oracle replays: fills of every client and of the risk engine
+        (``ExchangeFill.category``), and funding fees between them.
         """
-        moved = (entry if isinstance(entry, Funded) else entry.fill for entry in self._log)
+        moved = (entry if isinstance(entry, FundingRecord) else entry.fill for entry in self._log)
         return [movement for movement in moved if movement is not None]
 
-    def orders(self) -> list[Order]:
+    def orders(self) -> list[ExchangeOrder]:
         """Return the latest value of every order, in the order of creation."""
         latest = {entry.order.ord_id: entry.order for entry in self}
         return list(latest.values())
 
-    def accepted(self) -> list[Happened]:
-        """Return the first entry of every order: ``after`` is the account that took it."""
-        first: dict[str, Happened] = {}
+    def accepted(self) -> list[OrderRecord]:
+        """Return the first entry of every order; its ``after`` is the account that accepted it."""
+        first: dict[str, OrderRecord] = {}
         for entry in self:
             first.setdefault(entry.order.ord_id, entry)
         return list(first.values())
 
-    def at(self, at_ns: int) -> Moment | None:
-        """Return the account at this true time, None before the first entry.
+    def at(self, at_ns: int) -> AccountSnapshot | None:
+        """Return the account at a true time, None before the first entry.
 
-        The mark price is that of the time, not of the latest entry.
+        Its mark price is that of the time, not that of the latest entry.
         """
         place = bisect_right(self._log, at_ns, key=attrgetter("after.at_ns"))
         if not place:
@@ -137,15 +143,15 @@ class Truth:
         return attrs.evolve(last, at_ns=at_ns, mark_px=self.mark_px_at(at_ns) or last.mark_px)
 
     def mark_px_at(self, at_ns: int) -> Decimal | None:
-        """Return the mark price at this true time, None when it is not known any more."""
+        """Return the mark price at a true time, None if it is no longer known."""
         place = bisect_right(self._marks, at_ns, key=itemgetter(0))
         return self._marks[place - 1][1] if place else None
 
     def by_others(self, tag: str) -> list[tuple[int, Decimal]]:
-        """Return what orders without ``tag`` have made of the position, at each change of it.
+        """Return the position that orders without ``tag`` have made, at each of its changes.
 
-        Pairs of true time and signed contracts: 0 while our own fills explain the position. What
-        the risk engine took is not counted, as it belongs to whoever held the position.
+        These are pairs of true time and signed contracts: 0 while the fills with ``tag`` explain
+        the whole position. What the risk engine closes is not counted.
         """
         foreign = ZERO
         changes = []
@@ -153,35 +159,35 @@ class Truth:
             if (
                 entry.fill is not None
                 and entry.order.tag != tag
-                and entry.order.category is Category.NORMAL
+                and entry.order.category is OrderCategory.NORMAL
             ):
                 foreign += entry.fill.side.sign * entry.fill.sz
                 changes.append((entry.after.at_ns, foreign))
         return changes
 
-    def open_at(self, at_ns: int) -> list[Order]:
-        """Return the orders that were open at this true time, as they were then."""
+    def open_at(self, at_ns: int) -> list[ExchangeOrder]:
+        """Return the orders that were open at a true time, as they were then."""
         place = bisect_right(self._log, at_ns, key=attrgetter("after.at_ns"))
         latest = {
             entry.order.ord_id: entry.order
             for entry in self._log[:place]
-            if isinstance(entry, Happened)
+            if isinstance(entry, OrderRecord)
         }
         return [order for order in latest.values() if order.is_open]
 
     def dump(self, start: int = 0) -> bytes:
-        """Return the log from line ``start`` on as JSON lines; equal runs give equal bytes."""
+        """Return the log as JSON lines, from line ``start`` on; equal runs give equal bytes."""
         return b"".join(_line(entry) for entry in self._log[start:])
 
-    def _keep(self, entry: Happened | Funded) -> None:
+    def _keep(self, entry: OrderRecord | FundingRecord) -> None:
         if self.sink is not None:
             self.sink(_line(entry))
         if self.keep:
             self._log.append(entry)
 
 
-def _line(entry: Happened | Funded) -> bytes:
-    line = _funding(entry) if isinstance(entry, Funded) else _change(entry)
+def _line(entry: OrderRecord | FundingRecord) -> bytes:
+    line = _funding(entry) if isinstance(entry, FundingRecord) else _change(entry)
     after = entry.after
     line["after"] = {
         "now": after.now_ms,
@@ -193,12 +199,12 @@ def _line(entry: Happened | Funded) -> bytes:
     return msgspec.json.encode(line) + b"\n"
 
 
-def _funding(entry: Funded) -> dict[str, object]:
+def _funding(entry: FundingRecord) -> dict[str, object]:
     fee = {"billId": entry.bill_id, "rate": text(entry.rate), "balChg": text(entry.amount)}
     return {"funding": fee}
 
 
-def _change(entry: Happened) -> dict[str, object]:
+def _change(entry: OrderRecord) -> dict[str, object]:
     order, fill = entry.order, entry.fill
     line: dict[str, object] = {
         "uTime": order.u_time_ms,

@@ -1,4 +1,4 @@
-"""The exchange's rate limits: how many requests of one kind fit into a sliding window."""
+"""Rate limits: how many requests of one kind are admitted within a sliding window."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import attrs
 
 @attrs.frozen
 class Quota:
-    """At most ``count`` in any ``window_ms``."""
+    """At most ``count`` requests in any ``window_ms`` milliseconds."""
 
     count: int
     window_ms: int = 2000
 
 
 @attrs.define
-class Limits:
-    """Counters shared by REST and WebSocket, by whatever key the caller counts under.
+class RateLimits:
+    """Counters by key, shared by REST and WebSocket.
 
-    Each counter holds at most its quota's number of stamps: what is refused is not counted.
+    A counter holds at most its quota's number of times: rejected requests are not counted.
     """
 
-    _taken: dict[str, deque[int]] = attrs.field(factory=dict, init=False)
+    _admitted: dict[str, deque[int]] = attrs.field(factory=dict, init=False)
 
     def admit(self, key: str, quota: Quota, now_ms: int, weight: int = 1) -> bool:
-        """Count ``weight`` requests under ``key``; False, counting none, beyond the quota."""
-        stamps = self._taken.setdefault(key, deque())
-        while stamps and now_ms - stamps[0] >= quota.window_ms:
-            stamps.popleft()
-        if len(stamps) + weight > quota.count:
+        """Count ``weight`` requests under ``key``; return False, without counting, beyond the quota."""
+        times = self._admitted.setdefault(key, deque())
+        while times and now_ms - times[0] >= quota.window_ms:
+            times.popleft()
+        if len(times) + weight > quota.count:
             return False
-        stamps.extend([now_ms] * weight)
+        times.extend([now_ms] * weight)
         return True

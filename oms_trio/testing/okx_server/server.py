@@ -1,4 +1,4 @@
-"""The simulated exchange on a port, or on any stream: REST and WebSocket side by side."""
+"""The simulated exchange on a port or on any stream: REST and WebSockets."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ import trio
 from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from oms_trio.testing.okx_server import control
-from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
 from oms_trio.testing.okx_server.rate_limits import Quota
 from oms_trio.testing.okx_server.rest import router
 from oms_trio.testing.okx_server.ws.connection import ServerConnection
-from oms_trio.testing.okx_server.ws.private_session import Session
+from oms_trio.testing.okx_server.ws.private_session import PrivateSession
 from oms_trio.testing.okx_server.ws.public_session import PublicSession
-from oms_trio.testing.okx_server.ws.websocket import Conversation, run_session
+from oms_trio.testing.okx_server.ws.websocket import WebSocketSession, serve_websocket
 
 log = structlog.get_logger()
 
 PRIVATE_PATH = "/ws/v5/private"
 PUBLIC_PATH = "/ws/v5/public"
-_SESSIONS: Mapping[str, Callable[[Exchange, ServerConnection], Conversation]] = {
-    PRIVATE_PATH: Session,
+_SESSIONS: Mapping[str, Callable[[SimulatedExchange, ServerConnection], WebSocketSession]] = {
+    PRIVATE_PATH: PrivateSession,
     PUBLIC_PATH: PublicSession,
 }
 
 RECEIVE_SIZE = 65_536
-HELD_LOOK_S = 0.05
-"""How often a held REST call looks whether somebody ended the stall by hand."""
+STALL_POLL_S = 0.05
+"""How often a stalled REST call checks whether the stall was ended early."""
 
 MAX_BODY = 1 << 20
-"""A batch of twenty orders is a few kilobytes: a body above this is no client of ours."""
+"""The maximum size of a body: a batch of twenty orders has a few kilobytes."""
 
 
 async def serve(
-    exchange: Exchange,
+    exchange: SimulatedExchange,
     *,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -48,10 +48,9 @@ async def serve(
     tick_s: float = 0.25,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve an exchange on a TCP port and let its market move; ends by cancellation only.
+    """Serve an exchange on a TCP port, and let its market move; ends by cancellation only.
 
-    ``task_status`` gets the port, which is a free one when ``port`` is 0. ``OSError`` escapes
-    when it is taken.
+    ``task_status`` gets the port, a free one if ``port`` is 0. ``OSError`` escapes if it is taken.
     """
 
     async def handler(stream: trio.abc.Stream) -> None:
@@ -72,27 +71,27 @@ async def serve(
         task_status.started(bound)
 
 
-async def drive(exchange: Exchange, tick_s: float = 0.25) -> None:
+async def drive(exchange: SimulatedExchange, tick_s: float = 0.25) -> None:
     """Move the market and the exchange's timers every ``tick_s``; ends by cancellation only."""
     while True:
         await trio.sleep(tick_s)
         exchange.tick()
 
 
-async def handle_stream(exchange: Exchange, stream: trio.abc.Stream) -> None:
+async def handle_stream(exchange: SimulatedExchange, stream: trio.abc.Stream) -> None:
     """Serve one connection, REST with keep-alive or one WebSocket, and close it.
 
-    Nothing that a client or its network does escapes.
+    A client or its network causes no exception.
     """
     try:
         connection = _Http(exchange, stream)
-        with exchange.faults.watching(connection), connection.scope:
+        with exchange.faults.attached(connection), connection.scope:
             await connection.run()
     except* (
         trio.BrokenResourceError,
         trio.ClosedResourceError,
         h11.ProtocolError,
-        ConnectionClosed,  # the client left between its request to upgrade and our answer
+        ConnectionClosed,  # the client left during the WebSocket handshake
     ) as lost:
         log.debug("sim_connection_lost", why=repr(lost.exceptions[0]))
     finally:
@@ -103,35 +102,35 @@ async def handle_stream(exchange: Exchange, stream: trio.abc.Stream) -> None:
 class _Http:
     """The HTTP side of one connection."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     stream: trio.abc.Stream
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _http: h11.Connection = attrs.field(factory=lambda: h11.Connection(h11.SERVER), init=False)
     _in_control_call: bool = attrs.field(default=False, init=False)
     _received: bytearray = attrs.field(factory=bytearray, init=False)
-    """The handshake's bytes, which a WebSocket wants to read again; emptied by the first answer."""
+    """What was received, because a WebSocket reads its handshake again; cleared by an answer."""
 
     def cut(self) -> None:
-        """Lose the connection, unless it is the one that asks for a cut by a control call."""
+        """Lose the connection, unless it carries the control call that demands the cut."""
         if not self._in_control_call:
             self.scope.cancel()
 
     def announce_upgrade(self, after_s: float) -> None:
-        """Do nothing: what follows is for WebSockets only."""
+        """Do nothing: this fault and those below are for WebSockets only."""
 
-    def go_deaf(self) -> None:
+    def become_half_open(self) -> None:
         """Do nothing."""
 
     def close(self, code: int) -> None:
         """Do nothing."""
 
-    def say(self, frame: str | bytes) -> None:
+    def send_raw(self, frame: str | bytes) -> None:
         """Do nothing."""
 
     async def run(self) -> None:
         """Answer requests until the client closes, or become a WebSocket."""
         event = await self._next_event()
-        if self._is_refused(event):
+        if self._is_dropped(event):
             return
         while isinstance(event, h11.Request):
             if _header(event, b"upgrade").lower() == "websocket":
@@ -144,8 +143,8 @@ class _Http:
             self._received.clear()
             event = await self._next_event()
 
-    def _is_refused(self, first: h11.Event | type[h11.PAUSED]) -> bool:
-        """Whether a new connection is dropped; control calls must come through."""
+    def _is_dropped(self, first: h11.Event | type[h11.PAUSED]) -> bool:
+        """Whether a new connection is dropped; control calls never are."""
         self.exchange.faults.expire(self.exchange.clock())
         is_control = isinstance(first, h11.Request) and _is_control(first)
         return self.exchange.faults.refuse_connections and not is_control
@@ -177,12 +176,14 @@ class _Http:
             await self._send(response)
             return
         headers = {key.decode("ascii"): value.decode("latin-1") for key, value in request.headers}
-        # A held request has its effect late; one that meets silence is lost.
+        # A stalled request takes effect late; one during a silence is lost.
         exchange.faults.expire(exchange.clock())
-        while exchange.faults.held:
-            await trio.sleep(min(exchange.faults.left_s("held", exchange.clock()), HELD_LOOK_S))
+        while exchange.faults.stall:
+            await trio.sleep(
+                min(exchange.faults.remaining_s("stall", exchange.clock()), STALL_POLL_S)
+            )
             exchange.faults.expire(exchange.clock())
-        if exchange.faults.stalled:
+        if exchange.faults.silence:
             await trio.sleep_forever()
         response = router.handle(exchange, method, target, headers, body)
         if response.is_lost:
@@ -202,7 +203,7 @@ class _Http:
         except OSError:
             return False
 
-    async def _send(self, response: router.Response) -> None:
+    async def _send(self, response: router.RestResponse) -> None:
         head = h11.Response(
             status_code=response.status,
             headers=[
@@ -215,27 +216,27 @@ class _Http:
 
     async def _become_websocket(self, request: h11.Request) -> None:
         path = request.target.decode("ascii").partition("?")[0]
-        kind = _SESSIONS.get(path)
-        if kind is None:
-            await self._send(router.Response(404, b""))
+        new_session = _SESSIONS.get(path)
+        if new_session is None:
+            await self._send(router.RestResponse(404, b""))
             return
         exchange = self.exchange
         quota = Quota(exchange.connections_per_s, 1000)
-        if quota.count and not exchange.limits.admit("connections", quota, exchange.steady_ms):
-            await self._send(router.Response(429, b""))
+        if quota.count and not exchange.limits.admit("connections", quota, exchange.true_ms):
+            await self._send(router.RestResponse(429, b""))
             return
         async with trio.open_nursery() as nursery:
             replayed = _ReplayedStream(bytes(self._received), self.stream)
             handshake = await wrap_server_stream(
                 nursery, replayed, receive_buffer_size=RECEIVE_SIZE
             )
-            await run_session(exchange, await handshake.accept(), kind)
+            await serve_websocket(exchange, await handshake.accept(), new_session)
             nursery.cancel_scope.cancel()
 
 
 @attrs.define(eq=False)
 class _ReplayedStream(trio.abc.Stream):
-    """A stream whose first bytes were read before, and are read again here."""
+    """A stream whose first bytes have been read already, and are read once more."""
 
     _first: bytes
     _stream: trio.abc.Stream

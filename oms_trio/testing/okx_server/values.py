@@ -1,6 +1,6 @@
-"""What the simulated exchange keeps: orders, fills, the net position, and how numbers are written.
+"""The values of the simulated exchange: orders, fills, the net position, and number formatting.
 
-The vocabulary is the exchange's own; nothing here knows the service that trades against it.
+Names are those of the exchange's fields; nothing here knows the service that trades on it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import attrs
 
 from oms_trio.core.model import Instrument, Side
 
+JsonObject = dict[str, object]
+
 ZERO = Decimal(0)
 
-_WRITTEN_DIGITS = Decimal("1e-15")
-"""Quotients (average prices, ratios) are written with this many decimals, as on the exchange."""
+_TEXT_DIGITS = Decimal("1e-15")
+"""Quotients (average prices, ratios) have this many decimals, as on the exchange."""
 
 BTC_USDT_SWAP = Instrument(
     inst_id="BTC-USDT-SWAP",
@@ -29,15 +31,15 @@ BTC_USDT_SWAP = Instrument(
 
 
 def text(number: Decimal) -> str:
-    """Write a number as the exchange does: plain digits, no exponent, no trailing zeros."""
+    """Format a number as the exchange does: plain digits, no exponent, no trailing zeros."""
     exponent = number.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -15:
-        number = number.quantize(_WRITTEN_DIGITS)
+        number = number.quantize(_TEXT_DIGITS)
     return format(number.normalize(), "f") if number else "0"
 
 
 class OrdType(StrEnum):
-    """The order types of a perpetual that the simulator matches."""
+    """The order types of a perpetual swap that are supported."""
 
     LIMIT = "limit"
     MARKET = "market"
@@ -53,12 +55,12 @@ class OrdType(StrEnum):
 
     @property
     def may_rest(self) -> bool:
-        """Whether what does not fill at once stays in the book."""
+        """Whether an unfilled remainder stays in the book."""
         return self in {OrdType.LIMIT, OrdType.MARKET, OrdType.POST_ONLY}
 
 
-class State(StrEnum):
-    """The life of an order: ``live``, ``partially_filled`` any number of times, then one end."""
+class ExchangeOrderState(StrEnum):
+    """The states of an order: ``live``, ``partially_filled`` any number of times, then a final one."""
 
     LIVE = "live"
     PARTIALLY_FILLED = "partially_filled"
@@ -81,15 +83,15 @@ class CancelSource(StrEnum):
 
 
 class StpMode(StrEnum):
-    """Which of two own orders yields when they would trade with each other (``stpMode``)."""
+    """Which of two own orders is cancelled when they would trade with each other (``stpMode``)."""
 
     CANCEL_MAKER = "cancel_maker"
     CANCEL_TAKER = "cancel_taker"
     CANCEL_BOTH = "cancel_both"
 
 
-class Category(StrEnum):
-    """Who made the order: the client, or the exchange's risk engine."""
+class OrderCategory(StrEnum):
+    """Who placed the order: a client, or the exchange's risk engine."""
 
     NORMAL = "normal"
     FULL_LIQUIDATION = "full_liquidation"
@@ -98,27 +100,27 @@ class Category(StrEnum):
 
     @property
     def is_liquidation(self) -> bool:
-        """Whether the account's margin was too low, rather than somebody else's."""
-        return self in {Category.FULL_LIQUIDATION, Category.PARTIAL_LIQUIDATION}
+        """Whether this account's margin was too low (in an ADL it is another account's)."""
+        return self in {OrderCategory.FULL_LIQUIDATION, OrderCategory.PARTIAL_LIQUIDATION}
 
 
-class Reported(IntEnum):
-    """Where an order of the risk engine can be seen; the documentation contradicts itself.
+class Visibility(IntEnum):
+    """Where an order of the risk engine is visible; the exchange's documentation is ambiguous.
 
-    The position and the bills show it in any case.
+    The position and the bills always show it.
     """
 
     PUSHED = 0
-    """By orders pushes and by REST's lists of orders and fills."""
+    """In orders pushes and in REST's lists of orders and fills."""
     LISTED = 1
-    """By REST's lists of orders and fills only; the position keeps its ``tradeId``."""
+    """In REST's lists of orders and fills only; the position keeps its ``tradeId``."""
     BILLED = 2
-    """By neither: its bill is all that says why the position is another."""
+    """In neither: only its bill explains the change of the position."""
 
 
 @attrs.frozen
-class Fill:
-    """One match. ``fee`` is below 0 when charged; ``pnl`` is of the closing part, without fees."""
+class ExchangeFill:
+    """One match. ``fee`` is below 0 when charged; ``pnl`` is that of the closing part, before fees."""
 
     trade_id: int
     bill_id: str
@@ -135,30 +137,30 @@ class Fill:
     idx_px: Decimal
     time_ms: int
     ts_ms: int
-    """When the record was made, some milliseconds after the match: REST filters by this."""
-    category: Category = Category.NORMAL
+    """When the record was made, a few milliseconds after the match: REST filters by this."""
+    category: OrderCategory = OrderCategory.NORMAL
     penalty: Decimal = ZERO
-    """What a liquidation takes beside the fee, 0 or below; ``pnl`` includes it."""
-    reported: Reported = Reported.PUSHED
+    """What a liquidation charges in addition to the fee, 0 or below; ``pnl`` includes it."""
+    visibility: Visibility = Visibility.PUSHED
 
     @property
     def sub_type(self) -> str:
-        """What kind of trade it was: of an order, of a liquidation, of an ADL (``subType``).
+        """The kind of trade (``subType``): of an order, a liquidation or an ADL.
 
-        These are the numbers of net mode; hedge mode has others (100, 101, 104, 105, 125, 126).
+        These are the numbers of net mode; hedge mode has 100, 101, 104, 105, 125 and 126.
         """
         buy, sell = {
-            Category.NORMAL: ("1", "2"),
-            Category.PARTIAL_LIQUIDATION: ("102", "103"),
-            Category.FULL_LIQUIDATION: ("106", "107"),
-            Category.ADL: ("127", "128"),
+            OrderCategory.NORMAL: ("1", "2"),
+            OrderCategory.PARTIAL_LIQUIDATION: ("102", "103"),
+            OrderCategory.FULL_LIQUIDATION: ("106", "107"),
+            OrderCategory.ADL: ("127", "128"),
         }[self.category]
         return buy if self.side is Side.BUY else sell
 
 
 @attrs.frozen
-class Order:
-    """One order at one instant; every change makes a new value, so pushes may lag behind."""
+class ExchangeOrder:
+    """One order at one instant; every change makes a new value, so that pushes may be late."""
 
     ord_id: str
     cl_ord_id: str
@@ -166,30 +168,30 @@ class Order:
     side: Side
     ord_type: OrdType
     px: Decimal | None
-    """The price asked for; None for a market order."""
+    """The requested price; None for a market order."""
     limit_px: Decimal
-    """The worst price it may trade at: ``px``, or the band's edge for a market order."""
+    """The worst price it may trade at: ``px``, or the edge of the price band for a market order."""
     sz: Decimal
     lever: Decimal
     c_time_ms: int
     u_time_ms: int
     reduce_only: bool = False
     stp_mode: StpMode = StpMode.CANCEL_MAKER
-    state: State = State.LIVE
+    state: ExchangeOrderState = ExchangeOrderState.LIVE
     acc_fill_sz: Decimal = ZERO
     turnover: Decimal = ZERO
     """Sum of price x contracts over all fills: keeps the average exact."""
     fee: Decimal = ZERO
     pnl: Decimal = ZERO
-    last_fill: Fill | None = None
+    last_fill: ExchangeFill | None = None
     cancel_source: str = ""
-    category: Category = Category.NORMAL
-    reported: Reported = Reported.PUSHED
+    category: OrderCategory = OrderCategory.NORMAL
+    visibility: Visibility = Visibility.PUSHED
 
     @property
     def is_open(self) -> bool:
         """Whether it can still fill."""
-        return self.state in {State.LIVE, State.PARTIALLY_FILLED}
+        return self.state in {ExchangeOrderState.LIVE, ExchangeOrderState.PARTIALLY_FILLED}
 
     @property
     def remaining(self) -> Decimal:
@@ -201,12 +203,14 @@ class Order:
         """Average price over all fills, None before the first."""
         return self.turnover / self.acc_fill_sz if self.acc_fill_sz else None
 
-    def filled_by(self, fill: Fill) -> Order:
+    def filled_by(self, fill: ExchangeFill) -> ExchangeOrder:
         """Return the order after one more match."""
         done = self.acc_fill_sz + fill.sz
         return attrs.evolve(
             self,
-            state=State.FILLED if done == self.sz else State.PARTIALLY_FILLED,
+            state=ExchangeOrderState.FILLED
+            if done == self.sz
+            else ExchangeOrderState.PARTIALLY_FILLED,
             acc_fill_sz=done,
             turnover=self.turnover + fill.px * fill.sz,
             fee=self.fee + fill.fee,
@@ -215,23 +219,23 @@ class Order:
             u_time_ms=fill.time_ms,
         )
 
-    def canceled(self, source: CancelSource, now_ms: int) -> Order:
+    def canceled(self, source: CancelSource, now_ms: int) -> ExchangeOrder:
         """Return the order after its cancellation."""
         return attrs.evolve(
-            self, state=State.CANCELED, cancel_source=source.value, u_time_ms=now_ms
+            self, state=ExchangeOrderState.CANCELED, cancel_source=source.value, u_time_ms=now_ms
         )
 
 
 _PNL_DIGITS = Decimal("1e-12")
-"""Realised money is booked to this many decimals: sums stay exact however long a run is."""
+"""Realised PnL is booked to this many decimals, so that sums stay exact however long a run is."""
 
 
 @attrs.frozen
-class Position:
-    """The net position of one instrument: signed contracts, and what its life has brought in.
+class NetPosition:
+    """The net position of one instrument: signed contracts, and what it has realised.
 
-    ``pnl`` and ``fee`` restart when it opens from flat or crosses zero; whether the exchange
-    restarts them is not documented.
+    ``pnl`` and ``fee`` restart at 0 when it opens from flat or crosses zero; whether they do on the
+    exchange is not documented.
     """
 
     pos_id: str
@@ -247,16 +251,16 @@ class Position:
 
     @property
     def realized_pnl(self) -> Decimal:
-        """What this position's life has brought in, fees, funding and penalties included."""
+        """What this position has realised so far: profit with fees, funding and penalties."""
         return self.pnl + self.fee + self.funding_fee + self.liq_penalty
 
     def after(
         self, side: Side, px: Decimal, sz: Decimal, multiplier: Decimal
-    ) -> tuple[Position, Decimal]:
+    ) -> tuple[NetPosition, Decimal]:
         """Return the position after ``sz`` contracts at ``px``, and the realised PnL in USDT.
 
-        An increase weights the average price; a reduction keeps it; what crosses zero opens the
-        opposite position at the price of the match. Times, fee and trade id are the caller's.
+        An increase weights the average price; a reduction keeps it; crossing zero opens the
+        opposite position at the price of the match. Times, fee and trade id are left unchanged.
         """
         change = sz * side.sign
         pos = self.pos + change

@@ -1,10 +1,11 @@
-"""The command behind ``scripts/simulate``."""
+"""The command line of ``scripts/simulate``."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import sys
+from collections import Counter
 from pathlib import Path
 
 import attrs
@@ -20,29 +21,37 @@ from oms_trio.testing.simulation.coverage import COLUMNS, Coverage
 from oms_trio.testing.simulation.determinism import check_scheduler
 from oms_trio.testing.simulation.faults.catalog import CATALOG
 from oms_trio.testing.simulation.mutants.hunting import MUTANTS, SEEDS
-from oms_trio.testing.simulation.one_run import Plan, Report, simulate
-from oms_trio.testing.simulation.workload import BUSY, PACES
+from oms_trio.testing.simulation.one_run import RunPlan, RunReport, simulate
+from oms_trio.testing.simulation.workload import BUSY, WORKLOADS
 
-PACE_HELP = "How much happens in an hour: much to find mistakes, little to last for days."
+WORKLOAD_HELP = "How much happens in an hour: much (busy, harsh), or little for days on end (calm)."
 
 
 @click.command()
 @click.option("--seeds", default=20, show_default=True, help="How many runs.")
 @click.option("--hours", default=1.0, show_default=True, help="Hours of market in each run.")
 @click.option(
-    "--pace", default=BUSY.name, show_default=True, type=click.Choice(list(PACES)), help=PACE_HELP
+    "--workload",
+    default=BUSY.name,
+    show_default=True,
+    type=click.Choice(list(WORKLOADS)),
+    help=WORKLOAD_HELP,
 )
-@click.option("--first", type=int, help="The first seed; drawn when it is not given.")
-@click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="Processes at once.")
-@click.option("--mutants", is_flag=True, help="Break the service on purpose; all must be caught.")
+@click.option("--first", type=int, help="The first seed; random by default.")
+@click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="Runs at a time.")
+@click.option("--mutants", is_flag=True, help="Break the service on purpose; each must be caught.")
 @click.option("--twice", is_flag=True, help="Run each seed in two processes and compare them.")
-@click.option("--trace", type=click.Path(path_type=Path), help="Write the first run's wire here.")
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    help="Run only the first seed, and write its wire trace here.",
+)
 @click.option("--fingerprint", "print_only", is_flag=True, hidden=True)
 def main(
     *,
     seeds: int,
     hours: float,
-    pace: str,
+    workload: str,
     first: int | None,
     jobs: int,
     mutants: bool,
@@ -50,17 +59,17 @@ def main(
     trace: Path | None,
     print_only: bool,
 ) -> None:
-    """Simulate the whole service with faults, and check what must always hold."""
+    """Simulate the whole service with faults, and check its invariants."""
     check_scheduler()
     first = secrets.randbelow(1_000_000_000) if first is None else first
-    plan = Plan(first, hours, PACES[pace])
+    plan = RunPlan(first, hours, WORKLOADS[workload])
     console = Console()
     if print_only:
         report = simulate(plan)
         sys.stdout.write(msgspec.json.encode((report.journal, report.wire)).decode())
     elif trace is not None:
         with trace.open("w", encoding="utf-8") as lines:
-            sys.exit(_tell([simulate(plan, lines)], console))
+            sys.exit(_print_results([simulate(plan, lines)], console))
     elif mutants:
         sys.exit(_hunt(range(first, first + SEEDS), jobs, console))
     elif twice:
@@ -69,11 +78,11 @@ def main(
         sys.exit(_run(_plans(plan, seeds), jobs, console))
 
 
-def _plans(first: Plan, seeds: int) -> list[Plan]:
+def _plans(first: RunPlan, seeds: int) -> list[RunPlan]:
     return [attrs.evolve(first, seed=first.seed + number) for number in range(seeds)]
 
 
-def _run(plans: list[Plan], jobs: int, console: Console) -> int:
+def _run(plans: list[RunPlan], jobs: int, console: Console) -> int:
     reports = []
     with _progress(console) as progress:
         task = progress.add_task("", total=len(plans))
@@ -81,58 +90,57 @@ def _run(plans: list[Plan], jobs: int, console: Console) -> int:
             reports.append(report)
             virtual_s = sum(done.virtual_s for done in reports)
             rate = virtual_s / 3600 / max(progress.tasks[task].elapsed or 0, 1e-9)
-            broken = sum(bool(done.violations) for done in reports)
-            text = f"{virtual_s / 86400:.1f} days, {rate:.2f} hours a second, {broken} failed"
+            failed = sum(bool(done.violations) for done in reports)
+            text = f"{virtual_s / 86400:.1f} days, {rate:.2f} hours per second, {failed} failed"
             progress.update(task, advance=1, description=text)
             for violation in report.violations:
                 console.print(f"seed {report.plan.seed}: {violation.invariant}: {violation.what}")
-    return _tell(reports, console)
+    return _print_results(reports, console)
 
 
-def _tell(reports: list[Report], console: Console) -> int:
-    """Print what was covered and what failed; returns the exit code."""
+def _print_results(reports: list[RunReport], console: Console) -> int:
+    """Print what was covered and what failed; return the exit code."""
     coverage = Coverage()
-    totals: dict[str, int] = {}
+    totals: Counter[str] = Counter()
     for report in reports:
         coverage += report.coverage
-        for name, number in report.counts.items():
-            totals[name] = totals.get(name, 0) + number
+        totals.update(report.counts)
     console.print(_coverage_table(coverage))
     states = ", ".join(f"{number} {name}" for number, name in enumerate(COLUMNS, start=1))
     console.print(f"\n{states}; k: thousands\n", highlight=False)
     console.print(", ".join(f"{number} {name}" for name, number in totals.items()))
     virtual_h = sum(report.virtual_s for report in reports) / 3600
     real_s = sum(report.real_s for report in reports)
-    console.print(
-        f"{virtual_h / 24:.2f} simulated days; {virtual_h / real_s:.2f} hours a second of one core"
-    )
+    rate = virtual_h / real_s
+    console.print(f"{virtual_h / 24:.2f} simulated days; {rate:.2f} hours per second of one core")
     failed = [report for report in reports if report.violations]
     for report in sorted(failed, key=lambda report: report.plan.seed):
         plan, violation = report.plan, report.violations[0]
         console.print(f"[red]seed {plan.seed}[/]: {violation.invariant}: {violation.what}")
-        again = f"--first {plan.seed} --seeds 1 --hours {plan.hours} --pace {plan.pace.name}"
-        console.print(f"  again: ./scripts/simulate {again}", highlight=False)
+        options = f"--first {plan.seed} --seeds 1 --hours {plan.hours}"
+        options += f" --workload {plan.workload.name}"
+        console.print(f"  repeat with ./scripts/simulate {options}", highlight=False)
     return 1 if failed else 0
 
 
 def _hunt(seeds: range, jobs: int, console: Console) -> int:
-    table = Table("mutant", "runs", "caught by", "what it says")
+    table = Table("mutant", "runs", "caught by", "finding")
     escaped = 0
     with _progress(console) as progress:
         task = progress.add_task("mutants", total=len(MUTANTS))
-        for name, catch in hunt_all(list(MUTANTS), seeds, jobs):
+        for name, caught in hunt_all(list(MUTANTS), seeds, jobs):
             progress.advance(task)
-            if catch is None:
+            if caught is None:
                 escaped += 1
                 table.add_row(name, f"> {len(seeds)}", "[red]nothing[/]", "")
             else:
-                said = catch.violation
-                table.add_row(name, str(catch.runs), said.invariant, said.what[:100])
+                violation = caught.violation
+                table.add_row(name, str(caught.runs), violation.invariant, violation.what[:100])
     console.print(table)
     return 1 if escaped else 0
 
 
-def _compare(plans: list[Plan], console: Console) -> int:
+def _compare(plans: list[RunPlan], console: Console) -> int:
     differing = 0
     for plan in plans:
         one, other = fingerprint(plan, 1), fingerprint(plan, 2)

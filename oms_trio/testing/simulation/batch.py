@@ -1,4 +1,4 @@
-"""Many runs over all cores: each in a process of its own kind of luck, all repeatable."""
+"""Many runs over all cores, each in a separate process."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Final
 
 import msgspec
 
-from oms_trio.testing.simulation.mutants.hunting import HOURS, MUTANTS, Catch, hunt
-from oms_trio.testing.simulation.one_run import Plan, Report, simulate
+from oms_trio.testing.simulation.mutants.hunting import HOURS, MUTANTS, CaughtMutant, hunt
+from oms_trio.testing.simulation.one_run import RunPlan, RunReport, simulate
 
 AHEAD: Final = 4
-"""Runs handed out per process before one is back; millions of seeds need no list."""
+"""Runs queued per process: enough to keep it busy, with millions of seeds to go."""
 
 
-def run_many(plans: Iterator[Plan], processes: int) -> Iterator[Report]:
-    """Run plans side by side and give reports as they come."""
+def run_many(plans: Iterator[RunPlan], processes: int) -> Iterator[RunReport]:
+    """Run plans in parallel and yield each report as it is finished."""
     with _pool(processes) as pool:
-        running: set[Future[Report]] = set()
+        running: set[Future[RunReport]] = set()
         while True:
             while len(running) < processes * AHEAD and (plan := next(plans, None)) is not None:
                 running.add(pool.submit(simulate, plan))
@@ -35,8 +35,8 @@ def run_many(plans: Iterator[Plan], processes: int) -> Iterator[Report]:
 
 def hunt_all(
     names: Sequence[str], seeds: Sequence[int], processes: int, hours: float = HOURS
-) -> Iterator[tuple[str, Catch | None]]:
-    """Hunt mutants side by side and tell of each as it is caught, or was not."""
+) -> Iterator[tuple[str, CaughtMutant | None]]:
+    """Hunt mutants in parallel and yield each name with how it was caught; None when it was not."""
     with _pool(processes) as pool:
         running = {pool.submit(_hunt, name, seeds, hours): name for name in names}
         while running:
@@ -45,22 +45,22 @@ def hunt_all(
                 yield running.pop(future), future.result()
 
 
-def _hunt(name: str, seeds: Sequence[int], hours: float) -> Catch | None:
-    # By name: what a mutant breaks, a module or a class, cannot be sent to another process.
+def _hunt(name: str, seeds: Sequence[int], hours: float) -> CaughtMutant | None:
+    # By name, as a mutant's functions cannot be sent to another process.
     return hunt(MUTANTS[name], seeds, hours)
 
 
-def fingerprint(plan: Plan, hash_seed: int) -> tuple[str, str]:
-    """Run a plan in a new process with its own hash seed; returns journal's and wire's digests."""
+def fingerprint(plan: RunPlan, hash_seed: int) -> tuple[str, str]:
+    """Run a plan in a new process with this hash seed; return the digests of journal and wire."""
     command = [sys.executable, "-m", "oms_trio.testing.simulation", "--fingerprint"]
     command += ["--first", str(plan.seed), "--hours", str(plan.hours)]
-    command += ["--pace", plan.pace.name]
+    command += ["--workload", plan.workload.name]
     environ = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
-    told = subprocess.run(command, env=environ, capture_output=True, check=True).stdout  # noqa: S603 - our own module
-    journal, wire = msgspec.json.decode(told, type=tuple[str, str])
+    output = subprocess.run(command, env=environ, capture_output=True, check=True).stdout  # noqa: S603 - our own module
+    journal, wire = msgspec.json.decode(output, type=tuple[str, str])
     return journal, wire
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
-    # Nothing of the parent is inherited: a run must not depend on what ran before it.
+    # Spawned, so that a run inherits nothing from what ran before it in this process.
     return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))

@@ -1,4 +1,4 @@
-"""What state the service was in when a fault struck: without it "no failure" says little."""
+"""Which state the service was in at each fault: without that, "no failure" proves little."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ DOWN: Final = "no process"
 IDLE: Final = "idle"
 
 CONDITIONS: Final[Mapping[str, Callable[[TradeState], bool]]] = {
-    "in flight": lambda state: any(order.awaiting_ack for order in state.orders),
-    "in doubt": lambda state: any(
+    "awaiting ack": lambda state: any(order.awaiting_ack for order in state.orders),
+    "outcome unknown": lambda state: any(
         order.outcome_unknown or order.verify_before_send for order in state.orders
     ),
     "resting": lambda state: any(order.order_state is OrderState.LIVE for order in state.orders),
-    "part filled": lambda state: any(
+    "partly filled": lambda state: any(
         order.order_state is OrderState.PARTIALLY_FILLED for order in state.orders
     ),
     "cancelling": lambda state: any(
@@ -26,23 +26,23 @@ CONDITIONS: Final[Mapping[str, Callable[[TradeState], bool]]] = {
     ),
     "fill missing": lambda state: bool(state.orders.waiting),
     "trade open": lambda state: state.book.trade is not None,
-    "link down": lambda state: not state.sync.has_session,
+    "no session": lambda state: not state.sync.has_session,
     "reconciling": lambda state: state.sync.has_session and not state.sync.snapshot_applied,
-    "differing": lambda state: (
+    "position differs": lambda state: (
         state.sync.snapshot_applied and state.sync.differs_since_ns is not None
     ),
-    "draining": lambda state: state.draining,
+    "stopping": lambda state: state.draining,
 }
-"""Names of what the service may be in the middle of; several can be true at once."""
+"""What the service may be in the middle of, by name; several can hold at once."""
 
 COLUMNS: Final = (IDLE, *CONDITIONS, DOWN)
 
 Coverage = Counter[tuple[str, str]]
-"""How often a fault (first) met a state (second)."""
+"""By names of a fault and of a state: how often the fault came in that state."""
 
 
 def conditions(state: TradeState | None) -> tuple[str, ...]:
-    """Name all that is true of the service now."""
+    """Return the names of all conditions that hold now."""
     if state is None:
         return (DOWN,)
     return tuple(name for name, holds in CONDITIONS.items() if holds(state)) or (IDLE,)

@@ -1,7 +1,7 @@
 """One seed decides everything: the order in which Trio runs tasks, and every random byte.
 
-Trio can schedule deterministically, for Hypothesis; the switch and the generator behind it are
-private, so ``check_scheduler`` says clearly when a release of Trio has changed them.
+Trio can schedule deterministically, for Hypothesis; the switch and its generator are
+private, so ``check_scheduler`` raises when a release of Trio has changed them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import trio.testing
 _RUN: Final[Any] = trio._core._run  # noqa: SLF001 - private, hence check_scheduler
 
 WALL_CLOCK_START_NS: Final = 1_789_000_000_000_000_000
-"""Unix time at which every simulation begins: any fixed moment does."""
+"""Unix time at which every simulation begins; the value is arbitrary."""
 
 
 class SchedulerChangedError(RuntimeError):
-    """This release of Trio has no longer what a repeatable run needs."""
+    """This release of Trio lacks what a repeatable run needs."""
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def repeatable(seed: int) -> Iterator[None]:
     WebSocket masks and handshake keys come from ``os.urandom``, protocol pings of trio-websocket
     from the global generator; both are drawn from the seed. Only one block at a time.
     """
-    generator = Random(f"bytes {seed}")  # noqa: S311 - it repeats a run, and guards nothing
+    generator = Random(f"bytes {seed}")  # noqa: S311 - it repeats a run and protects nothing
     kept = _RUN._ALLOW_DETERMINISTIC_SCHEDULING, _RUN._r.getstate()  # noqa: SLF001 - see the top
     urandom, state = os.urandom, random.getstate()
     _RUN._ALLOW_DETERMINISTIC_SCHEDULING = True  # noqa: SLF001
@@ -50,23 +50,24 @@ def repeatable(seed: int) -> Iterator[None]:
 
 
 def check_scheduler() -> None:
-    """Prove that a seed fixes the order of tasks, and that another seed gives another one.
+    """Check that a seed decides the order of tasks, and that another seed gives another order.
 
     Raises:
-        SchedulerChangedError: it does not, with this release of Trio.
+        SchedulerChangedError: with this release of Trio it does not.
     """
     for name in ("_ALLOW_DETERMINISTIC_SCHEDULING", "_r"):
         if not hasattr(_RUN, name):
             raise SchedulerChangedError(
-                f"trio {trio.__version__} has no trio._core._run.{name} any more: simulations "
-                "cannot be repeated; find what replaced it, or install the release of the lock"
+                f"trio {trio.__version__} has no trio._core._run.{name}, which repeatable simulations "
+                "need; adapt oms_trio/testing/simulation/determinism.py, or install the locked release"
             )
     orders = {seed: {_order_of_tasks(seed) for _ in range(3)} for seed in range(4)}
     repeats = all(len(found) == 1 for found in orders.values())
     differs = len({order for found in orders.values() for order in found}) > 1
     if not repeats or not differs:
         raise SchedulerChangedError(
-            f"trio {trio.__version__} does not order tasks by the seed of its generator any more"
+            f"trio {trio.__version__} no longer orders tasks by the seed of its generator; adapt "
+            "oms_trio/testing/simulation/determinism.py, or install the locked release"
         )
 
 

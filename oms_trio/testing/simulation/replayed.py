@@ -1,89 +1,54 @@
-"""A run's journal read once from its first record: state, outputs, and what the agent was owed."""
+"""A run's journal, replayed once from its first record for the audit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from hashlib import sha256
 from itertools import chain
-from typing import Any
 
 import attrs
 
-from oms_trio.core.book import Book
-from oms_trio.core.effects import Publication, PublishClosure
+from oms_trio.core.effects import FillBooked, PublishClosure
 from oms_trio.core.events import Event, ExchangeSnapshot, PositionUpdate
-from oms_trio.core.model import Cause, Fill, PositionReport, Rules
-from oms_trio.core.orders import OrderInfo
+from oms_trio.core.model import PositionReport, Rules
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Record
 from oms_trio.service import journaled_inputs
 from oms_trio.service.journaled_inputs import DecodeContext, encode_effects
+from oms_trio.service.state_codec import digest
 
 
 @attrs.frozen
 class Closed:
-    """A closure, and the position reports that had come in before it."""
+    """A closure, with how many position reports had come by push and by REST before it."""
 
     message_id: str
     pushed: int
     asked: int
 
 
-@attrs.frozen
-class Booked:
-    """A fill as it was booked."""
-
-    ord_id: str
-    trade_id: int | None
-    sign: int
-    sz: Decimal
-    px: Decimal
-    cause: Cause
-
-
-class NotingBook(Book):
-    """A book that remembers in which order it took fills.
-
-    It writes itself like any other book, because the digest is made of what states write.
-    """
-
-    __qualname__ = Book.__qualname__
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.taken: list[Booked] = []
-
-    def take(self, order: OrderInfo, fill: Fill, *more: Any) -> list[Publication]:  # noqa: ANN401 - as the book's
-        """See ``Book.take``."""
-        cause = getattr(order, "cause", Cause.AGENT)
-        sign = order.side.sign
-        self.taken.append(Booked(fill.ord_id, fill.trade_id, sign, fill.sz, fill.px, cause))
-        return super().take(order, fill, *more)
-
-
 @attrs.define
-class Replay:
-    """What a journal says."""
+class JournalReplay:
+    """What a replay of a journal gives."""
 
     state: TradeState
-    booked: list[Booked]
+    booked: list[FillBooked] = attrs.Factory(list)
     """Fills in the order in which they were booked."""
     digests: dict[int, str] = attrs.Factory(dict)
-    """The state's digest behind the records that were asked for."""
+    """By sequence number: the state's digest after the records that the caller named."""
     differing: list[int] = attrs.Factory(list)
-    """Records whose effects are others than those recorded."""
+    """Records whose effects differ from the recorded ones."""
     pushed: list[PositionReport] = attrs.Factory(list)
-    """Positions as pushes told them, in the order in which they came."""
+    """Position reports by push, in the order in which they came."""
     asked: list[PositionReport] = attrs.Factory(list)
-    """Positions as REST told them."""
+    """Position reports by REST."""
     closed: list[Closed] = attrs.Factory(list)
     digest: str = ""
-    """A hash over all records: journals of equal runs are equal."""
+    """A hash over all records; equal runs have equal hashes."""
 
     def note(self, event: Event) -> None:
-        """Keep what an input tells of the position."""
+        """Keep the position report of an input, if it has one."""
         match event:
             case PositionUpdate(report=report):
                 self.pushed.append(report)
@@ -99,16 +64,16 @@ def replay(
     scope: DecodeContext,
     wanted: set[int],
     archive: Mapping[int, Record] | None = None,
-) -> Replay:
-    """Feed every record to a new state; ``wanted`` names records whose digest is to be kept.
+) -> JournalReplay:
+    """Replay every record into a new state.
 
-    ``archive`` has the records that the journal has forgotten.
+    ``wanted`` has the sequence numbers after which the digest is kept. ``archive`` has the records
+    that compaction has removed from the journal.
     """
-    book = NotingBook()
-    found = Replay(TradeState(rules, book=book), book.taken)
+    found = JournalReplay(TradeState(rules))
     whole = sha256()
     if 0 in wanted:
-        found.digests[0] = found.state.digest()
+        found.digests[0] = digest(found.state)
     first = journal.first_seq
     forgotten = ((seq, record) for seq, record in sorted((archive or {}).items()) if seq < first)
     for seq, record in chain(forgotten, journal.tail(first - 1)):
@@ -120,12 +85,14 @@ def replay(
         for event in arrival.events:
             found.note(event)
         for effect in effects:
-            if isinstance(effect, PublishClosure):
+            if isinstance(effect, FillBooked):
+                found.booked.append(effect)
+            elif isinstance(effect, PublishClosure):
                 closed = Closed(effect.message_id, len(found.pushed), len(found.asked))
                 found.closed.append(closed)
         if encode_effects(effects) != record.outputs:
             found.differing.append(seq)
         if seq in wanted:
-            found.digests[seq] = found.state.digest()
+            found.digests[seq] = digest(found.state)
     found.digest = whole.hexdigest()
     return found

@@ -1,4 +1,4 @@
-"""What went over the wires of a run, as one running hash, and as text for whoever looks closer."""
+"""Everything on the wires of a run, as one hash and on request as text."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import trio
 
 
 @attrs.define(eq=False)
-class Tape:
-    """Takes every chunk with its virtual time; equal runs give equal digests.
+class WireTrace:
+    """Hashes every chunk with its virtual time; equal runs give equal digests.
 
-    ``trace`` gets the same as lines: comparing those of two runs shows where they part.
+    ``lines`` gets the same as text: those of two runs differ first where their behaviour does.
     """
 
-    trace: TextIO | None = None
+    lines: TextIO | None = None
     chunks: int = 0
     _chained: bytes = b""
 
     def note(self, wire: str, data: bytes) -> None:
-        """Add what went over a wire now; ``wire`` names it with the direction."""
+        """Add what is sent on a wire now; ``wire`` names the connection and the direction."""
         self.chunks += 1
         head = f"{trio.current_time()!r} {wire} {len(data)}\n".encode()
         self._chained = sha256(self._chained + head + data).digest()
-        if self.trace is not None:
-            self.trace.write(f"{head.decode().rstrip()} {data!r}\n")
+        if self.lines is not None:
+            self.lines.write(f"{head.decode().rstrip()} {data!r}\n")
 
     @property
     def digest(self) -> str:
-        """The hash over all of it so far."""
+        """The hash over everything so far."""
         return self._chained.hex()

@@ -1,15 +1,14 @@
-"""The world of a run: exchange, broker, network, disk, agent's ear, and the service's lives."""
+"""Everything of one run: exchange, broker, network, disk, and the service's processes on them."""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 import trio
@@ -18,363 +17,233 @@ from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.core.effects import Effect
 from oms_trio.core.events import Verb
-from oms_trio.core.model import Instrument, Rules
+from oms_trio.core.model import Rules
 from oms_trio.core.risk import mark_age_ns
 from oms_trio.core.state import TradeState
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.operator_commands import CommandError
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
 from oms_trio.settings.clock import Clock, virtual_clock
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
-from oms_trio.testing.okx_server.orders.admission import check_inst_id_code
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import handle_stream
-from oms_trio.testing.okx_server.values import CancelSource, Order
 from oms_trio.testing.simulation.determinism import WALL_CLOCK_START_NS
-from oms_trio.testing.simulation.invariants.monitor import Monitor, WatchedLimits, WatchedTruth
+from oms_trio.testing.simulation.faults.recording import RecordingFaults
+from oms_trio.testing.simulation.impairments import Impairment, Impairments
+from oms_trio.testing.simulation.invariants.monitor import RunMonitor
+from oms_trio.testing.simulation.invariants.watched_exchange import (
+    WatchedGroundTruth,
+    WatchedLimits,
+)
 from oms_trio.testing.simulation.machine.clocks import WallClock
-from oms_trio.testing.simulation.machine.disk import Room
-from oms_trio.testing.simulation.machine.network import End, Network
-from oms_trio.testing.simulation.machine.process import Life, Surroundings
-from oms_trio.testing.simulation.noting import NotingFaults
-from oms_trio.testing.simulation.setting import CONTEXT, RULES, Setting
-from oms_trio.testing.simulation.troubles import Trouble, Troubles
-from oms_trio.testing.simulation.wire_trace import Tape
-from oms_trio.testing.simulation.workload import BUSY, Pace
+from oms_trio.testing.simulation.machine.disk import DiskState
+from oms_trio.testing.simulation.machine.network import NetworkStream, SimulatedNetwork
+from oms_trio.testing.simulation.machine.process import ProcessEnvironment, ServiceProcess
+from oms_trio.testing.simulation.market import SimulatedMarket
+from oms_trio.testing.simulation.run_settings import CONTEXT, RULES, RunSettings
+from oms_trio.testing.simulation.wire_trace import WireTrace
+from oms_trio.testing.simulation.workload import BUSY, Workload
 
-What = TypeVar("What")
+Awaited = TypeVar("Awaited")
 
-SECRETS = ("Key-4f1c9a77", "Secret-8d02e6b1c3", "Passphrase-e77a90")
-ACCOUNT = SimAccount(
+SECRETS: Final = ("Key-4f1c9a77", "Secret-8d02e6b1c3", "Passphrase-e77a90")
+ACCOUNT: Final = ExchangeAccount(
     api_key=SECRETS[0], secret=SECRETS[1], passphrase=SECRETS[2], balance=Decimal(100_000)
 )
 
-BAND = Decimal("0.008")
-"""The market keeps within this part of where it began, or of where it has jumped to since."""
+RESTART_S: Final = (0.05, 8.0)
+"""The supervisor starts a new process within this range of seconds after the last one ended."""
 
-RESTART_S = (0.05, 8.0)
-
-TOLD_S = 15.0
-"""A snapshot tells of what was so long before, where REST is hampered by nothing."""
-
-HAND_TRIES = 20
-"""Then whoever trades by hand gives up, and what is left is for the operator to adopt."""
+COMMAND_S: Final = 30.0
+"""How long an operator waits for the answer to a command."""
 
 
 def account_key() -> Credentials:
-    """Return the key that the service signs with."""
+    """Return the API key that the service signs with."""
     return Credentials(ACCOUNT.api_key, ACCOUNT.secret, ACCOUNT.passphrase)
 
 
-@attrs.define
-class Funded:
-    """A settlement of funding: how many fills came before it, when (virtual), and how much."""
-
-    fills: int
-    at: float
-    amount: Decimal
-    known_at: float = float("inf")
-    """When whoever asks now and then must know of it (virtual)."""
-
-
 @attrs.define(eq=False)
-class World:
-    """Everything of one run. Built inside ``trio.run``, by ``open_world``."""
+class SimulatedWorld:
+    """Everything of one run. Made inside ``trio.run`` by ``open_world``."""
 
     random: Random
     clock: Clock
-    exchange: Exchange
-    faults: NotingFaults
+    exchange: SimulatedExchange
+    market: SimulatedMarket
+    faults: RecordingFaults
     broker: MemoryBroker
-    network: Network
-    tape: Tape
-    room: Room
+    network: SimulatedNetwork
+    trace: WireTrace
+    disk: DiskState
     wall: WallClock
     """The machine's wall clock."""
-    exchange_wall: WallClock
-    troubles: Troubles
-    monitor: Monitor
+    impairments: Impairments
+    monitor: RunMonitor
     rules: Rules
-    setting: Setting
-    pace: Pace
+    settings: RunSettings
+    workload: Workload
     nursery: trio.Nursery
-    center: Decimal
-    """What price the market keeps near."""
     burst: Callable[[int], object] = lambda _count: None
-    """Has the agent take so many actions at once."""
-    hands: int = 0
-    """How many people trade by hand now, and will take it back."""
-    funded: list[Funded] = attrs.Factory(list)
-    multipliers: list[tuple[int, Decimal]] = attrs.Factory(list)
-    """What a contract was worth: since which fill of the exchange, and BTC."""
-    gone: list[tuple[bytes, str | None]] = attrs.Factory(list)
-    """Messages that were in a queue when somebody deleted it."""
-    life: Life | None = None
-    lives: list[Life] = attrs.Factory(list)
-    down: bool = False
-    """No new life is begun while this is set."""
-    heard: list[Outgoing] = attrs.Factory(list)
+    """Lets the agent publish this many actions at once."""
+    deleted: list[tuple[bytes, str | None]] = attrs.Factory(list)
+    """Body and ``message_id`` of actions that were in a queue when it was deleted."""
+    process: ServiceProcess | None = None
+    processes: list[ServiceProcess] = attrs.Factory(list)
+    keep_down: bool = False
+    """While this is set, no new process is started."""
+    received: list[Outgoing] = attrs.Factory(list)
     """Every message that reached the agent, repeats included."""
-    arrivals: collections.Counter[str] = attrs.Factory(collections.Counter)
-    _awaited: list[tuple[Callable[[TradeState], bool], trio.Event]] = attrs.Factory(list)
-    _decided: list[tuple[type[Effect], trio.Event]] = attrs.Factory(list)
-    _begun: trio.Event = attrs.Factory(trio.Event)
-    _operating: trio.Lock = attrs.Factory(trio.Lock)
-    _outside: Context = attrs.Factory(copy_context)
-    """What tasks of the world start in, whoever makes them start."""
+    inputs: collections.Counter[str] = attrs.Factory(collections.Counter)
+    """How many inputs of each kind the service has journaled."""
+    _state_waits: list[tuple[Callable[[TradeState], bool], trio.Event]] = attrs.Factory(list)
+    _effect_waits: list[tuple[type[Effect], trio.Event]] = attrs.Factory(list)
+    _started: trio.Event = attrs.Factory(trio.Event)
+    _operator: trio.Lock = attrs.Factory(trio.Lock)
+    _own_context: Context = attrs.Factory(copy_context)
+    """The context of the world's tasks, also of those that a task of the service causes to start."""
 
-    # The service's lives.
+    # The service's processes.
 
-    async def live(self) -> None:
+    async def supervise(self) -> None:
         """Start the service again whenever it ends, as systemd does; ends by cancellation only.
 
         Raises:
             Whatever the service crashes with.
         """
         while True:
-            life = Life(self._surroundings())
-            self.lives.append(life)
-            self.life = life
-            begun, self._begun = self._begun, trio.Event()
-            begun.set()
-            await life.run()
-            self.troubles.note(Trouble.PROCESS)
-            # The broker notices the end of the connection: what was not settled comes again.
+            process = ServiceProcess(self._environment())
+            self.processes.append(process)
+            self.process = process
+            started, self._started = self._started, trio.Event()
+            started.set()
+            await process.run()
+            self.impairments.note(Impairment.PROCESS)
+            # The broker notices the end of the connection and delivers again what was not settled.
             self.broker.consume(wanted=False)
             self.broker.restart() if self.broker.connected else None
-            with self.troubles.during({Trouble.PROCESS}):
+            with self.impairments.during({Impairment.PROCESS}):
                 await trio.sleep(self.random.uniform(*RESTART_S))
-                while self.down:  # noqa: ASYNC110 - a few seconds of virtual time
+                while self.keep_down:  # noqa: ASYNC110 - a few seconds of virtual time
                     await trio.sleep(0.1)
 
-    async def begun(self) -> Life:
-        """Wait for the next life."""
-        await self._begun.wait()
-        assert self.life is not None
-        return self.life
+    async def next_process(self) -> ServiceProcess:
+        """Wait until another process is started, and return it."""
+        await self._started.wait()
+        assert self.process is not None
+        return self.process
 
     def kill(self) -> None:
         """Kill the running process, if there is one."""
-        life = self.life
-        if life is None or life.ended.is_set() or life.dead:
+        process = self.process
+        if process is None or process.ended.is_set() or process.dead:
             return
-        life.kill()
-        self.network.vanish()
+        process.kill()
+        self.network.close_clients()
         self.broker.consume(wanted=False)
         self.broker.restart() if self.broker.connected else None
 
     def stop(self) -> None:
-        """Ask the running process to end, as SIGTERM does."""
-        if self.life is not None:
-            self.life.stopping = True
-            self.life.stop.set()
+        """Request an orderly stop of the running process, as SIGTERM does."""
+        if self.process is not None:
+            self.process.stop.set()
 
     async def freeze(self, lasting_s: float) -> None:
-        """Stop the running process for a while, as SIGSTOP and SIGCONT do."""
-        life = self.life
-        if life is None or not life.freeze():
+        """Freeze the running process for a while, as SIGSTOP and SIGCONT do."""
+        process = self.process
+        if process is None or not process.freeze():
             return
-        with self.troubles.during({Trouble.PROCESS}):
+        with self.impairments.during({Impairment.PROCESS}):
             try:
                 await trio.sleep(lasting_s)
             finally:
-                life.thaw()
+                process.thaw()
 
     @property
     def state(self) -> TradeState | None:
-        """The running process's trading state; None while there is none."""
-        life = self.life
-        return None if life is None or life.dead or life.ended.is_set() else life.state
+        """The running process's trading state; None while no process runs."""
+        process = self.process
+        return None if process is None or process.dead or process.ended.is_set() else process.state
 
-    async def moment(self, holds: Callable[[TradeState], bool]) -> None:
-        """Wait until something is true of the trading state."""
+    async def wait_for_state(self, holds: Callable[[TradeState], bool]) -> None:
+        """Wait until a condition on the trading state holds."""
         if self.state is None or not holds(self.state):
-            await _wait(self._awaited, holds)
+            await _wait(self._state_waits, holds)
 
-    async def decision(self, kind: type[Effect]) -> None:
-        """Wait until the service has decided to do something."""
-        await _wait(self._decided, kind)
-
-    # Around it.
-
-    def dial(self, kind: str) -> End:
-        """Connect to the exchange."""
-        client, server = self.network.connect(kind)
-        self._outside.run(self.nursery.start_soon, handle_stream, self.exchange, server)
-        return client
+    async def wait_for_effect(self, kind: type[Effect]) -> None:
+        """Wait until the core returns an effect of this kind."""
+        await _wait(self._effect_waits, kind)
 
     async def command(self, verb: Verb) -> bool:
-        """Give an operator's command; returns whether it was taken, and cannot be lost any more."""
-        async with self._operating:
-            life = self.life
-            if life is None or life.commands is None or life.dead or life.ended.is_set():
+        """Give an operator's command; returns whether it was accepted and can no longer be lost."""
+        async with self._operator:
+            process = self.process
+            if (
+                process is None
+                or process.commands is None
+                or process.dead
+                or process.ended.is_set()
+            ):
                 return False
             existed = self.monitor.open_orders()
-            self.monitor.commanded(verb)
-            taken = False
-            with trio.move_on_after(30.0):
+            self.monitor.note_command_sent(verb)
+            accepted = False
+            with trio.move_on_after(COMMAND_S):
                 try:
-                    await life.commands.command(verb, "operator")
-                    taken = not life.dead
+                    await process.commands.command(verb, "operator")
+                    accepted = not process.dead
                 except CommandError:
                     pass
-            if taken:
-                self.monitor.obeyed(verb, life.state)
+            if accepted:
+                self.monitor.note_command_accepted(verb, process.state)
                 if verb in {Verb.KILL, Verb.CANCEL_ALL, Verb.FLATTEN}:
-                    self.nursery.start_soon(self.monitor.follow, verb, existed)
-            return taken
+                    self.nursery.start_soon(self.monitor.check_command, verb, existed)
+            return accepted
 
-    def trade_by_hand(self, side: str, sz: Decimal = Decimal(1)) -> bool:
-        """Trade at market, as a person does; False when the exchange refuses."""
-        args = {
-            "instIdCode": self.exchange.instrument.inst_id_code,
-            "tdMode": "cross",
-            "side": side,
-            "ordType": "market",
-            "sz": str(sz),
-        }
-        return self.exchange.place(args, check_inst_id_code).code == "0"
+    def connect(self, kind: str) -> NetworkStream:
+        """Connect to the exchange; ``kind`` is ``ws`` or ``rest``. Returns the client's end."""
+        client, server = self.network.connect(kind)
+        self._own_context.run(self.nursery.start_soon, handle_stream, self.exchange, server)
+        return client
 
-    def trade_back(self, side: str, sz: Decimal = Decimal(1)) -> None:
-        """Trade by hand until it is done: the answers that other strikes have forced are few."""
-        self.exchange.faults.suspended = False
-        for _ in range(HAND_TRIES):
-            if self.trade_by_hand(side, sz):
-                return
-
-    @contextmanager
-    def trading_by_hand(self) -> Iterator[None]:
-        """Say that what is traded by hand during the block is taken back at its end."""
-        self.hands += 1
-        try:
-            yield
-        finally:
-            self.hands -= 1
-
-    def fund(self, rate: Decimal) -> None:
-        """Settle a funding fee."""
-        exchange = self.exchange
-        before = exchange.engine.ledger.cash_bal
-        exchange.fund(rate)
-        if amount := exchange.engine.ledger.cash_bal - before:
-            fills = len(exchange.truth.fills())
-            self.funded.append(Funded(fills, trio.current_time(), amount))
-
-    def _note_known(self, state: TradeState) -> None:
-        """Note what a snapshot must have told of that has just been taken in."""
-        now = trio.current_time()
-        whole = state.sync.snapshot_applied and not state.sync.snapshot_requested
-        if whole and self.troubles.calm_for({Trouble.REST}) > TOLD_S:
-            for funded in self.funded:
-                if now > funded.at + TOLD_S:
-                    funded.known_at = min(funded.known_at, now)
-
-    def cancel_resting(self, most: int) -> None:
-        """Let the exchange cancel some of our resting orders, the oldest first."""
-        engine = self.exchange.engine
-        with engine.deferred():
-            for order in engine.book.pending[:most]:
-                engine.cancel(order, CancelSource.SYSTEM)
-
-    def change_instrument(self, random: Random) -> None:
-        """Change tick, lot and code of the instrument; the contract's value only when all is flat."""
-        engine, instrument = self.exchange.engine, self.exchange.instrument
-        changes: dict[str, Any] = {
-            "inst_id_code": instrument.inst_id_code + 1,
-            "tick_sz": random.choice((Decimal("0.1"), Decimal("0.5"))),
-            "lot_sz": random.choice((Decimal("0.01"), Decimal("0.001"))),
-        }
-        state = self.state
-        at_rest = state is not None and not state.book.position and not len(state.orders)
-        if at_rest and not engine.ledger.pos and not engine.book.pending:
-            changes["ct_val"] = random.choice((Decimal("0.01"), Decimal("0.001")))
-        self.set_instrument(attrs.evolve(instrument, **changes))
-
-    def set_instrument(self, instrument: Instrument) -> None:
-        """Let the exchange go on with another instrument of the same name."""
-        self.exchange.change_instrument(instrument)
-        self.multipliers.append((len(self.exchange.truth.fills()), instrument.multiplier))
-
-    def delete_queue(self) -> None:
-        """Delete the action queue with all that is in it."""
-        self.gone += self.broker.delete_queue()
-
-    def fill_any(self, random: Random) -> None:
-        """Fill a part of a resting order, or all of it, whatever the market does."""
-        if resting := self._resting():
-            order, px = random.choice(resting)
-            lot = self.exchange.instrument.lot_sz
-            part = order.remaining / random.choice((1, 4, 10)) // lot * lot
-            self.exchange.fill(order.ord_id, min(order.remaining, max(lot, part)), px)
-
-    def open_gap(self, random: Random) -> None:
-        """Lose the push of one fill and tell the next one of the same order, if one rests."""
-        lot = self.exchange.instrument.lot_sz
-        if resting := [(order, px) for order, px in self._resting() if order.remaining >= 2 * lot]:
-            order, px = random.choice(resting)
-            self.exchange.faults.miss_order_pushes = 1
-            self.exchange.fill(order.ord_id, lot, px)
-            self.exchange.fill(order.ord_id, lot, px)
-
-    def _resting(self) -> list[tuple[Order, Decimal]]:
-        pending = self.exchange.engine.book.pending
-        return [(order, order.px) for order in pending if order.px is not None]
-
-    async def move_market(self) -> None:
-        """Let the market walk within its band; ends by cancellation only."""
-        exchange = self.exchange
-        while True:
-            await trio.sleep(self.pace.market_s)
-            exchange.tick()
-            bid, center = exchange.engine.market.bid, self.center
-            if abs(bid - center) > center * BAND:
-                exchange.set_price(bid + (10 if bid < center else -10))
-            self.monitor.sample()
-
-    def jump_market(self, part: Decimal) -> None:
-        """Let the market move at once by this part of its price, and stay there."""
-        self.center = self.exchange.engine.market.bid * (1 + part)
-        self.exchange.set_price(self.center)
-        self.monitor.sample()
-
-    async def listen(self) -> None:
-        """Hear what the agent hears; ends by cancellation only."""
-        with self.broker.subscribe() as told:
-            async for message in told:
-                self.heard.append(message)
+    async def receive_messages(self) -> None:
+        """Receive what the service publishes to the agent; ends by cancellation only."""
+        with self.broker.subscribe() as messages:
+            async for message in messages:
+                self.received.append(message)
 
     def observe(
-        self, arrival: JournaledInput, effects: tuple[Effect, ...], state: TradeState
+        self, journaled: JournaledInput, effects: tuple[Effect, ...], state: TradeState
     ) -> None:
-        """Note what an input came to, and count it."""
-        self.arrivals[arrival.kind.value] += 1
+        """Take an input that the core has applied, with its effects, and wake who waits for it."""
+        self.inputs[journaled.kind.value] += 1
         self.monitor.observe(effects, state)
-        if arrival.kind is Kind.ACTION:
+        if journaled.kind is Kind.ACTION:
             self.monitor.note_decision(state)
-        if arrival.kind is Kind.SNAPSHOT:
-            self._note_known(state)
-        for holds, come in self._awaited:
+        if journaled.kind is Kind.SNAPSHOT:
+            self.market.note_snapshot(state)
+        for holds, event in self._state_waits:
             if holds(state):
-                come.set()
+                event.set()
         for effect in effects:
-            for kind, come in self._decided:
+            for kind, event in self._effect_waits:
                 if isinstance(effect, kind):
-                    come.set()
+                    event.set()
 
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(
-            room=self.room,
+    def _environment(self) -> ProcessEnvironment:
+        return ProcessEnvironment(
+            disk=self.disk,
             broker=self.broker,
-            tape=self.tape,
+            trace=self.trace,
             random=self.random,
             clock=self.clock,
             wall=self.wall,
             rules=self.rules,
-            keep_ns=None if (keep_s := self.setting.keep_s) is None else round(keep_s * 1e9),
-            quiet_s=self.pace.quiet_s,
+            keep_ns=None if (keep_s := self.settings.keep_s) is None else round(keep_s * 1e9),
+            quiet_s=self.workload.quiet_s,
             scope=CONTEXT,
             credentials=account_key(),
-            dial=self.dial,
+            dial=self.connect,
             observe=self.observe,
         )
 
@@ -383,78 +252,77 @@ def open_world(
     seed: int,
     folder: Path,
     nursery: trio.Nursery,
-    tape: Tape,
+    trace: WireTrace,
     *,
-    mode: Mode = Mode.AUTO,
+    mode: MatchingMode = MatchingMode.AUTO,
     rules: Rules | None = None,
-    setting: Setting | None = None,
-    pace: Pace = BUSY,
-) -> World:
-    """Make a world in which nothing happens yet."""
+    settings: RunSettings | None = None,
+    workload: Workload = BUSY,
+) -> SimulatedWorld:
+    """Make a world in which nothing happens yet; its tasks run in ``nursery``."""
     random = Random(f"world {seed}")  # noqa: S311 - a seed repeats it
     clock = virtual_clock(WALL_CLOCK_START_NS)
-    setting = setting or Setting(rules or RULES)
-    rules = attrs.evolve(setting.rules, check_every_ns=round(pace.check_s * 1e9))
-    exchange_drift, drift = setting.drift_ppm
+    settings = settings or RunSettings(rules or RULES)
+    rules = attrs.evolve(settings.rules, check_every_ns=round(workload.check_s * 1e9))
+    exchange_drift, drift = settings.drift_ppm
     skew_ns = random.randint(-20_000, 20_000) * 1_000_000
-    exchange_wall = WallClock(clock, skew_ns, exchange_drift)
-    troubles = Troubles()
-    faults = NotingFaults(troubles=troubles)
-    truth = WatchedTruth()
-    exchange = Exchange(
+    impairments = Impairments()
+    faults = RecordingFaults(impairments=impairments)
+    truth = WatchedGroundTruth()
+    exchange = SimulatedExchange(
         account=ACCOUNT,
-        clock=exchange_wall,
+        clock=WallClock(clock, skew_ns, exchange_drift),
         seed=random.getrandbits(64),
         mode=mode,
         faults=faults,
-        truth=truth,
+        ground_truth=truth,
     )
-    nursery.start_soon(_note, exchange, faults)
-    exchange.push_every_s = pace.push_s
-    market = exchange.engine.market
-    market.depth_lots, market.step_ticks = (100, 2000), pace.step_ticks
-    world = World(
+    nursery.start_soon(_record_events, exchange, faults)
+    exchange.push_every_s = workload.push_s
+    engine = exchange.engine
+    engine.market.depth_lots, engine.market.step_ticks = (100, 2000), workload.step_ticks
+    monitor = RunMonitor(
+        exchange,
+        rules,
+        impairments,
+        lambda: world.process,
+        mark_age_ns(rules) / 1e9 + 5.0,
+    )
+    world = SimulatedWorld(
         random=random,
         clock=clock,
         exchange=exchange,
+        market=SimulatedMarket(
+            exchange, monitor, impairments, workload.market_s, exchange.start_px
+        ),
         faults=faults,
         broker=MemoryBroker(message_ttl_s=rules.max_action_age_ns / 1e9),
-        network=Network(random, tape),
-        tape=tape,
-        room=Room(folder),
+        network=SimulatedNetwork(random, trace),
+        trace=trace,
+        disk=DiskState(folder),
         wall=WallClock(clock, drift_ppm=drift),
-        exchange_wall=exchange_wall,
-        troubles=troubles,
-        monitor=Monitor(
-            exchange,
-            rules,
-            troubles,
-            lambda: world.life,
-            mark_age_ns(rules) / 1e9 + 5.0,
-        ),
+        impairments=impairments,
+        monitor=monitor,
         rules=rules,
-        setting=setting,
-        pace=pace,
+        settings=settings,
+        workload=workload,
         nursery=nursery,
-        center=exchange.start_px,
     )
-    truth.watch = world.monitor.watch
-    exchange.limits = WatchedLimits(refused=world.monitor.refused)
-    world.multipliers.append((0, exchange.instrument.multiplier))
-    world.monitor.sample()
-    nursery.start_soon(world.monitor.watch_liveness)
+    truth.on_change = monitor.note_change
+    exchange.limits = WatchedLimits(on_rejected=monitor.note_rate_limited)
+    nursery.start_soon(monitor.watch_liveness)
     return world
 
 
-async def _wait(waiting: list[tuple[What, trio.Event]], what: What) -> None:
-    come = trio.Event()
-    waiting.append((what, come))
+async def _wait(waits: list[tuple[Awaited, trio.Event]], awaited: Awaited) -> None:
+    event = trio.Event()
+    waits.append((awaited, event))
     try:
-        await come.wait()
+        await event.wait()
     finally:
-        waiting.remove((what, come))
+        waits.remove((awaited, event))
 
 
-async def _note(exchange: Exchange, faults: NotingFaults) -> None:
+async def _record_events(exchange: SimulatedExchange, faults: RecordingFaults) -> None:
     with exchange.engine.listening(faults.note):
         await trio.sleep_forever()

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from oms_trio.core.model import OrderType, Side
-from oms_trio.testing.okx_server import by_hand
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
+from oms_trio.testing.okx_server.orders import external_orders
 from tests.service.station import Station, serving
 
 
@@ -58,7 +58,7 @@ async def test_no_order_is_left_open_by(tmp_path: Path, verb: str) -> None:
 @pytest.mark.parametrize("price", [-1e-9, 1e-9], ids=["long", "short"])
 async def test_flatten_leaves_neither_orders_nor_position(tmp_path: Path, price: float) -> None:
     """Fills race with the cancel requests: the market goes on trading meanwhile."""
-    exchange = Exchange(mode=Mode.AUTO, seed=5)
+    exchange = SimulatedExchange(mode=MatchingMode.AUTO, seed=5)
     async with serving(tmp_path, exchange) as station:
         station.act(1, price, 6.6, OrderType.MARKET)
         for number in range(20):
@@ -73,16 +73,16 @@ async def test_flatten_leaves_neither_orders_nor_position(tmp_path: Path, price:
         await station.until(lambda status: not status["controls"]["flattening"])
         assert not station.resting
         assert station.held == 0
-        closing = [order for order in exchange.truth.orders() if order.reduce_only]
+        closing = [order for order in exchange.ground_truth.orders() if order.reduce_only]
         assert closing, "a reduce-only order closed it"
 
 
 async def test_flatten_goes_on_when_the_exchange_rejects_the_closing_order(tmp_path: Path) -> None:
-    exchange = Exchange(mode=Mode.AUTO)
+    exchange = SimulatedExchange(mode=MatchingMode.AUTO)
     async with serving(tmp_path, exchange) as station:
         station.act(1, order_type=OrderType.MARKET)
         await station.until(lambda status: status["position"]["ours"] != "0")
-        exchange.refuse_next("51008")
+        exchange.reject_next_orders("51008")
         await station.ask("flatten")
         status = await station.until(lambda status: status["position"]["ours"] == "0")
         assert station.held == 0
@@ -90,11 +90,11 @@ async def test_flatten_goes_on_when_the_exchange_rejects_the_closing_order(tmp_p
 
 
 async def test_adopt_makes_a_hand_traded_position_ours_and_stays_paused(tmp_path: Path) -> None:
-    exchange = Exchange(mode=Mode.AUTO)
+    exchange = SimulatedExchange(mode=MatchingMode.AUTO)
     async with serving(tmp_path, exchange) as station:
         station.act(1, order_type=OrderType.MARKET)
         assert (await station.heard())["state_id"] == 1
-        by_hand.trade(exchange, Side.SELL, Decimal(3))
+        external_orders.trade(exchange, Side.SELL, Decimal(3))
         await station.until(lambda status: not status["position"]["matches"])
         station.act(2, order_type=OrderType.MARKET)
         await station.ask("adopt")
@@ -116,14 +116,14 @@ async def test_adopt_makes_a_hand_traded_position_ours_and_stays_paused(tmp_path
         station.act(3)
         assert await rejection(station) == "paused"
         await station.ask("resume")
-        placed = len(exchange.truth.orders())
+        placed = len(exchange.ground_truth.orders())
         station.act(4)
         await station.orders(placed + 1)
 
 
 @pytest.mark.parametrize("verb", ["pause", "kill", "flatten", "adopt"])
 async def test_a_command_lasts_over_a_restart(tmp_path: Path, verb: str) -> None:
-    exchange = Exchange(mode=Mode.MANUAL)
+    exchange = SimulatedExchange(mode=MatchingMode.MANUAL)
     async with serving(tmp_path, exchange) as station:
         await station.ask(verb)
     async with serving(tmp_path, exchange) as station:
@@ -170,7 +170,7 @@ async def test_a_wrong_mid_is_rejected_without_any_setting(tmp_path: Path) -> No
 
 
 async def test_a_daily_loss_pauses_and_lasts_over_a_restart(tmp_path: Path) -> None:
-    exchange = Exchange(mode=Mode.MANUAL)
+    exchange = SimulatedExchange(mode=MatchingMode.MANUAL)
     async with serving(tmp_path, exchange, OMS_MAX_DAILY_LOSS="5") as station:
         station.act(1)
         await filled(station, 0)
@@ -199,7 +199,7 @@ async def test_a_drawdown_pauses(tmp_path: Path) -> None:
 
 async def test_rejections_by_the_exchange_in_a_row_pause(tmp_path: Path) -> None:
     async with serving(tmp_path, OMS_MAX_REJECTS="2") as station:
-        station.exchange.refuse_next("51008", times=2)
+        station.exchange.reject_next_orders("51008", times=2)
         for number in range(2):
             station.act(number + 1, volume=0.06)
             assert await rejection(station) == "exchange"
@@ -210,7 +210,7 @@ async def test_rejections_by_the_exchange_in_a_row_pause(tmp_path: Path) -> None
 
 async def test_a_key_that_may_not_trade_any_more_pauses(tmp_path: Path) -> None:
     async with serving(tmp_path) as station:
-        station.exchange.refuse_next("50030", times=1)
+        station.exchange.reject_next_orders("50030", times=1)
         station.act(1)
         assert await rejection(station) == "exchange"
         station.act(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import trio.testing
 
 from oms_trio.okx.errors import RestUnavailableError
 from oms_trio.service.intake_gate import Gate
-from oms_trio.tasks.deadman import Countdown, DeadMan, keep_armed
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.tasks.deadman import DeadMan, keep_armed
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from tests.service.station import Station, serving
 
 
@@ -28,7 +29,7 @@ class ShiftedClock:
         return time.time_ns() + self.ahead_ns
 
 
-def by_hand(exchange: Exchange) -> None:
+def by_hand(exchange: SimulatedExchange) -> None:
     """Place an order without our tag."""
     args = {"tdMode": "cross", "side": "buy", "ordType": "limit", "sz": "1", "px": "66000"}
     exchange.place(args, lambda _args, _instrument: None)
@@ -40,7 +41,7 @@ async def armed(station: Station) -> None:
 
 async def test_after_a_crash_the_exchange_cancels_our_orders_only(tmp_path: Path) -> None:
     clock = ShiftedClock()
-    exchange = Exchange(mode=Mode.MANUAL, clock=clock)
+    exchange = SimulatedExchange(mode=MatchingMode.MANUAL, clock=clock)
     with trio.CancelScope() as crash:
         async with serving(tmp_path, exchange, OMS_DEAD_MAN="10") as station:
             by_hand(exchange)
@@ -57,7 +58,7 @@ async def test_after_a_crash_the_exchange_cancels_our_orders_only(tmp_path: Path
 
 async def test_a_clean_stop_disarms_and_leaves_orders_open(tmp_path: Path) -> None:
     clock = ShiftedClock()
-    exchange = Exchange(mode=Mode.MANUAL, clock=clock)
+    exchange = SimulatedExchange(mode=MatchingMode.MANUAL, clock=clock)
     async with serving(tmp_path, exchange, OMS_DEAD_MAN="10") as station:
         station.act(1)
         await station.orders(1)
@@ -90,8 +91,8 @@ def gate() -> Gate:
 async def tended(rest: ScriptedRest, gate: Gate, nursery: trio.Nursery) -> trio.Event:
     """Keep a countdown of 30 s."""
     stop = trio.Event()
-    countdown = Countdown(rest=rest, gate=gate, timeout_s=30, tag="t")  # type: ignore[arg-type] # a script
-    nursery.start_soon(keep_armed, DeadMan(), countdown, stop)
+    run = partial(keep_armed, rest=rest, gate=gate, timeout_s=30, tag="t", stop=stop)  # type: ignore[arg-type] # a script
+    nursery.start_soon(run, DeadMan())
     await trio.testing.wait_all_tasks_blocked()
     return stop
 

@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from oms_trio.cli import main
 from oms_trio.core.events import Verb
 from oms_trio.ops.control.client import ControlError, ask
 from oms_trio.ops.control.protocol import SOCKET, listen
-from oms_trio.ops.control.server import REQUEST_S, Desk, serve_control
+from oms_trio.ops.control.server import REQUEST_S, serve_control
 from tests.service.station import serving
 
 
@@ -122,7 +123,8 @@ async def test_every_request_is_answered(
 ) -> None:
     async with trio.open_nursery() as nursery:
         with listen(tmp_path) as listener:
-            nursery.start_soon(serve_control, listener, Desk(lambda: b"{}", _fine, TestError))
+            serve = partial(serve_control, status=lambda: b"{}", command=_fine, failure=TestError)
+            nursery.start_soon(serve, listener)
             async with await trio.open_unix_socket(str(tmp_path / SOCKET)) as stream:
                 try:
                     await stream.send_all(request_line)
@@ -142,7 +144,8 @@ async def test_every_request_is_answered(
 async def test_an_error_is_one_line(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         with listen(tmp_path) as listener:
-            nursery.start_soon(serve_control, listener, Desk(lambda: None, _failing, TestError))
+            serve = partial(serve_control, status=lambda: None, command=_failing, failure=TestError)
+            nursery.start_soon(serve, listener)
             for what, why in (("kill", "not now"), ("status", "the service is starting")):
                 with pytest.raises(ControlError, match=why):
                     await ask(tmp_path, what)
@@ -154,7 +157,8 @@ async def test_silent_clients_do_not_keep_others_out_for_good(
 ) -> None:
     async with trio.open_nursery() as nursery:
         with listen(tmp_path) as listener:
-            nursery.start_soon(serve_control, listener, Desk(lambda: b"{}", _fine, TestError))
+            serve = partial(serve_control, status=lambda: b"{}", command=_fine, failure=TestError)
+            nursery.start_soon(serve, listener)
             silent = [socket.socket(socket.AF_UNIX) for _ in range(16)]
             for connection in silent:
                 connection.connect(str(tmp_path / SOCKET))

@@ -120,7 +120,7 @@ async def test_what_an_agent_or_the_exchange_says_is_text_and_nothing_else(
 ) -> None:
     """A refusal's detail comes from outside; the page must show it, not run it."""
     async with serving(tmp_path) as station:
-        station.exchange.refuse_next("<img src=x onerror=document.title='owned'>")
+        station.exchange.reject_next_orders("<img src=x onerror=document.title='owned'>")
         await tab.open(station.url)
         await tab.until(f"{text('state')} === 'taking actions'")
         station.act(1)

@@ -19,8 +19,8 @@ from trio.abc import Stream
 from trio.testing import MockClock, memory_stream_pair
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.rest import router
 from oms_trio.testing.okx_server.server import handle_stream
 
@@ -30,7 +30,7 @@ INST = {"instType": "SWAP", "instId": "BTC-USDT-SWAP"}
 
 @attrs.define
 class ManualClock:
-    """A clock that a test moves by hand."""
+    """A clock that a test sets."""
 
     now_ms: int = START_MS
 
@@ -38,16 +38,18 @@ class ManualClock:
         return self.now_ms * 1_000_000
 
 
-def net_exchange(mode: Mode = Mode.MANUAL, **settings: Any) -> Exchange:
+def net_exchange(mode: MatchingMode = MatchingMode.MANUAL, **settings: Any) -> SimulatedExchange:
     """An exchange at 100x in net mode, as a service would have set it up."""
     settings.setdefault("clock", ManualClock())
-    exchange = Exchange(mode=mode, **settings)
+    exchange = SimulatedExchange(mode=mode, **settings)
     exchange.set_pos_mode("net_mode")
     exchange.set_lever(Decimal(100))
     return exchange
 
 
-def live_exchange(trio_clock: MockClock, mode: Mode = Mode.MANUAL, **settings: Any) -> Exchange:
+def live_exchange(
+    trio_clock: MockClock, mode: MatchingMode = MatchingMode.MANUAL, **settings: Any
+) -> SimulatedExchange:
     """``net_exchange`` whose time is Trio's, so that timers and timestamps jump together."""
 
     def clock() -> int:
@@ -60,7 +62,7 @@ def signed(secret: str, prehash: str) -> str:
     return base64.b64encode(hmac.digest(secret.encode(), prehash.encode(), hashlib.sha256)).decode()
 
 
-def login_frame(account: SimAccount, now_ms: int, **changes: str) -> dict[str, Any]:
+def login_frame(account: ExchangeAccount, now_ms: int, **changes: str) -> dict[str, Any]:
     stamp = changes.get("timestamp", str(now_ms // 1000))
     arg = {
         "apiKey": account.api_key,
@@ -88,7 +90,7 @@ def order_args(**changes: Any) -> dict[str, Any]:
 class WsClient:
     """One connection; every wait has a limit, so a missing frame fails the test."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     socket: WebSocketConnection
 
     async def send(self, frame: dict[str, Any] | str) -> None:
@@ -129,7 +131,7 @@ class WsClient:
         return await self.ask({"id": "q1", "op": op, "args": list(args)} | top)
 
     async def close_code(self) -> int:
-        """Read on until the connection is closed and return the code; 1006 is a bare loss."""
+        """Read until the connection is closed, and return the code; 1006 means without a close frame."""
         with suppress(ConnectionClosed):
             while True:
                 await self.text()
@@ -144,7 +146,7 @@ class WsClient:
 
 @asynccontextmanager
 async def connected(
-    exchange: Exchange,
+    exchange: SimulatedExchange,
     path: str = "/ws/v5/private",
     streams: Callable[[], tuple[Stream, Stream]] = memory_stream_pair,
 ) -> AsyncIterator[WsClient]:
@@ -163,7 +165,7 @@ async def connected(
 
 
 @asynccontextmanager
-async def logged_in(exchange: Exchange, *channels: str) -> AsyncIterator[WsClient]:
+async def logged_in(exchange: SimulatedExchange, *channels: str) -> AsyncIterator[WsClient]:
     """A WebSocket that has logged in and subscribed; its acks and snapshots are consumed."""
     async with connected(exchange) as client:
         await client.login()
@@ -176,7 +178,7 @@ async def logged_in(exchange: Exchange, *channels: str) -> AsyncIterator[WsClien
 
 
 def headers_for(
-    account: SimAccount, method: str, target: str, body: str, now_ms: int
+    account: ExchangeAccount, method: str, target: str, body: str, now_ms: int
 ) -> dict[str, str]:
     stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
     stamp += f"{now_ms % 1000:03d}Z"
@@ -191,9 +193,9 @@ def headers_for(
 
 @attrs.define
 class RestClient:
-    """Signed calls straight into the router."""
+    """Signed calls of the router."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     status: int = 0
 
     def get(self, path: str, **query: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A second client that is not ours trades on the simulator: ccxt, as an exchange like any other."""
+"""ccxt, a client of other authors, trades on the simulated exchange."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pytest
 import trio
 
 from oms_trio.settings.clock import system_clock
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
 
 SWAP = "BTC/USDT:USDT"
 CROSS = {"tdMode": "cross"}
 
 
-async def with_ccxt(script: Callable[[Any, Any], None]) -> Exchange:
+async def with_ccxt(script: Callable[[Any, Any], None]) -> SimulatedExchange:
     """Run a script of blocking calls in a thread; it gets a client and ``exchange.fill``."""
-    exchange = Exchange(clock=system_clock, mode=Mode.MANUAL)
+    exchange = SimulatedExchange(clock=system_clock, mode=MatchingMode.MANUAL)
     account = exchange.account
     settings = {
         "apiKey": account.api_key,
@@ -48,7 +48,7 @@ async def with_ccxt(script: Callable[[Any, Any], None]) -> Exchange:
     return exchange
 
 
-async def test_an_order_is_placed_followed_edited_and_cancelled() -> None:
+async def test_an_order_is_placed_fetched_edited_and_cancelled() -> None:
     def script(client: Any, fill: Any) -> None:
         assert client.fetch_balance()["USDT"]["free"] == 10_000
         order = client.create_order(SWAP, "limit", "buy", 2, 66_900, CROSS)
@@ -65,10 +65,10 @@ async def test_an_order_is_placed_followed_edited_and_cancelled() -> None:
         assert (ended["id"], ended["filled"]) == (order["id"], 0.5)
 
     exchange = await with_ccxt(script)
-    assert [order.state for order in exchange.truth.orders()] == ["canceled"]
+    assert [order.state for order in exchange.ground_truth.orders()] == ["canceled"]
 
 
-async def test_refusals_and_records_are_understood() -> None:
+async def test_rejections_and_records_are_understood() -> None:
     def script(client: Any, fill: Any) -> None:
         with pytest.raises(ccxt.InvalidOrder):
             client.create_order(SWAP, "limit", "buy", 200_000, 66_900, CROSS)

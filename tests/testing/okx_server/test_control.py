@@ -1,4 +1,4 @@
-"""Control calls: they drive an exchange in another process, and nobody else may."""
+"""Control calls drive an exchange in another process, from the same machine only."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 import trio
 
 from oms_trio.testing.okx_server import control
-from oms_trio.testing.okx_server.exchange import Exchange
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
 from tests.testing.okx_server.clients import net_exchange, order_args
 
 
 def call(
-    exchange: Exchange, method: str, path: str, body: Any = None, *, is_local: bool = True
+    exchange: SimulatedExchange, method: str, path: str, body: Any = None, *, is_local: bool = True
 ) -> tuple[int, Any]:
     sent = b"" if body is None else json.dumps(body).encode()
     response = control.handle(exchange, method, f"/sim/{path}", sent, is_local=is_local)
     return response.status, json.loads(response.body)
 
 
-def holding() -> Exchange:
+def holding() -> SimulatedExchange:
     """An exchange on which a long position of 2 was bought by calls."""
     exchange = net_exchange()
     exchange.place(order_args(clOrdId="a", sz="3"), lambda *_: None)
@@ -33,7 +33,7 @@ def holding() -> Exchange:
     return exchange
 
 
-def test_fills_prices_and_marks_do_what_the_same_methods_do() -> None:
+def test_fill_price_position_and_mode_act_like_the_methods() -> None:
     exchange = holding()
     assert call(exchange, "POST", "price", {"px": "66000"}) == (200, {"done": True})
     _, state = call(exchange, "GET", "state")
@@ -46,12 +46,12 @@ def test_fills_prices_and_marks_do_what_the_same_methods_do() -> None:
     assert call(exchange, "GET", "state")[1]["mode"] == "auto"
 
 
-def test_the_truth_is_told_line_by_line_from_anywhere() -> None:
+def test_the_ground_truth_is_returned_from_any_line_on() -> None:
     exchange = holding()
-    whole = control.handle(exchange, "GET", "/sim/truth", b"", is_local=True)
-    assert whole.body == exchange.truth.dump()
+    whole = control.handle(exchange, "GET", "/sim/ground-truth", b"", is_local=True)
+    assert whole.body == exchange.ground_truth.dump()
     assert whole.content_type == "application/x-ndjson"
-    last = control.handle(exchange, "GET", "/sim/truth?start=1", b"", is_local=True)
+    last = control.handle(exchange, "GET", "/sim/ground-truth?start=1", b"", is_local=True)
     (line,) = map(json.loads, last.body.splitlines())
     assert (line["state"], line["fill"]["sz"]) == ("partially_filled", "2")
 
@@ -62,20 +62,23 @@ def test_adl_liquidation_and_funding_can_be_called() -> None:
     paid = exchange.engine.bills.rows[-1]
     assert (paid.sub_type, str(paid.bal_chg.normalize())) == ("173", "-1.34")
     call(exchange, "POST", "adl", {"sz": "0.5"})
-    assert exchange.engine.ledger.pos == exchange.truth.fills()[0].sz - exchange.truth.fills()[1].sz
+    assert (
+        exchange.engine.ledger.pos
+        == exchange.ground_truth.fills()[0].sz - exchange.ground_truth.fills()[1].sz
+    )
     call(exchange, "POST", "liquidation")
     assert exchange.engine.ledger.pos == 0
     assert call(exchange, "POST", "liquidation")[0] == 400
 
 
-def test_faults_are_struck_shown_and_put_back() -> None:
+def test_faults_are_injected_listed_and_cleared() -> None:
     exchange = net_exchange()
-    struck = {"kind": "drop_ack", "times": 3}
-    assert call(exchange, "POST", "faults", struck) == (200, {"done": True})
-    _, told = call(exchange, "GET", "faults")
-    assert told["on"] == {"drop_acks": 3, "push_delay_s": 0.2}
-    assert told["struck"][0]["kind"] == "drop_ack"
-    assert "cut" in told["menu"]
+    injected = {"kind": "drop_ack", "times": 3}
+    assert call(exchange, "POST", "faults", injected) == (200, {"done": True})
+    _, listed = call(exchange, "GET", "faults")
+    assert listed["on"] == {"drop_acks": 3, "push_delay_s": 0.2}
+    assert listed["injected"][0]["kind"] == "drop_ack"
+    assert "cut" in listed["catalog"]
     call(exchange, "DELETE", "faults")
     assert exchange.faults.drop_acks == 0
 
@@ -94,27 +97,27 @@ def test_faults_are_struck_shown_and_put_back() -> None:
         ("POST", "fill", {"order": "a"}, 400),
         ("POST", "price", {"px": "NaN"}, 400),
         ("POST", "mode", {"mode": "turbo"}, 400),
-        ("GET", "truth?start=-1", None, 400),
+        ("GET", "ground-truth?start=-1", None, 400),
     ],
 )
-def test_what_cannot_be_done_is_said_and_changes_nothing(
+def test_an_invalid_call_gets_an_error_and_changes_nothing(
     method: str, path: str, body: Any, status: int
 ) -> None:
     exchange = holding()
-    before = exchange.truth.dump()
+    before = exchange.ground_truth.dump()
     got, answer = call(exchange, method, path, body)
     assert got == status
     assert answer["error"]
-    assert exchange.truth.dump() == before
+    assert exchange.ground_truth.dump() == before
 
 
-def test_other_machines_are_turned_away() -> None:
+def test_calls_from_other_machines_are_forbidden() -> None:
     exchange = net_exchange()
     assert call(exchange, "POST", "price", {"px": "1"}, is_local=False)[0] == 403
     assert exchange.engine.market.bid == 67_000
 
 
-async def test_calls_come_through_while_everything_else_is_refused() -> None:
+async def test_control_calls_work_while_connections_are_refused() -> None:
     exchange = net_exchange()
     async with trio.open_nursery() as nursery:
         port = await nursery.start(partial(serve, exchange))
@@ -126,7 +129,7 @@ async def test_calls_come_through_while_everything_else_is_refused() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_cut_answers_who_asked_for_it_and_loses_everybody_else() -> None:
+async def test_a_cut_spares_only_the_connection_that_demands_it() -> None:
     exchange = net_exchange()
     async with trio.open_nursery() as nursery:
         port = await nursery.start(partial(serve, exchange))

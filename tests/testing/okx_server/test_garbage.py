@@ -1,4 +1,4 @@
-"""Whatever a client sends, the exchange answers: nothing a client can say makes it raise."""
+"""Whatever a client sends, the exchange answers and never raises."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oms_trio.testing.okx_server.rest import router
-from oms_trio.testing.okx_server.ws.connection import Ending, Frame, ServerConnection
-from oms_trio.testing.okx_server.ws.private_session import Session
+from oms_trio.testing.okx_server.ws.connection import CloseFrame, Frame, ServerConnection
+from oms_trio.testing.okx_server.ws.private_session import PrivateSession
 from tests.testing.okx_server.clients import (
     START_MS,
     headers_for,
@@ -60,7 +60,7 @@ def answers(frames: list[str], *, logged_in: bool = True) -> list[Frame]:
     """Feed frames to one session and return what it sends."""
     exchange = net_exchange()
     sent: list[Frame] = []
-    line = ServerConnection(
+    connection = ServerConnection(
         exchange.faults,
         exchange.clock,
         conn_id="7c1d90ab",
@@ -69,8 +69,8 @@ def answers(frames: list[str], *, logged_in: bool = True) -> list[Frame]:
         lose=lambda: None,
         time=lambda: 0.0,
     )
-    session = Session(exchange, line)
-    with exchange.engine.listening(session.tell):
+    session = PrivateSession(exchange, connection)
+    with exchange.engine.listening(session.on_event):
         if logged_in:
             session.receive(json.dumps(login_frame(exchange.account, exchange.now_ms)))
         for frame in frames:
@@ -94,7 +94,7 @@ def test_any_field_may_hold_anything(op: str, changes: dict[str, Any]) -> None:
     frame = json.dumps({"op": op, "id": "a", "args": [order_args(**changes)]})
     sent = answers([frame, frame])
     assert sent
-    assert all(isinstance(frame, Ending) or json.loads(frame) for frame in sent)
+    assert all(isinstance(frame, CloseFrame) or json.loads(frame) for frame in sent)
 
 
 @given(st.sampled_from(sorted(router.ROUTES)), VALUES | CHANGES | st.lists(CHANGES), st.text())

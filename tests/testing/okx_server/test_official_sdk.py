@@ -1,4 +1,4 @@
-"""The exchange's own Python SDK must not be able to tell the simulator from the exchange."""
+"""The exchange's own Python SDK works with the simulated exchange."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from oms_trio.settings.clock import system_clock
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
 
 pytest.importorskip("okx", reason="python-okx is not installed", exc_type=ImportError)
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 INST = {"instId": "BTC-USDT-SWAP"}
 
 
-async def with_sdk(exchange: Exchange, script: Callable[..., None]) -> None:
+async def with_sdk(exchange: SimulatedExchange, script: Callable[..., None]) -> None:
     """Run a script of blocking SDK calls in a thread, against a real port.
 
     The script gets the SDK's trade, account and public clients, and ``on_exchange``, which runs a
@@ -34,7 +34,7 @@ async def with_sdk(exchange: Exchange, script: Callable[..., None]) -> None:
         nursery.cancel_scope.cancel()
 
 
-def _run(exchange: Exchange, port: int, script: Callable[..., None]) -> None:
+def _run(exchange: SimulatedExchange, port: int, script: Callable[..., None]) -> None:
     account, url = exchange.account, f"http://127.0.0.1:{port}"
     keys = (account.api_key, account.secret, account.passphrase)
     with ExitStack() as clients:
@@ -53,7 +53,7 @@ def _run(exchange: Exchange, port: int, script: Callable[..., None]) -> None:
         )
 
 
-async def test_a_fresh_account_is_set_up_and_asked() -> None:
+async def test_a_new_account_is_set_up_and_queried() -> None:
     def script(_trade: Any, account: Any, public: Any, _on_exchange: Any) -> None:
         assert public.get_system_time()["code"] == "0"
         (instrument,) = public.get_instruments(instType="SWAP", **INST)["data"]
@@ -68,11 +68,11 @@ async def test_a_fresh_account_is_set_up_and_asked() -> None:
         assert balance["details"][0]["cashBal"] == "10000"
         assert account.get_positions(instType="SWAP", **INST)["data"] == []
 
-    await with_sdk(Exchange(clock=system_clock, mode=Mode.MANUAL), script)
+    await with_sdk(SimulatedExchange(clock=system_clock, mode=MatchingMode.MANUAL), script)
 
 
-async def test_orders_live_and_end_as_the_sdk_expects() -> None:
-    exchange = Exchange(clock=system_clock, mode=Mode.MANUAL)
+async def test_orders_are_placed_and_end_as_the_sdk_expects() -> None:
+    exchange = SimulatedExchange(clock=system_clock, mode=MatchingMode.MANUAL)
     exchange.set_pos_mode("net_mode")
     exchange.set_lever(Decimal(100))
     order = {"tdMode": "cross", "side": "buy", "ordType": "limit", "px": "66900", "sz": "2"} | INST
@@ -104,8 +104,8 @@ async def test_orders_live_and_end_as_the_sdk_expects() -> None:
     await with_sdk(exchange, script)
 
 
-async def test_every_question_about_account_and_market_is_answered() -> None:
-    exchange = Exchange(clock=system_clock, mode=Mode.MANUAL)
+async def test_every_query_about_account_and_market_is_answered() -> None:
+    exchange = SimulatedExchange(clock=system_clock, mode=MatchingMode.MANUAL)
     exchange.set_pos_mode("net_mode")
     exchange.set_lever(Decimal(100))
     swap = {"instType": "SWAP"}

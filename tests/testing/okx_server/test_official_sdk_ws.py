@@ -18,7 +18,7 @@ import trio
 import trustme
 
 from oms_trio.settings.clock import system_clock
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import serve
 
 pytest.importorskip("okx", reason="python-okx is not installed", exc_type=ImportError)
@@ -35,13 +35,13 @@ ORDER = {
 
 
 @attrs.define
-class Heard:
+class ReceivedFrames:
     """What the SDK's callback was given, in order."""
 
     frames: asyncio.Queue[str] = attrs.Factory(asyncio.Queue)
 
     async def until(self, wanted: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-        """Read on until a frame is as wanted."""
+        """Read until a frame is as wanted."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 frame: dict[str, Any] = json.loads(await self.frames.get())
@@ -61,7 +61,7 @@ class Heard:
 
 
 async def with_sdk(
-    exchange: Exchange,
+    exchange: SimulatedExchange,
     trust: pytest.MonkeyPatch,
     folder: Path,
     script: Callable[[int], Awaitable[None]],
@@ -92,13 +92,13 @@ def sdk(name: str) -> Any:
 async def test_orders_are_placed_followed_amended_and_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exchange = Exchange(clock=system_clock, mode=Mode.MANUAL)
+    exchange = SimulatedExchange(clock=system_clock, mode=MatchingMode.MANUAL)
     exchange.set_pos_mode("net_mode")
     exchange.set_lever(Decimal(100))
     token = trio.lowlevel.current_trio_token()
 
     async def script(port: int) -> None:
-        account, heard = exchange.account, Heard()
+        account, received = exchange.account, ReceivedFrames()
         client = sdk("WsPrivateAsync")(
             apiKey=account.api_key,
             passphrase=account.passphrase,
@@ -106,54 +106,54 @@ async def test_orders_are_placed_followed_amended_and_cancelled(
             url=f"wss://localhost:{port}/ws/v5/private",
         )
         reading = await client.start()
-        client.callback = heard.frames.put_nowait
+        client.callback = received.frames.put_nowait
         await client.login()
-        assert (await heard.until(lambda frame: frame.get("event") == "login"))["code"] == "0"
+        assert (await received.until(lambda frame: frame.get("event") == "login"))["code"] == "0"
         await client.send("subscribe", [{"channel": "orders", "instType": "SWAP"} | INST], id="s")
-        await heard.answer("s")
+        await received.answer("s")
 
         names = [{**ORDER, "clOrdId": name} for name in ("a", "b")]
         await client.place_order(names[:1], id="p")
-        placed = (await heard.answer("p"))["data"][0]
+        placed = (await received.answer("p"))["data"][0]
         assert (placed["sCode"], placed["clOrdId"]) == ("0", "a")
-        assert (await heard.order("live"))["ordId"] == placed["ordId"]
+        assert (await received.order("live"))["ordId"] == placed["ordId"]
         trio.from_thread.run_sync(
             exchange.fill, "a", Decimal("0.5"), Decimal(66_900), trio_token=token
         )
-        part = await heard.order("partially_filled")
+        part = await received.order("partially_filled")
         assert (part["fillSz"], part["execType"]) == ("0.5", "M")
 
         target = {"instIdCode": 10459, "clOrdId": "a"}
         await client.amend_order([target | {"newSz": "1", "reqId": "r1"}], id="m")
-        assert (await heard.answer("m"))["data"][0]["reqId"] == "r1"
-        assert (await heard.order("partially_filled"))["amendResult"] == "0"
+        assert (await received.answer("m"))["data"][0]["reqId"] == "r1"
+        assert (await received.order("partially_filled"))["amendResult"] == "0"
 
         await client.batch_orders(names, id="q")
-        batch = await heard.answer("q")
+        batch = await received.answer("q")
         assert (batch["code"], [row["sCode"] for row in batch["data"]]) == ("2", ["51016", "0"])
-        await heard.order("live")
+        await received.order("live")
 
         await client.cancel_order([target], id="c")
-        assert (await heard.answer("c"))["data"][0]["sCode"] == "0"
-        assert (await heard.order("canceled"))["accFillSz"] == "0.5"
+        assert (await received.answer("c"))["data"][0]["sCode"] == "0"
+        assert (await received.order("canceled"))["accFillSz"] == "0.5"
         await client.batch_cancel_orders([{"instIdCode": 10459, "clOrdId": "b"}], id="d")
-        assert (await heard.answer("d"))["code"] == "0"
+        assert (await received.answer("d"))["code"] == "0"
         await client.mass_cancel([{"instType": "OPTION", "instFamily": "BTC-USD"}], id="e")
-        assert (await heard.answer("e"))["code"] == "51010"
+        assert (await received.answer("e"))["code"] == "51010"
         await client.stop()
         await reading
 
     await with_sdk(exchange, monkeypatch, tmp_path, script)
-    assert [order.state for order in exchange.truth.orders()] == ["canceled", "canceled"]
+    assert [order.state for order in exchange.ground_truth.orders()] == ["canceled", "canceled"]
 
 
 async def test_a_wrong_passphrase_is_an_error_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exchange = Exchange(clock=system_clock)
+    exchange = SimulatedExchange(clock=system_clock)
 
     async def script(port: int) -> None:
-        account, heard = exchange.account, Heard()
+        account, received = exchange.account, ReceivedFrames()
         client = sdk("WsPrivateAsync")(
             apiKey=account.api_key,
             passphrase="wrong",
@@ -161,10 +161,10 @@ async def test_a_wrong_passphrase_is_an_error_event(
             url=f"wss://localhost:{port}/ws/v5/private",
         )
         reading = await client.start()
-        client.callback = heard.frames.put_nowait
+        client.callback = received.frames.put_nowait
         await client.login()
-        assert (await heard.until(lambda frame: "event" in frame))["code"] == "60024"
-        closed = await heard.until(lambda frame: frame.get("code") == "ConnClosed")
+        assert (await received.until(lambda frame: "event" in frame))["code"] == "60024"
+        closed = await received.until(lambda frame: frame.get("code") == "ConnClosed")
         assert "4001" in closed["msg"]
         with pytest.raises(Exception, match="4001"):
             await reading
@@ -175,15 +175,15 @@ async def test_a_wrong_passphrase_is_an_error_event(
 async def test_prices_are_followed_without_a_login(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exchange = Exchange(clock=system_clock, mode=Mode.MANUAL)
+    exchange = SimulatedExchange(clock=system_clock, mode=MatchingMode.MANUAL)
 
     async def script(port: int) -> None:
-        heard = Heard()
+        received = ReceivedFrames()
         client = sdk("WsPublicAsync")(url=f"wss://localhost:{port}/ws/v5/public")
         reading = await client.start()
-        await client.subscribe([{"channel": "mark-price"} | INST], heard.frames.put_nowait)
-        told = await heard.until(lambda frame: "data" in frame)
-        assert told["data"][0]["markPx"] == "67000"
+        await client.subscribe([{"channel": "mark-price"} | INST], received.frames.put_nowait)
+        pushed = await received.until(lambda frame: "data" in frame)
+        assert pushed["data"][0]["markPx"] == "67000"
         await client.stop()
         await reading
 

@@ -1,4 +1,4 @@
-"""The exchange on a real port: HTTP, TLS and WebSocket side by side."""
+"""The simulated exchange on a real port: HTTP, TLS and WebSockets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import trustme
 from trio.testing import MockClock, memory_stream_pair
 from trio_websocket import ConnectionRejected, open_websocket_url
 
-from oms_trio.testing.okx_server.exchange import Exchange, Mode
+from oms_trio.testing.okx_server.exchange import MatchingMode, SimulatedExchange
 from oms_trio.testing.okx_server.server import drive, handle_stream, serve
 from tests.testing.okx_server.clients import (
     WsClient,
@@ -28,7 +28,7 @@ from tests.testing.okx_server.clients import (
 
 @asynccontextmanager
 async def served(
-    exchange: Exchange, ssl_context: ssl.SSLContext | None = None
+    exchange: SimulatedExchange, ssl_context: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
     async with trio.open_nursery() as nursery:
 
@@ -105,7 +105,7 @@ async def test_tls_is_spoken_to_clients_that_trust_the_certificate() -> None:
     "sent", [b"", b"GET", b"\x16\x03\x01\x00", b"GET / HTTP/1.1\r\n\r\n", b"x" * 200_000]
 )
 async def test_garbage_ends_its_own_connection_only(sent: bytes) -> None:
-    """``handle_stream`` closes what it was given and lets nothing escape."""
+    """``handle_stream`` closes its stream, and no exception escapes."""
     ours, theirs = memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(handle_stream, net_exchange(), theirs)
@@ -144,7 +144,7 @@ async def test_every_byte_of_a_request_may_come_alone() -> None:
 
 
 async def test_a_driven_market_fills_what_it_reaches(autojump_clock: MockClock) -> None:
-    exchange = live_exchange(autojump_clock, Mode.AUTO, seed=4)
+    exchange = live_exchange(autojump_clock, MatchingMode.AUTO, seed=4)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drive, exchange)
         async with connected(exchange) as client:
@@ -154,6 +154,6 @@ async def test_a_driven_market_fills_what_it_reaches(autojump_clock: MockClock) 
             await client.send("ping")
             await trio.sleep(25)
         nursery.cancel_scope.cancel()
-    (order,) = exchange.truth.orders()
+    (order,) = exchange.ground_truth.orders()
     assert order.state == "filled"
-    assert {fill.px for fill in exchange.truth.fills()} == {Decimal(66_999)}
+    assert {fill.px for fill in exchange.ground_truth.fills()} == {Decimal(66_999)}

@@ -1,4 +1,4 @@
-"""The trade of the specification, driven fill by fill and read from the wire."""
+"""The specification's example of a trade, filled by calls and read from the wire."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from tests.testing.okx_server.clients import live_exchange, logged_in, order_args
 
 
-async def test_each_fill_is_told_with_its_part_and_its_profit(
+async def test_each_fill_is_pushed_with_its_size_and_its_profit(
     autojump_clock: MockClock,
 ) -> None:
     exchange = live_exchange(autojump_clock)
@@ -44,5 +44,5 @@ async def test_each_fill_is_told_with_its_part_and_its_profit(
         assert await fill("B", "1", "66950") == ("filled", "1", "1.5", "0")
 
         account = exchange.engine.account_view()
-        fees = sum(fill.fee for fill in exchange.truth.fills())
+        fees = sum(fill.fee for fill in exchange.ground_truth.fills())
         assert account.cash_bal == Decimal(10_000) + Decimal("7.5") + fees

@@ -1,4 +1,4 @@
-"""Scenarios here say nothing, and above all no secret."""
+"""No test here writes log events, and none may log a secret."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from oms_trio.testing.simulation.one_run import listening
+from oms_trio.testing.simulation.one_run import captured_logs
 
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    with listening() as logs:
+    with captured_logs() as logs:
         yield
     assert logs.leaks == []

@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import attrs
 
-from oms_trio.testing.okx_server.values import ZERO, Category, Fill
+from oms_trio.testing.okx_server.values import ZERO, ExchangeFill, OrderCategory
 
 RECENT_BILLS_MS = 7 * 86_400_000
-"""How far back ``bills`` reaches; older ones are in ``bills-archive``."""
+"""How far back ``bills`` reaches; older rows are in ``bills-archive`` only."""
 
 BILLS_KEPT_MS = 90 * 86_400_000
 
@@ -20,12 +20,12 @@ FUNDING = "8"
 FUNDING_PAID = "173"
 FUNDING_RECEIVED = "174"
 
-_TYPES = {Category.NORMAL: TRADE, Category.ADL: ADL}
+_TYPES = {OrderCategory.NORMAL: TRADE, OrderCategory.ADL: ADL}
 
 
 @attrs.frozen
 class Bill:
-    """One movement; ``bal_chg`` is what it did to the cash, ``bal`` what there was then."""
+    """One movement: the change of cash (``bal_chg``), and the balance after it (``bal``)."""
 
     bill_id: str
     bill_type: str
@@ -36,11 +36,11 @@ class Bill:
     px: Decimal
     sz: Decimal
     pnl: Decimal = ZERO
-    fill: Fill | None = None
+    fill: ExchangeFill | None = None
 
 
-def trade_bill(fill: Fill, cash_bal: Decimal) -> Bill:
-    """Return the bill of a match: profit and fee in one."""
+def trade_bill(fill: ExchangeFill, cash_bal: Decimal) -> Bill:
+    """Return the bill of a match, with its profit and its fee."""
     return Bill(
         bill_id=fill.bill_id,
         bill_type=_TYPES.get(fill.category, LIQUIDATION),
@@ -63,23 +63,23 @@ class Bills:
 
     @property
     def rows(self) -> list[Bill]:
-        """Every bill still told of."""
+        """The bills that REST returns."""
         return list(self._rows)
 
     def add(self, bill: Bill) -> None:
-        """Keep one more."""
+        """Add a bill."""
         self._rows.append(bill)
 
     def copy(self) -> Bills:
-        """Return bills that can change without these."""
+        """Return an independent copy."""
         bills = Bills()
         bills._rows = list(self._rows)
         return bills
 
     def undo(self) -> None:
-        """Take back the latest bill."""
+        """Undo the latest ``add``."""
         self._rows.pop()
 
-    def forget(self, now_ms: int) -> None:
+    def drop_expired(self, now_ms: int) -> None:
         """Drop what is older than three months."""
         self._rows = [row for row in self._rows if now_ms - row.ts_ms <= BILLS_KEPT_MS]

@@ -1,9 +1,9 @@
-"""The account's money: cash, the net position, fees, and the margin that both ask for.
+"""The account's money: cash, the net position, fees, and the margin of position and orders.
 
-Formulas and rates are those of the exchange for the first tier of BTC-USDT-SWAP: fees by taker and
-maker, ``uplRatio`` as the return on the entry margin, maintenance margin as a part of the notional
-at the mark price. How the exchange nets the margin of orders on both sides is not documented;
-here each side pays for what goes beyond closing the position.
+Formulas and rates are those of the exchange for the first tier of BTC-USDT-SWAP: taker and maker
+fees, ``uplRatio`` as the return on the entry margin, maintenance margin as a fraction of the
+notional at the mark price. How the exchange nets the margin of orders on both sides is not
+documented; here each side needs margin for what goes beyond closing the position.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import attrs
 
 from oms_trio.core.model import Instrument, Side
 from oms_trio.testing.okx_server.account.tiers import tier_of
-from oms_trio.testing.okx_server.values import ZERO, Order, Position
+from oms_trio.testing.okx_server.values import ZERO, ExchangeOrder, NetPosition
 
 TAKER_FEE = Decimal("0.0005")
 MAKER_FEE = Decimal("0.0002")
@@ -25,7 +25,7 @@ MAKER_FEE = Decimal("0.0002")
 class PositionView:
     """The position priced at one instant; money in USDT, ratios as fractions."""
 
-    position: Position
+    position: NetPosition
     lever: Decimal
     mark_px: Decimal
     last: Decimal
@@ -55,30 +55,30 @@ class AccountView:
 
     @property
     def eq(self) -> Decimal:
-        """Equity: cash and what the position would bring at the mark price."""
+        """Equity: cash and unrealised profit at the mark price."""
         return self.cash_bal + self.upl
 
     @property
     def frozen_bal(self) -> Decimal:
-        """What position and orders hold."""
+        """Margin in use by position and orders."""
         return self.imr + self.ord_frozen
 
     @property
     def avail_eq(self) -> Decimal:
-        """Margin left for new orders."""
+        """Margin available to new orders."""
         return max(ZERO, self.eq - self.frozen_bal)
 
 
 @attrs.define
 class Ledger:
-    """Cash and position of the one account, changed by matches only."""
+    """Cash and position of the account, changed by matches and funding only."""
 
     instrument: Instrument
     cash_bal: Decimal
     lever: Decimal
     u_time_ms: int
-    position: Position | None = None
-    """None until the instrument was held for the first time; kept at 0 after a close."""
+    position: NetPosition | None = None
+    """None until the instrument is held for the first time; kept, with ``pos`` 0, after a close."""
 
     @property
     def pos(self) -> Decimal:
@@ -86,7 +86,7 @@ class Ledger:
         return self.position.pos if self.position else ZERO
 
     def fee(self, px: Decimal, sz: Decimal, exec_type: str) -> Decimal:
-        """Return the fee of a match as the exchange writes it: below 0 is charged."""
+        """Return the fee of a match with the exchange's sign: below 0 is charged."""
         rate = TAKER_FEE if exec_type == "T" else MAKER_FEE
         return -(rate * sz * self.instrument.multiplier * px)
 
@@ -101,12 +101,12 @@ class Ledger:
         trade_id: int,
         now_ms: int,
         new_pos_id: str,
-    ) -> tuple[Position, Position, Decimal]:
+    ) -> tuple[NetPosition, NetPosition, Decimal]:
         """Book one match; return the position before and after, and the realised PnL.
 
         ``fee`` and ``penalty`` are below 0 when charged; the PnL is without them.
         """
-        held = self.position or Position(new_pos_id, ZERO, px, trade_id, now_ms, now_ms)
+        held = self.position or NetPosition(new_pos_id, ZERO, px, trade_id, now_ms, now_ms)
         moved, realised = held.after(side, px, sz, self.instrument.multiplier)
         opened = held.pos * moved.pos <= 0 and moved.pos != 0
         self.position = attrs.evolve(
@@ -123,8 +123,10 @@ class Ledger:
         self.u_time_ms = now_ms
         return held, self.position, realised
 
-    def fund(self, rate: Decimal, mark_px: Decimal, now_ms: int) -> tuple[Position, Decimal] | None:
-        """Pay (below 0) or get the funding fee of the open position; None when flat."""
+    def fund(
+        self, rate: Decimal, mark_px: Decimal, now_ms: int
+    ) -> tuple[NetPosition, Decimal] | None:
+        """Settle the funding fee of the open position: below 0 is paid; None when flat."""
         if self.position is None or not self.position.pos:
             return None
         amount = -(rate * self.notional(mark_px, self.position.pos))
@@ -134,10 +136,10 @@ class Ledger:
         return self.position, amount
 
     def bankruptcy_px(self) -> Decimal:
-        """Return the price at which closing the whole position leaves no cash (and may be below 0).
+        """Return the price at which closing the whole position leaves no cash; it may be below 0.
 
-        A position that the market has carried beyond it is closed there: the exchange's insurance
-        fund bears the rest, an account never owes.
+        A position beyond it is closed at it: the exchange's insurance fund bears the rest, so that
+        an account never has debts.
         """
         held = self.position
         assert held is not None
@@ -150,16 +152,17 @@ class Ledger:
         return (exact / tick).to_integral_value(rounding) * tick
 
     def penalty(self, px: Decimal, sz: Decimal, cash_left: Decimal) -> Decimal:
-        """Return what liquidating ``sz`` contracts costs beside the fee: the maintenance margin.
+        """Return the penalty for liquidating ``sz`` contracts, in addition to the fee; 0 or below.
 
-        It is 0 or below, and no more than there is. The exchange publishes no formula; this is
-        what its insurance fund gets when the market fills a position at its liquidation price.
+        It is the maintenance margin, and no more than the remaining cash. The exchange publishes
+        no formula; this is what its insurance fund gets when a position is filled at its
+        liquidation price.
         """
         margin = self.notional(px, sz) * tier_of(self.pos).mmr
         return -min(margin, max(ZERO, cash_left))
 
     def max_size(self, side: Side, px: Decimal, avail_eq: Decimal) -> Decimal:
-        """Return how many contracts of this side the free margin and the position allow."""
+        """Return how many contracts of this side the available margin and the position allow."""
         closable = max(ZERO, -self.pos * side.sign)
         per_contract = self.notional(px, Decimal(1)) * (1 / self.lever + TAKER_FEE)
         lot = self.instrument.lot_sz
@@ -169,8 +172,8 @@ class Ledger:
         """Return the value of ``sz`` contracts at ``px`` in USDT."""
         return sz * self.instrument.multiplier * px
 
-    def ord_frozen(self, orders: Iterable[Order]) -> Decimal:
-        """Return the margin that open orders hold."""
+    def ord_frozen(self, orders: Iterable[ExchangeOrder]) -> Decimal:
+        """Return the margin that open orders need."""
         frozen = ZERO
         closable = {Side.BUY: max(ZERO, -self.pos), Side.SELL: max(ZERO, self.pos)}
         for order in orders:
@@ -183,7 +186,7 @@ class Ledger:
     def position_view(
         self, *, mark_px: Decimal, last: Decimal, idx_px: Decimal
     ) -> PositionView | None:
-        """Price the position; None when the instrument was never held."""
+        """Return the position at these prices; None if the instrument was never held."""
         if self.position is None:
             return None
         held = self.position
@@ -207,8 +210,10 @@ class Ledger:
             mgn_ratio=self._mgn_ratio(upl, notional),
         )
 
-    def account_view(self, held: PositionView | None, orders: Iterable[Order]) -> AccountView:
-        """Price the account with its position and its open orders."""
+    def account_view(
+        self, held: PositionView | None, orders: Iterable[ExchangeOrder]
+    ) -> AccountView:
+        """Return the account with its position and its open orders."""
         return AccountView(
             cash_bal=self.cash_bal,
             u_time_ms=self.u_time_ms,
@@ -221,6 +226,6 @@ class Ledger:
         )
 
     def _mgn_ratio(self, upl: Decimal, notional: Decimal) -> Decimal | None:
-        """Equity over maintenance margin and the fee of a liquidation; 1 is the end."""
+        """Equity over maintenance margin plus liquidation fee; at 1 the position is liquidated."""
         needed = notional * (tier_of(self.pos).mmr + TAKER_FEE)
         return (self.cash_bal + upl) / needed if needed else None

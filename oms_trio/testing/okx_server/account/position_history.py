@@ -1,4 +1,4 @@
-"""The lives of the position, from flat to flat: the rows of ``positions-history``."""
+"""The position from flat to flat, again and again: the rows of ``positions-history``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from enum import StrEnum
 import attrs
 
 from oms_trio.core.model import Side
-from oms_trio.testing.okx_server.values import ZERO, Category, Fill, Position
+from oms_trio.testing.okx_server.values import ZERO, ExchangeFill, NetPosition, OrderCategory
 
-LIVES_KEPT_MS = 90 * 86_400_000
+RECORDS_KEPT_MS = 90 * 86_400_000
 
 
 class CloseType(StrEnum):
-    """How far, and by whom, a position was closed (``type``)."""
+    """How much of a position was closed, and by whom (``type``)."""
 
     PARTLY = "1"
     FULLY = "2"
@@ -25,8 +25,8 @@ class CloseType(StrEnum):
 
 
 @attrs.frozen
-class Life:
-    """One life: told once something of it was closed, and updated in place until it is over."""
+class PositionRecord:
+    """One position from its opening to its close; REST lists it as soon as a part is closed."""
 
     pos_id: str
     direction: Side
@@ -51,23 +51,25 @@ class Life:
 
 
 @attrs.define
-class Lives:
-    """Every life of the last three months, oldest first; the last may still be going on."""
+class PositionHistory:
+    """The positions of the last three months, oldest first; the last one may still be open."""
 
-    _rows: list[Life] = attrs.field(factory=list, init=False)
+    _rows: list[PositionRecord] = attrs.field(factory=list, init=False)
 
     @property
-    def told(self) -> list[Life]:
-        """Lives of which a part or all was closed, by the time of their last change."""
+    def closed(self) -> list[PositionRecord]:
+        """Positions that are closed, fully or in part."""
         return [row for row in self._rows if row.close_total_pos]
 
-    def follow(self, before: Position, after: Position, lever: Decimal, fill: Fill) -> None:
-        """Take one match: what closed belongs to the life before, what opened to a new one."""
+    def record_fill(
+        self, before: NetPosition, after: NetPosition, lever: Decimal, fill: ExchangeFill
+    ) -> None:
+        """Record a match: what it closes belongs to the position before, what it opens to a new one."""
         if before.pos:
-            self._go_on(before, after, fill)
+            self._update_latest(before, after, fill)
         if after.pos and before.pos * after.pos <= 0:
             self._rows.append(
-                Life(
+                PositionRecord(
                     pos_id=after.pos_id,
                     direction=Side.BUY if after.pos > 0 else Side.SELL,
                     lever=lever,
@@ -79,33 +81,33 @@ class Lives:
                 )
             )
 
-    def funded(self, position: Position) -> None:
-        """Take a funding fee of the life going on."""
+    def record_funding(self, position: NetPosition) -> None:
+        """Record a funding fee of the open position."""
         self._rows[-1] = attrs.evolve(self._rows[-1], funding_fee=position.funding_fee)
 
     @property
-    def latest(self) -> Life | None:
-        """The latest life, which may still be going on; None before the first."""
+    def latest(self) -> PositionRecord | None:
+        """The latest position, which may still be open; None before the first."""
         return self._rows[-1] if self._rows else None
 
-    def copy(self) -> Lives:
-        """Return lives that can change without these."""
-        lives = Lives()
-        lives._rows = list(self._rows)
-        return lives
+    def copy(self) -> PositionHistory:
+        """Return an independent copy."""
+        copied = PositionHistory()
+        copied._rows = list(self._rows)
+        return copied
 
-    def undo(self, latest: Life | None, *, opened: bool) -> None:
-        """Take back one change: the latest life was this one, and another was begun or not."""
+    def undo(self, latest: PositionRecord | None, *, opened: bool) -> None:
+        """Undo a change: drop the position that it opened, and restore the one before."""
         if opened:
             self._rows.pop()
         if latest is not None:
             self._rows[-1] = latest
 
-    def forget(self, now_ms: int) -> None:
+    def drop_expired(self, now_ms: int) -> None:
         """Drop what is older than three months."""
-        self._rows = [row for row in self._rows if now_ms - row.u_time_ms <= LIVES_KEPT_MS]
+        self._rows = [row for row in self._rows if now_ms - row.u_time_ms <= RECORDS_KEPT_MS]
 
-    def _go_on(self, before: Position, after: Position, fill: Fill) -> None:
+    def _update_latest(self, before: NetPosition, after: NetPosition, fill: ExchangeFill) -> None:
         row = self._rows[-1]
         is_over = before.pos * after.pos <= 0
         left = ZERO if is_over else abs(after.pos)
@@ -116,7 +118,7 @@ class Lives:
             open_max_pos=max(row.open_max_pos, left),
             pnl=row.pnl + fill.pnl - fill.penalty,
             liq_penalty=row.liq_penalty + fill.penalty,
-            # The fee of a match that crosses zero is the new position's, as in its pushes.
+            # As in the pushes, the fee of a match that crosses zero belongs to the new position.
             fee=row.fee if before.pos * after.pos < 0 else row.fee + fill.fee,
         )
         closed = abs(before.pos) - left
@@ -130,11 +132,11 @@ class Lives:
         self._rows[-1] = row
 
 
-def _close_type(category: Category, *, is_over: bool) -> CloseType:
+def _close_type(category: OrderCategory, *, is_over: bool) -> CloseType:
     match category:
-        case Category.NORMAL:
+        case OrderCategory.NORMAL:
             return CloseType.FULLY if is_over else CloseType.PARTLY
-        case Category.FULL_LIQUIDATION | Category.PARTIAL_LIQUIDATION:
+        case OrderCategory.FULL_LIQUIDATION | OrderCategory.PARTIAL_LIQUIDATION:
             return CloseType.LIQUIDATION if is_over else CloseType.LIQUIDATION_PARTLY
-        case Category.ADL:
+        case OrderCategory.ADL:
             return CloseType.ADL_FULLY if is_over else CloseType.ADL_PARTLY

@@ -1,7 +1,7 @@
-"""How large a position each leverage allows.
+"""Position tiers: how large a position each leverage allows.
 
-The first tier is the exchange's; the others have the shape of its table with values of our own,
-because the exchange changes them at will: a client asks ``position-tiers``.
+The first tier is the exchange's. The others have the form of its table but other values, because
+the exchange changes them at any time: a client has to query ``position-tiers``.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def tier_of(pos: Decimal) -> Tier:
 
 
 def liquidated_sz(pos: Decimal) -> Decimal:
-    """Return how many contracts a liquidation takes at once.
+    """Return how many contracts one liquidation closes.
 
-    A position of the first two tiers is taken whole; a larger one is reduced by two tiers first.
+    A position of the first two tiers is closed whole; a larger one is first reduced by two tiers.
     """
     number = tier_of(pos).number
     return abs(pos) if number <= 2 else abs(pos) - TIERS[number - 3].max_sz

@@ -1,4 +1,4 @@
-"""What REST tells of the account: its configuration, fees, bills and past positions."""
+"""The account as REST returns it: configuration, fees, bills and past positions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from decimal import Decimal
 from oms_trio.core.model import Instrument, Side
 from oms_trio.testing.okx_server.account.bills import Bill
 from oms_trio.testing.okx_server.account.ledger import MAKER_FEE, TAKER_FEE
-from oms_trio.testing.okx_server.account.position_history import Life
-from oms_trio.testing.okx_server.auth import SimAccount
-from oms_trio.testing.okx_server.values import text
-from oms_trio.testing.okx_server.ws.pushes import JsonObject
+from oms_trio.testing.okx_server.account.position_history import PositionRecord
+from oms_trio.testing.okx_server.auth import ExchangeAccount
+from oms_trio.testing.okx_server.values import JsonObject, text
 
 
-def config_object(account: SimAccount, pos_mode: str) -> JsonObject:
+def config_object(account: ExchangeAccount, pos_mode: str) -> JsonObject:
     """Return ``account/config``."""
     return {
         "uid": account.uid,
@@ -121,33 +120,33 @@ def bill_object(bill: Bill, instrument: Instrument) -> JsonObject:
     }
 
 
-def life_object(life: Life, instrument: Instrument) -> JsonObject:
+def position_record_object(record: PositionRecord, instrument: Instrument) -> JsonObject:
     """Return one row of ``positions-history``."""
-    margin = life.open_max_pos * instrument.multiplier * life.open_avg_px / life.lever
+    margin = record.open_max_pos * instrument.multiplier * record.open_avg_px / record.lever
     return {
-        "cTime": str(life.c_time_ms),
+        "cTime": str(record.c_time_ms),
         "ccy": "USDT",
-        "closeAvgPx": text(life.close_turnover / life.close_total_pos),
-        "closeTotalPos": text(life.close_total_pos),
-        "direction": "long" if life.direction is Side.BUY else "short",
-        "fee": text(life.fee),
-        "fundingFee": text(life.funding_fee),
+        "closeAvgPx": text(record.close_turnover / record.close_total_pos),
+        "closeTotalPos": text(record.close_total_pos),
+        "direction": "long" if record.direction is Side.BUY else "short",
+        "fee": text(record.fee),
+        "fundingFee": text(record.funding_fee),
         "instId": instrument.inst_id,
         "instType": "SWAP",
-        "lever": text(life.lever) + ".0",
-        "liqPenalty": text(life.liq_penalty),
+        "lever": text(record.lever) + ".0",
+        "liqPenalty": text(record.liq_penalty),
         "mgnMode": "cross",
         "nonSettleAvgPx": "",
-        "openAvgPx": text(life.open_avg_px),
-        "openMaxPos": text(life.open_max_pos),
-        "pnl": text(life.pnl),
-        "pnlRatio": text(life.realized_pnl / margin),
-        "posId": life.pos_id,
+        "openAvgPx": text(record.open_avg_px),
+        "openMaxPos": text(record.open_max_pos),
+        "pnl": text(record.pnl),
+        "pnlRatio": text(record.realized_pnl / margin),
+        "posId": record.pos_id,
         "posSide": "net",
-        "realizedPnl": text(life.realized_pnl),
+        "realizedPnl": text(record.realized_pnl),
         "settledPnl": "",
         "triggerPx": "",
-        "type": life.close_type.value,
-        "uTime": str(life.u_time_ms),
+        "type": record.close_type.value,
+        "uTime": str(record.u_time_ms),
         "uly": instrument.inst_id.removesuffix("-SWAP"),
     }

@@ -1,4 +1,4 @@
-"""One REST call as an endpoint sees it."""
+"""One REST call as an endpoint gets it."""
 
 from __future__ import annotations
 
@@ -6,65 +6,65 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from oms_trio.testing.okx_server.engine import Engine
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.orders.admission import Args, Refused, check_inst_id
-from oms_trio.testing.okx_server.ws.pushes import JsonObject
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.matching.engine import MatchingEngine
+from oms_trio.testing.okx_server.orders.request_checks import Args, RequestRejected, check_inst_id
+from oms_trio.testing.okx_server.values import JsonObject
 
 
 @attrs.frozen
-class Call:
-    """The exchange, and what the client sent."""
+class RestCall:
+    """The exchange and the request."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     query: Mapping[str, str]
     body: Args | Sequence[Args]
     path: str = ""
     exp_time: str | None = None
 
     @property
-    def seen(self) -> Engine:
-        """The engine as this read sees it: the present, or the past while REST lags."""
-        return self.exchange.reading(self.path)
+    def state(self) -> MatchingEngine:
+        """The state to read: the present one, or an earlier one while REST lags."""
+        return self.exchange.rest_view(self.path)
 
     @property
     def single(self) -> Args:
-        """The body where one object is wanted.
+        """The body as one object.
 
         Raises:
-            Refused: it is a list.
+            RequestRejected: it is a list.
         """
         if not isinstance(self.body, Mapping):
-            raise Refused("50002", "JSON syntax error")
+            raise RequestRejected("50002", "JSON syntax error")
         return self.body
 
     @property
     def batch(self) -> Sequence[Args]:
-        """The body where a list is wanted.
+        """The body as a list.
 
         Raises:
-            Refused: it is one object.
+            RequestRejected: it is one object.
         """
         if isinstance(self.body, Mapping):
-            raise Refused("50002", "JSON syntax error")
+            raise RequestRejected("50002", "JSON syntax error")
         return self.body
 
     def need_instrument(self) -> None:
-        """Check that the query names our instrument."""
+        """Check that the query names the exchange's instrument."""
         check_inst_id(self.query, self.exchange.instrument)
 
     def need(self, *names: str) -> None:
         """Check that the query has these parameters.
 
         Raises:
-            Refused: 50014 for the first one that is missing.
+            RequestRejected: 50014 for the first one that is missing.
         """
         for name in names:
             if not self.query.get(name):
-                raise Refused("50014", f"Parameter {name} can not be empty.")
+                raise RequestRejected("50014", f"Parameter {name} can not be empty.")
 
     def covers_instrument(self) -> bool:
-        """Whether the query's filters, all optional, let our instrument through."""
+        """Whether the query's filters, all optional, include the instrument."""
         inst_id = self.exchange.instrument.inst_id
         return (
             self.query.get("instType", "SWAP") in {"", "SWAP", "ANY"}
@@ -75,5 +75,5 @@ class Call:
 
 
 def ok(*data: JsonObject) -> JsonObject:
-    """Return the envelope of an answer without trouble."""
+    """Return a successful answer."""
     return {"code": "0", "msg": "", "data": list(data)}

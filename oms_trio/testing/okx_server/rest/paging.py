@@ -1,4 +1,4 @@
-"""Which rows of a list REST returns: cursor and time filters, and the page when more match."""
+"""Paging: cursor and time filters, and which rows are returned when more match than fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import attrs
 
-from oms_trio.testing.okx_server.orders.admission import Refused, read_whole
+from oms_trio.testing.okx_server.orders.request_checks import RequestRejected, read_whole
 
 MAX_LIMIT = 100
 
@@ -16,8 +16,8 @@ Row = TypeVar("Row")
 
 
 @attrs.frozen
-class Page:
-    """The paging part of a query: cursors exclude their own row, times include their own."""
+class PageQuery:
+    """The paging parameters of a query: cursors exclude their own row, times include it."""
 
     after: int | None = None
     before: int | None = None
@@ -26,18 +26,18 @@ class Page:
     limit: int = MAX_LIMIT
 
     @classmethod
-    def of(cls, query: Mapping[str, str]) -> Page:
+    def of(cls, query: Mapping[str, str]) -> PageQuery:
         """Read a query's parameters.
 
         Raises:
-            Refused: 51000 for what is no number.
+            RequestRejected: 51000 for a parameter that is not a number.
         """
         numbers = {}
         for name in ("after", "before", "begin", "end", "limit"):
             value = query.get(name, "")
             numbers[name] = read_whole(value)
             if value and numbers[name] is None:
-                raise Refused("51000", f"Parameter {name} error")
+                raise RequestRejected("51000", f"Parameter {name} error")
         limit = numbers.pop("limit")
         return cls(**numbers, limit=min(MAX_LIMIT, MAX_LIMIT if limit is None else max(1, limit)))
 
@@ -55,9 +55,9 @@ class Page:
         """Return this page of the rows that are ``wanted``, newest first.
 
         When more match than fit, a lower bound alone (``before``, or ``begin``) keeps the rows
-        nearest to it, everything else the newest. The exceptions: the ``begin`` of fills and the
-        ``before`` of past positions keep the newest too, and past positions that share their
-        cursor are never parted (``keeps_ties``).
+        nearest to it; otherwise the newest are kept. There are exceptions: ``begin`` of fills and
+        ``before`` of past positions keep the newest too, and past positions with the same cursor
+        are always on one page (``keeps_ties``).
         """
 
         def matches(row: Row) -> bool:
@@ -75,7 +75,7 @@ class Page:
         upper = self.after is not None or self.end is not None
         keeps_oldest = lower and not upper
         ordered = oldest_first if keeps_oldest else reversed(oldest_first)
-        # Most pages are the newest rows of a long list: the rest is not even looked at.
+        # Most pages are the newest rows of a long list: the rest is not visited.
         kept = list(islice(filter(matches, ordered), self.limit))
         if keeps_ties and kept:
             first, last = sorted((cursor(kept[0]), cursor(kept[-1])))

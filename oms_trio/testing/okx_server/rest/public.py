@@ -5,20 +5,20 @@ from __future__ import annotations
 from operator import itemgetter
 
 from oms_trio.testing.okx_server.account.tiers import TIERS
-from oms_trio.testing.okx_server.orders.admission import Refused
+from oms_trio.testing.okx_server.orders.request_checks import RequestRejected
 from oms_trio.testing.okx_server.rest import public_rows as objects
-from oms_trio.testing.okx_server.rest.call import Call, ok
-from oms_trio.testing.okx_server.rest.paging import Page
+from oms_trio.testing.okx_server.rest.call import RestCall, ok
+from oms_trio.testing.okx_server.rest.paging import PageQuery
+from oms_trio.testing.okx_server.values import JsonObject
 from oms_trio.testing.okx_server.ws import pushes
-from oms_trio.testing.okx_server.ws.pushes import JsonObject
 
 
-def time(call: Call) -> JsonObject:
+def time(call: RestCall) -> JsonObject:
     """``GET /public/time``."""
     return ok({"ts": call.exchange.faults.time_ts or str(call.exchange.now_ms)})
 
 
-def instruments(call: Call) -> JsonObject:
+def instruments(call: RestCall) -> JsonObject:
     """``GET /public/instruments`` and ``/account/instruments``."""
     call.need("instType")
     if call.query.get("instId"):
@@ -27,7 +27,7 @@ def instruments(call: Call) -> JsonObject:
     return ok(found) if call.covers_instrument() else ok()
 
 
-def mark_price(call: Call) -> JsonObject:
+def mark_price(call: RestCall) -> JsonObject:
     """``GET /public/mark-price``."""
     call.need("instType")
     exchange = call.exchange
@@ -37,17 +37,17 @@ def mark_price(call: Call) -> JsonObject:
     return ok(pushes.mark_price(exchange.instrument, px, exchange.now_ms))
 
 
-def price_limit(call: Call) -> JsonObject:
+def price_limit(call: RestCall) -> JsonObject:
     """``GET /public/price-limit``."""
     call.need_instrument()
     return ok(objects.price_limit(call.exchange))
 
 
-def position_tiers(call: Call) -> JsonObject:
+def position_tiers(call: RestCall) -> JsonObject:
     """``GET /public/position-tiers``."""
     call.need("instType", "tdMode")
     if not call.query.get("instFamily") and not call.query.get("uly"):
-        raise Refused("50014", "Parameter instFamily can not be empty.")
+        raise RequestRejected("50014", "Parameter instFamily can not be empty.")
     if call.query["tdMode"] != "cross" or not call.covers_instrument():
         return ok()
     wanted = call.query.get("tier")
@@ -61,15 +61,15 @@ def position_tiers(call: Call) -> JsonObject:
     )
 
 
-def funding_rate(call: Call) -> JsonObject:
+def funding_rate(call: RestCall) -> JsonObject:
     """``GET /public/funding-rate``."""
     call.need_instrument()
     return ok(objects.funding_rate(call.exchange))
 
 
-def funding_rate_history(call: Call) -> JsonObject:
+def funding_rate_history(call: RestCall) -> JsonObject:
     """``GET /public/funding-rate-history``: cursors are funding times."""
     call.need_instrument()
     rows = sorted(call.exchange.funded)
-    page = Page.of(call.query).rows(rows, cursor=itemgetter(0), time_ms=itemgetter(0))
+    page = PageQuery.of(call.query).rows(rows, cursor=itemgetter(0), time_ms=itemgetter(0))
     return ok(*(objects.settled_rate(call.exchange, *row) for row in page))

@@ -1,17 +1,16 @@
-"""What the exchange tells everybody: the instrument, its limits, tiers and funding rate."""
+"""Public data: the instrument, its price limits, tiers and funding rate."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
 from oms_trio.testing.okx_server.account.tiers import Tier
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.orders.admission import MAX_LMT_AMT, MAX_LMT_SZ, MAX_MKT_SZ
-from oms_trio.testing.okx_server.values import text
-from oms_trio.testing.okx_server.ws.pushes import JsonObject
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.orders.request_checks import MAX_LMT_AMT, MAX_LMT_SZ, MAX_MKT_SZ
+from oms_trio.testing.okx_server.values import JsonObject, text
 
 
-def instrument_object(exchange: Exchange) -> JsonObject:
+def instrument_object(exchange: SimulatedExchange) -> JsonObject:
     """Return the instrument's record with its full set of keys."""
     instrument = exchange.instrument
     base, quote, _ = instrument.inst_id.split("-")
@@ -56,8 +55,8 @@ def instrument_object(exchange: Exchange) -> JsonObject:
     }
 
 
-def price_limit(exchange: Exchange) -> JsonObject:
-    """Return the prices beyond which an order is refused."""
+def price_limit(exchange: SimulatedExchange) -> JsonObject:
+    """Return the prices beyond which orders are rejected."""
     return {
         "instType": "SWAP",
         "instId": exchange.instrument.inst_id,
@@ -68,8 +67,8 @@ def price_limit(exchange: Exchange) -> JsonObject:
     }
 
 
-def funding_rate(exchange: Exchange) -> JsonObject:
-    """Return the rate of the funding to come, and when it is settled."""
+def funding_rate(exchange: SimulatedExchange) -> JsonObject:
+    """Return the next funding rate, and when it is settled."""
     now_ms, every_ms = exchange.now_ms, exchange.funding_every_ms
     due_ms = (now_ms // every_ms + 1) * every_ms
     return {
@@ -92,7 +91,7 @@ def funding_rate(exchange: Exchange) -> JsonObject:
     }
 
 
-def settled_rate(exchange: Exchange, time_ms: int, rate: Decimal) -> JsonObject:
+def settled_rate(exchange: SimulatedExchange, time_ms: int, rate: Decimal) -> JsonObject:
     """Return one row of ``funding-rate-history``."""
     return {
         "formulaType": "withRate",

@@ -1,11 +1,16 @@
-"""Orders and fills as REST tells them, and the answers to trade operations."""
+"""Orders and fills as REST returns them."""
 
 from __future__ import annotations
 
 from oms_trio.core.model import Instrument
-from oms_trio.testing.okx_server.events import OperationResult
-from oms_trio.testing.okx_server.values import CancelSource, Category, Fill, Order, text
-from oms_trio.testing.okx_server.ws.pushes import JsonObject
+from oms_trio.testing.okx_server.values import (
+    CancelSource,
+    ExchangeFill,
+    ExchangeOrder,
+    JsonObject,
+    OrderCategory,
+    text,
+)
 
 _REASONS = {
     CancelSource.SYSTEM: "Order canceled by the system",
@@ -20,8 +25,8 @@ _REASONS = {
 }
 
 
-def order_object(order: Order, instrument: Instrument) -> JsonObject:
-    """Return an order as REST tells it; its ``fill*`` fields are those of the *last* match."""
+def order_object(order: ExchangeOrder, instrument: Instrument) -> JsonObject:
+    """Return an order as REST does; its ``fill*`` fields are those of the *last* match."""
     fill = order.last_fill
     trade_id = "" if fill is None else str(fill.trade_id)
     return {
@@ -76,13 +81,13 @@ def order_object(order: Order, instrument: Instrument) -> JsonObject:
         "tpOrdPx": "",
         "tpTriggerPx": "",
         "tpTriggerPxType": "",
-        "tradeId": trade_id if order.category is Category.NORMAL else "0",
+        "tradeId": trade_id if order.category is OrderCategory.NORMAL else "0",
         "tradeQuoteCcy": "",
         "uTime": str(order.u_time_ms),
     }
 
 
-def fill_object(fill: Fill, instrument: Instrument) -> JsonObject:
+def fill_object(fill: ExchangeFill, instrument: Instrument) -> JsonObject:
     """Return one row of ``fills``."""
     return {
         "side": fill.side.value,
@@ -111,41 +116,4 @@ def fill_object(fill: Fill, instrument: Instrument) -> JsonObject:
         "feeCcy": "USDT",
         "ts": str(fill.ts_ms),
         "tradeQuoteCcy": "",
-    }
-
-
-def placed(outcome: OperationResult) -> JsonObject:
-    """Return the answer to one new order."""
-    return {
-        "clOrdId": outcome.cl_ord_id,
-        "ordId": outcome.ord_id,
-        "tag": outcome.tag,
-        "ts": str(outcome.ts_ms),
-        "sCode": outcome.code,
-        "sMsg": outcome.msg,
-        "subCode": outcome.sub_code,
-    }
-
-
-def canceled(outcome: OperationResult) -> JsonObject:
-    """Return the answer to one cancellation."""
-    return {
-        "clOrdId": outcome.cl_ord_id,
-        "ordId": outcome.ord_id,
-        "ts": str(outcome.ts_ms),
-        "sCode": outcome.code,
-        "sMsg": outcome.msg,
-    }
-
-
-def amended(outcome: OperationResult) -> JsonObject:
-    """Return the answer to one amendment."""
-    return {
-        "clOrdId": outcome.cl_ord_id,
-        "ordId": outcome.ord_id,
-        "ts": str(outcome.ts_ms),
-        "reqId": outcome.req_id,
-        "sCode": outcome.code,
-        "sMsg": outcome.msg,
-        "subCode": outcome.sub_code,
     }

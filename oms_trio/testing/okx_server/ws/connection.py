@@ -1,7 +1,7 @@
-"""The server's end of one WebSocket: frames in and out, and what may befall them on the way.
+"""The server's end of one WebSocket: frames in and out, and the faults of the link between.
 
-No I/O here: ``send`` takes what leaves, ``wake`` says that ``deadline`` came nearer, ``lose`` loses
-the connection. Times are seconds of one monotonic clock, which ``time`` reads.
+There is no I/O here: ``send`` sends a frame, ``wake`` announces an earlier ``deadline``, ``lose``
+aborts the connection. Times are seconds of the monotonic clock that ``time`` reads.
 """
 
 from __future__ import annotations
@@ -12,53 +12,53 @@ from collections.abc import Callable
 import attrs
 import msgspec
 
-from oms_trio.settings.clock import Clock
-from oms_trio.testing.okx_server.faults.behaviour import Faults
-from oms_trio.testing.okx_server.ws.pushes import JsonObject
+from oms_trio.testing.okx_server.clock import Clock
+from oms_trio.testing.okx_server.faults.switches import FaultSwitches
+from oms_trio.testing.okx_server.values import JsonObject
 
 IDLE_S = 30.0
-"""Without a frame in either direction for this long the server closes the connection."""
+"""The server closes a connection that has no frame in either direction for this long."""
 
 MAX_WAITING = 4096
-"""Frames that wait on a slow or held link; with more the connection is given up."""
+"""How many frames may wait on a slow or stalled link before the connection is aborted."""
 
 MAX_SUBSCRIBE = 65_536
-"""The longest subscribe request in bytes."""
+"""The maximum size of a subscribe request in bytes."""
 
 NEVER = float("inf")
 
 
 @attrs.frozen
-class Ending:
-    """The server's end of the connection: a close frame with this code."""
+class CloseFrame:
+    """A close frame with this code, after which the server ends the connection."""
 
     code: int
     reason: str
 
 
-Frame = str | bytes | Ending
+Frame = str | bytes | CloseFrame
 
 
 @attrs.define(eq=False)
 class ServerConnection:
-    """One connection; also what fault switches reach of it."""
+    """One connection; it implements ``ConnectionFaults``."""
 
-    faults: Faults
+    faults: FaultSwitches
     clock: Clock
-    """The true time, by which switches set for a while end."""
+    """The true time, by which fault switches expire."""
     conn_id: str
     send: Callable[[Frame], None]
     wake: Callable[[], None]
     lose: Callable[[], None]
     time: Callable[[], float]
-    _deaf: bool = attrs.field(default=False, init=False)
+    _half_open: bool = attrs.field(default=False, init=False)
     _last_frame_s: float = attrs.field(init=False)
-    _late: list[tuple[float, Frame]] = attrs.field(factory=list, init=False)
-    """Frames that leave at their own time, overtaken by others: bounded by the faults struck."""
-    _slow: deque[tuple[float, Frame]] = attrs.field(factory=deque, init=False)
-    """Frames of a slow or held link, in order."""
-    _unheard: deque[str | bytes] = attrs.field(factory=deque, init=False)
-    """What came in over a held link."""
+    _delayed: list[tuple[float, Frame]] = attrs.field(factory=list, init=False)
+    """Frames that are sent at a time of their own, while others overtake them."""
+    _queued: deque[tuple[float, Frame]] = attrs.field(factory=deque, init=False)
+    """Frames to send over a slow or stalled link, in order."""
+    _incoming: deque[str | bytes] = attrs.field(factory=deque, init=False)
+    """Frames received over a stalled link."""
 
     def __attrs_post_init__(self) -> None:
         """Start the idle timer."""
@@ -69,51 +69,51 @@ class ServerConnection:
     @property
     def deadline(self) -> float:
         """When ``on_time`` is due next."""
-        due = [due_s for due_s, _ in self._late]
-        if self._slow or self._unheard:
-            first_s = self._slow[0][0] if self._slow else 0.0
-            due.append(max(first_s, self._held_until_s()))
+        due = [due_s for due_s, _ in self._delayed]
+        if self._queued or self._incoming:
+            first_s = self._queued[0][0] if self._queued else 0.0
+            due.append(max(first_s, self._stalled_until_s()))
         return min([self._last_frame_s + IDLE_S, *due])
 
     def on_time(self) -> None:
-        """Send what is due, or close for silence."""
+        """Send what is due, or close the idle connection."""
         now_s = self.time()
-        self._release()
-        due = [frame for due_s, frame in self._late if now_s >= due_s]
-        self._late = [late for late in self._late if now_s < late[0]]
+        self._send_due()
+        due = [frame for due_s, frame in self._delayed if now_s >= due_s]
+        self._delayed = [delayed for delayed in self._delayed if now_s < delayed[0]]
         for frame in due:
             self.emit(frame)
         if now_s >= self._last_frame_s + IDLE_S:
-            self._last_frame_s = now_s  # a stalled server does not close, nor ask every instant
-            self.emit(Ending(4004, "No data received in 30s."))
+            self._last_frame_s = now_s  # while frames are lost or wait, try again after as long
+            self.emit(CloseFrame(4004, "No data received in 30s."))
 
     # In.
 
-    def hears(self, frame: str | bytes) -> bool:
-        """Whether a frame of the client arrives; one on a held link arrives later (``heard``)."""
+    def accepts(self, frame: str | bytes) -> bool:
+        """Whether a frame of the client arrives now; on a stalled link it waits (``take_stalled``)."""
         self.faults.expire(self.clock())
-        if self._deaf or self.faults.stalled:
+        if self._half_open or self.faults.silence:
             return False
-        if self.faults.held or self._unheard:
-            self._unheard.append(frame)
-            self._keep_bound(len(self._unheard))
+        if self.faults.stall or self._incoming:
+            self._incoming.append(frame)
+            self._check_bound(len(self._incoming))
             self.wake()
             return False
         self._last_frame_s = self.time()
         return True
 
-    def heard(self) -> list[str | bytes]:
-        """Take the frames that a held link now lets through."""
+    def take_stalled(self) -> list[str | bytes]:
+        """Remove and return the received frames that no longer wait."""
         self.faults.expire(self.clock())
-        if self.faults.held or not self._unheard:
+        if self.faults.stall or not self._incoming:
             return []
-        frames = list(self._unheard)
-        self._unheard.clear()
+        frames = list(self._incoming)
+        self._incoming.clear()
         self._last_frame_s = self.time()
         return frames
 
     def read(self, frame: str | bytes) -> dict[str, object] | None:
-        """Return a request, or answer what is none: a ping, or no JSON object."""
+        """Return a request; answer a ping, and anything but a JSON object, and return None."""
         if frame == "ping":
             self.emit("pong")
             return None
@@ -134,7 +134,7 @@ class ServerConnection:
         self.emit(_json(frame))
 
     def push_late(self, frame: JsonObject, after_s: float) -> None:
-        """Send one object later; others may overtake it."""
+        """Send one object later, while others may overtake it."""
         self.emit_late(_json(frame), after_s)
 
     def event(self, event: str, name: str = "", **fields: object) -> None:
@@ -148,63 +148,63 @@ class ServerConnection:
 
     def emit_late(self, frame: Frame, after_s: float) -> None:
         """Send a frame later."""
-        self._late.append((self.time() + after_s, frame))
+        self._delayed.append((self.time() + after_s, frame))
         self.wake()
 
     def emit(self, frame: Frame) -> None:
-        """Send a frame as well as the link is."""
+        """Send a frame, as far as the link's faults allow."""
         self.faults.expire(self.clock())
-        if self._deaf or self.faults.stalled:
+        if self._half_open or self.faults.silence:
             return
-        self._release()
-        if self.faults.held or self.faults.frame_delay_s or self._slow:
-            self._slow.append((self.time() + self.faults.frame_delay_s, frame))
-            self._keep_bound(len(self._slow))
+        self._send_due()
+        if self.faults.stall or self.faults.frame_delay_s or self._queued:
+            self._queued.append((self.time() + self.faults.frame_delay_s, frame))
+            self._check_bound(len(self._queued))
             self.wake()
             return
-        self._leave(frame)
+        self._send_now(frame)
 
-    # What faults do.
+    # Faults.
 
     def cut(self) -> None:
-        """Lose the connection."""
+        """Lose the connection without a close frame."""
         self.lose()
 
     def announce_upgrade(self, after_s: float) -> None:
         """Send notice 64008 and close ``after_s`` later."""
         msg = "The connection will soon be closed for a service upgrade. Please reconnect."
         self.event("notice", code="64008", msg=msg)
-        self.emit_late(Ending(4006, "service upgrade"), after_s)
+        self.emit_late(CloseFrame(4006, "service upgrade"), after_s)
 
-    def go_deaf(self) -> None:
-        """Stay open, but hear and say nothing from here on."""
-        self._deaf = True
+    def become_half_open(self) -> None:
+        """Stay open, but receive and send nothing from now on."""
+        self._half_open = True
 
     def close(self, code: int) -> None:
-        """End with a close frame."""
-        self.emit(Ending(code, "closed by the exchange"))
+        """Close the connection with a close frame."""
+        self.emit(CloseFrame(code, "closed by the exchange"))
 
-    def say(self, frame: str | bytes) -> None:
-        """Send this, whatever it is."""
+    def send_raw(self, frame: str | bytes) -> None:
+        """Send this frame, whatever it contains."""
         self.emit(frame)
 
-    def _held_until_s(self) -> float:
+    def _stalled_until_s(self) -> float:
         self.faults.expire(self.clock())
-        if not self.faults.held:
+        if not self.faults.stall:
             return 0.0
-        return self.time() + self.faults.left_s("held", self.clock())
+        return self.time() + self.faults.remaining_s("stall", self.clock())
 
-    def _release(self) -> None:
-        """Let frames of a slow link go whose time has come, first come first served."""
+    def _send_due(self) -> None:
+        """Send the queued frames that are due, in order."""
         self.faults.expire(self.clock())
-        while self._slow and not self.faults.held and self.time() >= self._slow[0][0]:
-            self._leave(self._slow.popleft()[1])
+        while self._queued and not self.faults.stall and self.time() >= self._queued[0][0]:
+            self._send_now(self._queued.popleft()[1])
 
-    def _leave(self, frame: Frame) -> None:
+    def _send_now(self, frame: Frame) -> None:
         self._last_frame_s = self.time()
         self.send(frame)
 
-    def _keep_bound(self, waiting: int) -> None:
+    def _check_bound(self, waiting: int) -> None:
         if waiting > MAX_WAITING:
             self.lose()
 

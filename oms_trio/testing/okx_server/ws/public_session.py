@@ -1,4 +1,4 @@
-"""One public WebSocket session: prices and the instrument, without login."""
+"""One public WebSocket session: prices and the instrument, without login or I/O."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from oms_trio.testing.okx_server.events import Event
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.rate_limits import Limits
+from oms_trio.testing.okx_server.events import ExchangeEvent
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.rate_limits import RateLimits
 from oms_trio.testing.okx_server.rest.public_rows import (
     funding_rate,
     instrument_object,
     price_limit,
 )
-from oms_trio.testing.okx_server.ws.connection import NEVER, Ending, ServerConnection
-from oms_trio.testing.okx_server.ws.feeds import told
+from oms_trio.testing.okx_server.values import JsonObject
+from oms_trio.testing.okx_server.ws.connection import NEVER, CloseFrame, ServerConnection
 from oms_trio.testing.okx_server.ws.private_session import CONTROL_REQUESTS, UNSUBSCRIBED_S
-from oms_trio.testing.okx_server.ws.pushes import JsonObject, mark_price
+from oms_trio.testing.okx_server.ws.pushes import mark_price
+from oms_trio.testing.okx_server.ws.subscriptions import echoed
 
 MARK_PX_S = 0.2
-"""A mark price that moved is told at this pace."""
+"""How often a changing mark price is pushed."""
 
 REPEAT_S = {"mark-price": 10.0, "price-limit": 5.0, "funding-rate": 60.0}
-"""What did not change is told again after this; instruments are told when they change, so once."""
+"""How often unchanged data is pushed again; instruments are pushed on subscription only."""
 
 
-def _mark_price(exchange: Exchange) -> JsonObject:
+def _mark_price(exchange: SimulatedExchange) -> JsonObject:
     return mark_price(exchange.instrument, exchange.engine.market.mark_px, exchange.now_ms)
 
 
-CHANNELS: Mapping[str, Callable[[Exchange], JsonObject]] = {
+CHANNELS: Mapping[str, Callable[[SimulatedExchange], JsonObject]] = {
     "mark-price": _mark_price,
     "price-limit": price_limit,
     "funding-rate": funding_rate,
@@ -40,61 +41,61 @@ CHANNELS: Mapping[str, Callable[[Exchange], JsonObject]] = {
 
 @attrs.define(eq=False)
 class PublicSession:
-    """What one connection has subscribed to, and when it is told next."""
+    """The subscriptions of one public connection, and when they are due."""
 
-    exchange: Exchange
-    line: ServerConnection
-    _held: dict[str, JsonObject] = attrs.field(factory=dict, init=False)
-    """The argument of each channel."""
+    exchange: SimulatedExchange
+    connection: ServerConnection
+    _args: dict[str, JsonObject] = attrs.field(factory=dict, init=False)
+    """The argument of each subscribed channel."""
     _next_s: dict[str, float] = attrs.field(factory=dict, init=False)
-    _told_px: str = attrs.field(default="", init=False)
-    _look_s: float = attrs.field(default=NEVER, init=False)
-    """When the mark price is looked at next."""
-    _limits: Limits = attrs.field(factory=Limits, init=False)
+    _pushed_px: str = attrs.field(default="", init=False)
+    _check_px_s: float = attrs.field(default=NEVER, init=False)
+    """When the mark price is compared with the pushed one next."""
+    _limits: RateLimits = attrs.field(factory=RateLimits, init=False)
     _must_subscribe_by_s: float = attrs.field(default=NEVER, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Start the timer."""
         if self.exchange.close_unsubscribed:
-            self._must_subscribe_by_s = self.line.time() + UNSUBSCRIBED_S
+            self._must_subscribe_by_s = self.connection.time() + UNSUBSCRIBED_S
 
     @property
     def deadline(self) -> float:
         """When ``on_time`` is due next."""
-        own = (self._look_s, self._must_subscribe_by_s, *self._next_s.values())
-        return min(self.line.deadline, *own)
+        own = (self._check_px_s, self._must_subscribe_by_s, *self._next_s.values())
+        return min(self.connection.deadline, *own)
 
     def on_time(self) -> None:
         """Do what is due."""
-        for frame in self.line.heard():
-            self._take(frame)
-        now_s = self.line.time()
+        for frame in self.connection.take_stalled():
+            self._process(frame)
+        now_s = self.connection.time()
         for channel in [name for name, due_s in self._next_s.items() if now_s >= due_s]:
-            self._tell(channel)
-        if now_s >= self._look_s:
-            self._look_s = now_s + MARK_PX_S
-            if str(self.exchange.engine.market.mark_px) != self._told_px:
-                self._tell("mark-price")
-        self.line.on_time()
+            self._push(channel)
+        if now_s >= self._check_px_s:
+            self._check_px_s = now_s + MARK_PX_S
+            if str(self.exchange.engine.market.mark_px) != self._pushed_px:
+                self._push("mark-price")
+        self.connection.on_time()
         if now_s >= self._must_subscribe_by_s:
             self._must_subscribe_by_s = NEVER
-            self.line.emit(Ending(4004, "No subscription within 30s."))
+            self.connection.emit(CloseFrame(4004, "No subscription within 30s."))
 
     def receive(self, frame: str | bytes) -> None:
-        """Take one frame of the client."""
-        for earlier in self.line.heard():
-            self._take(earlier)
-        if self.line.hears(frame):
-            self._take(frame)
+        """Process one frame of the client."""
+        for earlier in self.connection.take_stalled():
+            self._process(earlier)
+        if self.connection.accepts(frame):
+            self._process(frame)
 
-    def tell(self, event: Event) -> None:
-        """Ignore what happens to the account."""
+    def on_event(self, event: ExchangeEvent) -> None:
+        """Ignore events of the account."""
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Do nothing: public channels are not counted."""
 
-    def _take(self, frame: str | bytes) -> None:
-        request = self.line.read(frame)
+    def _process(self, frame: str | bytes) -> None:
+        request = self.connection.read(frame)
         if request is None:
             return
         op, name = (
@@ -102,11 +103,11 @@ class PublicSession:
         )
         args = request.get("args")
         if op not in {"subscribe", "unsubscribe"}:
-            self.line.error("60028" if op == "login" else "60019", f"Invalid OP: {op}", name)
-        elif not self._limits.admit("control", CONTROL_REQUESTS, self.exchange.steady_ms):
-            self.line.error("60014", "Requests too frequent", name)
+            self.connection.error("60028" if op == "login" else "60019", f"Invalid OP: {op}", name)
+        elif not self._limits.admit("control", CONTROL_REQUESTS, self.exchange.true_ms):
+            self.connection.error("60014", "Requests too frequent", name)
         elif not isinstance(args, list) or not args or not all(isinstance(a, dict) for a in args):
-            self.line.error("60012", f"Invalid request: {op}", name)
+            self.connection.error("60012", f"Invalid request: {op}", name)
         else:
             for arg in args:
                 self._change(op, arg, name)
@@ -114,29 +115,31 @@ class PublicSession:
     def _change(self, op: str, arg: Mapping[str, object], name: str) -> None:
         channel = arg.get("channel")
         if not isinstance(channel, str) or channel not in CHANNELS:
-            self.line.error("60018", f"Wrong URL or channel:{channel} doesn't exist.", name)
+            self.connection.error("60018", f"Wrong URL or channel:{channel} doesn't exist.", name)
             return
         ours = self.exchange.instrument.inst_id
         wanted = arg.get("instType") if channel == "instruments" else arg.get("instId")
         if wanted != ("SWAP" if channel == "instruments" else ours):
-            self.line.error("60018", f"Wrong URL or {told(arg)} doesn't exist.", name)
+            self.connection.error("60018", f"Wrong URL or {echoed(arg)} doesn't exist.", name)
             return
-        self.line.event(op, name, arg=told(arg))
+        self.connection.event(op, name, arg=echoed(arg))
         if op == "unsubscribe":
-            self._held.pop(channel, None)
+            self._args.pop(channel, None)
             self._next_s.pop(channel, None)
-            self._look_s = NEVER if channel == "mark-price" else self._look_s
+            self._check_px_s = NEVER if channel == "mark-price" else self._check_px_s
             return
         self._must_subscribe_by_s = NEVER
-        self._held[channel] = told(arg)
-        self._look_s = self.line.time() + MARK_PX_S if channel == "mark-price" else self._look_s
-        self._tell(channel)
-        self.line.wake()
+        self._args[channel] = echoed(arg)
+        self._check_px_s = (
+            self.connection.time() + MARK_PX_S if channel == "mark-price" else self._check_px_s
+        )
+        self._push(channel)
+        self.connection.wake()
 
-    def _tell(self, channel: str) -> None:
+    def _push(self, channel: str) -> None:
         if channel == "mark-price":
-            self._told_px = str(self.exchange.engine.market.mark_px)
+            self._pushed_px = str(self.exchange.engine.market.mark_px)
         if channel in REPEAT_S:
-            self._next_s[channel] = self.line.time() + REPEAT_S[channel]
+            self._next_s[channel] = self.connection.time() + REPEAT_S[channel]
         data = [CHANNELS[channel](self.exchange)]
-        self.line.push({"arg": self._held[channel], "data": data})
+        self.connection.push({"arg": self._args[channel], "data": data})

@@ -1,6 +1,6 @@
-"""The WebSocket's data: every field of the recorded pushes, with the blanks where they are blank.
+"""The data of pushes: every field of recorded pushes, blank where it is blank there.
 
-Order of the keys and the choice between ``""`` and ``"0"`` follow recordings of the exchange:
+The order of the keys and the choice between ``""`` and ``"0"`` are those of the recordings:
 ``avgPx`` of an unfilled order is ``"0"`` here and ``""`` on REST.
 """
 
@@ -10,17 +10,15 @@ from decimal import Decimal
 
 from oms_trio.core.model import Instrument
 from oms_trio.testing.okx_server.account.ledger import AccountView, PositionView
-from oms_trio.testing.okx_server.events import OrderChanged, Settled
-from oms_trio.testing.okx_server.values import Position, text
+from oms_trio.testing.okx_server.events import BalanceAndPositionChanged, OrderChanged
+from oms_trio.testing.okx_server.values import JsonObject, NetPosition, text
 
 USD_PX = Decimal("0.99985")
-"""The price of one USDT in USD: only shown, nothing is computed with it."""
-
-JsonObject = dict[str, object]
+"""The price of one USDT in USD, for fields in USD only."""
 
 
 def order_push(change: OrderChanged, instrument: Instrument, last: Decimal) -> JsonObject:
-    """Return ``data[0]`` of an orders push; the ``fill*`` fields are this push's match only."""
+    """Return ``data[0]`` of an orders push; its ``fill*`` fields are those of this push's match."""
     order, fill = change.order, change.fill
     value = instrument.multiplier
     return {
@@ -100,7 +98,7 @@ def order_push(change: OrderChanged, instrument: Instrument, last: Decimal) -> J
 
 
 def position_push(view: PositionView, instrument: Instrument, now_ms: int) -> JsonObject:
-    """Return one element of a positions push; REST's object is the same without ``pTime``."""
+    """Return an element of a positions push; REST's object is the same without ``pTime``."""
     held = view.position
     is_open = bool(held.pos)
     return {
@@ -200,18 +198,22 @@ def account_push(view: AccountView, now_ms: int) -> JsonObject:
 
 
 def balance_and_position(
-    change: Settled, instrument: Instrument, now_ms: int, *, is_snapshot: bool = False
+    change: BalanceAndPositionChanged,
+    instrument: Instrument,
+    now_ms: int,
+    *,
+    is_snapshot: bool = False,
 ) -> JsonObject:
-    """Return ``data[0]`` of a ``balance_and_position`` push: only what changed is filled."""
+    """Return ``data[0]`` of a ``balance_and_position`` push, which has what changed only."""
     held = change.position
-    is_told = held is not None and (held.pos or not is_snapshot)
+    is_listed = held is not None and (held.pos or not is_snapshot)
     return {
         "pTime": str(now_ms),
         "eventType": change.cause,
         "balData": [
             {"ccy": "USDT", "cashBal": text(change.cash_bal), "uTime": str(change.u_time_ms)}
         ],
-        "posData": [_brief_position(held, instrument)] if held is not None and is_told else [],
+        "posData": [_short_position(held, instrument)] if held is not None and is_listed else [],
         "trades": (
             [{"instId": instrument.inst_id, "tradeId": str(change.trade_id)}]
             if change.trade_id
@@ -221,7 +223,7 @@ def balance_and_position(
 
 
 def mark_price(instrument: Instrument, mark_px: Decimal, now_ms: int) -> JsonObject:
-    """Return the mark price as both REST and the public channel tell it."""
+    """Return the mark price as REST and the public channel have it."""
     return {
         "instType": "SWAP",
         "instId": instrument.inst_id,
@@ -230,7 +232,7 @@ def mark_price(instrument: Instrument, mark_px: Decimal, now_ms: int) -> JsonObj
     }
 
 
-def _brief_position(held: Position, instrument: Instrument) -> JsonObject:
+def _short_position(held: NetPosition, instrument: Instrument) -> JsonObject:
     return {
         "posId": held.pos_id,
         "tradeId": str(held.trade_id),
@@ -305,7 +307,7 @@ def _usdt(view: AccountView) -> JsonObject:
 
 
 def _break_even(view: PositionView, instrument: Instrument) -> Decimal:
-    """Price at which the fees paid so far are earned back; the exchange's formula is unpublished."""
+    """Return the price at which the position earns back its fees; OKX publishes no formula."""
     held = view.position
     return held.avg_px - held.fee / (held.pos * instrument.multiplier)
 

@@ -1,4 +1,4 @@
-"""A WebSocket on a connection: tasks that carry frames and time to a session."""
+"""One WebSocket: the tasks that pass frames and time to its session."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Protocol
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from oms_trio.testing.okx_server.events import Event
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.ws.connection import Ending, Frame, ServerConnection
+from oms_trio.testing.okx_server.events import ExchangeEvent
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.ws.connection import CloseFrame, Frame, ServerConnection
 
 OUTBOX_SIZE = 4096
-"""Frames that wait for a slow client; one that lets more pile up is cut off."""
+"""How many frames may wait for a slow client before its connection is aborted."""
 
-CLOSE_PATIENCE_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 
 
-class Conversation(Protocol):
-    """What a private and a public session have in common."""
+class WebSocketSession(Protocol):
+    """What private and public sessions have in common."""
 
     @property
     def deadline(self) -> float:
@@ -30,28 +30,28 @@ class Conversation(Protocol):
         """Do what is due."""
 
     def receive(self, frame: str | bytes) -> None:
-        """Take one frame of the client."""
+        """Process one frame of the client."""
 
-    def tell(self, event: Event) -> None:
-        """Take one event of the exchange."""
+    def on_event(self, event: ExchangeEvent) -> None:
+        """Process one event of the exchange."""
 
-    def leave(self) -> None:
-        """Give back what the connection held."""
+    def close(self) -> None:
+        """Release what the session holds at the exchange: its connection is over."""
 
 
-async def run_session(
-    exchange: Exchange,
+async def serve_websocket(
+    exchange: SimulatedExchange,
     websocket: WebSocketConnection,
-    kind: Callable[[Exchange, ServerConnection], Conversation],
+    new_session: Callable[[SimulatedExchange, ServerConnection], WebSocketSession],
 ) -> None:
-    """Serve one WebSocket until either side ends it or a fault cuts it.
+    """Serve one WebSocket until either side closes it or a fault cuts it.
 
-    No exception escapes for what a client or its network does; the caller closes the stream.
+    A client or its network causes no exception; the caller closes the stream.
     """
     frames, outbox = trio.open_memory_channel[Frame](OUTBOX_SIZE)
-    # One wake-up pending is as good as many: the timer looks at every deadline again.
+    # One pending wake-up suffices: the timer then reads the deadline again.
     wake, woken = trio.open_memory_channel[None](1)
-    # The channels outlive the tasks, so that an event told during the end finds them open.
+    # The channels outlive the tasks: an event during the shutdown finds them open.
     with frames, outbox, wake, woken:
         async with trio.open_nursery() as nursery:
 
@@ -65,7 +65,7 @@ async def run_session(
                 with suppress(trio.WouldBlock):
                     wake.send_nowait(None)
 
-            line = ServerConnection(
+            connection = ServerConnection(
                 exchange.faults,
                 exchange.clock,
                 conn_id=f"{exchange.rng.getrandbits(32):08x}",
@@ -74,23 +74,23 @@ async def run_session(
                 lose=nursery.cancel_scope.cancel,
                 time=trio.current_time,
             )
-            session = kind(exchange, line)
+            session = new_session(exchange, connection)
             nursery.start_soon(_write, websocket, outbox)
             nursery.start_soon(_keep_time, session, woken)
-            with exchange.engine.listening(session.tell), exchange.faults.watching(line):
+            with exchange.engine.listening(session.on_event), exchange.faults.attached(connection):
                 try:
                     while True:
                         session.receive(await websocket.get_message())
                 except ConnectionClosed:
                     nursery.cancel_scope.cancel()
                 finally:
-                    session.leave()
+                    session.close()
 
 
 async def _write(websocket: WebSocketConnection, outbox: trio.MemoryReceiveChannel[Frame]) -> None:
-    """Send frames in order; ends with the first ``Ending`` or with the connection."""
+    """Send frames in order; ends after the first ``CloseFrame``, or with the connection."""
     async for frame in outbox:
-        if isinstance(frame, Ending):
+        if isinstance(frame, CloseFrame):
             await _close(websocket, frame)
             return
         try:
@@ -99,8 +99,8 @@ async def _write(websocket: WebSocketConnection, outbox: trio.MemoryReceiveChann
             return
 
 
-async def _keep_time(session: Conversation, woken: trio.MemoryReceiveChannel[None]) -> None:
-    """Call the session whenever it has something due; ends by cancellation only."""
+async def _keep_time(session: WebSocketSession, woken: trio.MemoryReceiveChannel[None]) -> None:
+    """Call the session whenever its deadline has passed; ends by cancellation only."""
     while True:
         with trio.move_on_at(session.deadline):
             await woken.receive()
@@ -108,7 +108,7 @@ async def _keep_time(session: Conversation, woken: trio.MemoryReceiveChannel[Non
         session.on_time()
 
 
-async def _close(websocket: WebSocketConnection, ending: Ending) -> None:
-    """Send the close frame and wait a little for the client's; the reader then ends."""
-    with trio.move_on_after(CLOSE_PATIENCE_S):
-        await websocket.aclose(ending.code, ending.reason)
+async def _close(websocket: WebSocketConnection, frame: CloseFrame) -> None:
+    """Send the close frame and wait for the client's, so that the reader ends."""
+    with trio.move_on_after(CLOSE_TIMEOUT_S):
+        await websocket.aclose(frame.code, frame.reason)

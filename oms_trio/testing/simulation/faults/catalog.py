@@ -1,7 +1,7 @@
-"""The faults of a run, drawn from its seed, each aimed at a moment of the service.
+"""All kinds of faults, and the loop that injects them, each at a chosen moment of the service.
 
-A fault at a random time nearly always meets an idle service. So most strikes wait for a condition
-(an order in flight, a fill missing, ...) and come at once when it holds.
+A fault at a random time nearly always meets an idle service. So most faults wait for a condition (an
+order without its ack, a fill missing, ...) and happen as soon as it holds.
 """
 
 from __future__ import annotations
@@ -13,74 +13,75 @@ from typing import Final
 import attrs
 import trio
 
-from oms_trio.testing.okx_server.faults.behaviour import Faults
+from oms_trio.testing.okx_server.faults.switches import FaultSwitches
 from oms_trio.testing.simulation.coverage import CONDITIONS, Coverage, conditions
 from oms_trio.testing.simulation.faults import account, exchange, links, machine
+from oms_trio.testing.simulation.faults.kind import FaultKind
 from oms_trio.testing.simulation.faults.machine import DECISIONS
-from oms_trio.testing.simulation.faults.making import Strike
-from oms_trio.testing.simulation.world import World
+from oms_trio.testing.simulation.world import SimulatedWorld
 
-CATALOG: Final[dict[str, Strike]] = {
-    **links.STRIKES,
-    **exchange.STRIKES,
-    **account.STRIKES,
-    **machine.STRIKES,
+CATALOG: Final[dict[str, FaultKind]] = {
+    **links.FAULT_KINDS,
+    **exchange.FAULT_KINDS,
+    **account.FAULT_KINDS,
+    **machine.FAULT_KINDS,
 }
 
 RARELY: Final = 0.1
+"""The chance that a rare kind happens when it is drawn."""
 
 
-async def strike_on(world: World, coverage: Coverage, random: Random) -> None:
-    """Strike for ever; ends by cancellation only, and then every switch is put back.
+async def inject_faults(world: SimulatedWorld, coverage: Coverage, random: Random) -> None:
+    """Let faults happen; ends by cancellation only, and then switches all of them off.
 
-    A run has all kinds of faults, or some, or very few: what takes several faults of a kind in a
-    row is hardly ever met when each is one of many.
+    A run has all kinds of faults, or some, or very few: what takes several faults of one kind in a
+    row would hardly ever happen if each were one of many.
     """
-    menu = random.sample(list(CATALOG), random.choice((4, 12, len(CATALOG))))
+    kinds = random.sample(list(CATALOG), random.choice((4, 12, len(CATALOG))))
     try:
         async with trio.open_nursery() as nursery:
             while True:
-                await trio.sleep(random.expovariate(1 / world.pace.strike_every_s))
-                name = random.choice(menu)
+                await trio.sleep(random.expovariate(1 / world.workload.fault_every_s))
+                name = random.choice(kinds)
                 if CATALOG[name].rare and random.random() >= RARELY:
                     continue
-                with trio.move_on_after(world.pace.patience_s):
-                    await _aim(world, random)
+                with trio.move_on_after(world.workload.patience_s):
+                    await _wait_for_moment(world, random)
                 for condition in conditions(world.state):
                     coverage[name, condition] += 1
-                nursery.start_soon(CATALOG[name].strike, world, random)
+                nursery.start_soon(CATALOG[name].happen, world, random)
     finally:
-        calm(world)
+        switch_off(world)
 
 
-_PROVOKED: Final[dict[str, Callable[[World, Random], object]]] = {
-    "fill missing": lambda world, random: world.open_gap(random),
-    "link down": lambda world, _: world.exchange.faults.cut(),
+_PROVOCATIONS: Final[dict[str, Callable[[SimulatedWorld, Random], object]]] = {
+    "fill missing": lambda world, random: world.market.open_gap(random),
+    "no session": lambda world, _: world.exchange.faults.cut(),
     "reconciling": lambda world, _: world.exchange.faults.cut(),
-    "draining": lambda world, _: world.stop(),
+    "stopping": lambda world, _: world.stop(),
 }
-"""How to bring about what lasts milliseconds and else hardly ever is there to be struck."""
+"""How to cause states that last milliseconds, and that waiting alone would hardly ever meet."""
 
 
-async def _aim(world: World, random: Random) -> None:
-    """Wait for a moment: any, one in which something is under way, or one of a decision.
+async def _wait_for_moment(world: SimulatedWorld, random: Random) -> None:
+    """Wait for a decision of the service, or for a state in which something is under way, or not at all.
 
-    Decisions are over in milliseconds, and what parts them from disk, broker and exchange is
-    where a death or an outage costs most.
+    Decisions are over in milliseconds, and between them and disk, broker and exchange a kill or an
+    outage does the most harm.
     """
     chance = random.random()
     if chance < 0.5:
-        await world.decision(random.choice(DECISIONS))
+        await world.wait_for_effect(random.choice(DECISIONS))
     elif chance < 0.9:
         name = random.choice(list(CONDITIONS))
-        if name in _PROVOKED:
-            _PROVOKED[name](world, random)
-        await world.moment(CONDITIONS[name])
+        if name in _PROVOCATIONS:
+            _PROVOCATIONS[name](world, random)
+        await world.wait_for_state(CONDITIONS[name])
 
 
-def calm(world: World) -> None:
-    """Put every switch of the exchange back."""
+def switch_off(world: SimulatedWorld) -> None:
+    """Set every switch of the exchange's faults to its default."""
     faults = world.exchange.faults
-    for field in attrs.fields(Faults):
+    for field in attrs.fields(FaultSwitches):
         if field.init:
-            setattr(faults, field.name, getattr(Faults(), field.name))
+            setattr(faults, field.name, getattr(FaultSwitches(), field.name))

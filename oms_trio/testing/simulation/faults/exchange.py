@@ -1,4 +1,4 @@
-"""Faults of the exchange: its answers, its pushes, its REST, its clock and its instrument."""
+"""Faults of the exchange: its answers, its pushes, its REST interface, its clock, its instrument."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ from typing import Final
 import trio
 
 from oms_trio.core.effects import PlaceOrder
-from oms_trio.testing.simulation.faults.making import Act, Strike, at_once, count, switch, switched
+from oms_trio.testing.simulation.faults.kind import (
+    FaultKind,
+    Inject,
+    at_once,
+    counted,
+    switched,
+    switched_for,
+)
+from oms_trio.testing.simulation.impairments import Impairment
 from oms_trio.testing.simulation.invariants.violation import Violation
-from oms_trio.testing.simulation.troubles import Trouble
-from oms_trio.testing.simulation.world import World
+from oms_trio.testing.simulation.world import SimulatedWorld
 
 UNKNOWN_CODES: Final = ("50001", "50004", "50026", "51054", "51149", "64007")
 
 LAGS_MS: Final = (1000, 2000, 4500, 6000, 30_000, 90_000)
-"""How far REST may be behind: below, at and far above every grace that the service grants."""
+"""How far REST may lag: less than, as much as and far more than every grace period of the service."""
 
-BORNE_S: Final = 40.0
-"""A session that answers no request must have been ended by then."""
+HANG_S: Final = 40.0
+"""After this long, the service must have ended a session that answers no request."""
 
 FOREIGN: Final = (
     ("foreign_order", "state=mystery"),
@@ -28,48 +35,48 @@ FOREIGN: Final = (
     ("foreign_position", "posSide=novelty,mgnMode=isolated"),
     ("foreign_fill", "execType=novelty,subType=999"),
 )
-"""Rows that are not ours, by the switch that shows them."""
+"""Rows that are not ours, with the switch that adds them to answers and pushes."""
 
-_LINK: Final = (Trouble.LINK, Trouble.PUSHES)
-_REST: Final = (Trouble.REST,)
-_PUSHES: Final = (Trouble.PUSHES,)
-_ORDERS: Final = (Trouble.ORDERS,)
+_LINK: Final = (Impairment.LINK, Impairment.PUSHES)
+_REST: Final = (Impairment.REST,)
+_PUSHES: Final = (Impairment.PUSHES,)
+_ORDERS: Final = (Impairment.ORDERS,)
 
 
-async def _late_positions(world: World, random: Random) -> None:
-    """Tell of positions late, after the next trade has begun perhaps."""
+async def _late_positions(world: SimulatedWorld, random: Random) -> None:
+    """Push positions late, perhaps after the next trade has begun."""
     world.exchange.faults.late_position_pushes = random.randint(1, 5)
     with switched(world, "push_delay_s", random.choice((0.5, 3.0, 10.0))):
         await trio.sleep(random.uniform(1.0, 20.0))
 
 
-def _doubt(*, executed: bool) -> Act:
-    def act(world: World, random: Random) -> None:
+def _unknown_outcome(*, executed: bool) -> Inject:
+    def inject(world: SimulatedWorld, random: Random) -> None:
         code = random.choice(UNKNOWN_CODES)
         world.exchange.faults.answer_submits(code, random.randint(1, 3), executed=executed)
 
-    return at_once(act)
+    return at_once(inject)
 
 
-def _refusals(world: World, random: Random) -> None:
-    world.exchange.refuse_next(random.choice(("51008", "50011", "50061", "51006")), 2)
+def _rejections(world: SimulatedWorld, random: Random) -> None:
+    world.exchange.reject_next_orders(random.choice(("51008", "50011", "50061", "51006")), 2)
 
 
-async def _lag(world: World, random: Random) -> None:
+async def _lag(world: SimulatedWorld, random: Random) -> None:
     with switched(world, "rest_lag_ms", random.choice(LAGS_MS)):
         await trio.sleep(random.choice((10.0, 60.0, 180.0)) * random.random())
 
 
-async def _lag_cut(world: World, random: Random) -> None:
-    """Lose the session while REST is behind: what it does not tell has happened all the same."""
+async def _lag_cut(world: SimulatedWorld, random: Random) -> None:
+    """Cut the session while REST lags: what it does not show yet has happened all the same."""
     with switched(world, "rest_lag_ms", random.choice(LAGS_MS)):
         await trio.sleep(random.uniform(0.0, 10.0))
         world.exchange.faults.cut()
         await trio.sleep(random.uniform(5.0, 120.0))
 
 
-async def _lag_doubt(world: World, random: Random) -> None:
-    """Leave the outcome of orders unknown while REST is behind: that it shows none proves nothing."""
+async def _lag_unknown(world: SimulatedWorld, random: Random) -> None:
+    """Leave outcomes unknown while REST lags: that it does not show an order proves nothing."""
     with switched(world, "rest_lag_ms", random.choice(LAGS_MS)):
         for _ in range(random.randint(1, 4)):
             code = random.choice(UNKNOWN_CODES)
@@ -77,102 +84,102 @@ async def _lag_doubt(world: World, random: Random) -> None:
         await trio.sleep(random.uniform(10.0, 120.0))
 
 
-async def _lag_kill(world: World, random: Random) -> None:
+async def _lag_kill(world: SimulatedWorld, random: Random) -> None:
     """Kill the process just after it has sent an order that REST does not show for a while."""
     with switched(world, "rest_lag_ms", random.choice(LAGS_MS)):
-        with trio.move_on_after(world.pace.patience_s):
-            await world.decision(PlaceOrder)
+        with trio.move_on_after(world.workload.patience_s):
+            await world.wait_for_effect(PlaceOrder)
         await trio.sleep(random.uniform(0.0005, 0.003))
         world.kill()
         await trio.sleep(random.uniform(10.0, 60.0))
 
 
-async def _clock(world: World, random: Random) -> None:
-    """Let the exchange's clock be wrong for a while, or stay as it is put."""
+async def _clock(world: SimulatedWorld, random: Random) -> None:
+    """Step the exchange's clock for up to 15 minutes."""
     skew_ms = random.choice((-1, 1)) * random.choice((300, 2000, 25_000))
     with switched(world, "clock_skew_ms", skew_ms):
         await trio.sleep(random.choice((5.0, 120.0, 900.0)) * random.random())
 
 
-async def _instrument(world: World, random: Random) -> None:
-    """Change the instrument during maintenance: orders are sent by what it was, until it is read."""
+async def _instrument(world: SimulatedWorld, random: Random) -> None:
+    """Change the instrument while the exchange is down; until it is read again the service uses the old."""
     with switched(world, "refuse_connections", value=True):
         world.exchange.faults.cut()
         await trio.sleep(random.uniform(1.0, 5.0))
-        world.change_instrument(random)
+        world.market.change_instrument(random, world.state)
 
 
-async def _gateway(world: World, random: Random) -> None:
-    """Let the order gateway hang for a while: requests get no answer, with or without effect."""
+async def _gateway(world: SimulatedWorld, random: Random) -> None:
+    """Let the order gateway give no answers for a while, whether it executes requests or not."""
     name = random.choice(("ops_hang", "ops_hang_executed"))
     with switched(world, name, value=True):
         with trio.move_on_after(60.0) as patience:
-            await world.decision(PlaceOrder)
-        life, sessions = world.life, world.network.sessions
-        lasting_s = random.choice((5.0, BORNE_S, BORNE_S))
+            await world.wait_for_effect(PlaceOrder)
+        process, sessions = world.process, world.network.sessions
+        lasting_s = random.choice((5.0, HANG_S, HANG_S))
         await trio.sleep(lasting_s)
-        calm = world.troubles.calm_for({Trouble.PROCESS}) > BORNE_S
-        doubts = world.state is not None and any(
+        unimpaired = world.impairments.unimpaired_for({Impairment.PROCESS}) > HANG_S
+        unknown = world.state is not None and any(
             order.outcome_unknown for order in world.state.orders
         )
-        sent = doubts and not patience.cancelled_caught and lasting_s == BORNE_S
-        if sent and calm and life is world.life and sessions & world.network.sessions:
-            what = f"a session that has answered no request for {BORNE_S:.0f} s goes on"
+        hangs = unknown and not patience.cancelled_caught and lasting_s == HANG_S
+        if hangs and unimpaired and process is world.process and sessions & world.network.sessions:
+            what = f"a session that has answered no request for {HANG_S:.0f} s was not ended"
             world.monitor.found.append(Violation("9", what))
         world.exchange.faults.cut()
 
 
-async def _dead_subscriptions(world: World, random: Random) -> None:
-    """Let sessions begin whose subscriptions are dead: another 30 of the account are open."""
+async def _dead_subscriptions(world: SimulatedWorld, random: Random) -> None:
+    """Let new sessions get no pushes, as when the account has 30 other sessions open."""
     with switched(world, "dead_subscriptions", value=True):
         world.exchange.faults.cut()
         await trio.sleep(random.uniform(1.0, 60.0))
 
 
-async def _foreign(world: World, random: Random) -> None:
-    """Show rows of somebody else, in states, sides and types that nobody knows."""
+async def _foreign(world: SimulatedWorld, random: Random) -> None:
+    """Add rows of other orders, with states, sides and types that no documentation has."""
     name, fields = random.choice(FOREIGN)
     with switched(world, name, fields):
         await trio.sleep(random.uniform(10.0, 120.0))
 
 
-async def _torn(world: World, random: Random) -> None:
-    """Let some of REST's answers be behind, and others not."""
+async def _torn(world: SimulatedWorld, random: Random) -> None:
+    """Let one of REST's endpoints lag, and the others not."""
     with switched(world, "rest_lag_only", random.choice(("orders", "fills", "positions", "bills"))):
         await _lag(world, random)
 
 
-STRIKES: Final[dict[str, Strike]] = {
-    "ack dropped": Strike(count("drop_acks", 3)),
-    "cut before op": Strike(count("cut_before_op", 1)),
-    "cut after op": Strike(count("cut_after_op", 1)),
-    "ack delayed": Strike(switch("ack_delay_s", 3.0, 1.0, 10.0), _ORDERS, 5.0),
-    "push before ack": Strike(switch("push_before_ack", True, 5.0, 60.0)),
-    "positions first": Strike(switch("positions_first", True, 5.0, 60.0)),
-    "position late": Strike(_late_positions, _PUSHES, after_s=15.0),
-    "position missed": Strike(count("miss_position_pushes", 3)),
-    "push echoed": Strike(count("echo_order_pushes", 5)),
-    "push late": Strike(count("late_order_pushes", 2)),
-    "pushes swapped": Strike(count("swap_order_pushes", 1)),
-    "push missed": Strike(count("miss_order_pushes", 3)),
-    "push repeated": Strike(count("repeat_order_pushes", 5)),
-    "unknown, executed": Strike(_doubt(executed=True), _ORDERS, 60.0),
-    "unknown, not executed": Strike(_doubt(executed=False), _ORDERS, 60.0),
-    "order refused": Strike(at_once(_refusals), _ORDERS, 60.0),
-    "REST fails": Strike(count("rest_failures", 8)),
-    "REST lags": Strike(_lag, _REST),
-    "REST lags, session cut": Strike(_lag_cut, (*_REST, *_LINK)),
-    "unknown, REST lags": Strike(_lag_doubt, (*_REST, *_ORDERS), 60.0),
-    "killed, REST lags": Strike(_lag_kill, _REST),
-    "REST answer lost": Strike(count("lost_rest_answers", 2)),
-    "REST down": Strike(switch("rest_status", 503, 1.0, 60.0), _REST),
-    "exchange's clock": Strike(_clock, (Trouble.CLOCK,), after_s=60.0),
-    "instrument suspended": Strike(switch("suspended", True, 1.0, 90.0), _ORDERS),
-    "instrument changed": Strike(
-        _instrument, (Trouble.LINK, Trouble.REST, Trouble.ORDERS), rare=True
+FAULT_KINDS: Final[dict[str, FaultKind]] = {
+    "ack dropped": FaultKind(counted("drop_acks", 3)),
+    "cut before op": FaultKind(counted("cut_before_op", 1)),
+    "cut after op": FaultKind(counted("cut_after_op", 1)),
+    "ack delayed": FaultKind(switched_for("ack_delay_s", 3.0, 1.0, 10.0), _ORDERS, 5.0),
+    "push before ack": FaultKind(switched_for("push_before_ack", True, 5.0, 60.0)),
+    "positions first": FaultKind(switched_for("positions_first", True, 5.0, 60.0)),
+    "position late": FaultKind(_late_positions, _PUSHES, after_s=15.0),
+    "position missed": FaultKind(counted("drop_position_pushes", 3)),
+    "push echoed": FaultKind(counted("echo_order_pushes", 5)),
+    "push late": FaultKind(counted("late_order_pushes", 2)),
+    "pushes swapped": FaultKind(counted("swap_order_pushes", 1)),
+    "push missed": FaultKind(counted("drop_order_pushes", 3)),
+    "push repeated": FaultKind(counted("repeat_order_pushes", 5)),
+    "unknown, executed": FaultKind(_unknown_outcome(executed=True), _ORDERS, 60.0),
+    "unknown, not executed": FaultKind(_unknown_outcome(executed=False), _ORDERS, 60.0),
+    "order rejected": FaultKind(at_once(_rejections), _ORDERS, 60.0),
+    "REST fails": FaultKind(counted("rest_failures", 8)),
+    "REST lags": FaultKind(_lag, _REST),
+    "REST lags, session cut": FaultKind(_lag_cut, (*_REST, *_LINK)),
+    "unknown, REST lags": FaultKind(_lag_unknown, (*_REST, *_ORDERS), 60.0),
+    "killed, REST lags": FaultKind(_lag_kill, _REST),
+    "REST answer lost": FaultKind(counted("lost_rest_answers", 2)),
+    "REST down": FaultKind(switched_for("rest_status", 503, 1.0, 60.0), _REST),
+    "exchange clock stepped": FaultKind(_clock, (Impairment.CLOCK,), after_s=60.0),
+    "instrument suspended": FaultKind(switched_for("suspended", True, 1.0, 90.0), _ORDERS),
+    "instrument changed": FaultKind(
+        _instrument, (Impairment.LINK, Impairment.REST, Impairment.ORDERS), rare=True
     ),
-    "gateway hangs": Strike(_gateway, (*_LINK, *_ORDERS), after_s=35.0),
-    "subscriptions dead": Strike(_dead_subscriptions, _LINK, after_s=30.0),
-    "foreign rows": Strike(_foreign),
-    "REST torn": Strike(_torn, _REST),
+    "gateway hangs": FaultKind(_gateway, (*_LINK, *_ORDERS), after_s=35.0),
+    "subscriptions dead": FaultKind(_dead_subscriptions, _LINK, after_s=30.0),
+    "foreign rows": FaultKind(_foreign),
+    "REST torn": FaultKind(_torn, _REST),
 }

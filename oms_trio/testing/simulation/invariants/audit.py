@@ -1,13 +1,13 @@
-"""What must hold after every run, whatever struck: checked from outside, against the exchange's log.
+"""Invariants that are checked after a run, from outside, against the exchange's own log.
 
 1  an action becomes at most one order
 2  every fill counts exactly once: our position is the exchange's
-3  the agent is told exactly what the rules give for the exchange's own fills
-4  a valid action is an order or a rejection; a malformed one is a dead letter
-6  no secret is in the journal, in a log or in a message
-7  the journal's inputs give the recorded outputs and states again
+3  the agent receives exactly the messages that follow from the exchange's fills
+4  a valid action becomes an order or a rejection, a malformed one a dead letter
+6  no secret is in the journal, in a log event or in a message
+7  the journal's inputs give the recorded effects and states again
 
-The others are watched while a run goes on (``monitor``).
+The others are checked while a run goes on (``monitor``). docs/simulation.md lists all of them.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ import attrs
 import msgspec
 
 from oms_trio.amqp.codec import REJECT_KEY
-from oms_trio.testing.okx_server.values import Order
-from oms_trio.testing.simulation.agent import Act
-from oms_trio.testing.simulation.invariants.owed import owed, state_id_of
+from oms_trio.testing.okx_server.values import ExchangeOrder
+from oms_trio.testing.simulation.invariants.expected_messages import expected_messages, state_id_of
 from oms_trio.testing.simulation.invariants.violation import Violation
-from oms_trio.testing.simulation.replayed import Replay
-from oms_trio.testing.simulation.setting import CONTEXT
-from oms_trio.testing.simulation.world import SECRETS, World
+from oms_trio.testing.simulation.random_agent import PublishedAction
+from oms_trio.testing.simulation.replayed import JournalReplay
+from oms_trio.testing.simulation.run_settings import CONTEXT
+from oms_trio.testing.simulation.world import SECRETS, SimulatedWorld
 
 ROUNDING = 1e-9
-"""Rewards are floats made of exact sums in different ways."""
+"""Service and oracle compute rewards exactly, and round them to floats in different places."""
 
 
 @attrs.frozen
-class Actions:
-    """How many actions an agent has taken in one state.
+class ActionCount:
+    """How many actions an agent has published in one state.
 
-    Equal bytes without a ``message_id`` are as many actions as they came, or as few as one: a
-    redelivered one cannot be told from the other.
+    Messages without a ``message_id`` and with equal bytes count as at least one action and at most
+    as many as there were: a redelivered one cannot be told from another one.
     """
 
     least: int
@@ -46,62 +46,56 @@ class Actions:
     bodies: frozenset[bytes]
 
 
-def actions_of(acts: Iterable[Act]) -> dict[int, Actions]:
+def count_actions(published: Iterable[PublishedAction]) -> dict[int, ActionCount]:
     """Count the actions of each state."""
-    states: dict[int, list[Act]] = {}
-    for act in acts:
-        if act.state_id is not None:
-            states.setdefault(act.state_id, []).append(act)
+    states: dict[int, list[PublishedAction]] = {}
+    for action in published:
+        if action.state_id is not None:
+            states.setdefault(action.state_id, []).append(action)
     found = {}
-    for state_id, taken in states.items():
-        named = {(act.message_id, act.body) for act in taken if act.message_id is not None}
-        unnamed = [act.body for act in taken if act.message_id is None]
-        bodies = frozenset(act.body for act in taken)
-        found[state_id] = Actions(len(named) + len(set(unnamed)), len(named) + len(unnamed), bodies)
+    for state_id, actions in states.items():
+        named = {(one.message_id, one.body) for one in actions if one.message_id is not None}
+        unnamed = [one.body for one in actions if one.message_id is None]
+        bodies = frozenset(one.body for one in actions)
+        found[state_id] = ActionCount(
+            len(named) + len(set(unnamed)), len(named) + len(unnamed), bodies
+        )
     return found
 
 
 @attrs.define
 class Auditor:
-    """Holds a finished run against the invariants."""
+    """Checks the invariants of a finished run; what is broken is in ``found``."""
 
-    world: World
-    acts: list[Act]
-    replay: Replay
+    world: SimulatedWorld
+    published: list[PublishedAction]
+    replay: JournalReplay
     found: list[Violation] = attrs.Factory(list)
-    actions: dict[int, Actions] = attrs.field(init=False)
+    actions: dict[int, ActionCount] = attrs.field(init=False)
     """By state id."""
 
     def __attrs_post_init__(self) -> None:
-        """Tell the actions from their repeats."""
-        self.actions = actions_of(self.acts)
+        """Count the actions without their repeats."""
+        self.actions = count_actions(self.published)
 
     def audit(self) -> list[Violation]:
-        """Check everything and return what is broken."""
-        heard = {message.message_id: message for message in self.world.heard}.values()
-        told = [
-            msgspec.json.decode(m.body) | {"message_id": m.message_id, "cause": m.cause}
-            for m in heard
-        ]
-        refusals = [
-            text
-            for text, message in zip(told, heard, strict=True)
-            if message.routing_key == REJECT_KEY
-        ]
-        executions = [
-            text
-            for text, message in zip(told, heard, strict=True)
-            if message.routing_key != REJECT_KEY
-        ]
-        orders = [o for o in self.world.exchange.truth.orders() if o.tag == CONTEXT.tag]
-        # Orders that close the position for the operator have no action behind them.
+        """Check all invariants and return what is broken."""
+        messages = {message.message_id: message for message in self.world.received}.values()
+        rejections: list[dict[str, Any]] = []
+        executions: list[dict[str, Any]] = []
+        for message in messages:
+            kind = rejections if message.routing_key == REJECT_KEY else executions
+            header = {"message_id": message.message_id, "cause": message.cause}
+            kind.append(msgspec.json.decode(message.body) | header)
+        orders = [o for o in self.world.exchange.ground_truth.orders() if o.tag == CONTEXT.tag]
+        # Orders that close the position for the operator come from no action.
         of_agent = [order for order in orders if not order.reduce_only]
-        self._one_order_each(of_agent)
-        self._same_position()
-        self._told_exactly(executions)
-        self._every_action(of_agent, refusals)
-        self._no_secret()
-        self._same_again()
+        self._check_orders(of_agent)
+        self._check_position()
+        self._check_messages(executions)
+        self._check_actions(of_agent, rejections)
+        self._check_secrets()
+        self._check_replay()
         return self.found
 
     def _break(self, invariant: int | str, what: str) -> None:
@@ -109,52 +103,59 @@ class Auditor:
 
     # 1 and 2
 
-    def _one_order_each(self, orders: list[Order]) -> None:
+    def _check_orders(self, orders: list[ExchangeOrder]) -> None:
         names = Counter(order.cl_ord_id for order in orders)
         for name, count in names.items():
             if count > 1:
-                self._break(1, f"{count} orders with the name {name}")
+                self._break(1, f"{count} orders have the clOrdId {name}")
         for state_id, count in Counter(map(state_id_of, orders)).items():
             most = self.actions[state_id].most if state_id in self.actions else 0
             if count > most:
-                self._break(1, f"{count} orders for {most} actions in state {state_id}")
+                self._break(1, f"{count} orders came of {most} actions in state {state_id}")
 
-    def _same_position(self) -> None:
+    def _check_position(self) -> None:
         ours, theirs = self.replay.state.book.position, self.world.exchange.engine.ledger.pos
         if ours != theirs:
             self._break(2, f"our position is {ours}, the exchange's {theirs}")
 
     # 3
 
-    def _told_exactly(self, executions: list[dict[str, Any]]) -> None:
-        due = owed(self.world, self.replay)
+    def _check_messages(self, executions: list[dict[str, Any]]) -> None:
+        expected = expected_messages(self.world, self.replay)
         closures = iter(self.replay.closed)
-        for number, (text, message) in enumerate(zip(executions, due.messages, strict=False)):
+        for number, (got, message) in enumerate(zip(executions, expected.messages, strict=False)):
             closes = message.kind == "closure"
-            said = (text["is_trade_closed"], text["okx_id"], text["state_id"])
-            if said != (closes, message.ord_id, message.state_id):
-                self._break(3, f"message {number} is {text}, and should be {message}")
+            fields = (got["is_trade_closed"], got["okx_id"], got["state_id"])
+            if fields != (closes, message.ord_id, message.state_id):
+                self._break(3, f"message {number} is {got}; expected {message}")
                 return
-            if text["cause"] != message.cause:
-                self._break(3, f"message {number} has the cause {text['cause']!r}: {message}")
+            if got["cause"] != message.cause:
+                self._break(
+                    3, f"message {number} has the cause {got['cause']!r}; expected {message}"
+                )
             if not closes:
                 continue
-            if text["filled_portions"] != [{name: part} for name, part in message.portions]:
-                self._break(3, f"portions {text['filled_portions']}, not {message.portions}")
+            if got["filled_portions"] != [{name: part} for name, part in message.portions]:
+                self._break(
+                    3, f"filled_portions are {got['filled_portions']}; expected {message.portions}"
+                )
             closed = next(closures, None)
-            if closed is None or closed.message_id != text["message_id"]:
-                self._break(3, f"closure {text['message_id']} is not in the journal's order")
+            if closed is None or closed.message_id != got["message_id"]:
+                self._break(3, f"closure {got['message_id']} did not come in the journal's order")
                 return
-            if message.trade not in due.shifted:
-                must = due.drawdowns(self.replay.pushed[: closed.pushed], message.trade)
-                may = due.drawdowns(self.replay.asked[: closed.asked], message.trade)
-                self._reward(text, message.gains, must, may)
-        if len(executions) != len(due.messages):
-            self._break(3, f"{len(executions)} messages instead of {len(due.messages)}")
+            if message.trade not in expected.inexact_trades:
+                must = expected.drawdowns(self.replay.pushed[: closed.pushed], message.trade)
+                may = expected.drawdowns(self.replay.asked[: closed.asked], message.trade)
+                self._check_reward(got, message.gains, must, may)
+        if len(executions) != len(expected.messages):
+            self._break(
+                3,
+                f"the agent received {len(executions)} messages; expected {len(expected.messages)}",
+            )
 
-    def _reward(
+    def _check_reward(
         self,
-        text: dict[str, Any],
+        got: dict[str, Any],
         gains: tuple[float, ...],
         must: Iterable[float],
         may: Iterable[float],
@@ -166,54 +167,60 @@ class Auditor:
             for gain in gains
             for ratio in candidates
         ]
-        reward = text["reward"]
+        reward = got["reward"]
         if not any(math.isclose(reward, r, rel_tol=ROUNDING, abs_tol=1e-7) for r in rewards):
             self._break(
-                3, f"reward {reward} of {text['message_id']}, not {rewards[0]} (drawdown {worst})"
+                3,
+                f"the reward of {got['message_id']} is {reward}; expected {rewards[0]} (drawdown {worst})",
             )
 
     # 4
 
-    def _every_action(self, orders: list[Order], refusals: list[dict[str, Any]]) -> None:
+    def _check_actions(self, orders: list[ExchangeOrder], rejections: list[dict[str, Any]]) -> None:
         dead = Counter(letter.body for letter in self.world.broker.dead_letters)
-        gone = Counter(body for body, _ in self.world.gone)
-        for act in {(act.body, act.message_id): act for act in self.acts}.values():
-            if act.state_id is None and not dead[act.body] and not gone[act.body]:
-                self._break(4, f"malformed {act.body.hex()} is no dead letter")
-        ended = Counter(map(state_id_of, orders)) + Counter(t["state_id"] for t in refusals)
+        deleted = Counter(body for body, _ in self.world.deleted)
+        malformed = [one.body for one in self.published if one.state_id is None]
+        for body in dict.fromkeys(malformed):
+            if not dead[body] and not deleted[body]:
+                self._break(4, f"malformed {body.hex()} is not among the dead letters")
+        ended = Counter(map(state_id_of, orders)) + Counter(one["state_id"] for one in rejections)
         for state_id, actions in self.actions.items():
-            lost = sum(gone[body] for body in actions.bodies)
+            lost = sum(deleted[body] for body in actions.bodies)
             if ended[state_id] < actions.least - lost:
                 self._break(
                     4,
-                    f"{ended[state_id]} orders and rejections for {actions.least} actions in state "
+                    f"{ended[state_id]} orders and rejections came of {actions.least} actions in state "
                     f"{state_id}",
                 )
             if ended[state_id] > actions.most:
                 self._break(
                     4,
-                    f"{ended[state_id]} orders and rejections for {actions.most} actions in state "
+                    f"{ended[state_id]} orders and rejections came of {actions.most} actions in state "
                     f"{state_id}",
                 )
 
     # 6 and 7
 
-    def _no_secret(self) -> None:
+    def _check_secrets(self) -> None:
         places = {
             path.name: path.read_bytes()
-            for path in sorted(self.world.room.folder.iterdir())
+            for path in sorted(self.world.disk.folder.iterdir())
             if path.is_file()
-        } | {"messages": b"".join(message.body for message in self.world.heard)}
+        } | {"messages": b"".join(message.body for message in self.world.received)}
         for place, content in places.items():
             if any(secret.encode() in content for secret in SECRETS):
                 self._break(6, f"a secret is in {place}")
 
-    def _same_again(self) -> None:
+    def _check_replay(self) -> None:
         if self.replay.differing:
             seqs = self.replay.differing
-            self._break(7, f"{len(seqs)} records have other effects, the first is {seqs[0]}")
-        for life in self.world.lives:
-            seq, digest = life.recovered
+            self._break(
+                7, f"{len(seqs)} records have other effects when replayed, the first is {seqs[0]}"
+            )
+        for process in self.world.processes:
+            seq, digest = process.recovered
             if digest and self.replay.digests.get(seq) != digest:
-                self._break(7, f"a life began with another state than record {seq} leaves")
+                self._break(
+                    7, f"a process recovered another state than a replay has after record {seq}"
+                )
                 return

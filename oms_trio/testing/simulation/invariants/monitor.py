@@ -1,11 +1,13 @@
-"""What must hold at every moment of a run, watched on the exchange while it goes on.
+"""Invariants that are checked while a run goes on, as the exchange sees the service.
 
-4  no order of an action that is older than it may become
-5  with every open order filled the position stays within the cap, by the exchange's own figures
-8  no new order once nothing explains the exchange's position any more
-9  reconciled soon after the exchange can be asked again
-10 an operator's command does on the exchange what it says
-11 the exchange never has to refuse a request for coming too fast
+4  no order comes from an action that has expired
+5  with all open orders of a side filled, the position is within the cap
+8  no new order while the exchange's position differs from ours without an explanation
+9  the service reconciles soon after it can reach the exchange again
+10 an operator's command has its effect at the exchange
+11 no request exceeds the exchange's rate limits
+
+The others are checked after the run (``audit``). docs/simulation.md lists all of them.
 """
 
 from __future__ import annotations
@@ -25,91 +27,57 @@ from oms_trio.core.effects import Alert, Effect
 from oms_trio.core.events import Verb
 from oms_trio.core.model import Cause, Rules, Side
 from oms_trio.core.state import TradeState
-from oms_trio.testing.okx_server.exchange import Exchange
-from oms_trio.testing.okx_server.ground_truth import Truth
-from oms_trio.testing.okx_server.rate_limits import Limits, Quota
-from oms_trio.testing.okx_server.values import Category, Fill, Order
+from oms_trio.testing.okx_server.exchange import SimulatedExchange
+from oms_trio.testing.okx_server.values import ExchangeFill, ExchangeOrder, OrderCategory
+from oms_trio.testing.simulation.impairments import REACH, Impairment, Impairments
 from oms_trio.testing.simulation.invariants.violation import Violation
-from oms_trio.testing.simulation.setting import CONTEXT
-from oms_trio.testing.simulation.troubles import REACH, Trouble, Troubles
+from oms_trio.testing.simulation.run_settings import CONTEXT
 
 if TYPE_CHECKING:
-    from oms_trio.testing.simulation.machine.process import Life
+    from oms_trio.testing.simulation.machine.process import ServiceProcess
 
 NEVER: Final = float("inf")
 
 UNEXPLAINED_S: Final = 10.0
-"""How long new orders may go on after the exchange's position has stopped being explained."""
+"""How long after a manual trade new orders may still come."""
 
 RECONCILED_S: Final = 75.0
-"""How long reconciling may take where nothing hampers it: back-off of sessions (30 s), the account,
+"""How long reconciling may take while nothing is impaired: back-off of sessions (30 s), the account,
 pages and look-ups (15 s with 300 open orders), and some more tries at a position."""
 
 COMMANDED_S: Final = 45.0
-"""How long a command may take to have its effect where nothing hampers it: a session, when there
+"""How long a command may take to have its effect while nothing is impaired: a session, when there
 was none, then requests."""
 
 SENT_S: Final = 7.0
-"""What was sent before has arrived or expired by then: an action's age, and some delay."""
+"""After this long, what was sent before has arrived or expired: an action's age, and some delay."""
 
 ARRIVED_S: Final = 0.1
-"""What was sent before has arrived by then over a network that is not slow."""
-
-JITTER_MS: Final = 50
-"""Requests that leave a window apart may arrive by this much closer to each other."""
+"""The same over a network that is not slow."""
 
 RATE_S: Final = 30.0
-"""So long after a trouble of the link or a start nothing bunches up, and all limits are full."""
+"""So long after a start, or an impairment of the link, no requests pile up and all rate limits are free."""
 
 OLDEST_S: Final = 12.5
-"""An action waits in the queue for its age at most, and becomes an order within its age; the pause of
-a process is noticed after a second."""
+"""An action waits in the queue for its maximum age, and may become an order within the same age
+again; a paused process notices after a second that it was paused."""
 
 KNOWN_S: Final = 2.0 + SENT_S
-"""What happened on the exchange so lately may be unknown to whoever sent what arrives now."""
+"""What happened at the exchange within this time may be unknown to the sender of what arrives now."""
 
-TROUBLED_S: Final = 90.0
-"""The same when reports may come late or not at all."""
+REPORTS_LATE_S: Final = 90.0
+"""The same while reports come late or not at all."""
 
 KNOWN_OPEN_S: Final = 75.0
-"""Where nothing hampers it for so long there has been a check: what is open there is open here."""
+"""When nothing has been impaired for so long there has been a check: what is open at the exchange is
+open here."""
 
 LOOK_S: Final = 15.0
-"""How often the watch looks whether a bound has passed."""
+"""How often the monitor checks whether a bound has passed."""
 
 _REPORTS: Final = frozenset(
-    {Trouble.LINK, Trouble.REST, Trouble.PUSHES, Trouble.PROCESS, Trouble.CLOCK}
+    {Impairment.LINK, Impairment.REST, Impairment.PUSHES, Impairment.PROCESS, Impairment.CLOCK}
 )
-
-
-@attrs.define(eq=False)
-class WatchedTruth(Truth):
-    """The exchange's log, which tells of a change before anything else comes of it."""
-
-    watch: Callable[[Order, Fill | None], object] | None = None
-
-    def record(self, order: Order, fill: Fill | None) -> None:
-        """See ``Truth.record``."""
-        super().record(order, fill)
-        if self.watch is not None:
-            self.watch(order, fill)
-
-
-@attrs.define
-class WatchedLimits(Limits):
-    """The exchange's rate limits, which tell when a request came too fast."""
-
-    refused: Callable[[str], object] | None = None
-
-    def admit(self, key: str, quota: Quota, now_ms: int, weight: int = 1) -> bool:
-        """See ``Limits.admit``."""
-        admitted = super().admit(key, quota, now_ms, weight)
-        if not admitted and self.refused is not None:
-            since_ms = now_ms - quota.window_ms + JITTER_MS
-            recent = sum(stamp > since_ms for stamp in self._taken[key])
-            if recent + weight > quota.count:
-                self.refused(key)
-        return admitted
 
 
 @attrs.frozen
@@ -117,16 +85,17 @@ class _Sample:
     at: float
     pos: Decimal
     risk: Decimal
-    """The part of the position that the exchange's risk engine has made so far."""
+    """The part of the position that liquidations and ADL have made so far."""
     cash: Decimal
     mark: Decimal
 
 
 @attrs.frozen
-class Decided:
-    """A decision to send an order: when (the service's clock), and what the position might reach.
+class SizingDecision:
+    """The service's decision to send an order.
 
-    ``cap`` is in contracts, by the price that the order was sized by and the balance of then.
+    ``at_ns`` is by the service's clock. ``cap`` is in contracts, from the price that the order was
+    sized by and the balance at that time.
     """
 
     at_ns: int
@@ -135,45 +104,46 @@ class Decided:
 
 
 @attrs.define(eq=False)
-class Monitor:
-    """Watches one run. ``published_at`` is when the agent last acted in a state."""
+class RunMonitor:
+    """Watches one run; what is broken is in ``found``."""
 
-    exchange: Exchange
+    exchange: SimulatedExchange
     rules: Rules
-    """As the service has them."""
-    troubles: Troubles
-    life: Callable[[], Life | None]
+    """Those that the service trades by."""
+    impairments: Impairments
+    process: Callable[[], ServiceProcess | None]
     mark_age_s: float
-    """How old the mark price may be that the service knows."""
+    """The greatest age of a mark price that the service uses."""
     found: list[Violation] = attrs.Factory(list)
     published_at: dict[int, float] = attrs.Factory(dict)
-    decided: dict[str, Decided] = attrs.Factory(dict)
-    """By order name, in the order of the decisions."""
+    """By state id: when the agent last published an action."""
+    decided: dict[str, SizingDecision] = attrs.Factory(dict)
+    """By ``clOrdId``, in the order of the decisions."""
     by_hand: Decimal = Decimal(0)
-    """The part of the exchange's position that no order of ours explains, and nobody adopted."""
+    """The part of the exchange's position that was traded by hand and not adopted."""
     adopted: list[tuple[int, Decimal]] = attrs.Factory(list)
-    """Adoptions: how many matches had been made, and what had been traded by hand."""
+    """Adoptions: how many fills the exchange had made, and the contracts adopted."""
     fill_times: list[float] = attrs.Factory(list)
-    """When each match was made, in virtual time."""
+    """The virtual time of each fill of the exchange."""
     adopting: bool = False
     failed_flatten: int = 0
-    _called_off: dict[str, float] = attrs.Factory(dict)
-    """Orders that were waiting to be sent when the operator cancelled everything, and when."""
+    _cancelled_at: dict[str, float] = attrs.Factory(dict)
+    """By ``clOrdId`` of orders that waited to be sent: when the operator cancelled everything."""
     _flat_at: float = 0.0
-    """When the exchange's position was last seen to be 0."""
+    """When the exchange's position was last seen to be 0, in virtual time."""
     _known: set[str] = attrs.Factory(set)
     _unexplained_at: float = NEVER
     _paused_at: float = NEVER
-    _odd_at: float = -NEVER
-    """When the position last changed by other hands than ours."""
-    _by_risk: Decimal = Decimal(0)
-    """What liquidations and deleveraging have made of the position, in contracts so far."""
+    _foreign_at: float = -NEVER
+    """When the position last changed by an order that is not ours."""
+    _liquidated: Decimal = Decimal(0)
+    """What liquidations and ADL have made of the position so far, in contracts."""
     _samples: deque[_Sample] = attrs.Factory(deque)
 
-    # What happens on the exchange.
+    # What happens at the exchange.
 
     def sample(self) -> None:
-        """Note position, cash and mark price of this moment."""
+        """Record the present position, cash and mark price."""
         engine, now = self.exchange.engine, trio.current_time()
         if not engine.ledger.pos:
             self._flat_at = now
@@ -182,158 +152,168 @@ class Monitor:
             _Sample(
                 now,
                 engine.ledger.pos,
-                self._by_risk,
+                self._liquidated,
                 engine.ledger.cash_bal,
                 engine.market.mark_px,
             )
         )
-        horizon = now - max(self.mark_age_s, TROUBLED_S)
+        horizon = now - max(self.mark_age_s, REPORTS_LATE_S)
         while len(samples) > 1 and samples[1].at < horizon:
             samples.popleft()
 
-    def watch(self, order: Order, fill: Fill | None) -> None:
-        """See every change of every order as it happens."""
+    def note_change(self, order: ExchangeOrder, fill: ExchangeFill | None) -> None:
+        """Take a change of an order, of anybody's, as it happens."""
         if fill is not None:
             self._note_fill(order, fill)
         elif order.tag == CONTEXT.tag and order.ord_id not in self._known:
             self._known.add(order.ord_id)
             self.sample()
-            self._note_order(order)
+            self._check_order(order)
         self.sample()
 
-    def _note_fill(self, order: Order, fill: Fill) -> None:
+    def _note_fill(self, order: ExchangeOrder, fill: ExchangeFill) -> None:
         self.fill_times.append(trio.current_time())
         if order.tag == CONTEXT.tag:
             return
-        self._odd_at = trio.current_time()
-        if order.category is Category.NORMAL:
+        self._foreign_at = trio.current_time()
+        if order.category is OrderCategory.NORMAL:
             self.by_hand += fill.side.sign * fill.sz
-            self._judge_position()
+            self._update_unexplained()
         else:
-            self._by_risk += fill.side.sign * fill.sz
+            self._liquidated += fill.side.sign * fill.sz
 
-    def _judge_position(self) -> None:
+    def _update_unexplained(self) -> None:
         if not self.by_hand:
             self._unexplained_at = NEVER
         elif self._unexplained_at == NEVER:
             self._unexplained_at = trio.current_time()
 
-    def _note_order(self, order: Order) -> None:
+    def _check_order(self, order: ExchangeOrder) -> None:
         if order.reduce_only:
             return
-        self._judge_age(order)
-        self._judge_cap(order)
+        self._check_age(order)
+        self._check_cap(order)
         now, name = trio.current_time(), order.cl_ord_id
-        since = max(self._unexplained_at, self.troubles.calm_since(_REPORTS))
+        since = max(self._unexplained_at, self.impairments.unimpaired_since(_REPORTS))
         if now - since > UNEXPLAINED_S:
             self._break(
                 8,
-                f"{name} came {now - self._unexplained_at:.0f} s after {self.by_hand} contracts "
-                "by hand, which nothing explains",
+                f"order {name} came {now - self._unexplained_at:.0f} s after {self.by_hand} contracts "
+                "were traded by hand",
             )
         if self._is_late(self._paused_at):
-            self._break(10, f"{name} came {now - self._paused_at:.1f} s after the pause")
-        if self._is_late(off := self._called_off.get(name, NEVER)):
-            self._break(10, f"{name} came {now - off:.1f} s after all orders were cancelled")
+            self._break(
+                10, f"order {name} came {now - self._paused_at:.1f} s after trading was paused"
+            )
+        if self._is_late(cancelled_at := self._cancelled_at.get(name, NEVER)):
+            self._break(10, f"order {name} came {now - cancelled_at:.1f} s after cancel-all")
 
     def _is_late(self, stopped_at: float) -> bool:
-        """Whether an order that comes now cannot have been sent before orders were stopped."""
-        kinds = {Trouble.LINK, Trouble.PROCESS, Trouble.CLOCK}
-        if self.troubles.calm_for(kinds) > RATE_S:
+        """Whether an order that comes now must have been sent after orders were stopped."""
+        kinds = {Impairment.LINK, Impairment.PROCESS, Impairment.CLOCK}
+        if self.impairments.unimpaired_for(kinds) > RATE_S:
             return trio.current_time() - stopped_at > ARRIVED_S
-        return self.troubles.calm_for(kinds, stopped_at) > SENT_S
+        return self.impairments.unimpaired_for(kinds, stopped_at) > SENT_S
 
-    def refused(self, key: str) -> None:
-        """See a request that came faster than the exchange allows."""
-        if self.troubles.calm_for({Trouble.LINK, Trouble.REST, Trouble.PROCESS}) > RATE_S:
-            self._break(11, f"above the rate limit of {key}")
+    def note_rate_limited(self, key: str) -> None:
+        """Take a request that exceeded a rate limit of the exchange."""
+        if (
+            self.impairments.unimpaired_for({Impairment.LINK, Impairment.REST, Impairment.PROCESS})
+            > RATE_S
+        ):
+            self._break(11, f"a request exceeded the rate limit of {key}")
 
-    def _judge_age(self, order: Order) -> None:
+    def _check_age(self, order: ExchangeOrder) -> None:
         published = self.published_at.get(int(order.cl_ord_id[3:11], 16))
-        if published is None or self.troubles.calm_for({Trouble.CLOCK}) < TROUBLED_S:
+        if (
+            published is None
+            or self.impairments.unimpaired_for({Impairment.CLOCK}) < REPORTS_LATE_S
+        ):
             return
         age_s = trio.current_time() - published
         if age_s > OLDEST_S:
-            self._break(4, f"{order.cl_ord_id} came {age_s:.1f} s after its action")
+            self._break(4, f"order {order.cl_ord_id} came {age_s:.1f} s after its action")
 
-    def _judge_cap(self, order: Order) -> None:
-        """Hold an order against the cap, with what was decided by and with the exchange's figures."""
+    def _check_cap(self, order: ExchangeOrder) -> None:
+        """Check the cap twice: by the decision that led to the order, and by the exchange's own figures."""
         engine, sign = self.exchange.engine, order.side.sign
         resting = sum(
             (Fraction(other.remaining) for other in self._ours() if other.side is order.side),
             Fraction(0),
         )
         ours = sign * Fraction(engine.ledger.pos - self.by_hand) + resting
-        quiet = self.troubles.calm_for({Trouble.PUSHES, Trouble.REST}, self._odd_at) > TROUBLED_S
+        reported = (
+            self.impairments.unimpaired_for({Impairment.PUSHES, Impairment.REST}, self._foreign_at)
+            > REPORTS_LATE_S
+        )
         if order.cl_ord_id not in self.decided:
-            self._break(5, f"order {order.cl_ord_id} was never decided")
-        elif ours > (cap := self._cap_decided(order.side)) and quiet:
+            self._break(5, f"no decision is known for order {order.cl_ord_id}")
+        elif ours > (cap := self._cap_decided(order.side)) and reported:
             self._break_cap(order, ours, cap, "as decided")
-        calm = self.troubles.calm_for(_REPORTS) > TROUBLED_S
-        horizon = trio.current_time() - (KNOWN_S if calm else TROUBLED_S)
+        timely = self.impairments.unimpaired_for(_REPORTS) > REPORTS_LATE_S
+        horizon = trio.current_time() - (KNOWN_S if timely else REPORTS_LATE_S)
         lately = self._lately(horizon)
         mark = min(sample.mark for sample in self._samples)
         px = Fraction(mark if order.px is None else max(order.px, mark))
         money = Fraction(max(sample.cash for sample in lately)) * Fraction(self.rules.leverage)
         allowed = money * Fraction(self.rules.max_margin_fraction)
         allowed /= px * Fraction(self.exchange.instrument.multiplier)
-        # What is traded by hand just now need not be known yet: invariant 8 says how soon it must.
-        # Nor need what the risk engine has done: no orders push may tell of it, and then fills of
-        # later are known before it.
-        others = [engine.ledger.pos - self.by_hand - self._by_risk]
+        # The service may not know yet what was just traded by hand; invariant 8 bounds for how long.
+        # Nor what was liquidated: no orders push may report that, and later fills are then known
+        # before it.
+        others = [engine.ledger.pos - self.by_hand - self._liquidated]
         others += [sample.pos - sample.risk for sample in lately]
-        risks = [self._by_risk, *(sample.risk for sample in lately)]
+        risks = [self._liquidated, *(sample.risk for sample in lately)]
         reached = resting + min(sign * Fraction(pos) for pos in others)
         reached += min(sign * Fraction(risk) for risk in risks)
         if reached > allowed:
             self._break_cap(order, reached, allowed, "by the exchange's figures")
 
     def _lately(self, horizon: float) -> list[_Sample]:
-        """Return the samples since then, with the one before them: it still held then."""
+        """Return the samples since ``horizon``, and the last one before: its values still held then."""
         samples = list(self._samples)
         first = bisect_left(samples, horizon, key=attrgetter("at"))
         return samples[max(0, first - 1) :]
 
     def _cap_decided(self, side: Side) -> Fraction:
-        """Return what the latest decision for a side allowed.
+        """Return the cap of the latest decision for a side.
 
-        Each decision counts all that is open on its side, and what comes after it only takes away
-        from that. An order may come after younger ones, because it was tried again: those had caps
-        of their own, by their own prices.
+        Each decision counts all open orders of its side, and nothing after it adds to them. An order
+        that is tried again may arrive after younger ones; those had caps by their own prices.
         """
         return next(one.cap for one in reversed(self.decided.values()) if one.side is side)
 
-    def _ours(self) -> Iterator[Order]:
+    def _ours(self) -> Iterator[ExchangeOrder]:
         return (order for order in self.exchange.engine.book.pending if order.tag == CONTEXT.tag)
 
-    def _break_cap(self, order: Order, reached: Fraction, cap: Fraction, how: str) -> None:
+    def _break_cap(self, order: ExchangeOrder, reached: Fraction, cap: Fraction, how: str) -> None:
         side = "long" if order.side is Side.BUY else "short"
         self._break(
             5,
-            f"{float(reached)} contracts {side} with {order.cl_ord_id}, cap {float(cap)} {how}",
+            f"order {order.cl_ord_id} can make {float(reached)} contracts {side}; the cap is {float(cap)} {how}",
         )
 
     # What happens in the service.
 
     def note_decision(self, state: TradeState) -> None:
-        """See the order that an action has become, if any; with a redelivered one it may come later."""
+        """Take the order that an action has become, if any; after a redelivery it may come later."""
         order = next(reversed(state.orders.open.values()), None)
         if order is None or order.cause is not Cause.AGENT or not order.expires_at_ns:
-            return  # found on the exchange, or the operator's: no decision is behind it
+            return  # found at the exchange, or the operator's: no action was decided on
         before = self.decided.get(order.cl_ord_id)
         if before is not None and before.at_ns == order.created_ns:
             return
-        # A later process decides an action again of which the one before has left no record.
+        # A later process decides again on an action that the one before left no record of.
         self.decided.pop(order.cl_ord_id, None)
         assert state.balance is not None
-        assert state.instrument is not None
+        assert state.sync.instrument is not None
         money = Fraction(state.balance) * Fraction(self.rules.leverage)
-        contract = Fraction(order.ref_px) * Fraction(state.instrument.multiplier)
+        contract = Fraction(order.ref_px) * Fraction(state.sync.instrument.multiplier)
         cap = money * Fraction(self.rules.max_margin_fraction) / contract
-        self.decided[order.cl_ord_id] = Decided(order.created_ns, order.side, cap)
+        self.decided[order.cl_ord_id] = SizingDecision(order.created_ns, order.side, cap)
 
     def observe(self, effects: tuple[Effect, ...], state: TradeState) -> None:
-        """See every input behind its effects."""
+        """Take the effects of an input and the state after it."""
         for effect in effects:
             if isinstance(effect, Alert) and effect.event.startswith("flatten_"):
                 self.failed_flatten += 1
@@ -342,84 +322,95 @@ class Monitor:
             if self.by_hand:
                 self.adopted.append((len(self.fill_times), self.by_hand))
             self.by_hand = Decimal(0)
-            self._odd_at = trio.current_time()
-            self._judge_position()
+            self._foreign_at = trio.current_time()
+            self._update_unexplained()
 
     async def watch_liveness(self) -> None:
-        """Look that the service is reconciled whenever it can be; ends by cancellation only."""
-        since, told = 0.0, False
+        """Check that the service reconciles whenever it can; ends by cancellation only."""
+        since, reported = 0.0, False
         missing: frozenset[str] = frozenset()
         while True:
             await trio.sleep(LOOK_S)
-            life = self.life()
-            missing = self._look_for_orders(missing)
-            state = None if life is None or life.dead or life.ended.is_set() else life.state
+            process = self.process()
+            missing = self._find_missing(missing)
+            state = (
+                None if process is None or process.dead or process.ended.is_set() else process.state
+            )
             if state is None or state.draining or self._reconciled(state):
-                since, told = trio.current_time(), False
-            elif not told and self.troubles.calm_for(REACH, since) > RECONCILED_S + LOOK_S:
-                told = True
+                since, reported = trio.current_time(), False
+            elif (
+                not reported
+                and self.impairments.unimpaired_for(REACH, since) > RECONCILED_S + LOOK_S
+            ):
+                reported = True
                 self._break(
-                    9, f"{len(state.orders)} orders open, and not in sync: {state.sync.why}"
+                    9, f"still not in sync, with {len(state.orders)} open orders: {state.sync.why}"
                 )
 
-    def _look_for_orders(self, missing_before: frozenset[str]) -> frozenset[str]:
-        """Look for orders that are open on the exchange and not here, and have been for long."""
-        life = self.life()
-        kinds = {*REACH, Trouble.PUSHES, Trouble.ORDERS, Trouble.CLOCK}
-        if life is None or life.state is None or self.troubles.calm_for(kinds) < KNOWN_OPEN_S:
+    def _find_missing(self, missing_before: frozenset[str]) -> frozenset[str]:
+        """Check that no order stays open at the exchange without being open here."""
+        process = self.process()
+        kinds = {*REACH, Impairment.PUSHES, Impairment.ORDERS, Impairment.CLOCK}
+        if (
+            process is None
+            or process.state is None
+            or self.impairments.unimpaired_for(kinds) < KNOWN_OPEN_S
+        ):
             return frozenset()
-        state = life.state
+        state = process.state
         if state.draining or not state.ready:
             return frozenset()
         missing = self.open_orders() - {str(order.okx_order_id) for order in state.orders}
         if lasting := missing & missing_before:
-            self._break(2, f"{len(lasting)} orders are open on the exchange and not here")
+            self._break(2, f"{len(lasting)} orders are open at the exchange and not here")
             return frozenset()
         return missing
 
     def _reconciled(self, state: TradeState) -> bool:
-        # A position that nothing explains keeps the service from taking actions, and should.
+        # With an unexplained position the service rightly takes no actions.
         return state.ready or (
             self.by_hand != 0 and state.sync.has_session and state.sync.snapshot_applied
         )
 
-    # What the operator wants.
+    # The operator's commands.
 
-    def commanded(self, verb: Verb) -> None:
-        """Note a command that is about to be given: a resume may be obeyed from here on."""
+    def note_command_sent(self, verb: Verb) -> None:
+        """Take a command that is about to be given: a resume may have its effect from here on."""
         if verb is Verb.RESUME:
             self._paused_at = NEVER
         elif verb in {Verb.ADOPT, Verb.FLATTEN}:
             self.adopting = True
 
-    def obeyed(self, verb: Verb, state: TradeState | None) -> None:
-        """Note a command that cannot be lost any more."""
+    def note_command_accepted(self, verb: Verb, state: TradeState | None) -> None:
+        """Take a command that is journaled and can no longer be lost."""
         if verb in {Verb.CANCEL_ALL, Verb.KILL, Verb.FLATTEN} and state is not None:
-            verify_before_send = [
+            waiting = [
                 order for order in state.orders if order.verify_before_send or order.retry_due_ns
             ]
             now = trio.current_time()
-            self._called_off |= {order.cl_ord_id: now for order in verify_before_send}
+            self._cancelled_at |= {order.cl_ord_id: now for order in waiting}
         if verb not in {Verb.RESUME, Verb.CANCEL_ALL} and self._paused_at == NEVER:
             self._paused_at = trio.current_time()
 
     def open_orders(self) -> frozenset[str]:
-        """Name our orders that are pending on the exchange."""
+        """Return the ``ordId`` of each of our orders that is pending at the exchange."""
         return frozenset(order.ord_id for order in self._ours())
 
-    async def follow(self, verb: Verb, existed: frozenset[str]) -> None:
-        """Wait until a command has had its time, and look at the exchange then."""
+    async def check_command(self, verb: Verb, existed: frozenset[str]) -> None:
+        """Wait until a command must have had its effect, then look for it at the exchange."""
         failed = self.failed_flatten
         paused_at, began = self._paused_at, trio.current_time()
-        kinds = {*REACH, Trouble.ORDERS, Trouble.PUSHES, Trouble.CLOCK}
-        await self.troubles.wait_calm(kinds, COMMANDED_S)
+        kinds = {*REACH, Impairment.ORDERS, Impairment.PUSHES, Impairment.CLOCK}
+        await self.impairments.wait_unimpaired(kinds, COMMANDED_S)
         if left := existed & self.open_orders():
-            self._break(10, f"{len(left)} of {len(existed)} orders live after {verb.value}")
+            self._break(
+                10, f"{len(left)} of {len(existed)} orders are still pending after {verb.value}"
+            )
         resumed = self._paused_at != paused_at
         pos = self.exchange.engine.ledger.pos
-        stayed = pos and self._flat_at < began  # a hand may have traded since
+        stayed = pos and self._flat_at < began  # somebody may have traded by hand since
         if verb is Verb.FLATTEN and stayed and not resumed and failed == self.failed_flatten:
-            self._break(10, f"the position is {pos} after flatten, and nobody said that it failed")
+            self._break(10, f"the position is {pos} after flatten, and no failure was reported")
 
     def _break(self, invariant: int, what: str) -> None:
         self.found.append(Violation(str(invariant), f"{what} (at {trio.current_time():.3f} s)"))

@@ -1,4 +1,4 @@
-"""What a run has found."""
+"""What a run reports when an invariant does not hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import attrs
 
 @attrs.frozen
 class Violation:
-    """A broken invariant (its number, or a word) and one line about it."""
+    """A broken invariant (its number in docs/simulation.md, or a word) and one line about it."""
 
     invariant: str
     what: str

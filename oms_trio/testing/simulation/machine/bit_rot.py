@@ -1,4 +1,4 @@
-"""Bit rot: a damaged journal is refused, or what is damaged says nothing."""
+"""Bit rot: a damaged journal is rejected, or gives the same state as an undamaged one."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from tempfile import TemporaryDirectory
 
 from oms_trio.journal.errors import StateError
 from oms_trio.journal.journal import Journal
-from oms_trio.service.app import recover
+from oms_trio.service.recovery import recover
+from oms_trio.service.state_codec import digest
 from oms_trio.testing.simulation.invariants.violation import Violation
 from oms_trio.testing.simulation.machine.disk import JOURNAL
-from oms_trio.testing.simulation.setting import CONTEXT
-from oms_trio.testing.simulation.world import World
+from oms_trio.testing.simulation.run_settings import CONTEXT
+from oms_trio.testing.simulation.world import SimulatedWorld
 
 
-def check_rot(world: World, random: Random) -> None:
-    """Damage a copy of the journal as it lies on the disk now, and start from it.
+def check_bit_rot(world: SimulatedWorld, random: Random) -> None:
+    """Damage a copy of the journal as it is on the disk now, and recover from it.
 
-    Only a copy: whoever has a damaged journal restores a backup, which is no part of a run.
+    Only a copy: after real damage an operator restores a backup, which is not part of a run.
     """
-    room = world.room
-    if not room.journal.exists():
+    disk = world.disk
+    if not disk.journal.exists():
         return
-    with TemporaryDirectory(prefix="rot-", dir=room.base) as place:
-        sound, rotten = Path(place) / "sound", Path(place) / "rotten"
-        for folder in (sound, rotten):
+    with TemporaryDirectory(prefix="rot-", dir=disk.base) as place:
+        sound, damaged = Path(place) / "sound", Path(place) / "rotten"
+        for folder in (sound, damaged):
             folder.mkdir()
-            for path in (room.journal, room.log):
+            for path in (disk.journal, disk.log):
                 if path.exists():
                     copyfile(path, folder / path.name)
-        _damage(rotten / JOURNAL, random)
+        _damage(damaged / JOURNAL, random)
         digest = _digest(world, sound)
         try:
-            found = _digest(world, rotten)
+            found = _digest(world, damaged)
         except StateError:
             return
     if found != digest:
-        what = "a damaged journal was believed: another state was recovered from it"
+        what = "another state was recovered from a damaged journal, without an error"
         world.monitor.found.append(Violation("7", what))
 
 
@@ -49,6 +50,6 @@ def _damage(path: Path, random: Random) -> None:
     path.write_bytes(content)
 
 
-def _digest(world: World, folder: Path) -> str:
+def _digest(world: SimulatedWorld, folder: Path) -> str:
     with Journal.open(folder / JOURNAL, create=False) as journal:
-        return recover(journal, world.rules, CONTEXT).state.digest()
+        return digest(recover(journal, world.rules, CONTEXT).state)

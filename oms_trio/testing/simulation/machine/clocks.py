@@ -1,4 +1,4 @@
-"""The clocks of a run: virtual time never steps, wall clocks do, and run fast or slow."""
+"""The clocks of a run: virtual time never steps; wall clocks do, and they drift."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oms_trio.settings.clock import NS, Clock
 
 @attrs.define(eq=False)
 class WallClock:
-    """A wall clock beside the true time: off by something, drifting, and put right at times.
+    """A wall clock: off from the true time, drifting, and stepped at times.
 
     ``drift_ppm`` is how many microseconds it gains in a second.
     """
@@ -23,20 +23,20 @@ class WallClock:
     _since_ns: int = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Drift from now on."""
+        """Start to drift now."""
         self._since_ns = self.true()
 
     def __call__(self) -> int:
-        """Read it: Unix time in nanoseconds."""
+        """Return its Unix time in nanoseconds."""
         now_ns = self.true()
         return now_ns + self.offset_ns + (now_ns - self._since_ns) * self.drift_ppm // 1_000_000
 
     def step(self, seconds: float) -> None:
-        """Put it forward, or back, as whoever sets a clock does."""
+        """Set it forward, or back when ``seconds`` is below 0."""
         self.offset_ns += round(seconds * NS)
 
     def drift(self, ppm: int) -> None:
-        """Let it run this much too fast from now on; what it has gained so far stays."""
+        """Set the drift from now on; what it has gained so far stays."""
         now_ns = self.true()
         self.offset_ns, self._since_ns = self() - now_ns, now_ns
         self.drift_ppm = ppm
@@ -44,16 +44,16 @@ class WallClock:
 
 @attrs.define(eq=False)
 class JumpingClock(trio.abc.Clock):
-    """The true time: it stands still while a task can run, then jumps to what is due next.
+    """The true time: it stands still while a task can run, then jumps to the next deadline.
 
-    ``trio.testing.MockClock`` does the same, but spends a round of the scheduler and a report on
-    all of Trio on every jump, because it lets threads and sockets come first. Here are none.
+    ``trio.testing.MockClock`` does the same, but each of its jumps costs a round of the scheduler and
+    a look at all of Trio, to let threads and sockets come first. There are none here.
     """
 
     _now: float = 0.0
 
     def start_clock(self) -> None:
-        """Begin: there is nothing to do."""
+        """Do nothing: time starts at 0."""
 
     def current_time(self) -> float:
         """Return the seconds since the beginning."""

@@ -1,8 +1,8 @@
-"""The disk of a run: slow, full, failing, cut off from its power, and rotting.
+"""The disk of a run: slow, full, failing, or losing its power.
 
-A killed process loses nothing that it has written. A power cut does: what no fsync has confirmed
-may be on the disk in part, sector by sector. The journal writes with an fsync what must last, and
-without one what need not, so both may be cut, but never a commit that has returned.
+A killed process loses nothing that it has written. After a power cut, what no fsync has confirmed may
+be on the disk in part, sector by sector. The journal writes with an fsync what must last and without
+one what need not, so a power cut may take parts of both, but never a commit that has returned.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ from oms_trio.tasks import retention
 JOURNAL: Final = "journal.sqlite"
 DISK_S: Final = (0.0002, 0.004)
 SECTOR: Final = 512
-"""What a disk writes whole or not at all."""
+"""A disk writes a sector as a whole or not at all."""
 
 _WRITES: Final = frozenset({"append", "confirm", "save_snapshot", "compact"})
 _LASTING: Final = frozenset({"append", "checkpoint"})
-"""Calls that leave nothing unconfirmed behind when they return."""
+"""Calls after which everything on the disk is confirmed."""
 
 
 class KilledError(Exception):
-    """This process is dead; nobody outside the simulation sees this."""
+    """The process is dead; raised only inside the simulation."""
 
 
 @attrs.define(eq=False)
-class Room:
-    """The disk that all lives share, and what is wrong with it now."""
+class DiskState:
+    """The disk that all processes of a run share, and what is wrong with it now."""
 
     base: Path
     full: bool = False
     broken: bool = False
-    """Writes fail, before or after they have reached the disk: nobody can say."""
+    """Writes raise; nobody knows whether they reached the disk."""
     stall_s: tuple[float, float] | None = None
-    """How long every call takes now, instead of milliseconds."""
+    """The range of seconds that every call takes now; None: as usual."""
     archive: dict[int, Record] = attrs.Factory(dict)
-    """What compaction has removed: an audit reads a run from its beginning."""
+    """The records that compaction has removed: the audit reads a journal from its beginning."""
     cut: Callable[[], object] | None = None
-    """The power fails during the next commit; this ends the process."""
+    """When set, the power fails during the next commit; the function ends the process."""
     power_cuts: int = 0
     confirmed: bytes | None = None
-    """The log as the last fsync left it; noted only while a cut is due."""
+    """The log as of the last fsync; kept only while a power cut is due."""
 
     @property
     def folder(self) -> Path:
-        """Where the journal is: a new place after every power cut, as it was found there."""
+        """Where the journal is: another folder after every power cut."""
         return self.base / f"power{self.power_cuts}" if self.power_cuts else self.base
 
     @property
@@ -67,36 +67,36 @@ class Room:
 
     @property
     def log(self) -> Path:
-        """The journal's log, which commits are written to."""
+        """The journal's write-ahead log, which commits are written to."""
         return self.folder / f"{JOURNAL}-wal"
 
-    def keep(self, journal: Journal) -> None:
-        """Copy what the next compaction may remove."""
+    def archive_records(self, journal: Journal) -> None:
+        """Copy the records that the next compaction may remove."""
         since = max([journal.first_seq - 1, *self.archive])
         self.archive |= dict(islice(journal.tail(since), retention.STEP))
 
-    def note_confirmed(self) -> None:
-        """Remember what is certainly on the disk."""
+    def remember_confirmed(self) -> None:
+        """Remember the log as it is certainly on the disk."""
         self.confirmed = self.log.read_bytes() if self.log.exists() else b""
 
     def cut_power(self, random: Random) -> None:
-        """Keep of what no fsync has confirmed any sectors, and go on with what is left."""
+        """Keep random sectors of what no fsync has confirmed, and continue with the result."""
         written = self.log.read_bytes() if self.log.exists() else b""
         confirmed = written if self.confirmed is None else self.confirmed
-        found = mixed(confirmed, written, random)
-        whole = self.journal.read_bytes()
-        left = self.folder
+        found = mix_sectors(confirmed, written, random)
+        content = self.journal.read_bytes()
+        before = self.folder
         self.power_cuts += 1
         self.folder.mkdir()
-        self.journal.write_bytes(whole)
+        self.journal.write_bytes(content)
         self.log.write_bytes(found)
         self.cut, self.confirmed = None, None
-        if left != self.base:
-            shutil.rmtree(left)
+        if before != self.base:
+            shutil.rmtree(before)
 
 
-def mixed(before: bytes, after: bytes, random: Random) -> bytes:
-    """Return a file of which any changed sectors have been written, and some of the growth."""
+def mix_sectors(before: bytes, after: bytes, random: Random) -> bytes:
+    """Return a file in which some changed sectors were written, and some of the growth."""
     least = len(after) if random.random() < 0.5 else min(len(before), len(after))
     size = random.randint(least, len(after))
     parts = []
@@ -109,43 +109,43 @@ def mixed(before: bytes, after: bytes, random: Random) -> bytes:
 
 
 @attrs.define(eq=False)
-class SimDisk:
-    """Runs the journal's calls as a disk does, without a thread.
+class SimulatedDisk:
+    """Runs the journal's calls with a disk's delays and failures, and without a thread.
 
-    Death strikes between two instructions: a call is made whole or not at all, and its result
-    may be lost. Only a power cut parts a call in two.
+    A kill comes between two instructions: a call is carried out or not, and its result may be lost.
+    Only a power cut leaves a call done in part.
     """
 
-    room: Room
+    state: DiskState
     random: Random
     dead: bool = False
 
     async def __call__(self, function: Callable[[], Any], /) -> Any:  # noqa: ANN401 - as in RunSync
         """Run a call of the journal."""
         await self._pause()
-        room = self.room
+        state = self.state
         method = getattr(getattr(function, "func", function), "__name__", "")
-        if room.full and method in _WRITES:
-            raise JournalFull(room.journal)
-        if room.broken and method in _WRITES:
+        if state.full and method in _WRITES:
+            raise JournalFull(state.journal)
+        if state.broken and method in _WRITES:
             if self.random.random() < 0.5:
                 function()
-            raise JournalBroken(room.journal, "Input/output error")
-        if room.cut is not None and room.confirmed is None:
-            room.note_confirmed()
+            raise JournalBroken(state.journal, "Input/output error")
+        if state.cut is not None and state.confirmed is None:
+            state.remember_confirmed()
         if method == "compact":
-            room.keep(cast("partial[int]", function).func.__self__)  # type: ignore[attr-defined]
+            state.archive_records(cast("partial[int]", function).func.__self__)  # type: ignore[attr-defined]
         result = function()
-        if (cut := room.cut) is not None:
+        if (cut := state.cut) is not None:
             if method == "append":
-                room.cut_power(self.random)
+                state.cut_power(self.random)
                 cut()
             elif method in _LASTING:
-                room.note_confirmed()
+                state.remember_confirmed()
         await self._pause()
         return result
 
     async def _pause(self) -> None:
-        await trio.sleep(self.random.uniform(*(self.room.stall_s or DISK_S)))
+        await trio.sleep(self.random.uniform(*(self.state.stall_s or DISK_S)))
         if self.dead:
             raise KilledError

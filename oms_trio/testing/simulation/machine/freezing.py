@@ -1,9 +1,9 @@
-"""SIGSTOP: some tasks of a running simulation get no step, while the world around them goes on.
+"""SIGSTOP: the tasks of a frozen process do not run, while everything around them does.
 
-A process that is stopped runs no instruction: what becomes due for it, a message, a timeout, waits
-until it goes on, and then all of it is there at once. Its tasks share Trio's scheduler with the
-world's, so the queue of runnable tasks holds them back; it is private to Trio, and
-``determinism.check_scheduler`` says when a release has no longer what this needs.
+A stopped process runs no instruction. What becomes due for it meanwhile, a message or a timeout, waits
+until it continues, and then is there all at once. Its tasks share Trio's scheduler with those of the
+simulated world, so they are held back in the queue of runnable tasks. That queue is private to Trio;
+``determinism.check_scheduler`` raises when a release lacks what this needs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import trio
 from trio.lowlevel import Task
 
 PROCESS: ContextVar[object] = ContextVar("process")
-"""Marks the tasks of a process: whatever they start inherits it."""
+"""Marks the tasks of a process; the tasks that they start inherit the mark."""
 
 
 class _Queue(deque[Task]):
-    """Runnable tasks, those of a frozen process apart: to the scheduler these are not there."""
+    """Runnable tasks without those of a frozen process, which the scheduler does not see."""
 
     def __init__(self, process: object, tasks: deque[Task]) -> None:
         super().__init__()
@@ -37,14 +37,14 @@ class _Queue(deque[Task]):
 
 
 def freeze(process: object) -> None:
-    """Let no task of a process run from here on."""
+    """Stop running the tasks of a process."""
     runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner  # noqa: SLF001 - see the top
-    assert type(runner.runq) is deque, "one process at a time"
+    assert type(runner.runq) is deque, "only one process can be frozen at a time"
     runner.runq = _Queue(process, runner.runq)
 
 
 def thaw(process: object) -> None:
-    """Let the tasks of a frozen process run again; one that is not frozen stays as it is."""
+    """Run the tasks of a frozen process again; do nothing when it is not frozen."""
     runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner  # noqa: SLF001 - see the top
     queue = runner.runq
     if isinstance(queue, _Queue) and queue.process is process:

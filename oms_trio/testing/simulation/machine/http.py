@@ -1,4 +1,4 @@
-"""httpx over the simulated network: its own transport and pool, only the sockets are others."""
+"""httpx on the simulated network: with its own transport and pool, only the sockets are simulated."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import httpcore
 import httpx
 import trio
 
-from oms_trio.testing.simulation.machine.network import End
+from oms_trio.testing.simulation.machine.network import NetworkStream
 
-Dial = Callable[[str], End]
-"""Connects to the exchange and returns the client's end; the argument names the connection."""
+Dial = Callable[[str], NetworkStream]
+"""Connects to the exchange and returns the client's end; the argument is the kind of connection."""
 
 CONNECTIONS = 8
 
 _UNUSED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Nothing here speaks TLS, and reading the machine's certificates costs as much as a whole start."""
+"""No connection here uses TLS, and loading the machine's certificates would take as long as a start."""
 
 
 def open_transport(dial: Dial) -> httpx.AsyncHTTPTransport:
-    """Return httpx's own transport, whose connections ``dial`` makes.
+    """Return httpx's own transport on connections that ``dial`` makes.
 
-    Idle connections never expire: their age is read from the machine's clock, which a
-    simulation has nothing to do with.
+    Idle connections do not expire, since httpcore reads their age from the machine's clock, which a
+    simulation must not depend on.
     """
     transport = httpx.AsyncHTTPTransport(verify=_UNUSED)
-    transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001 - httpx has no way to hand a network in
+    transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001 - httpx has no parameter for a network backend
         max_connections=CONNECTIONS, keepalive_expiry=None, network_backend=_Backend(dial)
     )
     return transport
@@ -67,7 +67,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
 
 @attrs.define(eq=False)
 class _Stream(httpcore.AsyncNetworkStream):
-    end: End
+    end: NetworkStream
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's interface
         with _translated(httpcore.ReadError, httpcore.ReadTimeout, timeout):
@@ -86,7 +86,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - likewise
     ) -> httpcore.AsyncNetworkStream:
-        raise NotImplementedError("the simulated exchange speaks without TLS")
+        raise NotImplementedError("the simulated network has no TLS")
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's interface
         return self.end.readable if info == "is_readable" else None

@@ -1,7 +1,7 @@
-"""One process of the service inside the simulation: it starts from the journal, and it may die.
+"""One process of the service in a simulation: it starts from the journal, and it may be killed.
 
-A process that is killed does nothing more: no byte leaves it, no write reaches the disk, and its
-connections end. Cancelling its nursery is only how its tasks are cleared away afterwards.
+A killed process does nothing more: no byte leaves it, no write reaches the disk, and its connections
+end. Its nursery is cancelled only to remove its tasks.
 """
 
 from __future__ import annotations
@@ -22,30 +22,35 @@ from oms_trio.core.state import TradeState
 from oms_trio.journal.disk import Disk
 from oms_trio.journal.errors import JournalBroken
 from oms_trio.journal.journal import Journal
+from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.session import Session
 from oms_trio.okx.websocket import OkxConnection, open_link
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.operator_commands import OperatorCommands
-from oms_trio.service.app import Insides, Parts, recover, run_service
+from oms_trio.service.app import run_service
+from oms_trio.service.channels import Inbox
+from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import DecodeContext
+from oms_trio.service.recovery import recover
+from oms_trio.service.state_codec import digest
 from oms_trio.settings.clock import Clock, service_clock
 from oms_trio.tasks.trade_state import Observer
-from oms_trio.testing.simulation.machine.disk import Room, SimDisk
+from oms_trio.testing.simulation.machine.disk import DiskState, SimulatedDisk
 from oms_trio.testing.simulation.machine.freezing import PROCESS, freeze, frozen, thaw
 from oms_trio.testing.simulation.machine.http import Dial, open_transport
-from oms_trio.testing.simulation.wire_trace import Tape
+from oms_trio.testing.simulation.wire_trace import WireTrace
 
 BROKER_S = (0.0002, 0.002)
 
 
 @attrs.define(eq=False)
 class SlowBroker:
-    """The broker at the other end of a network: publishing takes a moment each way."""
+    """The broker on the other side of a network: publishing takes some time each way."""
 
     broker: MemoryBroker
     random: Random
-    tape: Tape
+    trace: WireTrace
 
     @property
     def connected(self) -> bool:
@@ -61,7 +66,7 @@ class SlowBroker:
         """See ``Broker.receive``."""
         deliveries = await self.broker.receive()
         for delivery in deliveries:
-            self.tape.note("amqp<", repr(delivery).encode())
+            self.trace.note("amqp<", repr(delivery).encode())
         return deliveries
 
     def consume(self, wanted: bool) -> None:  # noqa: FBT001 - as in the protocol
@@ -70,19 +75,19 @@ class SlowBroker:
 
     def ack(self, tags: Sequence[int]) -> None:
         """See ``Broker.ack``."""
-        self.tape.note("amqp>ack", repr(list(tags)).encode())
+        self.trace.note("amqp>ack", repr(list(tags)).encode())
         self.broker.ack(tags)
 
     async def dead_letter(self, tag: int, reason: str) -> None:
         """See ``Broker.dead_letter``."""
-        self.tape.note("amqp>dead", f"{tag} {reason}".encode())
+        self.trace.note("amqp>dead", f"{tag} {reason}".encode())
         await self.broker.dead_letter(tag, reason)
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         """See ``Broker.publish``."""
         await trio.sleep(self.random.uniform(*BROKER_S))
         for message in messages:
-            self.tape.note("amqp>", repr(message).encode())
+            self.trace.note("amqp>", repr(message).encode())
         await self.broker.publish(messages)
         await trio.sleep(self.random.uniform(*BROKER_S))
 
@@ -92,17 +97,17 @@ class SlowBroker:
 
 
 @attrs.frozen(kw_only=True)
-class Surroundings:
-    """What every life of the service finds around it."""
+class ProcessEnvironment:
+    """What every process of the service starts with."""
 
-    room: Room
+    disk: DiskState
     broker: MemoryBroker
-    tape: Tape
+    trace: WireTrace
     random: Random
     clock: Clock
-    """The true time, which steps nowhere: what a process counts by once it runs."""
+    """The true time, which never steps: a running process counts by it."""
     wall: Clock
-    """What a process that starts reads off the wall."""
+    """The wall clock, which a process reads when it starts."""
     rules: Rules
     keep_ns: int | None
     quiet_s: float
@@ -113,11 +118,11 @@ class Surroundings:
 
 
 @attrs.define(eq=False)
-class Life:
-    """One start of the service, until it is stopped or killed."""
+class ServiceProcess:
+    """The service from one start until it is stopped or killed."""
 
-    around: Surroundings
-    disk: SimDisk = attrs.field(init=False)
+    environment: ProcessEnvironment
+    disk: SimulatedDisk = attrs.field(init=False)
     scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
     stop: trio.Event = attrs.Factory(trio.Event)
     started: trio.Event = attrs.Factory(trio.Event)
@@ -125,16 +130,15 @@ class Life:
     state: TradeState | None = None
     journal: Journal | None = None
     commands: OperatorCommands | None = None
-    """What the control socket hands an operator's commands to."""
+    """Takes an operator's commands, as from the control socket."""
     broken: bool = False
     """It ended because its disk failed."""
     recovered: tuple[int, str] = (0, "")
-    """Sequence and digest with which it began."""
-    stopping: bool = False
+    """The sequence number and the state digest that it recovered from the journal."""
 
     def __attrs_post_init__(self) -> None:
-        """Put the disk in."""
-        self.disk = SimDisk(self.around.room, self.around.random)
+        """Give the process its own access to the disk."""
+        self.disk = SimulatedDisk(self.environment.disk, self.environment.random)
 
     @property
     def dead(self) -> bool:
@@ -142,27 +146,27 @@ class Life:
         return self.disk.dead
 
     def kill(self) -> None:
-        """End the process here and now; one that is frozen, too."""
+        """End the process at once, also when it is frozen."""
         self.disk.dead = True
         self.scope.cancel()
         thaw(self)
 
     def freeze(self) -> bool:
-        """Stop the process as SIGSTOP does; False when there is nothing left to stop."""
+        """Freeze the process as SIGSTOP does; False when it has ended or is frozen already."""
         if self.ended.is_set() or self.dead or frozen(self):
             return False
         freeze(self)
         return True
 
     def thaw(self) -> None:
-        """Let it go on, as SIGCONT does."""
+        """Continue, as SIGCONT does."""
         thaw(self)
 
     async def run(self) -> None:
-        """Live until stopped or killed.
+        """Run the service until it is stopped or killed.
 
         Raises:
-            Whatever the service ends with, unless it was killed.
+            Whatever the service ends with, unless it was killed or its disk failed.
         """
         token = PROCESS.set(self)
         try:
@@ -170,62 +174,64 @@ class Life:
                 await self._serve()
         except Exception as error:
             self.broken = _only(error, JournalBroken)
-            if not self.dead and not (self.broken and self.around.room.broken):
+            if not self.dead and not (self.broken and self.environment.disk.broken):
                 raise
         finally:
             PROCESS.reset(token)
             self.ended.set()
 
     async def _serve(self) -> None:
-        around = self.around
-        random = Random(around.random.getrandbits(64))  # noqa: S311 - a seed repeats it
-        transport = open_transport(around.dial)
-        with Journal.open(around.room.journal) as journal:
+        environment = self.environment
+        random = Random(environment.random.getrandbits(64))  # noqa: S311 - a seed repeats it
+        transport = open_transport(environment.dial)
+        with Journal.open(environment.disk.journal) as journal:
             await self._serve_with(journal, transport, random)
 
     async def _serve_with(
         self, journal: Journal, transport: httpx.AsyncHTTPTransport, random: Random
     ) -> None:
-        around = self.around
-        clock = service_clock(journal.last_at_ns, wall=around.wall, elapsed=around.clock)
+        environment = self.environment
+        clock = service_clock(journal.last_at_ns, wall=environment.wall, elapsed=environment.clock)
         async with httpx.AsyncClient(
             base_url="http://127.0.0.1", transport=transport, timeout=10.0
         ) as client:
-            rest = Rest(client, around.credentials, clock, inst_id=around.scope.inst_id)
-            recovered = recover(journal, around.rules, around.scope)
-            self.recovered = recovered.seq, recovered.state.digest()
+            rest = Rest(client, environment.credentials, clock, inst_id=environment.scope.inst_id)
+            recovered = recover(journal, environment.rules, environment.scope)
+            self.recovered = recovered.seq, digest(recovered.state)
             self.state, self.journal = recovered.state, journal
-            parts = Parts(
-                broker=SlowBroker(around.broker, random, around.tape),
+            await run_service(
+                recovered,
+                broker=SlowBroker(environment.broker, random, environment.trace),
                 rest=rest,
                 connect=partial(self._connect, rest, clock),
                 disk=Disk(journal, self.disk),
-                rules=around.rules,
-                scope=around.scope,
+                rules=environment.rules,
+                context=environment.scope,
                 max_retries=50,
                 random=random,
-                keep_ns=around.keep_ns,
+                keep_ns=environment.keep_ns,
                 clock=clock,
-                mono_clock=around.clock,
-                observe=around.observe,
-                beside=self._open_controls,
-                quiet_s=around.quiet_s,
+                mono_clock=environment.clock,
+                observers=(environment.observe,),
+                sidecar=self._open_controls,
+                quiet_s=environment.quiet_s,
+                stop=self.stop,
+                on_started=self.started.set,
             )
-            await run_service(parts, recovered, stop=self.stop, started=self.started.set)
 
-    async def _open_controls(self, insides: Insides) -> None:
-        self.commands = OperatorCommands(insides.inbox)
+    async def _open_controls(self, inbox: Inbox, _gate: Gate, _requests: PendingRequests) -> None:
+        self.commands = OperatorCommands(inbox)
         await trio.sleep_forever()
 
     def _connect(self, rest: Rest, clock: Clock) -> AbstractAsyncContextManager[OkxConnection]:
-        around = self.around
+        environment = self.environment
 
         def dial(_host: str, _port: int) -> Awaitable[trio.abc.Stream]:
-            return _now(lambda: around.dial("ws"))
+            return _now(lambda: environment.dial("ws"))
 
         return open_link(
             "ws://127.0.0.1/ws/v5/private",
-            Session(around.credentials, around.scope.inst_id),
+            Session(environment.credentials, environment.scope.inst_id),
             clock,
             offset_ns=rest.offset_ns,
             open_stream=dial,
@@ -238,7 +244,7 @@ async def _now(make: Callable[[], trio.abc.Stream]) -> trio.abc.Stream:
 
 
 def _only(error: BaseException, kind: type[Exception]) -> bool:
-    """Whether an error is of a kind, or is made of nothing else."""
+    """Whether an error is of a kind, or a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
         return all(_only(part, kind) for part in error.exceptions)
     return isinstance(error, kind)

@@ -1,6 +1,6 @@
-"""Services that are broken on purpose: a simulation that lets one live proves nothing.
+"""Services that are broken on purpose: invariants that catch no mistake would prove nothing.
 
-Each mutant replaces one function by a version with a mistake that somebody has made, here or
+Each mutant replaces one function with a version that has a mistake which somebody has made, here or
 elsewhere.
 """
 
@@ -12,32 +12,31 @@ from typing import Final
 import attrs
 
 from oms_trio.testing.simulation.invariants.violation import Violation
-from oms_trio.testing.simulation.mutants import broken, situations
-from oms_trio.testing.simulation.mutants.making import Mutant
-from oms_trio.testing.simulation.one_run import Plan, Report, simulate
+from oms_trio.testing.simulation.mutants import data_path, past_defects
+from oms_trio.testing.simulation.mutants.mutant import Mutant
+from oms_trio.testing.simulation.one_run import RunPlan, simulate
 from oms_trio.testing.simulation.workload import HARSH
 
 HOURS: Final = 0.4
 SEEDS: Final = 100
-"""A mutant that this many runs let live is one that we do not catch."""
+"""A mutant that survives so many runs counts as not caught."""
 
-MUTANTS: Final[dict[str, Mutant]] = {**broken.MUTANTS, **situations.MUTANTS}
+MUTANTS: Final[dict[str, Mutant]] = {**data_path.MUTANTS, **past_defects.MUTANTS}
 
 
 @attrs.frozen
-class Catch:
-    """How a mutant was caught: in which of the runs, and by what."""
+class CaughtMutant:
+    """In how many runs a mutant was caught, and by which violation."""
 
     runs: int
     violation: Violation
-    report: Report
 
 
-def hunt(mutant: Mutant, seeds: Sequence[int], hours: float = HOURS) -> Catch | None:
-    """Run seed after seed until an invariant breaks; None when the mutant outlives them."""
-    with mutant.alive():
+def hunt(mutant: Mutant, seeds: Sequence[int], hours: float = HOURS) -> CaughtMutant | None:
+    """Run seed after seed until an invariant breaks; None when none does."""
+    with mutant.applied():
         for runs, seed in enumerate(seeds, start=1):
-            report = simulate(Plan(seed, hours, HARSH))
+            report = simulate(RunPlan(seed, hours, HARSH))
             if report.violations:
-                return Catch(runs, report.violations[0], report)
+                return CaughtMutant(runs, report.violations[0])
     return None
