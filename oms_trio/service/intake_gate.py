@@ -1,4 +1,4 @@
-"""Whether actions are taken from the queue, and if not, why."""
+"""Whether actions are taken from the queue, and why not."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import trio
 log = structlog.get_logger()
 
 ROW: Final = "row"
-"""The part that keeps the gate closed while a row of ours cannot be decoded."""
+"""The part that keeps the gate closed while a row of ours cannot be read."""
 
 
 class Gate:
-    """Closed while any part of the service has a reason; at first the trading state has one.
+    """Closed while there is a reason; at first the trading state has one.
 
-    ``consume`` starts and stops the broker's consumer. Changes are logged, since a closed gate is what an
-    operator asks about first.
+    ``consume`` starts or stops the broker's deliveries. Changes are logged, since a closed gate is
+    what an operator looks for first.
     """
 
     def __init__(self, consume: Callable[[bool], None]) -> None:
@@ -32,11 +32,11 @@ class Gate:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """The reasons by the part that has one; empty while the gate is open."""
+        """The reasons, by the part that has one; empty while the gate is open."""
         return dict(self._reasons)
 
     def close(self, part: str, why: str) -> None:
-        """Stop taking actions for the reason of a part, or change its reason."""
+        """Stop taking actions for the reason of a part."""
         if self._reasons.get(part) == why:
             return
         was_open = not self._reasons
@@ -48,7 +48,7 @@ class Gate:
             log.info("actions_still_stopped", part=part, why=why)
 
     def open(self, part: str) -> None:
-        """Remove the reason of a part; take actions again if it was the last."""
+        """Remove the reason of a part."""
         if self._reasons.pop(part, None) is None or self._reasons:
             return
         self._consume(True)

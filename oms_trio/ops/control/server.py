@@ -33,10 +33,10 @@ RunCommand = Callable[[Verb, str], Awaitable[None]]
 async def serve_control(
     listener: socket.socket, *, status: EncodedStatus, command: RunCommand, failure: type[Exception]
 ) -> None:
-    """Answer until cancelled. What a client does wrong ends its connection.
+    """Answer until cancelled. An error of a client ends its connection, nothing else.
 
-    ``status`` returns the status as JSON, None before there is one; ``command`` carries out what a
-    client commands, or raises a ``failure`` whose one line is answered.
+    ``status`` returns the status as JSON, None before there is one. ``command`` carries out a
+    command, or raises ``failure`` with one line for the operator.
     """
 
     async def handle(stream: BoundedStream) -> None:
