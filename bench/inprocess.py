@@ -33,7 +33,7 @@ from oms_trio.amqp.model import Delivery
 from oms_trio.core.inputs import Action, OrderAnswer, OrderUpdate
 from oms_trio.core.model import ClOrdId, OrderType, Rules
 from oms_trio.core.state import TradeState
-from oms_trio.okx.session import Session
+from oms_trio.okx.session import OkxSession
 from oms_trio.okx.wire.frames import OpResponse, OrdersPush
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service import journaled_inputs
@@ -63,7 +63,7 @@ class Bench:
     writer: Writer
     commits: trio.MemoryReceiveChannel[Commit]
     orders: trio.MemoryReceiveChannel[Order]
-    session: Session
+    session: OkxSession
     count: int = 0
 
     @classmethod
@@ -76,7 +76,7 @@ class Bench:
         gate = Gate(lambda _: None)
         outlets = Outlets(orders, cancels, questions, commits, gate, unobserved)
         writer = Writer(TradeState(rules), 0, time.time_ns, time.monotonic_ns, outlets)
-        session = Session(Credentials("", "", ""), CONTEXT.inst_id)
+        session = OkxSession(Credentials("", "", ""), CONTEXT.inst_id)
         bench = cls(writer, commits_out, orders_out, session)
         for arrival in (
             journaled_inputs.started(rules),

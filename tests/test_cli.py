@@ -194,7 +194,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> 
     ended = run("run", env=env)
     assert ended.code == 1
     assert str(file) in one_line(ended)
-    assert "it is no journal" in one_line(ended)
+    assert "it is not a journal" in one_line(ended)
     assert file.read_text() == "a shopping list"
 
 
@@ -334,7 +334,7 @@ async def test_a_signal_ends_the_service_cleanly_whatever_is_away(
         if away == "broker":
             world.broker.refusing = True
             world.broker.cut()
-            await world.wait_for("broker_link_lost")
+            await world.wait_for("broker_connection_lost")
         elif away == "exchange":
             world.exchange.refusing = True
             world.exchange.cut()

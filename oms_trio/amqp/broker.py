@@ -28,9 +28,9 @@ import trio
 
 from oms_trio.amqp import connection as wire
 from oms_trio.amqp import failures
+from oms_trio.amqp.call_queue import Mailbox
 from oms_trio.amqp.consuming import Consuming
-from oms_trio.amqp.mailbox import Mailbox
-from oms_trio.amqp.model import BrokerError, BrokerMisconfigured, BrokerOwned, Outgoing
+from oms_trio.amqp.model import ActionQueueInUse, BrokerError, BrokerMisconfigured, Outgoing
 from oms_trio.amqp.publishing import Publishing
 from oms_trio.amqp.rabbit import Link, RabbitBroker, Request
 from oms_trio.amqp.settings import BrokerSettings
@@ -131,7 +131,7 @@ class _Loop:
                 lost = error
             if self._stop.is_set():
                 return
-            if isinstance(lost, BrokerOwned):
+            if isinstance(lost, ActionQueueInUse):
                 # A predecessor of ours may be on its way out, or our own last connection.
                 final = not stood and clock() > patience
             else:
@@ -144,7 +144,7 @@ class _Loop:
             ceiling = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(attempt, 10))
             delay = ceiling * random.uniform(0.5, 1)  # noqa: S311  # see above
             log.warning(
-                "broker_link_lost", link=link.value, why=str(lost), retry_in_s=round(delay, 3)
+                "broker_connection_lost", link=link.value, why=str(lost), retry_in_s=round(delay, 3)
             )
             await asyncio.sleep(delay)
 
@@ -159,7 +159,7 @@ async def open_broker(settings: BrokerSettings) -> AsyncIterator[RabbitBroker]:
 
     Raises:
         BrokerUnreachable: no AMQP answer from the host and port.
-        BrokerRefused: wrong user or password, or no right to the virtual host.
+        BrokerAccessRejected: wrong user or password, or no right to the virtual host.
         BrokerMisconfigured: a queue or exchange exists with other properties, another service
             takes the same actions, or the CA file cannot be read.
     """

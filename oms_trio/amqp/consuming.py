@@ -15,8 +15,8 @@ import attrs
 import structlog
 
 from oms_trio.amqp import connection as wire
+from oms_trio.amqp.call_queue import Mailbox
 from oms_trio.amqp.frames import DEATH_QUEUE, DEATH_REASON, FLAW
-from oms_trio.amqp.mailbox import Mailbox
 from oms_trio.amqp.model import (
     EXPIRED_PREFETCH,
     HELD_S,
@@ -125,7 +125,7 @@ class Consuming:
         self._channel = channel
         self._paused, self._beat = False, uptime()
         self._work.set()
-        log.info("broker_link_up", link=Link.CONSUME.value, broker=settings.address)
+        log.info("broker_connected", link=Link.CONSUME.value, broker=settings.address)
         self._to_trio.post(partial(self._broker.session_up, Link.CONSUME))
         worker = asyncio.create_task(self._work_on(channel))
         helpers = [

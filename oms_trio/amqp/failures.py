@@ -8,10 +8,10 @@ from typing import Final
 
 from oms_trio.amqp import topology
 from oms_trio.amqp.model import (
+    ActionQueueInUse,
+    BrokerAccessRejected,
     BrokerError,
     BrokerMisconfigured,
-    BrokerOwned,
-    BrokerRefused,
     BrokerUnavailable,
     BrokerUnreachable,
 )
@@ -33,25 +33,25 @@ def at_first_connect(error: BrokerError, settings: BrokerSettings) -> BrokerErro
     )
 
 
-def login_refused(settings: BrokerSettings) -> BrokerRefused:
+def login_refused(settings: BrokerSettings) -> BrokerAccessRejected:
     """Wrong user or password (403 in the handshake)."""
-    return BrokerRefused(
+    return BrokerAccessRejected(
         f"RabbitMQ at {settings.address} refused user {settings.user!r}: "
         "check RABBITMQ_USER and RABBITMQ_PASS"
     )
 
 
-def vhost_refused(settings: BrokerSettings) -> BrokerRefused:
+def vhost_refused(settings: BrokerSettings) -> BrokerAccessRejected:
     """The virtual host does not exist, or the user may not enter it (530)."""
-    return BrokerRefused(
+    return BrokerAccessRejected(
         f"RabbitMQ at {settings.address} does not let user {settings.user!r} into virtual "
         f"host {settings.vhost!r}: check RABBITMQ_VHOST and the user's rights"
     )
 
 
-def rights_missing(settings: BrokerSettings, told: str) -> BrokerRefused:
+def rights_missing(settings: BrokerSettings, told: str) -> BrokerAccessRejected:
     """The user may not declare, read or write something of ours (403 on a channel)."""
-    return BrokerRefused(
+    return BrokerAccessRejected(
         f"user {settings.user!r} lacks rights on RabbitMQ's virtual host {settings.vhost!r}: {told}"
     )
 
@@ -93,9 +93,9 @@ def exclusive_to_another(settings: BrokerSettings, told: str) -> BrokerMisconfig
     )
 
 
-def actions_taken(settings: BrokerSettings) -> BrokerOwned:
+def actions_taken(settings: BrokerSettings) -> ActionQueueInUse:
     """Another service takes the actions of our exchange and key (405 on our owner queue)."""
-    return BrokerOwned(
+    return ActionQueueInUse(
         f"another service takes the actions of exchange {settings.action_exchange!r} with key "
         f"{settings.action_routing_key!r} on {settings.address}, and each would become two orders: "
         "stop that one, or give this one and its agent an OMS_ACTION_EXCHANGE, OMS_ACTION_QUEUE "

@@ -24,7 +24,7 @@ class BrokerUnreachable(BrokerError):  # noqa: N818  # it names a state
     """No AMQP answer at the first connect: host, port, TLS or virtual host."""
 
 
-class BrokerRefused(BrokerError):  # noqa: N818  # it names a state
+class BrokerAccessRejected(BrokerError):  # noqa: N818  # it names a state
     """The broker does not let this user in."""
 
 
@@ -32,7 +32,7 @@ class BrokerMisconfigured(BrokerError):  # noqa: N818  # it names a state
     """A queue or exchange of ours exists already with other properties."""
 
 
-class BrokerOwned(BrokerMisconfigured):
+class ActionQueueInUse(BrokerMisconfigured):
     """Another service takes the actions of our exchange and key."""
 
 

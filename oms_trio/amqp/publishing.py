@@ -13,7 +13,7 @@ import attrs
 import structlog
 
 from oms_trio.amqp import connection as wire
-from oms_trio.amqp.mailbox import Mailbox
+from oms_trio.amqp.call_queue import Mailbox
 from oms_trio.amqp.model import BrokerError, BrokerUnavailable, Outgoing
 from oms_trio.amqp.rabbit import Link, RabbitBroker, Request
 from oms_trio.amqp.settings import DEAD_LETTER_KEY, BrokerSettings
@@ -57,7 +57,7 @@ class Publishing:
             channel = await wire.open_channel(connection)
             await wire.declare(channel, outgoing(settings))
         self._publisher = publisher = _Publisher(channel)
-        log.info("broker_link_up", link=Link.PUBLISH.value, broker=settings.address)
+        log.info("broker_connected", link=Link.PUBLISH.value, broker=settings.address)
         self._to_trio.post(partial(self._broker.session_up, Link.PUBLISH))
         try:
             await asyncio.wait(

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from oms_trio.amqp.mailbox import Mailbox
+from oms_trio.amqp.call_queue import Mailbox
 from oms_trio.amqp.model import HELD_S, BrokerUnavailable, Delivery, Outgoing
 
 # Linux's monotonic clock stands still while the machine is suspended; messages age all the same.

@@ -19,7 +19,7 @@ import trio
 from oms_trio.amqp.model import Broker
 from oms_trio.core.effects import Effect
 from oms_trio.core.state import TradeState
-from oms_trio.journal.disk import Disk
+from oms_trio.journal.worker import JournalWorker
 from oms_trio.okx.rest import Rest
 from oms_trio.ops.control.protocol import SOCKET
 from oms_trio.ops.control.protocol import listen as listen_for_control
@@ -57,7 +57,7 @@ class Reach:
     insides: Insides
     rest: Rest
     broker: Broker
-    disk: Disk
+    disk: JournalWorker
 
 
 @attrs.define
@@ -97,7 +97,7 @@ class Operations:
         helm = Helm(insides.inbox)
         around = Around(
             reasons=lambda: insides.gate.reasons,
-            okx_up=lambda: insides.line.link is not None,
+            okx_up=lambda: insides.line.connection is not None,
             broker_up=lambda: reach.broker.connected,
             dead_man_s=self.dead_man.left_s,
             store=lambda: Store(reach.disk.journal.last_seq, self.outbox),
@@ -137,9 +137,9 @@ class Operations:
             host=address.host,
         )
 
-    async def _look_at_the_outbox(self, disk: Disk) -> None:
+    async def _look_at_the_outbox(self, disk: JournalWorker) -> None:
         while True:
-            self.outbox = await disk.call(disk.journal.outbox_size)
+            self.outbox = await disk.run(disk.journal.outbox_size)
             await trio.sleep(OUTBOX_EVERY_S)
 
     async def _tell_supervisor(self, status: Callable[[], Status | None], stop: trio.Event) -> None:

@@ -26,10 +26,10 @@ from oms_trio.amqp.model import Broker
 from oms_trio.core.effects import Effect
 from oms_trio.core.model import Rules
 from oms_trio.core.state import TradeState
-from oms_trio.journal.disk import Disk
 from oms_trio.journal.errors import JournalFull, StateError
 from oms_trio.journal.journal import Journal
-from oms_trio.journal.model import Snapshot
+from oms_trio.journal.model import StateSnapshot
+from oms_trio.journal.worker import JournalWorker
 from oms_trio.okx.errors import OkxError
 from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rate_limits import OKX_LIMITS, OrderLimits
@@ -97,7 +97,7 @@ class Parts:
     broker: Broker
     rest: Rest
     connect: Callable[[], AbstractAsyncContextManager[OkxConnection]]
-    disk: Disk
+    disk: JournalWorker
     rules: Rules
     scope: DecodeContext
     max_retries: int
@@ -171,7 +171,9 @@ def _keep(journal: Journal, state: TradeState, seq: int) -> bool:
     return True
 
 
-def _last_readable(journal: Journal, snapshot: Snapshot | None) -> tuple[TradeState, int] | None:
+def _last_readable(
+    journal: Journal, snapshot: StateSnapshot | None
+) -> tuple[TradeState, int] | None:
     """Return the newest state that this release can read, with its sequence."""
     while snapshot is not None:
         try:

@@ -16,7 +16,7 @@ from oms_trio.core.effects import (
     RequestSnapshot,
     SettleDelivery,
 )
-from oms_trio.journal.model import Entry, Message, Snapshot
+from oms_trio.journal.model import Entry, Message, StateSnapshot
 from oms_trio.service.journaled_inputs import JournaledInput
 
 
@@ -60,7 +60,7 @@ class Commit:
 
     entries: tuple[Entry, ...]
     settle: tuple[SettleDelivery, ...]
-    snapshot: Snapshot | None = None
+    snapshot: StateSnapshot | None = None
     then: tuple[Callable[[], object], ...] = ()
 
 

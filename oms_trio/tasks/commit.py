@@ -11,9 +11,9 @@ import trio
 
 from oms_trio.amqp.model import Broker
 from oms_trio.core.effects import SettleDelivery
-from oms_trio.journal.disk import FULL_PAUSE_S, Disk
 from oms_trio.journal.errors import JournalFull
 from oms_trio.journal.model import Entry, Message
+from oms_trio.journal.worker import FULL_PAUSE_S, JournalWorker
 from oms_trio.service.channels import Batch, Commit
 from oms_trio.service.intake_gate import Gate
 
@@ -34,7 +34,7 @@ the disk and its thread busy when the fill comes whose message waits for its own
 class Keeper:
     """What the committing task works with."""
 
-    disk: Disk
+    disk: JournalWorker
     broker: Broker
     gate: Gate
     durable: trio.MemorySendChannel[Batch]
@@ -113,27 +113,27 @@ async def _commit(group: list[Commit], keeper: Keeper, nursery: trio.Nursery) ->
     await _tidy(group, keeper.disk)
 
 
-async def _tidy(group: list[Commit], disk: Disk) -> None:
+async def _tidy(group: list[Commit], disk: JournalWorker) -> None:
     """Save snapshots and keep the journal's log short: nobody waits for the last commit now."""
     for commit in group:
         if commit.snapshot is not None:
             snapshot = commit.snapshot
             save = disk.journal.save_snapshot
             try:
-                await disk.call(save, snapshot.seq, snapshot.blob, snapshot.digest)
+                await disk.run(save, snapshot.seq, snapshot.blob, snapshot.digest)
             except JournalFull as error:
                 # It only shortens the next start: the records say the same.
                 log.warning("snapshot_skipped", why=str(error))
     if disk.journal.checkpoint_due:
         with suppress(JournalFull):  # then the log just goes on
-            await disk.call(disk.journal.checkpoint)
+            await disk.run(disk.journal.checkpoint)
 
 
 async def _append(entries: list[Entry], keeper: Keeper) -> None:
     """Append; on a full disk stop taking actions, and wait for room as long as it takes."""
     while True:
         try:
-            await keeper.disk.call(keeper.disk.journal.append, entries)
+            await keeper.disk.run(keeper.disk.journal.append, entries)
         except JournalFull as error:
             keeper.gate.close("disk", str(error))
             log.error("journal_full", why=str(error), waiting=len(entries))  # noqa: TRY400 - one line

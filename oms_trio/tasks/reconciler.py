@@ -13,10 +13,10 @@ import trio
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
 from oms_trio.core.model import Rules
 from oms_trio.okx.errors import (
-    AccountUnfitError,
-    InstrumentUnfitError,
-    RestError,
-    RestRefusedError,
+    AccessRejectedError,
+    AccountSetupError,
+    InstrumentNotTradableError,
+    RestRejectedError,
     RestUnavailableError,
 )
 from oms_trio.okx.rest import Rest
@@ -70,7 +70,7 @@ class Reconciler:
         if request.anew or not self._seen:
             await self._know_account(set_up=request.anew)
         bodies = await self.rest.snapshot_bodies(
-            request, tag=self.scope.tag, again=self.until_answered
+            request, tag=self.scope.tag, retry=self.until_answered
         )
         return journaled_inputs.snapshot(bodies, self.scope)
 
@@ -79,7 +79,7 @@ class Reconciler:
         if not self._seen:
             await self._know_account(set_up=False)
         bodies = await self.rest.listing_bodies(
-            request, tag=self.scope.tag, again=self.until_answered
+            request, tag=self.scope.tag, retry=self.until_answered
         )
         return journaled_inputs.listing(bodies, self.scope)
 
@@ -134,12 +134,12 @@ class Reconciler:
                 async with turns or nullcontext():
                     with trio.fail_after(patience_s):
                         return await ask()
-            except (RestRefusedError, AccountUnfitError):
+            except (AccessRejectedError, AccountSetupError):
                 raise
             except (
                 RestUnavailableError,
-                RestError,
-                InstrumentUnfitError,
+                RestRejectedError,
+                InstrumentNotTradableError,
                 trio.TooSlowError,
             ) as error:
                 why = str(error) or f"no answer in {patience_s:.0f} s"
@@ -168,8 +168,8 @@ async def reconcile(questions: trio.MemoryReceiveChannel[Question], reconciler: 
     Ends when the channel is closed and all are answered.
 
     Raises:
-        RestRefusedError: the key is refused for good.
-        AccountUnfitError: the account cannot be set up as our orders need it.
+        AccessRejectedError: the key is refused for good.
+        AccountSetupError: the account cannot be set up as our orders need it.
         Whatever ``account_seen`` raises.
     """
     newest: dict[type[Question], trio.CancelScope] = {}
@@ -201,13 +201,13 @@ async def ensure_account(
     ``account_seen`` is called with the account's ``uid`` before anything else.
 
     Raises:
-        AccountUnfitError: saying what a person must change.
+        AccountSetupError: saying what a person must change.
         Whatever ``account_seen`` raises.
     """
     config = await rest.account_config()
     account_seen(config.uid)
     if not config.may_trade:
-        raise AccountUnfitError(
+        raise AccountSetupError(
             f"the API key or account cannot trade swaps (permissions {sorted(config.perm)}, "
             f"account level {config.acct_lv}): give the key 'trade', use futures mode"
         )
@@ -218,10 +218,10 @@ async def ensure_account(
         if await rest.leverage() != rules.leverage:
             await rest.set_leverage(rules.leverage)
             log.info("okx_leverage_set", lever=str(rules.leverage))
-    except RestRefusedError:
+    except AccessRejectedError:
         raise
-    except RestError as error:
-        raise AccountUnfitError(
+    except RestRejectedError as error:
+        raise AccountSetupError(
             f"net mode and leverage {rules.leverage} could not be set ({error}): close what is "
             "open on the account, or set them by hand"
         ) from error

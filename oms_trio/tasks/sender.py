@@ -110,7 +110,7 @@ async def _send_order(order: Order, desk: Desk, limit: Limiter, by_rest: trio.Nu
         await desk.answer(names, Verdict.REJECTED, "called back before it was sent", reason=reason)
         return
     code, rest = order.inst_id_code, desk.rest
-    link = None if code is None else desk.line.link
+    link = None if code is None else desk.line.connection
     if link is None and rest is not None and effect.reduce_only:
         place = partial(rest.place_order, effect, tag=desk.tag, exp_time_ms=effect.exp_time_ms)
         by_rest.start_soon(partial(desk.by_rest, names, place, cancel=False))
@@ -153,7 +153,7 @@ async def _send_cancel(
 ) -> None:
     names = [name for name, _ in part]
     rest = desk.rest
-    link = None if code is None else desk.line.link
+    link = None if code is None else desk.line.connection
     if link is None and rest is not None:
         end = partial(rest.cancel_orders, [ord_id for _, ord_id in part])
         by_rest.start_soon(partial(desk.by_rest, names, end, cancel=True))

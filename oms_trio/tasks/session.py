@@ -19,17 +19,17 @@ import trio
 
 from oms_trio.core.inputs import Verdict
 from oms_trio.okx.errors import (
+    AccessRejectedError,
     LoginFailedError,
-    LoginRefusedError,
+    LoginRejectedError,
     ProtocolError,
-    RestError,
-    RestRefusedError,
+    RestRejectedError,
     RestUnavailableError,
-    RetriesUsedUpError,
+    RetriesExhaustedError,
     SessionError,
     SessionLostError,
 )
-from oms_trio.okx.pending_requests import ANSWER_S, PendingRequests, Request
+from oms_trio.okx.pending_requests import ANSWER_S, PendingRequest, PendingRequests
 from oms_trio.okx.rate_limits import Limiter
 from oms_trio.okx.session import Ready, UpgradeAhead
 from oms_trio.okx.websocket import OkxConnection, ReceivedEvent
@@ -70,10 +70,10 @@ class Exchange:
     would count as a failure of its own."""
 
 
-FAILURES = (SessionError, ProtocolError, RestUnavailableError, RestError)
+FAILURES = (SessionError, ProtocolError, RestUnavailableError, RestRejectedError)
 """What ends an attempt and is followed by another, unless it is one of the refused ones."""
 
-REFUSED = (LoginRefusedError, RestRefusedError)
+REFUSED = (LoginRejectedError, AccessRejectedError)
 """What no attempt can change."""
 
 
@@ -81,8 +81,8 @@ async def keep_session(exchange: Exchange, line: PendingRequests, inbox: Inbox) 
     """Hold a session for ever; ends only by cancellation or by an error.
 
     Raises:
-        LoginRefusedError, RestRefusedError: the credentials are refused for good.
-        RetriesUsedUpError: ``max_retries`` attempts in a row gave no lasting session.
+        LoginRejectedError, AccessRejectedError: the credentials are refused for good.
+        RetriesExhaustedError: ``max_retries`` attempts in a row gave no lasting session.
     """
     failures = 0
     refused = 0
@@ -102,9 +102,9 @@ async def keep_session(exchange: Exchange, line: PendingRequests, inbox: Inbox) 
             if isinstance(error, LoginFailedError) and error.limited:
                 refused += 1
         if failures >= exchange.max_retries:
-            raise RetriesUsedUpError(f"no session in {failures} attempts, at last: {why}")
+            raise RetriesExhaustedError(f"no session in {failures} attempts, at last: {why}")
         if refused >= LOGIN_TRIES:
-            raise RetriesUsedUpError(f"login failed {refused} times: {why}; check the API key")
+            raise RetriesExhaustedError(f"login failed {refused} times: {why}; check the API key")
         # The exponent is bounded: with enough retries allowed a long outage would overflow it.
         doublings = min(max(failures - 1, 0), BACK_OFF_DOUBLINGS)
         pause = min(BACK_OFF_MOST_S, BACK_OFF_FIRST_S * 2**doublings)
@@ -118,7 +118,7 @@ class _Progress:
     """What an attempt came to: since when a session was up, and what its end left unanswered."""
 
     ready_at: float | None = None
-    unanswered: list[Request] = attrs.Factory(list)
+    unanswered: list[PendingRequest] = attrs.Factory(list)
 
     @property
     def proved(self) -> bool:
@@ -132,7 +132,7 @@ async def _attempt(
     """Hold sessions, one taking over from the other, until one is lost.
 
     Raises:
-        SessionError, ProtocolError, RestUnavailableError, RestError: why there is no session any
+        SessionError, ProtocolError, RestUnavailableError, RestRejectedError: why there is no session any
             more.
     """
     try:
@@ -216,7 +216,7 @@ class _Relay:
 
     async def _take_over(self, link: OkxConnection, predecessor: _Tenure | None) -> None:
         """Become the link that requests go out on; the old one finishes what it has begun."""
-        old, self.line.link = self.line.link, link
+        old, self.line.connection = self.line.connection, link
         if self.progress.ready_at is None:
             self.progress.ready_at = trio.current_time()
         if predecessor is None:
@@ -277,7 +277,7 @@ class _Relay:
                 raise SessionLostError(f"no answer to {len(overdue)} requests in {ANSWER_S:.0f} s")
 
 
-async def _tell_unknown(requests: list[Request], why: str, inbox: Inbox) -> None:
+async def _tell_unknown(requests: list[PendingRequest], why: str, inbox: Inbox) -> None:
     for request in requests:
         answer = OwnAnswer(request.names, request.cancel, Verdict.UNKNOWN, why)
         await inbox.send(journaled_inputs.own_answer(answer))

@@ -38,7 +38,7 @@ from oms_trio.core.effects import (
 from oms_trio.core.identity import name_by_message_id
 from oms_trio.core.inputs import Action, Input
 from oms_trio.core.state import TradeState
-from oms_trio.journal.model import Entry, Message, Record, Snapshot
+from oms_trio.journal.model import Entry, Message, Record, StateSnapshot
 from oms_trio.service.channels import Cancel, Commit, Order, Question, Recall
 from oms_trio.service.intake_gate import Gate
 from oms_trio.service.journaled_inputs import JournaledInput, Kind, encode_effects
@@ -246,9 +246,9 @@ class Writer:
             case PublishExecution(ord_id=ord_id):
                 self._log.debug("order_executed", ord_id=ord_id)
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self) -> StateSnapshot:
         self.snapshot_seq = self.seq
-        return Snapshot(self.seq, encode_state(self.state), self.state.digest())
+        return StateSnapshot(self.seq, encode_state(self.state), self.state.digest())
 
 
 def _name_of(arrival: JournaledInput, events: tuple[Input, ...]) -> str:

@@ -15,7 +15,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from oms_trio.amqp import rabbit
-from oms_trio.amqp.mailbox import Mailbox
+from oms_trio.amqp.call_queue import Mailbox
 from oms_trio.amqp.model import HELD_S, Delivery, Outgoing
 from oms_trio.amqp.rabbit import Link, RabbitBroker, Request
 from tests.amqp.agents import PikaAgent, fresh_settings, until

@@ -78,7 +78,7 @@ async def world(rabbitmq_node: RabbitNode, ttl_ms: int) -> AsyncIterator[World]:
     with structlog.testing.capture_logs() as logged:
         async with open_broker(agent.settings) as broker:
             yield World(broker, agent)
-        assert not [line for line in logged if line["event"] == "broker_link_lost"]
+        assert not [line for line in logged if line["event"] == "broker_connection_lost"]
     await agent.close()
 
 

@@ -10,7 +10,7 @@ import trio
 import trio_websocket
 from trio.testing import memory_stream_pair
 
-from oms_trio.okx.session import Ready, Session
+from oms_trio.okx.session import OkxSession, Ready
 from oms_trio.okx.websocket import OkxConnection, StreamOpener
 from tests.okx.samples import CREDENTIALS, INST_ID, LOGIN_OK, subscribed
 
@@ -49,8 +49,8 @@ async def welcome(connection: Connection) -> None:
         await connection.send_message(subscribed(arg["channel"]))
 
 
-def new_session() -> Session:
-    return Session(CREDENTIALS, INST_ID)
+def new_session() -> OkxSession:
+    return OkxSession(CREDENTIALS, INST_ID)
 
 
 async def until_ready(link: OkxConnection) -> Ready:

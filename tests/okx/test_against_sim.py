@@ -14,10 +14,10 @@ import trio
 from oms_trio.core.effects import PlaceOrder, RequestSnapshot
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderReport, OrderState, OrderType, OrdId, Side
-from oms_trio.okx.errors import LoginRefusedError, RestRefusedError, SessionLostError
+from oms_trio.okx.errors import AccessRejectedError, LoginRejectedError, SessionLostError
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.session import Event, Ready, Session, UpgradeAhead
-from oms_trio.okx.websocket import OkxConnection, open_link
+from oms_trio.okx.session import Event, OkxSession, Ready, UpgradeAhead
+from oms_trio.okx.websocket import OkxConnection, open_okx_connection
 from oms_trio.okx.wire.answers import cancel_answers, order_answers
 from oms_trio.okx.wire.frames import OpResponse, OrdersPush
 from oms_trio.okx.wire.recorded import decode_fills, decode_lookup, decode_snapshot
@@ -114,8 +114,8 @@ async def desk() -> AsyncIterator[Desk]:
     async with venue() as place, rest_of(place) as rest:
         await rest.set_position_mode()
         await rest.set_leverage(Decimal(100))
-        session = Session(CREDENTIALS, INST_ID)
-        async with open_link(place.ws_url, session, system_clock) as link:
+        session = OkxSession(CREDENTIALS, INST_ID)
+        async with open_okx_connection(place.ws_url, session, system_clock) as link:
             ready = Desk(place.exchange, rest, link)
             await ready.until(lambda event: isinstance(event, Ready))
             yield ready
@@ -225,8 +225,10 @@ async def test_an_upgrade_is_announced_and_a_cut_is_a_lost_session() -> None:
 async def test_wrong_credentials_are_final_on_both_ways(wrong: dict[str, str]) -> None:
     credentials = attrs.evolve(CREDENTIALS, **wrong)
     async with venue() as place, rest_of(place, credentials) as rest:
-        with pytest.raises(RestRefusedError):
+        with pytest.raises(AccessRejectedError):
             await rest.balance()
-        with pytest.raises(LoginRefusedError, match="OKX_"):
-            async with open_link(place.ws_url, Session(credentials, INST_ID), system_clock) as link:
+        with pytest.raises(LoginRejectedError, match="OKX_"):
+            async with open_okx_connection(
+                place.ws_url, OkxSession(credentials, INST_ID), system_clock
+            ) as link:
                 await anext(link)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from oms_trio.core.inputs import FillsAnswer, LookupAnswer, Snapshot
 from oms_trio.core.model import ClOrdId, Instrument, OrdId
-from oms_trio.okx.errors import InstrumentUnfitError, ProtocolError
+from oms_trio.okx.errors import InstrumentNotTradableError, ProtocolError
 from oms_trio.okx.wire import bodies
 from oms_trio.okx.wire.bodies import PAGE, AccountConfig
 from oms_trio.okx.wire.frames import Balance
@@ -72,7 +72,7 @@ def test_the_code_of_demo_trading_is_over_32_bit() -> None:
     ],
 )
 def test_an_instrument_that_cannot_be_traded_is_no_instrument(old: str, new: str) -> None:
-    with pytest.raises(InstrumentUnfitError):
+    with pytest.raises(InstrumentNotTradableError):
         bodies.instrument(INSTRUMENT.replace(old, new), INST_ID)
 
 

@@ -17,10 +17,10 @@ from oms_trio.core.effects import PlaceOrder, RequestSnapshot
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, Side
 from oms_trio.okx.endpoints import BALANCE
 from oms_trio.okx.errors import (
-    InstrumentUnfitError,
+    AccessRejectedError,
+    InstrumentNotTradableError,
     OkxError,
-    RestError,
-    RestRefusedError,
+    RestRejectedError,
     RestUnavailableError,
 )
 from oms_trio.okx.rest import Rest
@@ -138,7 +138,7 @@ async def test_settings_and_values() -> None:
 
 
 async def test_an_unfit_instrument_is_told_as_such() -> None:
-    with pytest.raises(InstrumentUnfitError, match="suspend"):
+    with pytest.raises(InstrumentNotTradableError, match="suspend"):
         await rest(Exchange(instruments=INSTRUMENT.replace('"live"', '"suspend"'))).instrument()
 
 
@@ -212,7 +212,7 @@ async def test_a_row_of_ours_that_cannot_be_read_is_no_answer_and_one_of_others_
         await client.snapshot_bodies(wanted(), tag="rl")
     client = rest(whole_exchange(orders_pending=rest_body(other)))
     await client.snapshot_bodies(wanted(), tag="rl")
-    assert client.passed_over.count == 1
+    assert client.ignored_rows.count == 1
 
 
 async def test_an_operation_is_not_judged_and_its_expiry_goes_into_the_header() -> None:
@@ -272,10 +272,10 @@ async def test_a_refused_timestamp_is_answered_by_measuring_the_clock_once(code:
         (302, "", RestUnavailableError),
         (200, '{"code":"0","msg":"","data":[{"details":7}]}', RestUnavailableError),
         (200, '{"code":"0","msg":""}', RestUnavailableError),
-        (401, '{"code":"50111","msg":"Invalid OK-ACCESS-KEY"}', RestRefusedError),
-        (401, '{"code":"50113","msg":"Invalid Sign"}', RestRefusedError),
-        (400, '{"code":"51000","msg":"Parameter ccy error","data":[]}', RestError),
-        (200, '{"code":"51603","msg":"Order does not exist","data":[]}', RestError),
+        (401, '{"code":"50111","msg":"Invalid OK-ACCESS-KEY"}', AccessRejectedError),
+        (401, '{"code":"50113","msg":"Invalid Sign"}', AccessRejectedError),
+        (400, '{"code":"51000","msg":"Parameter ccy error","data":[]}', RestRejectedError),
+        (200, '{"code":"51603","msg":"Order does not exist","data":[]}', RestRejectedError),
         (200, '{"code":"77777","msg":"new","data":[]}', RestUnavailableError),
     ],
 )
@@ -329,7 +329,7 @@ async def test_all_pages_are_read() -> None:
 
 async def test_pages_that_do_not_end_are_no_answer() -> None:
     same = rest_body(*[fill_row()] * PAGE)
-    with pytest.raises(RestUnavailableError, match="do not end"):
+    with pytest.raises(RestUnavailableError, match="no last page"):
         await rest(Exchange(fills=same)).fills_bodies(OrdId("1"))
 
 

@@ -9,12 +9,12 @@ import pytest
 from oms_trio.okx.errors import (
     ClockSkewedError,
     LoginFailedError,
-    LoginRefusedError,
+    LoginRejectedError,
     ProtocolError,
     SessionError,
     SessionLostError,
 )
-from oms_trio.okx.session import HANDSHAKE_S, IDLE_S, Ready, Send, Session, UpgradeAhead
+from oms_trio.okx.session import HANDSHAKE_S, IDLE_S, OkxSession, Ready, Send, UpgradeAhead
 from oms_trio.okx.wire.frames import AccountPush, ErrorEvent, OpResponse, OrdersPush, PositionsPush
 from tests.okx.samples import (
     ACCOUNT,
@@ -31,19 +31,19 @@ from tests.okx.samples import (
 NOTICE = '{"event":"notice","code":"64008","msg":"upgrade in 60 s","connId":"7c1d90ab"}'
 
 
-def logging_in(now: float = 0.0) -> Session:
-    session = Session(CREDENTIALS, INST_ID)
+def logging_in(now: float = 0.0) -> OkxSession:
+    session = OkxSession(CREDENTIALS, INST_ID)
     session.start(now, 1790000000)
     return session
 
 
-def subscribing(now: float = 0.0) -> Session:
+def subscribing(now: float = 0.0) -> OkxSession:
     session = logging_in(now)
     session.receive(LOGIN_OK, now)
     return session
 
 
-def ready(now: float = 0.0) -> Session:
+def ready(now: float = 0.0) -> OkxSession:
     session = subscribing(now)
     for channel in ("orders", "positions", "account"):
         session.receive(subscribed(channel), now)
@@ -52,7 +52,7 @@ def ready(now: float = 0.0) -> Session:
 
 
 def test_login_then_subscription_then_ready() -> None:
-    session = Session(CREDENTIALS, INST_ID)
+    session = OkxSession(CREDENTIALS, INST_ID)
     login = json.loads(session.start(0.0, 1790000000).text)
     assert login["op"] == "login"
     assert login["args"][0]["timestamp"] == "1790000000"
@@ -97,13 +97,13 @@ def test_answers_and_errors_of_ops_are_told() -> None:
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        ("60004", LoginRefusedError),
-        ("60005", LoginRefusedError),
-        ("60007", LoginRefusedError),
-        ("60024", LoginRefusedError),
-        ("60032", LoginRefusedError),
-        ("50101", LoginRefusedError),
-        ("50110", LoginRefusedError),
+        ("60004", LoginRejectedError),
+        ("60005", LoginRejectedError),
+        ("60007", LoginRejectedError),
+        ("60024", LoginRejectedError),
+        ("60032", LoginRejectedError),
+        ("50101", LoginRejectedError),
+        ("50110", LoginRejectedError),
         ("60006", ClockSkewedError),
         ("60009", LoginFailedError),
         ("60023", LoginFailedError),
@@ -127,12 +127,12 @@ def test_only_doubtful_login_failures_are_worth_a_limited_number_of_attempts() -
 
 
 def test_a_final_refusal_names_what_to_check() -> None:
-    with pytest.raises(LoginRefusedError, match="OKX_PASSPHRASE"):
+    with pytest.raises(LoginRejectedError, match="OKX_PASSPHRASE"):
         logging_in().receive(error_event("60024"), 0.1)
 
 
 def test_a_refusal_that_repeats_our_login_does_not_show_the_passphrase() -> None:
-    session = Session(CREDENTIALS, INST_ID)
+    session = OkxSession(CREDENTIALS, INST_ID)
     login = session.start(0.0, 1790000000)
     assert CREDENTIALS.passphrase not in repr(login)
     with pytest.raises(LoginFailedError) as caught:
@@ -207,6 +207,6 @@ def test_a_handshake_that_does_not_end_is_a_lost_session_even_if_pongs_come() ->
         session.timeout(HANDSHAKE_S)
 
 
-def test_a_frame_that_cannot_be_read_is_not_passed_over() -> None:
+def test_a_frame_that_cannot_be_read_is_not_ignored() -> None:
     with pytest.raises(ProtocolError):
         ready().receive('{"arg":{"channel":"orders"},"data":[7]}', 1.0)

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from oms_trio.okx.errors import SessionLostError
 from oms_trio.okx.session import IDLE_S, Ready
-from oms_trio.okx.websocket import ReceivedEvent, open_link
+from oms_trio.okx.websocket import ReceivedEvent, open_okx_connection
 from oms_trio.okx.wire.frames import OpResponse, OrdersPush
 from oms_trio.settings.clock import virtual_clock
 from tests.okx.fakes import URL, Connection, everything, new_session, serving, until_ready, welcome
@@ -33,7 +33,7 @@ async def test_a_link_logs_in_subscribes_and_tells_what_it_hears() -> None:
     clock = virtual_clock(START_NS)
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
-        async with open_link(URL, new_session(), clock, open_stream=opener) as link:
+        async with open_okx_connection(URL, new_session(), clock, open_stream=opener) as link:
             assert await until_ready(link) == Ready("7c1d90ab")
             await link.send("an op")
             answer, push = await anext(link), await anext(link)
@@ -61,7 +61,7 @@ async def test_the_transport_is_read_64_kib_at_a_time(monkeypatch: pytest.Monkey
 
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, welcome)
-        async with open_link(URL, new_session(), lambda: 0, open_stream=opening) as link:
+        async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=opening) as link:
             await until_ready(link)
     assert set(asked) == {65536}
 
@@ -75,7 +75,7 @@ async def test_login_is_signed_on_the_clock_of_the_exchange() -> None:
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
         with pytest.raises(SessionLostError):
-            async with open_link(
+            async with open_okx_connection(
                 URL, new_session(), lambda: START_NS, offset_ns=7_900_000_000, open_stream=opener
             ) as link:
                 await anext(link)
@@ -99,7 +99,7 @@ async def test_a_silent_session_is_kept_alive_by_text_pings(autojump_clock: Mock
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
         clock = virtual_clock(START_NS)
-        async with open_link(URL, new_session(), clock, open_stream=opener) as link:
+        async with open_okx_connection(URL, new_session(), clock, open_stream=opener) as link:
             await until_ready(link)
             heard = await anext(link)
         nursery.cancel_scope.cancel()
@@ -117,7 +117,9 @@ async def test_a_link_that_answers_no_ping_is_lost(autojump_clock: MockClock) ->
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
         with pytest.raises(SessionLostError, match="no frame for 30 s"):
-            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
+            async with open_okx_connection(
+                URL, new_session(), lambda: 0, open_stream=opener
+            ) as link:
                 await everything(link)
         assert 2 * IDLE_S <= autojump_clock.current_time() < 2 * IDLE_S + 3
         nursery.cancel_scope.cancel()
@@ -135,7 +137,7 @@ async def test_a_slow_consumer_does_not_take_waiting_frames_for_silence(
 
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
-        async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
+        async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=opener) as link:
             await until_ready(link)
             for _ in range(2):
                 await trio.sleep(100)
@@ -159,7 +161,7 @@ async def test_a_burst_does_not_stop_protocol_pings_from_being_answered() -> Non
     answered = trio.Event()
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
-        async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
+        async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=opener) as link:
             await until_ready(link)
             await answered.wait()
             for number in range(300):
@@ -179,8 +181,10 @@ async def test_two_links_can_be_open_at_once() -> None:
 
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
-        async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as second:
-            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as first:
+        async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=opener) as second:
+            async with open_okx_connection(
+                URL, new_session(), lambda: 0, open_stream=opener
+            ) as first:
                 await until_ready(first)
                 await until_ready(second)
                 assert isinstance((await anext(first)).event, OrdersPush)

@@ -12,7 +12,7 @@ import trustme
 from trio.testing import MockClock
 
 from oms_trio.okx.errors import SessionLostError
-from oms_trio.okx.websocket import open_link
+from oms_trio.okx.websocket import open_okx_connection
 from tests.okx.fakes import URL, new_session, until_ready, welcome
 
 
@@ -26,7 +26,7 @@ async def test_an_exchange_that_does_not_answer_the_handshake_is_given_up(
 
     kept: list[trio.abc.Stream] = []
     with pytest.raises(SessionLostError, match="timed out"):
-        async with open_link(URL, new_session(), lambda: 0, open_stream=open_stream):
+        async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=open_stream):
             pytest.fail("no link")
     assert autojump_clock.current_time() == 10
 
@@ -41,7 +41,7 @@ async def test_a_connection_cancelled_half_way_is_closed(
 
     kept: list[trio.abc.Stream] = []
     with trio.move_on_after(1) as scope:
-        async with open_link(url, new_session(), lambda: 0, open_stream=open_stream):
+        async with open_okx_connection(url, new_session(), lambda: 0, open_stream=open_stream):
             pytest.fail("no link")
     assert scope.cancelled_caught
     assert autojump_clock.current_time() == 1
@@ -61,7 +61,7 @@ async def test_a_server_that_is_no_websocket_is_told_by_its_status() -> None:
 
     async with trio.open_nursery() as nursery:
         with pytest.raises(SessionLostError, match="HTTP 503"):
-            async with open_link(URL, new_session(), lambda: 0, open_stream=open_stream):
+            async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=open_stream):
                 pytest.fail("no link")
 
 
@@ -71,7 +71,7 @@ async def test_no_connection_is_a_lost_session() -> None:
         raise OSError("connection refused")
 
     with pytest.raises(SessionLostError, match="connection refused"):
-        async with open_link(URL, new_session(), lambda: 0, open_stream=open_stream):
+        async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=open_stream):
             pytest.fail("no link")
 
 
@@ -80,7 +80,7 @@ async def test_no_connection_is_a_lost_session() -> None:
 )
 async def test_an_unprotected_url_is_for_this_machine_only(url: str) -> None:
     with pytest.raises(ValueError, match=r"ws:|WebSocket"):
-        async with open_link(url, new_session(), lambda: 0):
+        async with open_okx_connection(url, new_session(), lambda: 0):
             pytest.fail("no link")
 
 
@@ -105,7 +105,7 @@ async def test_a_trusted_certificate_is_accepted() -> None:
     authority.configure_trust(context)
     async with trio.open_nursery() as nursery:
         url = await tls_exchange(authority, nursery)
-        async with open_link(url, new_session(), lambda: 0, ssl_context=context) as link:
+        async with open_okx_connection(url, new_session(), lambda: 0, ssl_context=context) as link:
             await until_ready(link)
         nursery.cancel_scope.cancel()
 
@@ -127,5 +127,5 @@ async def test_an_untrusted_certificate_is_refused() -> None:
     async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(serve)
         with pytest.raises(SessionLostError, match="CERTIFICATE_VERIFY_FAILED"):
-            async with open_link(f"wss://localhost:{port}/", new_session(), lambda: 0):
+            async with open_okx_connection(f"wss://localhost:{port}/", new_session(), lambda: 0):
                 pytest.fail("no link")

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
 from oms_trio.core.inputs import Listing, LookupAnswer, Snapshot
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderState, OrdId, Side
-from oms_trio.okx.errors import AccountUnfitError, RestRefusedError
+from oms_trio.okx.errors import AccessRejectedError, AccountSetupError
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.channels import Question
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
@@ -214,7 +214,7 @@ async def test_a_key_that_may_not_trade_ends_the_task_with_advice(
 ) -> None:
     async with open_venue(account=SimAccount(perm="read_only")) as venue:
         error = await refusal_of(venue, attrs.evolve(SNAPSHOT, anew=True))
-    assert isinstance(error, AccountUnfitError)
+    assert isinstance(error, AccountSetupError)
     assert "give the key 'trade'" in str(error)
 
 
@@ -235,7 +235,7 @@ async def test_an_account_that_cannot_be_set_up_ends_the_task_with_advice(
         exchange.set_lever(Decimal(20))
         exchange.place(args, lambda *_: None)
         error = await refusal_of(venue, attrs.evolve(SNAPSHOT, anew=True))
-    assert isinstance(error, AccountUnfitError)
+    assert isinstance(error, AccountSetupError)
     assert "set them by hand" in str(error)
 
 
@@ -243,7 +243,7 @@ async def test_a_refused_key_ends_the_task(autojump_clock: MockClock) -> None:
     async with open_venue() as venue:
         wrong = attrs.evolve(key_of(venue.exchange.account), secret_key="wrong")
         error = await refusal_of(venue, LookUpOrder(ClOrdId("nobody")), wrong)
-    assert isinstance(error, RestRefusedError)
+    assert isinstance(error, AccessRejectedError)
     assert "wrong" not in str(error)
 
 

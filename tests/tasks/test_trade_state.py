@@ -19,7 +19,7 @@ from oms_trio.core.effects import Effect, RequestSnapshot, SettleDelivery
 from oms_trio.core.inputs import Verdict
 from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
-from oms_trio.journal.model import Entry, Snapshot
+from oms_trio.journal.model import Entry, StateSnapshot
 from oms_trio.service import journaled_inputs
 from oms_trio.service.channels import Cancel, Commit, Order, Question
 from oms_trio.service.intake_gate import Gate
@@ -179,7 +179,7 @@ async def test_a_snapshot_that_is_due_waits_for_silence(
     monkeypatch.setattr(trade_state, "SNAPSHOT_EVERY", 10)
     scribe.make_ready()
     inbox, arrivals = trio.open_memory_channel[JournaledInput](32)
-    kept: list[tuple[float, Snapshot]] = []
+    kept: list[tuple[float, StateSnapshot]] = []
 
     async def keep() -> None:
         async for commit in scribe.commits:

@@ -11,7 +11,7 @@ from oms_trio.core.effects import Effect
 from oms_trio.core.model import Rules
 from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
-from oms_trio.journal.model import Snapshot
+from oms_trio.journal.model import StateSnapshot
 from oms_trio.okx.errors import OkxError
 from oms_trio.okx.wire.recorded import SnapshotBodies
 from oms_trio.replay.recordings.model import Beginning, RecordingError, Step
@@ -37,7 +37,7 @@ class JournalRecording:
 
     journal: Journal
     title: str
-    _snapshots: list[Snapshot] = attrs.field(init=False)
+    _snapshots: list[StateSnapshot] = attrs.field(init=False)
     """Newest first."""
     _scope: DecodeContext = attrs.field(init=False)
     _first: int = attrs.field(init=False)
@@ -102,7 +102,7 @@ class JournalRecording:
                 raise _unreadable(seq, error) from error
             yield Step(seq, record.at_ns, arrival, earlier_formats.effects(record.outputs))
 
-    def _time(self, snapshot: Snapshot) -> int:
+    def _time(self, snapshot: StateSnapshot) -> int:
         """Return when the last record before a snapshot was taken in, or the first behind it."""
         found = next(self.journal.tail(max(snapshot.seq, self._first) - 1), None)
         return 0 if found is None else found[1].at_ns
@@ -137,7 +137,7 @@ class JournalRecording:
         )  # the exchange never answered, so there is nothing of any instrument
 
 
-def _state(snapshot: Snapshot) -> TradeState | None:
+def _state(snapshot: StateSnapshot) -> TradeState | None:
     """Read a state back; None for one of another release that this one cannot read."""
     try:
         return decode_state(snapshot.blob)

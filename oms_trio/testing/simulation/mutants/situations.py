@@ -195,7 +195,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "oms_trio.core.state:TradeState._take_action", _sent_at_once
     ),
     "the clock's offset is subtracted": Mutant(
-        "oms_trio.okx.calls:Calls.measure_offset", _subtracted
+        "oms_trio.okx.rest_client:RestClient.measure_offset", _subtracted
     ),
     "one page of REST is read": Mutant("oms_trio.okx.rest:Rest._pages", _one_page),
     "compaction goes past snapshots": Mutant(

@@ -19,9 +19,9 @@ import trustme
 
 from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.model import (
+    BrokerAccessRejected,
     BrokerError,
     BrokerMisconfigured,
-    BrokerRefused,
     BrokerUnreachable,
     Outgoing,
 )
@@ -91,7 +91,7 @@ async def test_a_broker_that_never_answers_is_unreachable(monkeypatch: pytest.Mo
 @pytest.mark.rabbitmq
 async def test_a_wrong_password_is_refused(rabbitmq_node: RabbitNode) -> None:
     settings = fresh_settings(rabbitmq_node.port, password=SECRET)
-    line = await refusal(settings, BrokerRefused)
+    line = await refusal(settings, BrokerAccessRejected)
     assert "'guest'" in line
     assert "RABBITMQ_PASS" in line
 
@@ -101,7 +101,7 @@ async def test_a_wrong_password_is_refused(rabbitmq_node: RabbitNode) -> None:
 async def test_an_unknown_virtual_host_is_refused_by_its_name(
     rabbitmq_node: RabbitNode, vhost: str
 ) -> None:
-    line = await refusal(fresh_settings(rabbitmq_node.port, vhost=vhost), BrokerRefused)
+    line = await refusal(fresh_settings(rabbitmq_node.port, vhost=vhost), BrokerAccessRejected)
     assert repr(vhost) in line
     assert "RABBITMQ_VHOST" in line
 

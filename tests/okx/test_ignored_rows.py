@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from oms_trio.okx.errors import ProtocolError
 from oms_trio.okx.wire import bodies
 from oms_trio.okx.wire.codec import decode_frame
-from oms_trio.okx.wire.foreign import KINDS, PassedOver
 from oms_trio.okx.wire.frames import AccountPush, OrdersPush, PositionsPush
+from oms_trio.okx.wire.row_reader import KINDS, IgnoredRows
 from tests.okx.samples import (
     ACCOUNT,
     INST_ID,
@@ -39,18 +39,18 @@ UNREADABLE: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changes", UNREADABLE)
-def test_an_order_of_somebody_else_that_cannot_be_read_is_passed_over(
+def test_an_unreadable_order_of_somebody_else_is_ignored(
     changes: dict[str, Any],
 ) -> None:
-    passed_over = PassedOver()
+    ignored = IgnoredRows()
     row = order_row(**(FOREIGN | changes))
-    frame = decode_frame(orders_push(row, order_row()), INST_ID, "rl", passed_over)
+    frame = decode_frame(orders_push(row, order_row()), INST_ID, "rl", ignored)
     assert isinstance(frame, OrdersPush)
     assert [report.tag for report in frame.reports] == ["rl"]
     page = rest_body(order_row(), row)
-    (report,) = bodies.orders(page, INST_ID, tag="rl", note=passed_over)
+    (report,) = bodies.orders(page, INST_ID, tag="rl", on_ignored=ignored)
     assert report.tag == "rl"
-    assert passed_over.count == 2
+    assert ignored.count == 2
 
 
 @pytest.mark.parametrize("changes", UNREADABLE)
@@ -153,14 +153,14 @@ def test_pages_are_walked_past_rows_that_cannot_be_read() -> None:
 
 
 def test_each_kind_is_logged_once_and_everything_counted() -> None:
-    passed_over = PassedOver()
+    ignored = IgnoredRows()
     with capture_logs() as logs:
         for number in range(50):
-            passed_over(ProtocolError(f"$.data[{number}].state", "unknown value 'frozen'"))
-        passed_over(ProtocolError("$.data[0].state", "unknown value 'other'"))
-    assert passed_over.count == 51
+            ignored(ProtocolError(f"$.data[{number}].state", "unknown value 'frozen'"))
+        ignored(ProtocolError("$.data[0].state", "unknown value 'other'"))
+    assert ignored.count == 51
     assert [line["why"] for line in logs] == ["unknown value 'frozen'", "unknown value 'other'"]
     with capture_logs() as logs:
         for number in range(10 * KINDS):
-            passed_over(ProtocolError("$.data[0].state", f"unknown value '{number}'"))
+            ignored(ProtocolError("$.data[0].state", f"unknown value '{number}'"))
     assert len(logs) < KINDS

@@ -7,7 +7,7 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 
-from oms_trio.amqp.mailbox import Mailbox
+from oms_trio.amqp.call_queue import Mailbox
 
 
 def test_one_wake_up_runs_all_that_was_posted_in_order() -> None:

@@ -12,13 +12,13 @@ import wsproto
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from wsproto.events import TextMessage
 
-from oms_trio.okx.connection import BURST, Connection, shake_hands
+from oms_trio.okx.eager_websocket import BURST, EagerWebSocketConnection, wrap_client_stream
 
 
 @asynccontextmanager
 async def connected(
     *, queue: int = 64, largest: int = 100
-) -> AsyncIterator[tuple[Connection, trio.testing.MemorySendStream]]:
+) -> AsyncIterator[tuple[EagerWebSocketConnection, trio.testing.MemorySendStream]]:
     """A connection, and the raw bytes' way to it from the exchange."""
     ours, theirs = memory_stream_pair()
     async with trio.open_nursery() as nursery:
@@ -30,7 +30,7 @@ async def connected(
             accepted.set()
 
         nursery.start_soon(accept)
-        connection = await shake_hands(
+        connection = await wrap_client_stream(
             nursery,
             ours,
             "localhost",
@@ -122,7 +122,7 @@ async def test_sends_of_two_tasks_take_turns(monkeypatch: pytest.MonkeyPatch) ->
 
         heard: list[str | bytes] = []
         nursery.start_soon(accept)
-        connection = await shake_hands(
+        connection = await wrap_client_stream(
             nursery,
             ours,
             "localhost",
