@@ -1,4 +1,4 @@
-"""Calls handed from one thread's loop to another's, with one wake-up for all that wait."""
+"""A queue of calls from one thread's event loop to another's, with one wake-up for many calls."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ Call = Callable[[], object]
 
 
 @attrs.define
-class Mailbox:
-    """Runs posted calls in the other thread, in the order in which they were posted.
+class CallQueue:
+    """Runs calls in another thread, in their order.
 
-    A thread hop costs about 50 us, so only the first call posted since the other side last
-    looked wakes it; under load a hop carries a whole batch. ``wake`` has to arrange that the
-    function it is given runs soon in the other thread.
+    Waking another thread costs about 50 us, so only the first call since the other thread last emptied
+    the queue does it; under load one wake-up serves a whole batch. ``wake`` must arrange that the
+    function passed to it soon runs in the other thread.
 
-    One thread posts and one thread runs. No lock is needed: the runner lowers the flag
-    before it looks, the poster appends before it looks at the flag, and both the flag and the
-    deque are atomic. At worst the runner is woken for nothing.
+    One thread adds calls and one runs them. No lock is needed: the running thread clears the flag before
+    it reads the queue, the adding thread appends before it reads the flag, and both flag and deque are
+    atomic. In the worst case the other thread is woken for nothing.
 
-    The deque has no bound of its own: what is posted is bounded by AMQP's prefetch (deliveries
-    and their settling) and by callers that wait for an answer (publishing).
+    The deque has no bound of its own: its calls are bounded by AMQP's prefetch (deliveries and their
+    acknowledgements) and by callers that wait for an answer (publishing).
     """
 
     _wake: Callable[[Call], object]
     _calls: deque[Call] = attrs.field(factory=deque, init=False)
     _woken: bool = attrs.field(default=False, init=False)
 
-    def post(self, call: Call) -> None:
-        """Hand over a call that returns at once and raises nothing."""
+    def call_soon(self, call: Call) -> None:
+        """Add a call, which must not block or raise."""
         self._calls.append(call)
         if not self._woken:
             self._woken = True

@@ -249,7 +249,7 @@ async def send_action(config: Config, body: bytes) -> str:
         BrokerError: it could not be published.
     """
     message_id = secrets.token_hex(16)
-    async with open_broker(broker_settings(config).of_agent(message_id)) as broker:
+    async with open_broker(broker_settings(config).for_agent(message_id)) as broker:
         await broker.publish([Outgoing(message_id, ACTION_KEY, body)])
     return message_id
 
