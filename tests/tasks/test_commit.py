@@ -216,7 +216,7 @@ async def test_a_full_disk_stops_actions_loses_nothing_and_resumes(
         task.commit(SettleDelivery(1))
         await wait_all_tasks_blocked()
         assert "disk" in task.gate.reasons
-        assert "no room" in task.gate.reasons["disk"]
+        assert "disk is full" in task.gate.reasons["disk"]
         task.commit(SettleDelivery(2))
         await trio.sleep(2.5 * FULL_PAUSE_S)
         assert ledger.done == []
