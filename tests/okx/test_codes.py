@@ -1,4 +1,4 @@
-"""The exchange's codes: every code of its table, judged for orders, cancels, queries and logins.
+"""The exchange's codes: every code of its table, and its meaning for orders, cancels, queries and logins.
 
 The expectations are written out a second time here, by the documentation's own classes, so that
 a slip of the table in the code shows.
@@ -51,7 +51,7 @@ FATAL: Final = listed("""
 """)
 GONE: Final = listed("51063 51400 51401 51402 51405 51410 51503 51509 51510 51603")
 SESSION: Final = listed("60011 60018 60019 60028")
-"""Of the session's own table; they can answer an op too."""
+"""Codes of the session's own table; they can answer an op too."""
 
 
 def test_the_tables_know_the_same_codes() -> None:
@@ -100,14 +100,14 @@ def test_every_code_of_the_table(
         assert is_fatal(code) is (codes is FATAL), code
 
 
-def test_codes_of_an_unknown_outcome_never_refuse_a_submit() -> None:
-    """nautilus_trader#4152: an ambiguous submit is no rejection."""
+def test_codes_of_an_unknown_outcome_never_reject_a_submit() -> None:
+    """nautilus_trader#4152: an ambiguous answer to a submit is not a rejection."""
     for code in ("50001", "50004", "50013", "50026", "51054", "51149", "64007"):
         assert submit_verdict(code)[0] is Verdict.UNKNOWN
 
 
-def test_a_cancel_of_what_is_gone_is_not_repeated() -> None:
-    """hummingbot#5896: these codes end a cancel, a look-up tells how."""
+def test_a_cancel_of_an_order_that_is_gone_is_not_repeated() -> None:
+    """hummingbot#5896: these codes end a cancel, and a look-up shows the outcome."""
     for code in ("51400", "51401", "51402", "51410", "51603"):
         assert cancel_verdict(code) is Verdict.GONE
 
@@ -126,14 +126,14 @@ def test_a_detailed_code_counts_as_its_number() -> None:
     assert submit_verdict("50061_1")[1] is RejectReason.RATE_LIMITED
 
 
-def test_an_unknown_code_refuses_an_order_only_if_it_stands_with_that_order() -> None:
+def test_an_unknown_code_rejects_an_order_only_if_it_is_in_that_orders_element() -> None:
     assert submit_verdict("77777", of_element=True)[0] is Verdict.REJECTED
     assert submit_verdict("77777", of_element=False)[0] is Verdict.UNKNOWN
     assert cancel_verdict("77777") is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize("code", ["", "1", "2"])
-def test_codes_that_only_point_elsewhere_prove_nothing(code: str) -> None:
+def test_codes_that_only_refer_to_elements_prove_nothing(code: str) -> None:
     assert submit_verdict(code)[0] is Verdict.UNKNOWN
     assert cancel_verdict(code) is Verdict.UNKNOWN
 
