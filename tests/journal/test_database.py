@@ -291,9 +291,9 @@ def first_schema(path: Path) -> Path:
             checksum = zlib.crc32(BODY, zlib.crc32(repr((*fields, b"")).encode()))
             row = (*fields, checksum, BODY, b"")
             raw.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        told = (1, "m-1", "execution.update")
-        checksum = zlib.crc32(b"{}", zlib.crc32(repr(told).encode()))
-        raw.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", (*told, checksum, b"{}"))
+        message = (1, "m-1", "execution.update")
+        checksum = zlib.crc32(b"{}", zlib.crc32(repr(message).encode()))
+        raw.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", (*message, checksum, b"{}"))
         raw.execute("PRAGMA journal_mode = WAL")
     return path
 

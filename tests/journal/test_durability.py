@@ -164,20 +164,20 @@ FULL_DISK = """
     reserve = folder / "reserve"
     reserve.write_bytes(bytes(3_000_000))  # room to copy the whole log into the file
     with Journal.open(folder / "journal.db") as journal:
-        seq = refused = 0
+        seq = rejected = 0
         while seq < 3000:
             try:
                 journal.append(entries(seq + 1, seq + 30, size=300))
             except JournalFull:
-                refused += 1
+                rejected += 1
                 assert journal.last_seq == seq
-                if refused == 3:
+                if rejected == 3:
                     ballast.unlink()
-                elif refused > 3:
+                elif rejected > 3:
                     break
                 continue
             seq += 30
-        assert refused > 3 and seq > 100, (refused, seq)
+        assert rejected > 3 and seq > 100, (rejected, seq)
         assert sequences(list(journal.tail(0))) == list(range(1, seq + 1))
     fill()
     if (journal := opened()) is not None:
@@ -232,10 +232,10 @@ def test_a_failed_write_may_be_repeated_only_if_the_disk_or_quota_is_full(
     """SQLite does not pass on the cause; a failed fsync is never repeated."""
     if reason is not None:
 
-        def refuse(**_kwargs: object) -> None:
+        def fail(**_kwargs: object) -> None:
             raise OSError(reason, os.strerror(reason))
 
-        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+        monkeypatch.setattr(tempfile, "TemporaryFile", fail)
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = code
     full = reason in {errno.ENOSPC, errno.EDQUOT} and code != sqlite3.SQLITE_IOERR_FSYNC
