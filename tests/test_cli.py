@@ -141,7 +141,7 @@ def test_a_queue_with_other_arguments_is_named_with_the_difference(
     assert ended.code == 78
     line = one_line(ended)
     assert queue in line
-    assert "its x-message-ttl is 60000, and must be 5000" in line
+    assert "its x-message-ttl is 60000, but must be 5000" in line
     assert "OMS_MAX_ACTION_AGE" in line
     checked = run("check", env=environment(tmp_path, **exchange, **broker))
     assert checked.code == 78
@@ -215,7 +215,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> 
     ended = run("run", env=env)
     assert ended.code == 1
     assert str(file) in one_line(ended)
-    assert "it is no journal" in one_line(ended)
+    assert "it is not a journal" in one_line(ended)
     assert file.read_text() == "a shopping list"
 
 
@@ -235,7 +235,7 @@ def test_a_damaged_journal_is_refused(
     file.write_bytes(content)
     ended = run("run", env=env)
     assert ended.code == 1
-    assert "is damaged (checksum" in one_line(ended)
+    assert "is damaged (wrong checksum" in one_line(ended)
     assert "restore a backup" in one_line(ended)
 
 
@@ -355,7 +355,7 @@ async def test_a_signal_ends_the_service_cleanly_whatever_is_away(
         if away == "broker":
             world.broker.refusing = True
             world.broker.cut()
-            await world.wait_for("broker_link_lost")
+            await world.wait_for("broker_connection_lost")
         elif away == "exchange":
             world.exchange.refusing = True
             world.exchange.cut()

@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 
 from oms_trio.amqp.model import Broker, Delivery, Outgoing
-from oms_trio.journal.disk import RunSync
 from oms_trio.journal.journal import Journal
+from oms_trio.journal.worker import RunSync
 
 
 @attrs.frozen

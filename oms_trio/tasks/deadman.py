@@ -56,8 +56,7 @@ async def keep_armed(
             log.warning("dead_man_refresh_failed", timeout_s=seconds, why=why)
             return False
         if switch.due is None or not seconds:
-            event = "dead_man_armed" if seconds else "dead_man_disarmed"
-            log.info(event, timeout_s=seconds)
+            log.info("dead_man_armed" if seconds else "dead_man_disarmed", timeout_s=seconds)
         switch.due = began + seconds if seconds else None
         return True
 

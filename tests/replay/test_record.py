@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from oms_trio.okx.errors import LoginRefusedError
+from oms_trio.okx.errors import LoginRejectedError
 from oms_trio.replay.player import play
 from oms_trio.replay.recordings.files import open_recording
 from oms_trio.replay.recordings.lines import FrameLine, LinkLine, read_line
@@ -77,7 +77,7 @@ async def test_refusal_that_repeats_the_request_keeps_no_secret(tmp_path: Path) 
     path = tmp_path / "frames.jsonl"
     passphrase = 'a "quoted" pass\\phrase'
     async with exchange_and_config(OKX_PASSPHRASE=passphrase) as (_, config):
-        with pytest.RaisesGroup(LoginRefusedError, flatten_subgroups=True):
+        with pytest.RaisesGroup(LoginRejectedError, flatten_subgroups=True):
             await record_frames(config, path, None)
     assert "60024" in path.read_text()
     assert "quoted" not in path.read_text()

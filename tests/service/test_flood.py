@@ -120,7 +120,7 @@ async def test_every_action_is_accounted_for_once_and_memory_stays_flat(
                         await trio.sleep(0.3)
                         await in_thread(node.kill)
                         await in_thread(node.start)
-                        await in_thread(service.wait_for, "broker_link_up", links_up)
+                        await in_thread(service.wait_for, "broker_connected", links_up)
                 await until_accounted(ACTIONS)
                 assert service.rss_kb - warm_kb < GROWTH_KB
 

@@ -14,8 +14,13 @@ from typing import Final
 import structlog
 import trio
 
-from oms_trio.okx.errors import LoginRefusedError, ProtocolError, RestUnavailableError, SessionError
-from oms_trio.okx.session import Event, Ready, Send, Session
+from oms_trio.okx.errors import (
+    LoginRejectedError,
+    ProtocolError,
+    RestUnavailableError,
+    SessionError,
+)
+from oms_trio.okx.session import Event, OkxSession, Ready, Send
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.replay.recordings.lines import write_frame, write_link
 from oms_trio.replay.recordings.model import RecordingError
@@ -31,7 +36,7 @@ PAUSE_MOST_S: Final = 30.0
 Keep = Callable[[bytes], object]
 
 
-class TappedSession(Session):
+class TappedSession(OkxSession):
     """A session that hands on what it hears and sends, but for the login and its secrets."""
 
     def __init__(self, key: Credentials, inst_id: str, clock: Clock, keep: Keep) -> None:
@@ -73,7 +78,7 @@ async def record_frames(
 
     Raises:
         RecordingError: the file exists already, or cannot be written.
-        LoginRefusedError: the credentials are refused for good.
+        LoginRejectedError: the credentials are refused for good.
     """
     with _file(path) as keep:
         async with trio.open_nursery() as nursery:
@@ -87,7 +92,7 @@ async def _sessions(config: Config, clock: Clock, keep: Keep) -> None:
     """Hold one session after the other, for ever."""
     pause = PAUSE_FIRST_S
 
-    def make_session(key: Credentials, inst_id: str) -> Session:
+    def make_session(key: Credentials, inst_id: str) -> OkxSession:
         return TappedSession(key, inst_id, clock, keep)
 
     async with open_rest(config, clock) as rest:
@@ -101,7 +106,7 @@ async def _sessions(config: Config, clock: Clock, keep: Keep) -> None:
                             pause = PAUSE_FIRST_S
                             keep(write_link(clock(), None))
                             log.info("recording", conn_id=heard.event.conn_id)
-            except LoginRefusedError:
+            except LoginRejectedError:
                 raise
             except (SessionError, ProtocolError, RestUnavailableError) as error:
                 keep(write_link(clock(), str(error)))

@@ -133,7 +133,7 @@ async def test_with_the_token_it_steers_and_other_sites_do_not(tmp_path: Path) -
         assert wrong.status_code == 401
         for foreign in (
             {"Sec-Fetch-Site": "cross-site"},
-            {"DeliveryMetadata": "http://evil.example"},
+            {"Origin": "http://evil.example"},
         ):
             refused = await client.post("/control/pause", headers=bearer | foreign)
             assert refused.status_code == 403

@@ -95,11 +95,11 @@ class Auditor:
         ]
         orders = [o for o in self.world.exchange.ground_truth.orders() if o.tag == CONTEXT.tag]
         # Orders that close the position for the operator have no action behind them.
-        of_agent = [order for order in orders if not order.reduce_only]
-        self._one_order_each(of_agent)
+        for_agent = [order for order in orders if not order.reduce_only]
+        self._one_order_each(for_agent)
         self._same_position()
         self._told_exactly(executions)
-        self._every_action(of_agent, refusals)
+        self._every_action(for_agent, refusals)
         self._no_secret()
         self._same_again()
         return self.found

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 import attrs
 import trio
 
-from oms_trio.journal.errors import JournalBroken, JournalFull
+from oms_trio.journal.errors import JournalFull, JournalIOError
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Record
 from oms_trio.tasks import retention
@@ -130,7 +130,7 @@ class SimDisk:
         if room.broken and method in _WRITES:
             if self.random.random() < 0.5:
                 function()
-            raise JournalBroken(room.journal, "Input/output error")
+            raise JournalIOError(room.journal, "Input/output error")
         if room.cut is not None and room.confirmed is None:
             room.note_confirmed()
         if method == "compact":

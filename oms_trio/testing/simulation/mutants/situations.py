@@ -190,8 +190,8 @@ def _silently_expired(sound: Any) -> Any:  # noqa: ANN401
 def _all_rows_ours(_sound: Any) -> Any:  # noqa: ANN401
     """Take every row for ours, as the first release did; what a record holds was read before."""
 
-    def broken(_row: Any, tag: str | None) -> bool:  # noqa: ANN401
-        return tag is not None
+    def broken(row: Any, inst_id: str, tag: str | None) -> bool:  # noqa: ANN401
+        return tag is not None and bool(row.inst_id == inst_id)
 
     return broken
 
@@ -206,7 +206,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "oms_trio.core.state:TradeState._take_action", _sent_at_once
     ),
     "the clock's offset is subtracted": Mutant(
-        "oms_trio.okx.calls:Calls.measure_offset", _subtracted
+        "oms_trio.okx.rest_client:RestClient.measure_offset", _subtracted
     ),
     "one page of REST is read": Mutant("oms_trio.okx.rest:Rest._pages", _one_page),
     "compaction goes past snapshots": Mutant(
@@ -228,7 +228,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "orders are looked up one by one": Mutant("oms_trio.tasks.reconciler:LOOK_UPS", value(1)),
     "flatten believes itself flat": Mutant("oms_trio.core.operator:carry_out", _flat_by_the_book),
     "a row of somebody else stops reconciliation": Mutant(
-        "oms_trio.okx.wire.reports:is_our_row", _all_rows_ours
+        "oms_trio.okx.wire.row_reader:_is_ours", _all_rows_ours
     ),
     "liquidations are nobody's": Mutant(
         "oms_trio.core.adoption:CAUSE_OF_CATEGORY", value(dict[str, Cause]())
