@@ -34,7 +34,7 @@ from oms_trio.core.effects import CancelOrders, PlaceOrder
 from oms_trio.core.events import Action, OrderAnswer, OrderUpdate
 from oms_trio.core.model import ClOrdId, OrderType, Rules
 from oms_trio.core.state import TradeState
-from oms_trio.okx.session import Session
+from oms_trio.okx.session import OkxSession
 from oms_trio.okx.wire.frames import OpResponse, OrdersPush
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service import journaled_inputs
@@ -63,7 +63,7 @@ class Bench:
     writer: Writer
     commits: trio.MemoryReceiveChannel[Commit]
     orders: trio.MemoryReceiveChannel[PlaceOrder]
-    session: Session
+    session: OkxSession
     count: int = 0
 
     @classmethod
@@ -84,7 +84,7 @@ class Bench:
             clock=time.time_ns,
             mono_clock=time.monotonic_ns,
         )
-        session = Session(Credentials("", "", ""), CONTEXT.inst_id)
+        session = OkxSession(Credentials("", "", ""), CONTEXT.inst_id)
         bench = cls(writer, commits_out, orders_out, session)
         for arrival in (
             journaled_inputs.started(rules),

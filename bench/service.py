@@ -60,16 +60,16 @@ class Pauses:
 
     def attach_to_portal(self) -> None:
         """Probe every loop of a broker that is opened from now on."""
-        main = broker._Loop.main  # noqa: SLF001 - the loop is nobody's but the broker's
+        main = broker._AsyncioSide.main  # noqa: SLF001 - the loop is nobody's but the broker's
 
-        async def probed(loop: broker._Loop) -> None:
+        async def probed(loop: broker._AsyncioSide) -> None:
             probe = asyncio.create_task(self.probe_portal())
             try:
                 await main(loop)
             finally:
                 probe.cancel()
 
-        broker._Loop.main = probed  # type: ignore[assignment,method-assign]  # noqa: SLF001
+        broker._AsyncioSide.main = probed  # type: ignore[assignment,method-assign]  # noqa: SLF001
 
 
 async def _serve(config: Config, pauses: Pauses | None) -> None:

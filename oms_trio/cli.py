@@ -35,7 +35,7 @@ from oms_trio.commands.demo.program import demo as run_demo
 from oms_trio.core.events import Verb
 from oms_trio.core.model import OrderType
 from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
-from oms_trio.okx.errors import OkxError, StepUnfitError
+from oms_trio.okx.errors import OkxError, StepMismatchError
 from oms_trio.ops.control.client import ControlError, ask
 from oms_trio.ops.control.terminal import draw
 from oms_trio.replay.commands import CliContext, export, record, replay
@@ -72,7 +72,7 @@ Expected = (
 )
 
 # Of these, a restart does not help: a person has to change settings, broker or folder.
-Misconfigured = (ConfigError, BrokerMisconfigured, JournalOfAnotherAccount, StepUnfitError)
+Misconfigured = (ConfigError, BrokerMisconfigured, JournalOfAnotherAccount, StepMismatchError)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

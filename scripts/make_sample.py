@@ -33,11 +33,11 @@ from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.commands.demo.agent import DemoAgent
 from oms_trio.core.model import OrderType
-from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
+from oms_trio.journal.worker import JournalWorker
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.session import Session
-from oms_trio.okx.websocket import OkxConnection, open_link
+from oms_trio.okx.session import OkxSession
+from oms_trio.okx.websocket import OkxConnection, open_okx_connection
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.replay.replay_command import ReplayOptions, replay
 from oms_trio.service.app import run_service
@@ -85,8 +85,8 @@ class World:
 
         def connect() -> AbstractAsyncContextManager[OkxConnection]:
             url = f"ws://127.0.0.1:{self.port}/ws/v5/private"
-            session = Session(key, config.instrument, config.order_tag, rest.passed_over)
-            return open_link(url, session, self.clock, offset_ns=rest.offset_ns)
+            session = OkxSession(key, config.instrument, config.order_tag, rest.ignored_rows)
+            return open_okx_connection(url, session, self.clock, offset_ns=rest.offset_ns)
 
         context = DecodeContext(config.instrument, config.order_tag)
         with Journal.open(self.folder / "journal.sqlite") as journal:
@@ -97,7 +97,7 @@ class World:
                 broker=self.broker,
                 rest=rest,
                 connect=connect,
-                disk=Disk(journal),
+                disk=JournalWorker(journal),
                 rules=config.rules(),
                 context=context,
                 max_retries=50,

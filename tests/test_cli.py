@@ -141,7 +141,7 @@ def test_a_queue_with_other_arguments_is_named_with_the_difference(
     assert ended.code == 78
     line = one_line(ended)
     assert queue in line
-    assert "its x-message-ttl is 60000, and must be 5000" in line
+    assert "its x-message-ttl is 60000, but must be 5000" in line
     assert "OMS_MAX_ACTION_AGE" in line
     checked = run("check", env=environment(tmp_path, **exchange, **broker))
     assert checked.code == 78
@@ -217,7 +217,7 @@ def test_a_file_that_is_not_a_journal_is_rejected_and_left_alone(tmp_path: Path)
     ended = run("run", env=env)
     assert ended.code == 1
     assert str(file) in one_line(ended)
-    assert "it is no journal" in one_line(ended)
+    assert "it is not a journal" in one_line(ended)
     assert file.read_text() == "a shopping list"
 
 
@@ -237,7 +237,7 @@ def test_a_damaged_journal_is_rejected(
     file.write_bytes(content)
     ended = run("run", env=env)
     assert ended.code == 1
-    assert "is damaged (checksum" in one_line(ended)
+    assert "is damaged (wrong checksum" in one_line(ended)
     assert "restore a backup" in one_line(ended)
 
 

@@ -1,7 +1,4 @@
-"""The wire formats that we share with the agent: actions of 25 or 23 bytes in, JSON out.
-
-Pure: bytes to values and values to bytes, nothing else.
-"""
+"""The formats of the messages from and to the agent: actions of 25 or 23 bytes, and JSON. Pure."""
 
 from __future__ import annotations
 
@@ -22,14 +19,14 @@ UPDATE_KEY: Final = "execution.update"
 """Routing key of executions and closures."""
 
 REJECT_KEY: Final = "execution.reject"
-"""Routing key of refusals."""
+"""Routing key of rejections."""
 
 _SIGN: Final = 1 << 63
 _PRICE_ONE: Final = (1 << 63) - 1
-"""The price numerator that would mean exactly 1."""
+"""The numerator of a price of exactly 1."""
 _VOLUME_BITS: Final = 53
 _VOLUME_ONE: Final = (1 << _VOLUME_BITS) - 1
-"""The numerator of a volume's fraction that means exactly 1."""
+"""The numerator of a volume's fraction of exactly 1."""
 _VOLUME_END: Final = 1024
 _MID_MAX_CENTS: Final = 100_000_000
 _TYPE_BITS: Final = 0b111
@@ -42,25 +39,25 @@ _VOLUME_UNITS: Final = 10**_VOLUME_PLACES
 _CENTS_PLACES: Final = 2
 
 _EXACT: Final = Context(prec=40)
-"""Our own context: what a message means must not depend on the thread's."""
+"""A separate context, because the meaning of a message must not depend on that of the thread."""
 
 _encode_json: Final = msgspec.json.Encoder().encode
 
 
 class ActionLayout(Enum):
-    """Which layouts are accepted; the values are those of ``OMS_ACTION_LAYOUT``."""
+    """The accepted layouts; the values are those of ``OMS_ACTION_LAYOUT``."""
 
     BYTES_25 = "25"
     """``state_id`` as uint32, then the 21 bytes of data."""
     BYTES_23 = "23"
-    """The same 21 bytes first, then ``state_id`` as uint16: that of the public agent."""
+    """The same 21 bytes first, then ``state_id`` as uint16: the layout of the public agent."""
     BOTH = "both"
-    """The length tells them apart."""
+    """Both, distinguished by their length."""
 
 
 @attrs.frozen
-class _Wire:
-    """Where things are in one layout: ``data`` is the first of the 21 bytes that both have."""
+class _Format:
+    """The fields of one layout; ``data`` is the offset of the 21 bytes that both layouts share."""
 
     fields: Struct
     data: int
@@ -72,14 +69,14 @@ class _Wire:
         return f"bytes {self.data + first}-{self.data + last}"
 
 
-_WIRES: Final = {
-    ActionLayout.BYTES_25: _Wire(Struct("<IBQQI"), 4, state_first=True, state_end=1 << 32),
-    ActionLayout.BYTES_23: _Wire(Struct("<BQQIH"), 0, state_first=False, state_end=1 << 16),
+_FORMATS: Final = {
+    ActionLayout.BYTES_25: _Format(Struct("<IBQQI"), 4, state_first=True, state_end=1 << 32),
+    ActionLayout.BYTES_23: _Format(Struct("<BQQIH"), 0, state_first=False, state_end=1 << 16),
 }
 
 
-class MalformedAction(ValueError):  # noqa: N818  # it names what the message is
-    """The bytes are no action; the text names the positions and what is wrong there."""
+class MalformedAction(ValueError):  # noqa: N818  # it names the message
+    """The bytes are not an action; the text names the faulty bytes and what is wrong with them."""
 
 
 def decode_action(
@@ -87,25 +84,25 @@ def decode_action(
 ) -> Action:
     """Decode a delivery, received at ``received_ns``, as an action of one of the accepted layouts.
 
-    Ranges are judged on the integers of the wire, before any rounding. Then price is rounded to
-    15 and volume to 12 decimal places: producers compute the wire's integers with doubles and
-    truncate, which moves a value by up to about 1.2e-16 (price) or 6e-14 (volume). Below those
-    places lies only this noise, and it must go: 0.5 comes off the wire a hair above 0.5, and
-    a sell whose price should lie exactly on a tick would be moved up by a whole one. No half can
-    occur, because both denominators are odd. A value so near its open bound that rounding would
-    reach it (1, 1024) stays one unit below.
+    Ranges are checked on the encoded integers, before any rounding. Then price is rounded to 15 and
+    volume to 12 decimal places: producers compute these integers with doubles and truncate them, which
+    changes a value by up to about 1.2e-16 (price) or 6e-14 (volume). Beyond those places there is only
+    this noise, which must be removed: an encoded 0.5 is slightly above 0.5, and a sell whose price
+    should be exactly on a tick would be moved up by a whole tick. No half can occur, because both
+    denominators are odd. A value so near to its open bound (1, 1024) that rounding would reach it stays
+    one unit below.
 
     The action type is the low 3 bits of its byte; the high 5 bits are reserved and ignored.
 
     Raises:
-        MalformedAction: a message that cannot be used whatever its body, or wrong length, type, mid, a negative volume, a price of exactly +-1 or
-            a volume of exactly 1024, or a price of minus zero: what producers that compute in
-            doubles make of +1 and of -1 alike.
+        MalformedAction: a message that cannot be used whatever its body, or wrong length, type, mid,
+            a negative volume, a price of exactly +-1 or a volume of exactly 1024, or a price of
+            minus zero, as which producers that compute in doubles encode both +1 and -1.
     """
     if delivery.flaw:
         raise MalformedAction(delivery.flaw)
     body = delivery.body
-    wire = _wire_of(body, layout)
+    wire = _format_of(body, layout)
     if wire.state_first:
         state_id, kind, price_bits, volume_bits, cents = wire.fields.unpack(body)
     else:
@@ -138,33 +135,33 @@ def encode_action(
     mid: Decimal,
     layout: ActionLayout = ActionLayout.BYTES_25,
 ) -> bytes:
-    """Encode an action as its producers do: in double arithmetic, truncating.
+    """Encode an action as producers do: in double arithmetic, truncating.
 
     Args:
         state_id: uint32; uint16 in the layout of 23 bytes.
         order_type: limit or market.
-        price: -1 < price < 1. Below 0 it buys, so a negative price of less than a unit of the
-            wire (1.1e-19) cannot be said: as 0 it would sell.
+        price: -1 < price < 1. A negative price buys, so one that is smaller than an encoded unit
+            (1.1e-19) cannot be encoded: as 0 it would sell.
         volume: 0 <= volume < 1024.
         mid: whole cents, 0 < mid <= 1000000.00.
-        layout: 25 bytes, unless only 23 are accepted.
+        layout: ``BOTH`` encodes 25 bytes.
 
     Raises:
         ValueError: a value is out of its range.
     """
-    wire = _WIRES.get(layout, _WIRES[ActionLayout.BYTES_25])
+    wire = _FORMATS.get(layout, _FORMATS[ActionLayout.BYTES_25])
     cents = mid * 100
     if not 0 <= state_id < wire.state_end:
-        raise ValueError(f"state_id {state_id} is no uint{wire.state_end.bit_length() - 1}")
+        raise ValueError(f"state_id {state_id} is not a uint{wire.state_end.bit_length() - 1}")
     if not -1 < price < 1:
         raise ValueError(f"price {price} is not between -1 and 1")
     if not 0 <= volume < _VOLUME_END:
         raise ValueError(f"volume {volume} is not between 0 and 1024")
     if not 0 < cents <= _MID_MAX_CENTS or cents % 1:
-        raise ValueError(f"mid {mid} is not a number of cents up to 1000000.00")
+        raise ValueError(f"mid {mid} is not a whole number of cents up to 1000000.00")
     fraction = int(abs(price) * _PRICE_ONE)
     if price < 0 and not fraction:
-        raise ValueError(f"price {price} is too small to be told from 0, which sells")
+        raise ValueError(f"price {price} would be encoded as 0, which sells")
     price_bits = fraction | (_SIGN if price < 0 else 0)
     whole = int(volume)
     volume_bits = whole << _VOLUME_BITS | int((volume - whole) * _VOLUME_ONE)
@@ -174,19 +171,19 @@ def encode_action(
 
 
 def encode_publication(effect: Publication) -> Outgoing:
-    """Encode what the agent is told; key order and types are the contract with it."""
+    """Encode a message for the agent; the order of keys and their types are part of the format."""
     cause = ""
     match effect:
         case PublishExecution():
             cause = effect.cause.value
-            told: dict[str, object] = {
+            content: dict[str, object] = {
                 "state_id": effect.state_id,
                 "okx_id": effect.ord_id,
                 "is_trade_closed": False,
             }
         case PublishClosure():
             cause = effect.cause.value
-            told = {
+            content = {
                 "state_id": effect.state_id,
                 "okx_id": effect.ord_id,
                 "is_trade_closed": True,
@@ -194,7 +191,7 @@ def encode_publication(effect: Publication) -> Outgoing:
                 "reward": effect.reward,
             }
         case PublishRejection():
-            told = {
+            content = {
                 "state_id": effect.state_id,
                 "reason": effect.reason.value,
                 "detail": effect.detail,
@@ -202,19 +199,19 @@ def encode_publication(effect: Publication) -> Outgoing:
         case _:
             assert_never(effect)
     key = REJECT_KEY if isinstance(effect, PublishRejection) else UPDATE_KEY
-    return Outgoing(effect.message_id, key, _encode_json(told), cause)
+    return Outgoing(effect.message_id, key, _encode_json(content), cause)
 
 
-def _wire_of(body: bytes, layout: ActionLayout) -> _Wire:
-    accepted = list(_WIRES) if layout is ActionLayout.BOTH else [layout]
+def _format_of(body: bytes, layout: ActionLayout) -> _Format:
+    accepted = list(_FORMATS) if layout is ActionLayout.BOTH else [layout]
     for one in accepted:
-        if len(body) == _WIRES[one].fields.size:
-            return _WIRES[one]
+        if len(body) == _FORMATS[one].fields.size:
+            return _FORMATS[one]
     sizes = " or ".join(one.value for one in accepted)
     raise MalformedAction(f"{len(body)} bytes instead of {sizes}")
 
 
-def _decode_price(bits: int, wire: _Wire) -> Decimal:
+def _decode_price(bits: int, wire: _Format) -> Decimal:
     numerator = bits & _PRICE_ONE
     if numerator == _PRICE_ONE:
         raise MalformedAction(
@@ -222,14 +219,14 @@ def _decode_price(bits: int, wire: _Wire) -> Decimal:
         )
     if bits == _SIGN:
         raise MalformedAction(
-            f"{wire.at(1, 8)}: price is minus zero, which encoders make of exactly 1 and -1; "
+            f"{wire.at(1, 8)}: price is minus zero, as which encoders write exactly 1 and -1; "
             "it must lie between them"
         )
     units = min(_rounded(numerator * _PRICE_UNITS, _PRICE_ONE), _PRICE_UNITS - 1)
     return Decimal(-units if bits & _SIGN else units).scaleb(-_PRICE_PLACES, _EXACT)
 
 
-def _decode_volume(bits: int, wire: _Wire) -> Decimal:
+def _decode_volume(bits: int, wire: _Format) -> Decimal:
     whole = (bits & ~_SIGN) >> _VOLUME_BITS
     numerator = bits & _VOLUME_ONE
     if bits & _SIGN and (whole or numerator):
@@ -240,7 +237,7 @@ def _decode_volume(bits: int, wire: _Wire) -> Decimal:
     return Decimal(min(units, _VOLUME_END * _VOLUME_UNITS - 1)).scaleb(-_VOLUME_PLACES, _EXACT)
 
 
-def _decode_mid(cents: int, wire: _Wire) -> Decimal:
+def _decode_mid(cents: int, wire: _Format) -> Decimal:
     if not 0 < cents <= _MID_MAX_CENTS:
         raise MalformedAction(
             f"{wire.at(17, 20)}: mid of {cents} cents is not in 1..{_MID_MAX_CENTS}"

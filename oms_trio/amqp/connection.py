@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ: opened, closed, and what its failures mean to us. Asyncio's side."""
+"""One connection to RabbitMQ: opening, closing, and translating its errors. Runs in the asyncio thread."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ import attrs
 from oms_trio.amqp import failures
 from oms_trio.amqp.frames import FrameFilter
 from oms_trio.amqp.model import BrokerError, BrokerUnavailable
-from oms_trio.amqp.settings import BrokerSettings
-from oms_trio.amqp.topology import Topology
+from oms_trio.amqp.settings import BrokerSettings, Topology
 
-# Looked up in this module at every use, so that a test can shorten them for all.
+# Always read from this module, so that a test can shorten them everywhere.
 HEARTBEAT_S = 10
 ANSWER_S = 10.0
-"""How long the broker may take to connect us, to answer a call, and to confirm a message."""
+"""Time for the broker to accept a connection, to answer a call, and to confirm a message."""
 CLOSE_S: Final = 0.5
-"""How long each step of a farewell may take; then the socket is cut."""
+"""Time for each step of closing; then the socket is aborted."""
 
 
 class _Connection(aiormq.Connection):
-    """aiormq's connection, quicker to notice that nobody is there any more."""
+    """aiormq's connection, which detects a dead peer sooner."""
 
     HEARTBEAT_GRACE_MULTIPLIER = 2
 
 
 class _Reader(asyncio.StreamReader):
-    """Gives aiormq the broker's frames without what it cannot decode."""
+    """Passes the broker's frames to aiormq, without what it cannot decode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,14 +43,14 @@ class _Reader(asyncio.StreamReader):
         super().feed_data(self._filter.feed(bytes(data)))
 
     def feed_eof(self) -> None:
-        # A second time when the connection is lost.
+        # It is called a second time when the connection is lost.
         if rest := self._filter.end():
             super().feed_data(rest)
         super().feed_eof()
 
 
 class _Protocol(asyncio.StreamReaderProtocol):
-    """asyncio's own, which does not say whether the connection is gone."""
+    """asyncio's protocol, extended by whether the connection is lost."""
 
     lost = False
 
@@ -62,7 +61,7 @@ class _Protocol(asyncio.StreamReaderProtocol):
 
 @attrs.define
 class Transport(aiormq.TransportFactory):
-    """Opens the socket, and can cut it when a farewell is not answered."""
+    """Opens the socket, and can abort it when closing is not answered."""
 
     _settings: BrokerSettings
     _tls: ssl.SSLContext | None
@@ -73,12 +72,12 @@ class Transport(aiormq.TransportFactory):
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the first of the host's addresses that answers.
 
-        Resolving is a step of its own: uvloop's connect, cancelled while it resolves, leaves an
-        error that nobody looks at.
+        The name is resolved separately: when uvloop's connect is cancelled while it resolves, it leaves
+        an exception that is never retrieved.
         """
         host, port = self._settings.host, self._settings.port
         loop = asyncio.get_running_loop()
-        refusal = OSError("the host has no address")
+        failure = OSError("the host has no address")
         for *_, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             reader = _Reader()
             protocol = _Protocol(reader, loop=loop)
@@ -91,19 +90,19 @@ class Transport(aiormq.TransportFactory):
                     server_hostname=host if self._tls else None,
                 )
             except OSError as error:
-                refusal = error
+                failure = error
             else:
                 self._open = transport, protocol
                 return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-        raise refusal
+        raise failure
 
-    def cut(self) -> None:
-        """Drop the connection, with all that it has not sent yet."""
+    def abort(self) -> None:
+        """Close the connection at once, discarding unsent data."""
         if self._open is None:
             return
         transport, protocol = self._open
-        # asyncio's own transport forgets its loop once the connection is lost, and fails over
-        # that if it was closed before with something still to send.
+        # asyncio's own transport drops its loop once the connection is lost, and then fails here if it
+        # was closed before with unsent data.
         if not protocol.lost:
             transport.abort()  # type: ignore[attr-defined]  # of every transport that writes
 
@@ -112,7 +111,7 @@ class Transport(aiormq.TransportFactory):
 async def connected(
     settings: BrokerSettings, tls: ssl.SSLContext | None, name: str
 ) -> AsyncIterator[aiormq.Connection]:
-    """Hold a connection of this name; the broker's pages show it.
+    """Keep a connection open for the block; RabbitMQ's management page shows its name.
 
     Raises:
         BrokerError: it could not be opened.
@@ -121,32 +120,32 @@ async def connected(
     connection = _Connection(
         settings.url(heartbeat=str(HEARTBEAT_S), name=name), transport_factory=transport
     )
-    # Not by the URL, where a virtual host with a slash has more than one reading.
+    # Not through the URL, where a virtual host with a slash is ambiguous.
     connection.vhost = settings.vhost
     try:
         async with answering(settings):
             await connection.connect()
         yield connection
     finally:
-        # The reason for the end is known already; how the farewell fails adds nothing.
-        with suppress(BrokerError), border(settings):
+        # The reason of the end is known already; a failure to close adds nothing.
+        with suppress(BrokerError), translated(settings):
             async with asyncio.timeout(CLOSE_S):
                 await connection.close()
-        transport.cut()
+        transport.abort()
 
 
 async def open_channel(
     connection: aiormq.Connection, frames: int = aiormq.Connection.FRAME_BUFFER_SIZE
 ) -> aiormq.Channel:
-    """Open a channel with confirms and a buffer for so many frames from the broker."""
+    """Open a channel with confirms and a buffer for ``frames`` frames from the broker."""
     channel = await connection.channel(frame_buffer_size=frames)
-    # The declared type is an abstraction that cannot publish without waiting for the socket.
+    # The declared type is abstract, and cannot publish without waiting for the socket.
     assert isinstance(channel, aiormq.Channel)
     return channel
 
 
 async def declare(channel: aiormq.Channel, topology: Topology) -> None:
-    """Declare what a link needs, exchanges first."""
+    """Declare exchanges, then queues and their bindings."""
     for exchange in topology.exchanges:
         await channel.exchange_declare(exchange, exchange_type="topic", durable=True)
     for queue in topology.queues:
@@ -157,19 +156,19 @@ async def declare(channel: aiormq.Channel, topology: Topology) -> None:
 
 @asynccontextmanager
 async def answering(settings: BrokerSettings) -> AsyncIterator[None]:
-    """Give the broker ``ANSWER_S`` for what is asked of it inside, and translate failures."""
-    with border(settings):
+    """Limit the block's calls to ``ANSWER_S``, and translate their errors."""
+    with translated(settings):
         async with asyncio.timeout(ANSWER_S):
             yield
 
 
 @contextmanager
-def border(settings: BrokerSettings) -> Iterator[None]:
-    """Turn whatever aiormq raises into ours.
+def translated(settings: BrokerSettings) -> Iterator[None]:
+    """Translate whatever aiormq raises into a ``BrokerError``.
 
-    When a link ends under a waiting call, aiormq raises what ended it: its own errors,
-    those of sockets, a bare ``Exception`` after a clean end, or ``CancelledError`` without
-    anybody having cancelled us. The original is dropped: it may hold the URL with the password.
+    When a connection ends during a call, aiormq raises what ended it: its own errors, those of sockets,
+    a bare ``Exception`` after a regular close, or ``CancelledError`` although nothing was cancelled. The
+    original is dropped, since it may contain the URL with the password.
     """
     error: BaseException | None = None
     try:
@@ -182,43 +181,43 @@ def border(settings: BrokerSettings) -> Iterator[None]:
     except Exception as caught:  # noqa: BLE001  # see above
         error = caught
     if error is not None:
-        raise _translated(error, settings)
+        raise _translation(error, settings)
 
 
 def reason(settings: BrokerSettings, *ends: asyncio.Future[Any]) -> BrokerError:
-    """Say why a link ended, by the first of these futures that is done and knows it."""
+    """Return why a connection ended: the exception of the first of these futures that has one."""
     for end in ends:
         if end.done() and not end.cancelled():
             error = end.exception()
             if error is not None:
-                return _translated(error, settings)
-    return BrokerUnavailable("connection ended")
+                return _translation(error, settings)
+    return BrokerUnavailable("the connection ended")
 
 
-def _translated(  # noqa: C901 - a table
+def _translation(  # noqa: C901 - a table
     error: BaseException, settings: BrokerSettings
 ) -> BrokerError:
-    told = " ".join(str(error).split())
+    text = " ".join(str(error).split())
     match error:
         case BrokerError():
             return error
         case aiormq.ProbableAuthenticationError() | aiormq.AuthenticationError():
-            return failures.login_refused(settings)
+            return failures.login_rejected(settings)
         case aiormq.ChannelAccessRefused():
-            return failures.rights_missing(settings, told)
-        case aiormq.InvalidFrameError() if "Connection.OpenOk" in told:
-            # The answer to opening the virtual host was a close; aiormq drops its reason.
-            return failures.vhost_refused(settings)
-        case aiormq.ChannelPreconditionFailed() if "inequivalent" in told:
-            return failures.exists_otherwise(settings, told)
-        case aiormq.ChannelLockedResource() if f"'{settings.owner_queue}'" in told:
-            return failures.actions_taken(settings)
+            return failures.permissions_missing(settings, text)
+        case aiormq.InvalidFrameError() if "Connection.OpenOk" in text:
+            # The broker closed instead of opening the virtual host; aiormq drops the reason.
+            return failures.vhost_rejected(settings)
+        case aiormq.ChannelPreconditionFailed() if "inequivalent" in text:
+            return failures.declared_differently(settings, text)
+        case aiormq.ChannelLockedResource() if f"'{settings.owner_queue}'" in text:
+            return failures.action_queue_in_use(settings)
         case aiormq.ChannelLockedResource():
-            return failures.exclusive_to_another(settings, told)
+            return failures.locked_by_another(settings, text)
         case TimeoutError():
             return BrokerUnavailable(f"no answer in {ANSWER_S:.0f} s")
         case ssl.SSLError():
             return BrokerUnavailable(f"TLS failed: {error.reason}")
-        case aiormq.AMQPError() | OSError() if told:
-            return BrokerUnavailable(told)
-    return BrokerUnavailable(f"connection ended ({type(error).__name__})")
+        case aiormq.AMQPError() | OSError() if text:
+            return BrokerUnavailable(text)
+    return BrokerUnavailable(f"the connection ended ({type(error).__name__})")

@@ -1,4 +1,4 @@
-"""The consuming link: actions in, their settlements out. Asyncio's side."""
+"""The consuming connection: actions in, acknowledgements out. Runs in the asyncio thread."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import attrs
 import structlog
 
 from oms_trio.amqp import connection as wire
+from oms_trio.amqp.call_queue import CallQueue
 from oms_trio.amqp.frames import DEATH_QUEUE, DEATH_REASON, FLAW
-from oms_trio.amqp.mailbox import Mailbox
 from oms_trio.amqp.model import (
     EXPIRED_PREFETCH,
     HELD_S,
@@ -24,17 +24,16 @@ from oms_trio.amqp.model import (
     BrokerUnavailable,
     Delivery,
 )
-from oms_trio.amqp.rabbit import Link, RabbitBroker, uptime
-from oms_trio.amqp.settings import BrokerSettings
-from oms_trio.amqp.topology import incoming
+from oms_trio.amqp.rabbit import ConnectionRole, RabbitBroker, uptime
+from oms_trio.amqp.settings import BrokerSettings, consumed_topology
 
 log = structlog.get_logger()
 
 BEAT_S: Final = 0.25
-"""How often this thread notes that it runs."""
+"""How often this thread records that it is running."""
 
 _FRAMES: Final = 4
-"""Frames that a delivery takes at most in the buffer; bodies of actions are one."""
+"""Frames per delivery in the buffer at most; the body of an action is one."""
 
 _tags: Final = itertools.count(1)
 
@@ -46,21 +45,21 @@ class _Settlement:
 
 
 @attrs.define(eq=False)
-class Consuming:
-    """What is consumed and has to be settled; every method runs in the portal's thread.
+class ActionConsumer:
+    """Consumes actions and settles them; every method runs in the asyncio thread.
 
-    A pause of the process (SIGSTOP, a suspended machine) shows as beats that are missing. What
-    the broker had sent by then is in the socket's buffer and looks new. It is given back: the
-    consumer is cancelled, so that the broker's answer marks where the old deliveries end, and
+    A pause of the process (SIGSTOP, a suspended machine) shows as a gap between two beats. Deliveries
+    that the broker sent meanwhile are in the socket's buffer and look new. They are returned to the
+    queue: the consumer is cancelled, so that the broker's answer marks the last of them, and then
     consumes again.
     """
 
     _settings: BrokerSettings
-    _to_trio: Mailbox
+    _to_trio: CallQueue
     _broker: RabbitBroker = attrs.field(init=False)
     _wanted: bool = attrs.field(default=False, init=False)
     _paused: bool = attrs.field(default=False, init=False)
-    """Whether there was a pause and the consumer has not been cancelled since."""
+    """Whether there was a pause, after which the consumer was not cancelled yet."""
     _beat: float = attrs.field(factory=uptime, init=False)
     _stopped: bool = attrs.field(default=False, init=False)
     _work: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
@@ -71,16 +70,16 @@ class Consuming:
     _settlements: deque[_Settlement] = attrs.field(factory=deque, init=False)
 
     def attach(self, broker: RabbitBroker) -> None:
-        """Say who gets the deliveries."""
+        """Set the receiver of the deliveries."""
         self._broker = broker
 
     @property
-    def standing(self) -> bool:
-        """Whether there is a link."""
+    def connected(self) -> bool:
+        """Whether there is a connection."""
         return self._channel is not None
 
     def stop(self) -> None:
-        """Let ``run`` return when all settlements given so far are written."""
+        """Make ``run`` return after all settlements requested so far have been sent."""
         self._stopped = True
         self._work.set()
 
@@ -90,7 +89,7 @@ class Consuming:
         self._work.set()
 
     def settle(self, tags: Sequence[int], *, requeue: bool) -> None:
-        """Acknowledge deliveries or give them back; what is not ours any more is passed over."""
+        """Acknowledge deliveries or return them; those of a lost connection are ignored."""
         for tag in tags:
             message = self._unsettled.pop(tag, None)
             if message is not None:
@@ -98,25 +97,25 @@ class Consuming:
         self._work.set()
 
     def unsettled(self, tag: int) -> aiormq.abc.DeliveredMessage | None:
-        """Return a delivery that is still ours."""
+        """Return a delivery that is not settled yet; None when its connection was lost."""
         return self._unsettled.get(tag)
 
     async def run(self, connection: aiormq.Connection) -> BrokerError:
-        """Bring deliveries and carry settlements until the link is lost; say why it was.
+        """Pass on deliveries and settlements until the connection is lost; return the reason.
 
         Raises:
-            BrokerError: the link could not be set up.
+            BrokerError: the connection could not be set up.
         """
         settings = self._settings
         cancelled = asyncio.Event()
         async with wire.answering(settings):
-            # A buffer for all that may come keeps the socket's reader from stopping between two
-            # frames of one batch.
+            # With a buffer for every frame that may come, the socket's reader never stops between
+            # two frames of one batch.
             channel = await wire.open_channel(connection, _FRAMES * settings.prefetch)
             if settings.exclusive:
                 await channel.queue_declare(settings.owner_queue, exclusive=True, auto_delete=True)
             await channel.basic_qos(prefetch_count=settings.prefetch)
-            await wire.declare(channel, incoming(settings))
+            await wire.declare(channel, consumed_topology(settings))
             channels = [channel]
             if settings.exclusive:
                 channels.append(await self._consume_expired(connection))
@@ -125,8 +124,10 @@ class Consuming:
         self._channel = channel
         self._paused, self._beat = False, uptime()
         self._work.set()
-        log.info("broker_connected", link=Link.CONSUME.value, broker=settings.address)
-        self._to_trio.post(partial(self._broker.session_up, Link.CONSUME))
+        log.info(
+            "broker_connected", connection=ConnectionRole.CONSUME.value, broker=settings.address
+        )
+        self._to_trio.call_soon(partial(self._broker.connection_up, ConnectionRole.CONSUME))
         worker = asyncio.create_task(self._work_on(channel))
         helpers = [
             worker,
@@ -139,7 +140,9 @@ class Consuming:
                 {*helpers, *closings, connection.closing}, return_when=asyncio.FIRST_COMPLETED
             )
             if cancelled.is_set():
-                return BrokerUnavailable("the broker cancelled our consumer (queue deleted?)")
+                return BrokerUnavailable(
+                    "the broker cancelled the consumer; was its queue deleted?"
+                )
             return wire.reason(settings, worker, *closings, connection.closing)
         finally:
             self._channel = self._expired_channel = None
@@ -149,10 +152,10 @@ class Consuming:
                 helper.cancel()
             await asyncio.wait(helpers, timeout=wire.CLOSE_S)
             if worker.done() and not worker.cancelled():
-                worker.exception()  # looked at, or asyncio complains: the end's reason is known
+                worker.exception()  # retrieved, or asyncio would log it; the reason is known already
 
     async def _consume_expired(self, connection: aiormq.Connection) -> aiormq.Channel:
-        """Consume expired actions, on a channel of their own: they must not use up the prefetch."""
+        """Consume expired actions on a separate channel, so that they do not use up the prefetch."""
         channel = await wire.open_channel(connection, _FRAMES * EXPIRED_PREFETCH)
         self._expired_channel = channel  # before the first delivery, which may come at once
         await channel.basic_qos(prefetch_count=EXPIRED_PREFETCH)
@@ -160,9 +163,9 @@ class Consuming:
         return channel
 
     async def _work_on(self, channel: aiormq.Channel) -> None:
-        """Consume while that is wanted, and write settlements; returns after ``stop``.
+        """Consume while that is wanted, and send settlements; returns after ``stop``.
 
-        Cancelling the consumer comes before giving messages back, or they would return at once.
+        The consumer is cancelled before messages are returned, or they would be delivered again at once.
         """
         consumer_tag: str | None = None
         while True:
@@ -170,23 +173,23 @@ class Consuming:
             self._work.clear()
             async with wire.answering(self._settings):
                 if consumer_tag is not None and (self._paused or not self._wanted):
-                    # All that was sent before the answer has arrived by then.
+                    # Deliveries that were sent before the answer have arrived by then.
                     await channel.basic_cancel(consumer_tag)
                     consumer_tag = None
                 self._paused = False
-                await self._write_settlements()
+                await self._send_settlements()
                 if self._wanted and consumer_tag is None:
                     answer = await channel.basic_consume(self._settings.action_queue, self._action)
                     consumer_tag = answer.consumer_tag
             if self._stopped:
                 return
 
-    async def _write_settlements(self) -> None:
+    async def _send_settlements(self) -> None:
         while self._settlements:
             settlement = self._settlements.popleft()
             message = settlement.message
             assert message.delivery_tag is not None, "messages of consumers have one"
-            # The last waits for the socket: then nothing is left behind when we stop.
+            # The last one waits for the socket, so that nothing is unsent when this stops.
             last = not self._settlements
             if settlement.requeue:
                 await message.channel.basic_nack(message.delivery_tag, requeue=True, wait=last)
@@ -196,9 +199,9 @@ class Consuming:
     async def _beats(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            self._note_beat()
+            self._beat_now()
 
-    def _note_beat(self) -> None:
+    def _beat_now(self) -> None:
         now = uptime()
         gap, self._beat = now - self._beat, now
         if gap > HELD_S:
@@ -209,7 +212,7 @@ class Consuming:
     async def _action(self, message: aiormq.abc.DeliveredMessage) -> None:
         if message.channel is not self._channel:
             return
-        self._note_beat()
+        self._beat_now()
         if self._paused:
             self._settlements.append(_Settlement(message, requeue=True))
             self._work.set()
@@ -224,7 +227,7 @@ class Consuming:
         if origin == ("expired", self._settings.action_queue):
             self._deliver(message, expired=True)
         else:
-            # Of another queue, or rejected by somebody: the dead letters have it, that is all.
+            # Of another queue, or rejected by somebody: it is in the dead letters, and done.
             self._settlements.append(_Settlement(message, requeue=False))
             self._work.set()
 
@@ -236,9 +239,9 @@ class Consuming:
             tag=tag,
             body=message.body,
             message_id=properties.message_id,
-            # Between two queues RabbitMQ forgets that it had delivered a message before.
+            # RabbitMQ loses the flag when a message moves to another queue.
             redelivered=expired or bool(message.redelivered),
             expired=expired,
             flaw=str((properties.headers or {}).get(FLAW, "")),
         )
-        self._to_trio.post(partial(self._broker.arrived, delivery, uptime()))
+        self._to_trio.call_soon(partial(self._broker.add_delivery, delivery, uptime()))

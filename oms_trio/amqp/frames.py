@@ -1,9 +1,9 @@
-"""What the client library is given of the broker's frames: nothing that it cannot decode.
+"""Removes from the broker's frames what aiormq cannot decode.
 
-RabbitMQ hands a message's properties on as their publisher wrote them. The library decodes all of
-them, and ends the connection over a ``timestamp`` in nanoseconds, a text that is not UTF-8, or
-headers nested too deeply, so that one message would block its queue for ever. We need few of them.
-Every content header is therefore reduced, before the library sees it, to what we use.
+RabbitMQ passes on a message's properties as their publisher wrote them. aiormq decodes all of them, and
+ends the connection because of a ``timestamp`` in nanoseconds, a string that is not UTF-8, or headers
+nested too deeply, so that one message would block its queue permanently. Every content header is
+therefore reduced to the few properties that we use, before aiormq reads it.
 
 Pure: bytes in, bytes out. Nothing here recurses, and nothing raises.
 """
@@ -18,21 +18,21 @@ from typing import Final
 import attrs
 
 FLAW: Final = "oms-flaw"
-"""Header that says why a message cannot be used, whatever its body is."""
+"""Header with the reason why a message is unusable, whatever its body."""
 DEATH_REASON: Final = "oms-death-reason"
 """Header with the reason of the newest entry of RabbitMQ's ``x-death`` (``expired``, ...)."""
 DEATH_QUEUE: Final = "oms-death-queue"
-"""Header with the queue of that entry: where the message was before the dead letters."""
+"""Header with the queue of that entry, from which the message was dead-lettered."""
 
 _FRAME: Final = struct.Struct(">BHI")
 _METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
 _FRAME_END: Final = 0xCE
 _FIXED_PART: Final = 12
-"""Class, weight and body size: the part of a content header before its properties."""
+"""Size of class, weight and body size, which precede the properties in a content header."""
 
 _CONTENT_TYPE, _HEADERS, _MESSAGE_ID, _TIMESTAMP = 1 << 15, 1 << 13, 1 << 7, 1 << 6
 _MORE_FLAGS: Final = 1
-# Sizes of the properties in the order of their flags: of a short string, a table, or in bytes.
+# Sizes of the properties in the order of their flags: a short string, a table, or bytes.
 _SHORT, _TABLE, _OCTET, _EIGHT = -1, -2, 1, 8
 _PROPERTIES: Final = (
     (_CONTENT_TYPE, _SHORT),
@@ -51,9 +51,9 @@ _PROPERTIES: Final = (
     (1 << 2, _SHORT),  # cluster_id
 )
 _LAST_SECOND: Final = (1 << 32) - 1
-"""The library takes a greater timestamp for milliseconds, and most of those are no date to it."""
+"""aiormq takes a greater timestamp for milliseconds, and most of those are not a valid date."""
 
-# Values in a table by their type's letter; RabbitMQ's dialect. The long ones begin with their size.
+# Table values by the letter of their type, as RabbitMQ uses them. Long values begin with their size.
 _VALUE_SIZES: Final = dict(
     zip(b"tbBsuIiflLdDTV", (1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8, 5, 8, 0), strict=True)
 )
@@ -62,18 +62,18 @@ _LONG_VALUES: Final = frozenset(b"SAFx")
 
 @attrs.define
 class FrameFilter:
-    """Reduces the content headers in a broker's stream of bytes, however it is cut into pieces.
+    """Reduces the content headers in a broker's stream of bytes, however it is split.
 
-    All other frames pass as they are. What does not begin as a frame is no AMQP: from there on
-    everything passes, and the library says what it thinks of it.
+    All other frames pass unchanged. Bytes that do not begin a frame are not AMQP: from there on
+    everything passes, and aiormq reports the error.
     """
 
     _rest: bytes = b""
     _passing: float = 0
-    """How many of the next bytes pass unseen."""
+    """How many of the next bytes pass unread."""
 
     def feed(self, data: bytes) -> bytes:
-        """Return what is complete now."""
+        """Return the bytes that are complete now."""
         data = self._rest + data if self._rest else data
         done: list[bytes] = []
         at = 0
@@ -103,16 +103,16 @@ class FrameFilter:
         return b"".join(done)
 
     def end(self) -> bytes:
-        """Return what is left when the stream has ended."""
+        """Return the remaining bytes at the end of the stream."""
         rest, self._rest = self._rest, b""
         return rest
 
 
 def reduced(payload: bytes) -> bytes:
-    """Reduce a content header to what we use and the library can decode.
+    """Reduce a content header to what we use and aiormq can decode.
 
-    That is ``content_type``, ``message_id`` and ``timestamp`` as they are, where they are valid, and
-    of the headers only our own ``FLAW``, ``DEATH_REASON`` and ``DEATH_QUEUE``.
+    These are ``content_type``, ``message_id`` and ``timestamp``, unchanged if they are valid, and of the
+    headers only our own ``FLAW``, ``DEATH_REASON`` and ``DEATH_QUEUE``.
     """
     try:
         found = _properties(payload)
@@ -125,7 +125,7 @@ def reduced(payload: bytes) -> bytes:
             if _is_text(found[flag][1:]):
                 kept[flag] = found[flag]
             elif flag == _MESSAGE_ID:
-                # The id is which action it is. Nobody may trade it as another one.
+                # The id identifies the action, which must not be traded as another one.
                 notes[FLAW] = b"the AMQP message_id is not UTF-8"
     if _TIMESTAMP in found and int.from_bytes(found[_TIMESTAMP]) <= _LAST_SECOND:
         kept[_TIMESTAMP] = found[_TIMESTAMP]
@@ -145,14 +145,14 @@ def _content_header(payload: bytes, kept: dict[int, bytes], notes: dict[str, byt
 
 
 def _properties(payload: bytes) -> dict[int, bytes]:
-    """Cut the properties out, each as it is on the wire.
+    """Split the properties, each as encoded on the wire.
 
     Raises:
-        IndexError, ValueError, struct.error: they are not what their flags say.
+        IndexError, ValueError, struct.error: they do not match their flags.
     """
     (flags,) = struct.unpack_from(">H", payload, _FIXED_PART)
     if flags & _MORE_FLAGS:
-        raise ValueError("AMQP 0-9-1 has no further properties")
+        raise ValueError("AMQP 0-9-1 has no more property flags")
     found: dict[int, bytes] = {}
     at = _FIXED_PART + 2
     for flag, size in _PROPERTIES:
@@ -164,37 +164,37 @@ def _properties(payload: bytes) -> dict[int, bytes]:
             else:
                 end = at + size
             if end > len(payload):
-                raise ValueError("a property goes on behind the end")
+                raise ValueError("a property exceeds the header")
             found[flag] = payload[at:end]
             at = end
     return found
 
 
 def _death(headers: bytes) -> dict[str, bytes]:
-    """Say from where and why a message came to the dead letters last, by ``x-death``."""
+    """Return queue and reason of the last time a message was dead-lettered, from ``x-death``."""
     try:
         for name, kind, value in _entries(headers[4:]):
             # An array of tables, the newest first.
             if (name, kind, value[4:5]) == (b"x-death", ord("A"), b"F"):
                 size = int.from_bytes(value[5:9])
-                told = {
+                entry = {
                     key: text[4:]
                     for key, what, text in _entries(value[9 : 9 + size])
                     if what == ord("S")
                 }
-                reason, queue = told.get(b"reason", b""), told.get(b"queue", b"")
+                reason, queue = entry.get(b"reason", b""), entry.get(b"queue", b"")
                 if reason and queue and _is_text(reason) and _is_text(queue):
                     return {DEATH_REASON: reason, DEATH_QUEUE: queue}
     except (IndexError, ValueError):
-        pass  # written by somebody who is not RabbitMQ
+        pass  # not written by RabbitMQ
     return {}
 
 
 def _entries(table: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-    """Give name, type and value (with its size, where it has one) of each entry; none is decoded.
+    """Yield name, type and undecoded value (with its size, if it has one) of each entry.
 
     Raises:
-        IndexError, ValueError: it is no table.
+        IndexError, ValueError: it is not a table.
     """
     at = 0
     while at < len(table):
@@ -206,7 +206,7 @@ def _entries(table: bytes) -> Iterator[tuple[bytes, int, bytes]]:
         elif kind in _VALUE_SIZES:
             at = begin + _VALUE_SIZES[kind]
         else:
-            raise ValueError("a value of an unknown type has an unknown end")
+            raise ValueError(f"a table value has the unknown type {kind}")
         yield name, kind, table[begin:at]
 
 

@@ -1,8 +1,8 @@
-"""A broker inside the process: for the demo, for simulation and for tests.
+"""A broker within the process: for the demo, the simulation and tests.
 
-It behaves as RabbitMQ does towards us where it matters: prefetch, redelivery, expiry,
-dead letters, outages and lost confirms. It has no threads and no randomness, and reads time
-from Trio's clock alone, so a simulation under a jumping clock repeats exactly.
+It behaves like RabbitMQ in prefetch, redelivery, expiry, dead letters, outages and lost confirms. It has
+no threads and no randomness, and reads only Trio's clock, so a simulation with a jumping clock repeats
+exactly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from oms_trio.amqp.model import (
 
 @attrs.frozen
 class DeadLetter:
-    """A message that could not be used, and why (``expired`` when nobody took it in time)."""
+    """A dead-lettered message, and why (``expired`` when it was not delivered in time)."""
 
     body: bytes
     message_id: str | None
@@ -44,10 +44,10 @@ class _Queued:
 
 @attrs.define
 class MemoryBroker:
-    """The service's side is ``model.Broker``; the other methods are for agents and tests.
+    """A ``model.Broker``; its other methods are for agents and tests.
 
-    ``message_ttl_s`` counts while a message waits in the queue, not while it is held by us.
-    An outage (``set_available(False)``) cuts our link only: agents go on publishing actions.
+    ``message_ttl_s`` applies while a message waits in the queue, not after its delivery. An outage
+    (``set_available(False)``) concerns only our connection: agents go on publishing actions.
     """
 
     prefetch: int = 64
@@ -57,7 +57,7 @@ class MemoryBroker:
     _blocked: bool = attrs.field(default=False, init=False)
     _unroutable: int = attrs.field(default=0, init=False)
     _lost_confirms: int = attrs.field(default=0, init=False)
-    # As RabbitMQ's own queues these have no bound; the agent's pace and the TTL bound them.
+    # Like RabbitMQ's queues these have no bound; the agent's rate and the TTL limit them.
     _queue: deque[_Queued] = attrs.field(factory=deque, init=False)
     _expired: deque[_Queued] = attrs.field(factory=deque, init=False)
     _dead_letters: list[DeadLetter] = attrs.field(factory=list, init=False)
@@ -147,49 +147,49 @@ class MemoryBroker:
             await self._changed.wait()
 
     def publish_action(self, body: bytes, message_id: str | None = None) -> None:
-        """Queue an action as an agent does."""
+        """Publish an action, as an agent does."""
         self._queue.append(_Queued(body, message_id, trio.current_time() + self.message_ttl_s))
         self._pump()
 
     def subscribe(self) -> trio.MemoryReceiveChannel[Outgoing]:
-        """Return a channel that gets every message published from now on; close it to leave."""
+        """Return a channel that receives every message published from now on; close it to unsubscribe."""
         send, receive = trio.open_memory_channel[Outgoing](math.inf)
         self._subscribers.append(send)
         return receive
 
     @property
     def dead_letters(self) -> list[DeadLetter]:
-        """What ended as dead letter so far."""
+        """The messages that were dead-lettered so far."""
         self._pump()
         return list(self._dead_letters)
 
     @property
     def depth(self) -> int:
-        """How many actions wait in the queue, without those that we hold."""
+        """The number of actions in the queue, without delivered ones."""
         self._pump()
         return len(self._queue)
 
-    def set_available(self, available: bool) -> None:  # noqa: FBT001  # the one thing it says
-        """Begin or end an outage; what was not acknowledged at its begin comes again."""
+    def set_available(self, available: bool) -> None:  # noqa: FBT001  # its only argument
+        """Begin or end an outage; deliveries that are unacknowledged at its begin are repeated."""
         self._available = available
         if not available:
             self._requeue(list(self._unsettled))
         self._pump()
 
     def restart(self) -> None:
-        """An outage of no length: every unacknowledged delivery comes again."""
+        """An outage of no duration: every unacknowledged delivery is repeated."""
         self.set_available(False)
         self.set_available(True)
 
-    def set_blocked(self, blocked: bool) -> None:  # noqa: FBT001  # the one thing it says
-        """Begin or end an alarm of memory or disk: what is published to the broker waits."""
+    def set_blocked(self, blocked: bool) -> None:  # noqa: FBT001  # its only argument
+        """Begin or end a memory or disk alarm, during which publishing waits."""
         self._blocked = blocked
         self._pump()
 
     def delete_queue(self) -> list[tuple[bytes, str | None]]:
-        """Delete the action queue with all that is in it, held messages included; return that.
+        """Delete the action queue with its messages, including delivered ones; return them.
 
-        Our consumer is cancelled by it, and a new queue is declared and consumed from at once.
+        This cancels our consumer, and a new queue is declared and consumed from at once.
         """
         held = [tag for tag, message in self._unsettled.items() if not message.expired]
         gone = [*(self._unsettled.pop(tag) for tag in held), *self._queue]
@@ -199,11 +199,11 @@ class MemoryBroker:
         return [(message.body, message.message_id) for message in gone]
 
     def lose_confirms(self, count: int) -> None:
-        """Let the next ``count`` calls of ``publish`` arrive at subscribers and fail nevertheless."""
+        """Make the next ``count`` calls of ``publish`` fail although subscribers get the messages."""
         self._lost_confirms = count
 
     def _requeue(self, tags: list[int]) -> None:
-        """Put held messages back where they were: at the head, in their order."""
+        """Return delivered messages to the head of the queue, in their order."""
         back = [attrs.evolve(self._unsettled.pop(tag), redelivered=True) for tag in tags]
         self._queue.extendleft(message for message in reversed(back) if not message.expired)
         self._expired.extendleft(message for message in reversed(back) if message.expired)
@@ -212,9 +212,9 @@ class MemoryBroker:
         self._expired_ready = deque(one for one in self._expired_ready if one.tag in held)
 
     def _pump(self) -> None:
-        """Expire what is too old, then hand over as much as prefetch allows.
+        """Expire old messages, then deliver as many as prefetch allows.
 
-        One TTL for all, and messages come back to the head: the head is always the oldest.
+        All have the same TTL, and messages return to the head, so the head is always the oldest.
         """
         now = trio.current_time()
         while self._queue and self._queue[0].expires_at <= now:

@@ -1,7 +1,7 @@
-"""The broker as the rest of the service sees it: a Trio-shaped surface and its values.
+"""The interface of a broker for Trio tasks, its values and its errors.
 
-Two brokers stand behind it, RabbitMQ (``broker``) and one in memory (``memory``); both face the
-same tests.
+There are two implementations, RabbitMQ (``rabbit``) and one in memory (``memory``), with a common test
+suite.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ import attrs
 
 
 class BrokerError(Exception):
-    """What a broker can do to us. Each text is one line and holds no secret."""
+    """Base of all broker errors. Every message is one line without secrets."""
 
 
 class BrokerUnavailable(BrokerError):  # noqa: N818  # it names a state
-    """The link is lost, or the broker did not confirm in time: send again later."""
+    """The connection is lost, or a confirm is missing: publish again later."""
 
 
 class BrokerUnreachable(BrokerError):  # noqa: N818  # it names a state
     """No AMQP answer at the first connect: host, port, TLS or virtual host."""
 
 
-class BrokerRefused(BrokerError):  # noqa: N818  # it names a state
-    """The broker does not let this user in."""
+class BrokerAccessRejected(BrokerError):  # noqa: N818  # it names a state
+    """The broker rejects this user."""
 
 
 class BrokerMisconfigured(BrokerError):  # noqa: N818  # it names a state
-    """A queue or exchange of ours exists already with other properties."""
+    """One of our queues or exchanges exists with other properties."""
 
 
-class BrokerOwned(BrokerMisconfigured):
-    """Another service takes the actions of our exchange and key."""
+class ActionQueueInUse(BrokerMisconfigured):
+    """Another service consumes the actions of our exchange and key."""
 
 
 class BrokerUnroutable(BrokerError):  # noqa: N818  # it names a state
@@ -41,25 +41,25 @@ class BrokerUnroutable(BrokerError):  # noqa: N818  # it names a state
 
 
 HELD_S: Final = 1.0
-"""How long a delivery may wait in this process before it is received: longer, and it goes back.
+"""Seconds that a delivery may wait in this process to be received; then it returns to the queue.
 
-An action's age counts from when the broker had it. A process that was stopped meanwhile cannot
-know for how long, but the queue does.
+An action's age counts from its arrival at the broker. A process that was stopped in between cannot know
+how long that was, but the queue does.
 """
 
 EXPIRED_PREFETCH: Final = 16
-"""Expired actions held unacknowledged at most. They are only told of, and live ones come first."""
+"""Unacknowledged expired actions at most. They are only rejected, so live actions take precedence."""
 
 
 @attrs.frozen
 class Delivery:
     """One action as it came from the queue.
 
-    ``tag`` is unique in this process for ever (it is not AMQP's delivery tag, which starts anew
-    with every channel). ``expired`` says that it did not come from the action queue but from the
-    dead letters, because it had waited there for longer than an action lives. ``redelivered`` says
-    that it may have been delivered before; of an expired one nobody knows, so it always may. ``flaw`` says why
-    the message cannot be used, whatever its body; empty: it can.
+    ``tag`` is unique in this process (AMQP's delivery tag is not: it starts again with every channel).
+    ``expired`` marks an action that waited in the action queue beyond its time to live, and came through
+    the dead letters. ``redelivered`` marks one that may have been delivered before, which is always
+    possible for an expired one. ``flaw`` is the reason why the message is unusable, whatever its body;
+    empty: there is none.
     """
 
     tag: int
@@ -72,7 +72,7 @@ class Delivery:
 
 @attrs.frozen
 class Outgoing:
-    """One message for the agent: JSON in ``body``, the same ``message_id`` whenever it is sent.
+    """One message for the agent: JSON in ``body``, and the same ``message_id`` each time it is sent.
 
     ``cause`` is the value of the header ``x-oms-cause``; empty: no header.
     """
@@ -84,50 +84,49 @@ class Outgoing:
 
 
 class Broker(Protocol):
-    """Actions in, executions out. All methods are called from one Trio thread.
+    """Delivers actions and publishes executions. All methods are called from one Trio thread.
 
-    Delivery is at least once both ways: what was not acknowledged when the link was lost comes
-    again with a new tag and ``redelivered`` set, and what was not confirmed has to be
-    published again.
+    Delivery is at least once in both directions: a delivery that was not acknowledged when the connection
+    was lost is repeated with a new tag and ``redelivered`` set, and a message that was not confirmed has
+    to be published again.
     """
 
     @property
     def connected(self) -> bool:
-        """Whether actions can come and executions can leave."""
+        """Whether actions can be delivered and executions published."""
 
     @property
     def unroutable(self) -> int:
-        """How many published messages no queue has taken; they are not kept."""
+        """The number of published messages that no queue took, and that are therefore lost."""
 
     async def receive(self) -> tuple[Delivery, ...]:
-        """Wait for actions and take all that are there, in the queue's order.
+        """Wait for actions and return all that have arrived, in the queue's order.
 
-        For one task only. Deliveries of a link that is lost meanwhile are not returned: the
-        broker brings them again. Nor are those that have waited in this process for ``HELD_S``,
-        because it was stopped or busy: they go back to the queue, where their time to live
-        decides. Before ``consume(True)`` nothing comes but expired actions; those come at any
-        time, behind the others.
+        For one task only. Deliveries of a lost connection are not returned: the broker repeats them.
+        Deliveries that have waited in this process for ``HELD_S``, because it was stopped or busy, go
+        back to the queue, where their time to live decides. Before ``consume(True)`` only expired
+        actions are returned; they may come at any time, after the others.
 
         Raises:
             trio.ClosedResourceError: the broker was closed.
         """
 
-    def consume(self, wanted: bool) -> None:  # noqa: FBT001  # the one thing it says
-        """Start or stop taking actions; at first none are taken.
+    def consume(self, wanted: bool) -> None:  # noqa: FBT001  # its only argument
+        """Start or stop consuming actions; it is stopped at first.
 
-        After ``consume(False)`` no live delivery is returned; those fetched ahead go back to the
-        queue, those returned before stay ours to settle.
+        After ``consume(False)`` only expired deliveries are returned; prefetched ones go back to the
+        queue, and those returned before still have to be settled.
         """
 
     def ack(self, tags: Sequence[int]) -> None:
-        """Settle deliveries for good; never waits. Tags of a lost link are forgotten."""
+        """Acknowledge deliveries, without waiting. Tags of a lost connection are ignored."""
 
     async def dead_letter(self, tag: int, reason: str) -> None:
         """Move a delivery to the dead letters with its ``message_id`` and the reason, then ack it.
 
-        Waits, if need be for a new link, until the broker has confirmed it, or until the
-        delivery is not ours any more because the link that brought it is lost and it comes again.
-        Do not let other deliveries wait for it.
+        Waits, if necessary for a new connection, until the broker has confirmed it, or until the
+        connection of the delivery is lost, after which it is delivered again. Other deliveries should
+        not wait for this.
 
         Raises:
             trio.ClosedResourceError: the broker was closed.
@@ -139,14 +138,14 @@ class Broker(Protocol):
         A message that no queue takes is confirmed too, and counted in ``unroutable``.
 
         Raises:
-            BrokerUnavailable: the link is lost, or a confirm was negative or late. Any of the
-                messages may have been published: send all that are not known to be confirmed
-                again, in order, after ``wait_publishable``.
+            BrokerUnavailable: the connection is lost, or a confirm was negative or late. Any of the
+                messages may have been published: publish all unconfirmed ones again, in order, after
+                ``wait_publishable``.
             trio.ClosedResourceError: the broker was closed.
         """
 
     async def wait_publishable(self) -> None:
-        """Wait until there is a link to publish on.
+        """Wait until there is a connection to publish on.
 
         Raises:
             trio.ClosedResourceError: the broker was closed.

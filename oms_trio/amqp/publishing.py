@@ -1,4 +1,4 @@
-"""The publishing link: messages out, and their confirms in. Asyncio's side."""
+"""The publishing connection: messages out, confirms in. Runs in the asyncio thread."""
 
 from __future__ import annotations
 
@@ -13,66 +13,67 @@ import attrs
 import structlog
 
 from oms_trio.amqp import connection as wire
-from oms_trio.amqp.mailbox import Mailbox
+from oms_trio.amqp.call_queue import CallQueue
 from oms_trio.amqp.model import BrokerError, BrokerUnavailable, Outgoing
-from oms_trio.amqp.rabbit import Link, RabbitBroker, Request
-from oms_trio.amqp.settings import DEAD_LETTER_KEY, BrokerSettings
-from oms_trio.amqp.topology import outgoing
+from oms_trio.amqp.rabbit import ConnectionRole, PendingConfirm, RabbitBroker
+from oms_trio.amqp.settings import DEAD_LETTER_KEY, BrokerSettings, published_topology
 
 log = structlog.get_logger()
 
 REASON_HEADER: Final = "x-oms-reason"
-"""Header of a dead letter that says why it became one."""
+"""Header of a dead letter with the reason why it became one."""
 
 CAUSE_HEADER: Final = "x-oms-cause"
-"""Header of an execution or closure that says who or what brought it about."""
+"""Header of an execution or closure with its cause."""
 
-_LOST: Final = "the link was lost before the confirm"
+_LOST: Final = "the connection was lost before the confirm"
 _LATE: Final = "not confirmed in time (is the broker short of memory or disk?)"
 
 
 @attrs.define(eq=False)
-class Publishing:
-    """What is published and has to be confirmed; every method runs in the portal's thread."""
+class ConfirmedPublisher:
+    """Publishes messages and waits for their confirms; every method runs in the asyncio thread."""
 
     _settings: BrokerSettings
-    _to_trio: Mailbox
+    _to_trio: CallQueue
     _broker: RabbitBroker = attrs.field(init=False)
-    _publisher: _Publisher | None = attrs.field(default=None, init=False)
+    _current: _PublishChannel | None = attrs.field(default=None, init=False)
     collecting: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
     """Tasks that wait for confirms."""
 
     def attach(self, broker: RabbitBroker) -> None:
-        """Say who hears of confirms."""
+        """Set the receiver of confirms."""
         self._broker = broker
 
     async def run(self, connection: aiormq.Connection) -> BrokerError:
-        """Hold a channel with confirms until it is lost or a confirm fails; say what it was.
+        """Keep a channel with confirms until it is lost or a confirm fails; return the reason.
 
         Raises:
-            BrokerError: the link could not be set up.
+            BrokerError: the connection could not be set up.
         """
         settings = self._settings
         async with wire.answering(settings):
             channel = await wire.open_channel(connection)
-            await wire.declare(channel, outgoing(settings))
-        self._publisher = publisher = _Publisher(channel)
-        log.info("broker_connected", link=Link.PUBLISH.value, broker=settings.address)
-        self._to_trio.post(partial(self._broker.session_up, Link.PUBLISH))
+            await wire.declare(channel, published_topology(settings))
+        self._current = current = _PublishChannel(channel)
+        log.info(
+            "broker_connected", connection=ConnectionRole.PUBLISH.value, broker=settings.address
+        )
+        self._to_trio.call_soon(partial(self._broker.connection_up, ConnectionRole.PUBLISH))
         try:
             await asyncio.wait(
-                {publisher.over, channel.closing, connection.closing},
+                {current.over, channel.closing, connection.closing},
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if publisher.over.done():
-                return BrokerUnavailable(publisher.over.result())
+            if current.over.done():
+                return BrokerUnavailable(current.over.result())
             return wire.reason(settings, channel.closing, connection.closing)
         finally:
-            self._publisher = None
-            publisher.end(_LOST)
+            self._current = None
+            current.end(_LOST)
 
-    def publish(self, messages: Sequence[Outgoing], request: Request) -> None:
-        """Publish; finish the request when all is confirmed or one has failed."""
+    def publish(self, messages: Sequence[Outgoing], confirm: PendingConfirm) -> None:
+        """Publish; finish ``confirm`` when all are confirmed or one has failed."""
         exchange = self._settings.execution_exchange
         publications = [
             _Publication(
@@ -88,16 +89,16 @@ class Publishing:
             )
             for message in messages
         ]
-        self._start(publications, request)
+        self._start(publications, confirm)
 
     def dead_letter(
         self,
         message: aiormq.abc.DeliveredMessage,
         reason: str,
-        request: Request,
+        confirm: PendingConfirm,
         then: Callable[[], None],
     ) -> None:
-        """Publish a delivery to the dead letters; when that is confirmed ``then`` is called."""
+        """Publish a delivery to the dead letters; ``then`` is called when that is confirmed."""
         was = message.header.properties
         publication = _Publication(
             message.body,
@@ -110,85 +111,85 @@ class Publishing:
                 message_id=was.message_id,
                 timestamp=was.timestamp,
             ),
-            # Nobody may have to look for a malformed action: it stays ours until a queue has it.
+            # A malformed action must not get lost: it stays unsettled until a queue has it.
             needs_queue=True,
         )
-        self._start([publication], request, then)
+        self._start([publication], confirm, then)
 
     def _start(
         self,
         publications: Sequence[_Publication],
-        request: Request,
+        confirm: PendingConfirm,
         then: Callable[[], None] = lambda: None,
     ) -> None:
-        if self._publisher is None:
-            self._finish(request, "there is no link to the broker")
+        if self._current is None:
+            self._finish(confirm, "there is no connection to the broker")
             return
-        channel = self._publisher.channel
-        # Begun here, they are on their way before the task that collects their confirms begins.
+        channel = self._current.channel
+        # Started here, they are sent before the task that collects their confirms starts.
         confirms = [asyncio.create_task(publication.send(channel)) for publication in publications]
-        task = asyncio.create_task(self._collect(self._publisher, confirms, request, then))
+        task = asyncio.create_task(self._collect(self._current, confirms, confirm, then))
         self.collecting.add(task)
         task.add_done_callback(self.collecting.discard)
 
     async def _collect(
         self,
-        publisher: _Publisher,
+        current: _PublishChannel,
         confirms: Sequence[asyncio.Task[bool]],
-        request: Request,
+        confirm: PendingConfirm,
         then: Callable[[], None],
     ) -> None:
-        """Collect the confirms of what is being published, finish the request. Raises nothing.
+        """Collect the confirms of published messages, and finish ``confirm``. Raises nothing.
 
-        Any failure ends the link: its back-off paces the caller's next try, a confirm that comes
-        too late cannot be taken for another's, and what a blocked broker has not read yet
-        does not pile up in our buffers.
+        Any failure ends the connection: its back-off delays the caller's next try, a late confirm
+        cannot be taken for that of another message, and messages that a blocked broker does not read
+        do not accumulate in our buffers.
         """
-        # One message, the rule, needs no task that waits for all.
+        # A single message, the usual case, needs no task that waits for all.
         last: asyncio.Task[Any] = (
             confirms[0] if len(confirms) == 1 else asyncio.create_task(_finished(confirms))
         )
-        ends: list[asyncio.Future[Any]] = [last, publisher.over]
-        # Of a publish that waits for room in its write queue, aiormq forgets to say that the
-        # link is lost: it would wait for its deadline.
+        ends: list[asyncio.Future[Any]] = [last, current.over]
+        # aiormq does not report the loss of the connection to a publish that waits for space in the
+        # write queue, which would wait until its deadline.
         await asyncio.wait(ends, timeout=wire.ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
-        late = _LOST if publisher.over.done() else _LATE
+        late = _LOST if current.over.done() else _LATE
         unconfirmed = [why for confirm in confirms if (why := _unconfirmed(confirm, late))]
         if returned := sum(_returned(confirm) for confirm in confirms):
-            self._to_trio.post(partial(self._broker.returned, returned))
+            self._to_trio.call_soon(partial(self._broker.add_unroutable, returned))
         for task in (last, *confirms):
             task.cancel()
         if not unconfirmed:
             then()
-            self._finish(request)
+            self._finish(confirm)
             return
-        publisher.end(unconfirmed[0])
-        if self._publisher is publisher:
-            self._publisher = None
-            # Before the request ends: its caller then waits for the next link.
-            self._to_trio.post(partial(self._broker.link_lost, Link.PUBLISH))
-        self._finish(request, unconfirmed[0])
+        current.end(unconfirmed[0])
+        if self._current is current:
+            self._current = None
+            # Before the confirm is finished: its caller then waits for the next connection.
+            self._to_trio.call_soon(partial(self._broker.connection_lost, ConnectionRole.PUBLISH))
+        self._finish(confirm, unconfirmed[0])
 
-    def _finish(self, request: Request, failure: str | None = None) -> None:
-        self._to_trio.post(partial(self._broker.finished, request, failure))
+    def _finish(self, confirm: PendingConfirm, failure: str | None = None) -> None:
+        self._to_trio.call_soon(partial(self._broker.finished, confirm, failure))
 
 
 @attrs.frozen(eq=False)
-class _Publisher:
-    """A channel with confirms, and the end of its link: set by whoever sees it first."""
+class _PublishChannel:
+    """A channel with confirms; ``over`` is set by the first task that learns of its end."""
 
     channel: aiormq.Channel
     over: asyncio.Future[str] = attrs.Factory(lambda: asyncio.get_running_loop().create_future())
 
     def end(self, why: str) -> None:
-        """Tell all that wait on this link that it is over."""
+        """Wake everything that waits for this channel, with the reason of its end."""
         if not self.over.done():
             self.over.set_result(why)
 
 
 @attrs.frozen
 class _Publication:
-    """One message on its way to an exchange. The broker returns it when no queue takes it."""
+    """One message to publish. The broker returns it when no queue takes it."""
 
     body: bytes
     exchange: str
@@ -197,10 +198,10 @@ class _Publication:
     needs_queue: bool = False
 
     async def send(self, channel: aiormq.Channel) -> bool:
-        """Publish and wait for the confirm; returns whether a queue has taken it.
+        """Publish and wait for the confirm; returns whether a queue took the message.
 
         Raises:
-            aiormq.PublishError: none has, and it needs one.
+            aiormq.PublishError: no queue took it, and ``needs_queue`` is set.
         """
         try:
             await channel.basic_publish(
@@ -224,13 +225,13 @@ async def _finished(tasks: Sequence[asyncio.Task[bool]]) -> None:
 
 
 def _returned(confirm: asyncio.Task[bool]) -> bool:
-    """Whether the broker has sent a message back."""
+    """Whether the broker returned the message."""
     ended_well = confirm.done() and not confirm.cancelled() and confirm.exception() is None
     return ended_well and not confirm.result()
 
 
 def _unconfirmed(confirm: asyncio.Task[bool], late: str) -> str | None:
-    """Say why a message counts as not published; None when the broker has confirmed it."""
+    """Return why a message counts as unpublished; None when the broker has confirmed it."""
     if not confirm.done():
         return late
     if confirm.cancelled():
@@ -239,6 +240,6 @@ def _unconfirmed(confirm: asyncio.Task[bool], late: str) -> str | None:
         case None:
             return None
         case aiormq.DeliveryError():
-            return "the broker refused a message or had no queue for it"
+            return "the broker rejected a message or had no queue for it"
         case _:
             return _LOST

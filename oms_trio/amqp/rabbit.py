@@ -1,4 +1,4 @@
-"""RabbitMQ's Trio side: what the service calls; it knows nothing of the loop that does the work."""
+"""RabbitMQ's Trio side: the methods that the service calls. ``AsyncioSide`` carries them out."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from oms_trio.amqp.mailbox import Mailbox
+from oms_trio.amqp.call_queue import CallQueue
 from oms_trio.amqp.model import HELD_S, BrokerUnavailable, Delivery, Outgoing
 
-# Linux's monotonic clock stands still while the machine is suspended; messages age all the same.
+# Linux's monotonic clock stops while the machine is suspended, but messages go on ageing.
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def uptime() -> float:
-    """Return seconds that pass for the broker too, whatever stops us; the same in all threads."""
+    """Return the time in seconds of a clock that never stops; the same in all threads."""
     return time.clock_gettime(_CLOCK)
 
 
-class Link(Enum):
-    """Our two connections.
+class ConnectionRole(Enum):
+    """What each of our two connections to RabbitMQ is for.
 
-    A broker short of memory or disk stops reading from connections that publish. On one
-    connection for both, acknowledgements would wait behind the executions.
+    A broker that is short of memory or disk stops reading from connections that publish. On a single
+    connection acknowledgements would then wait for the executions before them.
     """
 
     CONSUME = "consume"
@@ -36,58 +36,58 @@ class Link(Enum):
 
 
 @attrs.define(eq=False)
-class Request:
-    """Something that the broker has to confirm; ``failure`` says why it did not."""
+class PendingConfirm:
+    """The confirmation of something published; ``failure`` is the reason why there is none."""
 
     done: bool = False
     failure: str | None = None
 
 
-class LoopSide(Protocol):
-    """What the Trio side asks of the loop; each call runs in the loop's thread and returns."""
+class AsyncioSide(Protocol):
+    """The calls of the Trio side; each runs in the asyncio thread and returns at once."""
 
-    def set_wanted(self, wanted: bool) -> None:  # noqa: FBT001  # the one thing it says
+    def set_wanted(self, wanted: bool) -> None:  # noqa: FBT001  # its only argument
         """Start or stop consuming."""
 
     def settle(self, tags: Sequence[int], *, requeue: bool) -> None:
-        """Acknowledge these deliveries, or give them back to the queue."""
+        """Acknowledge these deliveries, or return them to the queue."""
 
-    def publish(self, messages: Sequence[Outgoing], request: Request) -> None:
-        """Publish; finish the request when all is confirmed or one has failed."""
+    def publish(self, messages: Sequence[Outgoing], confirm: PendingConfirm) -> None:
+        """Publish; finish ``confirm`` when all are confirmed or one has failed."""
 
-    def dead_letter(self, tag: int, reason: str, request: Request) -> None:
+    def dead_letter(self, tag: int, reason: str, confirm: PendingConfirm) -> None:
         """Publish the delivery to the dead letters and acknowledge it."""
 
     def stop(self) -> None:
-        """End the links."""
+        """Close the connections."""
 
 
 @attrs.define(eq=False)
 class RabbitBroker:
-    """See ``model.Broker`` for the public methods; the loop posts the others, in its order.
+    """A ``model.Broker``; its other methods are called by the asyncio side, in order.
 
-    Everything here runs in the Trio thread. Deliveries wait in ``_ready``, with the time (``uptime``)
-    at which they came into this process, and in ``_expired`` until they are received: at most what
-    the broker sends ahead, because none of them is acknowledged yet.
+    Everything here runs in the Trio thread. Deliveries wait in ``_ready``, with the time (``uptime``) of
+    their arrival in this process, and in ``_expired`` until they are received: at most as many as the
+    broker prefetches, because none of them is acknowledged yet.
     """
 
-    _loop: LoopSide
-    _to_loop: Mailbox
+    _asyncio_side: AsyncioSide
+    _to_asyncio: CallQueue
     _ready: deque[tuple[float, Delivery]] = attrs.field(factory=deque, init=False)
     _expired: deque[Delivery] = attrs.field(factory=deque, init=False)
     _wanted: bool = attrs.field(default=False, init=False)
     _unroutable: int = attrs.field(default=0, init=False)
-    _up: set[Link] = attrs.field(factory=set, init=False)
+    _up: set[ConnectionRole] = attrs.field(factory=set, init=False)
     _ended: bool = attrs.field(default=False, init=False)
     _failure: BaseException | None = attrs.field(default=None, init=False)
     _changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
-    # A lot of its own: a confirm must not wake up who waits for actions, nor the other way round.
+    # Separate, so that a confirm does not wake the task that waits for actions, nor vice versa.
     _arrived: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
 
     @property
     def connected(self) -> bool:
         """See ``Broker.connected``."""
-        return len(self._up) == len(Link)
+        return len(self._up) == len(ConnectionRole)
 
     @property
     def unroutable(self) -> int:
@@ -104,88 +104,88 @@ class RabbitBroker:
         return batch
 
     def _fresh(self) -> list[Delivery]:
-        """Take what came just now, and give back what has waited here for long."""
+        """Take recent deliveries, and return those that have waited here for too long."""
         oldest = uptime() - HELD_S
         fresh = [delivery for since, delivery in self._ready if since >= oldest]
         stale = [delivery.tag for since, delivery in self._ready if since < oldest]
         self._ready.clear()
         if stale:
-            self._post(partial(self._loop.settle, stale, requeue=True))
+            self._call(partial(self._asyncio_side.settle, stale, requeue=True))
         return fresh
 
     def consume(self, wanted: bool) -> None:  # noqa: FBT001  # as in the protocol
         """See ``Broker.consume``."""
         self._wanted = wanted
-        self._post(partial(self._loop.set_wanted, wanted))
+        self._call(partial(self._asyncio_side.set_wanted, wanted))
         if not wanted and self._ready:
             tags = [delivery.tag for _, delivery in self._ready]
             self._ready.clear()
-            self._post(partial(self._loop.settle, tags, requeue=True))
+            self._call(partial(self._asyncio_side.settle, tags, requeue=True))
 
     def ack(self, tags: Sequence[int]) -> None:
         """See ``Broker.ack``."""
-        self._post(partial(self._loop.settle, tuple(tags), requeue=False))
+        self._call(partial(self._asyncio_side.settle, tuple(tags), requeue=False))
 
     async def dead_letter(self, tag: int, reason: str) -> None:
         """See ``Broker.dead_letter``."""
         failure: str | None = ""
         while failure is not None:
             await self.wait_publishable()
-            failure = await self._failure_of(partial(self._loop.dead_letter, tag, reason))
+            failure = await self._failure_of(partial(self._asyncio_side.dead_letter, tag, reason))
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         """See ``Broker.publish``."""
-        failure = await self._failure_of(partial(self._loop.publish, tuple(messages)))
+        failure = await self._failure_of(partial(self._asyncio_side.publish, tuple(messages)))
         if failure is not None:
             raise BrokerUnavailable(failure)
 
     async def wait_publishable(self) -> None:
         """See ``Broker.wait_publishable``."""
-        await self._until(lambda: Link.PUBLISH in self._up)
+        await self._until(lambda: ConnectionRole.PUBLISH in self._up)
 
     async def wait_connected(self) -> None:
-        """Wait until both links stand.
+        """Wait until both connections are open.
 
         Raises:
             BrokerError: the first connect failed.
         """
         await self._until(lambda: self.connected)
 
-    def arrived(self, delivery: Delivery, at: float) -> None:
-        """Take over what came ``at`` this time, or send it back when nobody wants it any more."""
+    def add_delivery(self, delivery: Delivery, at: float) -> None:
+        """Add a delivery that arrived ``at`` this time, or return it when consuming has stopped."""
         if delivery.expired:
             self._expired.append(delivery)
         elif self._wanted:
             self._ready.append((at, delivery))
         else:
-            self._post(partial(self._loop.settle, (delivery.tag,), requeue=True))
+            self._call(partial(self._asyncio_side.settle, (delivery.tag,), requeue=True))
             return
         self._arrived.unpark_all()
 
-    def returned(self, count: int) -> None:
-        """Note messages that no queue has taken."""
+    def add_unroutable(self, count: int) -> None:
+        """Count messages that no queue has taken."""
         self._unroutable += count
 
-    def session_up(self, link: Link) -> None:
-        """Note that a link stands."""
-        self._up.add(link)
+    def connection_up(self, role: ConnectionRole) -> None:
+        """Record that a connection is open."""
+        self._up.add(role)
         self._changed.unpark_all()
 
-    def link_lost(self, link: Link) -> None:
-        """Note that a link is gone, and with it what was not received yet."""
-        self._up.discard(link)
-        if link is Link.CONSUME:
+    def connection_lost(self, role: ConnectionRole) -> None:
+        """Record the loss of a connection, and of the deliveries that were not received yet."""
+        self._up.discard(role)
+        if role is ConnectionRole.CONSUME:
             self._ready.clear()
             self._expired.clear()
 
-    def finished(self, request: Request, failure: str | None) -> None:
-        """Note how a request ended."""
-        request.done = True
-        request.failure = failure
+    def finished(self, confirm: PendingConfirm, failure: str | None) -> None:
+        """Finish a pending confirm, with the reason if it failed."""
+        confirm.done = True
+        confirm.failure = failure
         self._changed.unpark_all()
 
     def ended(self, failure: BaseException | None) -> None:
-        """Let every call fail from now on: with the failure that ended the loop, else as closed."""
+        """Make every call fail from now on: with ``failure``, or as closed."""
         self._ended = True
         self._failure = failure
         self._up.clear()
@@ -195,26 +195,26 @@ class RabbitBroker:
         self._arrived.unpark_all()
 
     def close(self) -> None:
-        """Let every call fail, and the loop end its links."""
-        self._to_loop.post(self._loop.stop)
+        """Make every call fail from now on, and close the connections."""
+        self._to_asyncio.call_soon(self._asyncio_side.stop)
         self.ended(None)
 
-    def _post(self, call: Callable[[], None]) -> None:
-        # The loop is gone or going: nothing can be sent, and what we hold comes again.
+    def _call(self, call: Callable[[], None]) -> None:
+        # The connections are closing: nothing can be sent, and our deliveries will be repeated.
         if not self._ended:
-            self._to_loop.post(call)
+            self._to_asyncio.call_soon(call)
 
-    async def _failure_of(self, call: Callable[[Request], None]) -> str | None:
-        """Let the loop carry out a request; return why it failed, if it did."""
-        request = Request()
-        self._post(partial(call, request))
-        await self._until(lambda: request.done)
-        return request.failure
+    async def _failure_of(self, call: Callable[[PendingConfirm], None]) -> str | None:
+        """Make a call and wait for its confirmation; return why it failed, or None."""
+        confirm = PendingConfirm()
+        self._call(partial(call, confirm))
+        await self._until(lambda: confirm.done)
+        return confirm.failure
 
     async def _until(
         self, condition: Callable[[], bool], lot: trio.lowlevel.ParkingLot | None = None
     ) -> None:
-        """Wait for a condition on our state; no checkpoint lies between it and the return."""
+        """Wait for a condition; there is no checkpoint between its check and the return."""
         if condition():
             await trio.lowlevel.checkpoint()
         while not condition():

@@ -1,8 +1,13 @@
-"""Where RabbitMQ is and what our queues and exchanges are called there."""
+"""How RabbitMQ is reached, and the exchanges and queues that each connection declares there.
+
+All are durable, and all exchanges are topics. They are declared at every connect. Both connections
+declare the dead letters: we publish some ourselves, and the queue sends expired messages there.
+"""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -16,10 +21,10 @@ ACTION_KEY: Final = "oms.action"
 """Routing key of actions."""
 
 DEAD_LETTER_KEY: Final = "oms.dead-letter"
-"""Routing key of what we move to the dead letters ourselves. Expired actions keep their own."""
+"""Routing key of messages that we dead-letter ourselves. Expired actions keep their own."""
 
 NAME_BYTES: Final = 255
-"""AMQP's limit for a name."""
+"""AMQP's limit for the length of a name."""
 
 
 def _masked(_secret: str) -> str:
@@ -30,12 +35,11 @@ def _masked(_secret: str) -> str:
 class BrokerSettings:
     """Everything that a connection needs; ``password`` never shows in a repr.
 
-    ``message_ttl_ms`` is the age at which a waiting action moves to the dead letters.
-    ``prefetch`` bounds the deliveries that we hold unacknowledged. ``ca_file`` (PEM) replaces
-    the system's certificate authorities; certificates are always verified. ``transient`` makes
-    the queue one that RabbitMQ removes soon after its consumer is gone. ``exclusive`` is for who
-    turns actions into orders: no other such connection is let in at the same exchange and key,
-    and actions that expired in the queue are delivered as well.
+    ``message_ttl_ms`` is the age at which a waiting action moves to the dead letters. ``prefetch`` bounds
+    the unacknowledged deliveries. ``ca_file`` (PEM) replaces the system's certificate authorities;
+    certificates are always verified. A ``transient`` queue is removed by RabbitMQ soon after its consumer
+    has gone. ``exclusive`` is for the service that turns actions into orders: RabbitMQ admits only one
+    such connection per exchange and key, and actions that expired in the queue are delivered to it too.
     """
 
     host: str = "localhost"
@@ -56,10 +60,10 @@ class BrokerSettings:
     transient: bool = False
     exclusive: bool = True
 
-    def of_agent(self, name: str) -> BrokerSettings:
-        """Return the other end of the same wire: executions come in, actions go out.
+    def for_agent(self, name: str) -> BrokerSettings:
+        """Return the agent's settings: it consumes executions and publishes actions.
 
-        The queue is the agent's own, called after ``name``.
+        The queue is the agent's own, and contains ``name``.
         """
         return attrs.evolve(
             self,
@@ -74,15 +78,15 @@ class BrokerSettings:
 
     @property
     def expired_queue(self) -> str:
-        """The queue by which actions that expired in the action queue come back to us."""
+        """The queue through which actions that expired in the action queue return to us."""
         return f"{self.action_queue}.expired"
 
     @property
     def owner_queue(self) -> str:
-        """The queue that stands for the right to take actions: RabbitMQ lets one connection have it.
+        """An empty queue that represents the right to consume actions; one connection can have it.
 
-        It holds no message. It is named after exchange and key, not after the action queue: a
-        queue of another name at the same key gets every action a second time.
+        It is named after exchange and key, not after the action queue: a queue of another name with
+        the same key would receive every action a second time.
         """
         name = f"oms.action-owner.{self.action_exchange}.{self.action_routing_key}"
         if len(name.encode()) <= NAME_BYTES:
@@ -91,13 +95,13 @@ class BrokerSettings:
 
     @property
     def address(self) -> str:
-        """Host and port for a person to read."""
+        """Host and port, for messages."""
         return f"{self.host}:{self.port}"
 
     def url(self, **query: str) -> str:
-        """Return the address with the password in it; the virtual host is not part of it.
+        """Return the URL, which contains the password but not the virtual host.
 
-        A virtual host with a slash has more than one reading in a URL.
+        A virtual host with a slash is ambiguous in a URL.
         """
         scheme = "amqps" if self.tls else "amqp"
         user, password = quote(self.user, safe=""), quote(self.password, safe="")
@@ -105,7 +109,7 @@ class BrokerSettings:
         return f"{scheme}://{user}:{password}@{host}:{self.port}/?{urlencode(query)}"
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Return how certificates are verified, None without TLS.
+        """Return the context that verifies certificates, None without TLS.
 
         Raises:
             BrokerMisconfigured: the CA file cannot be read.
@@ -119,3 +123,54 @@ class BrokerSettings:
             raise BrokerMisconfigured(
                 f"cannot use the CA file {self.ca_file}: {reason}; check RABBITMQ_CA_FILE"
             ) from None
+
+
+@attrs.frozen
+class Queue:
+    """A queue and its bindings. ``arguments`` may contain only arguments that RabbitMQ compares."""
+
+    name: str
+    exchange: str
+    routing_keys: tuple[str, ...]
+    arguments: Mapping[str, str | int] = {}
+
+
+@attrs.frozen
+class Topology:
+    """The exchanges and queues that a connection declares, exchanges first."""
+
+    exchanges: tuple[str, ...]
+    queues: tuple[Queue, ...]
+
+
+def consumed_topology(settings: BrokerSettings) -> Topology:
+    """Return the queues of actions, and the dead letters to which actions expire.
+
+    Actions that were published with their key, or directly to the queue by its name, return from the
+    dead letters to us, because the agent must be informed. Messages that we dead-letter have another
+    key.
+    """
+    arguments: dict[str, str | int] = {"x-message-ttl": settings.message_ttl_ms}
+    if settings.transient:
+        arguments["x-expires"] = settings.message_ttl_ms
+    else:
+        arguments["x-dead-letter-exchange"] = settings.dead_letter_exchange
+    actions = Queue(
+        settings.action_queue, settings.action_exchange, (settings.action_routing_key,), arguments
+    )
+    queues = [_dead_letters(settings), actions]
+    if settings.exclusive:
+        keys = settings.action_routing_key, settings.action_queue
+        queues.append(Queue(settings.expired_queue, settings.dead_letter_exchange, keys))
+    return Topology((settings.dead_letter_exchange, settings.action_exchange), tuple(queues))
+
+
+def published_topology(settings: BrokerSettings) -> Topology:
+    """Return the exchanges of executions and dead letters; agents declare their own queues."""
+    return Topology(
+        (settings.dead_letter_exchange, settings.execution_exchange), (_dead_letters(settings),)
+    )
+
+
+def _dead_letters(settings: BrokerSettings) -> Queue:
+    return Queue(settings.dead_letter_queue, settings.dead_letter_exchange, ("#",))

@@ -22,9 +22,9 @@ from oms_trio.core.model import Rules
 from oms_trio.journal.errors import JournalOfAnotherAccount, StateError
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Account
-from oms_trio.okx.errors import OkxError, StepUnfitError
+from oms_trio.okx.errors import OkxError, StepMismatchError
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.session import Event, Ready, Send, Session
+from oms_trio.okx.session import Event, OkxSession, Ready, Send
 from oms_trio.okx.websocket import OkxConnection
 from oms_trio.okx.wire.bodies import AccountConfig
 from oms_trio.okx.wire.requests import PING
@@ -151,7 +151,7 @@ async def _instrument(rest: Rest, rules: Rules) -> Finding:
     )
     try:
         ensure_step(instrument, rules.step)
-    except StepUnfitError as error:
+    except StepMismatchError as error:
         return Finding("instrument", "fail", f"{detail}; {error}", configuration=True)
     return Finding("instrument", "ok", detail)
 
@@ -268,7 +268,7 @@ def _fsyncs(folder: Path) -> list[float]:
     return took
 
 
-class _PingedSession(Session):
+class _PingedSession(OkxSession):
     """A session that sets an event when a pong arrives."""
 
     pong: trio.Event
@@ -282,7 +282,7 @@ class _PingedSession(Session):
 async def _session(config: Config, rest: Rest) -> Finding:
     sessions: list[_PingedSession] = []
 
-    def make(key: Credentials, inst_id: str) -> Session:
+    def make(key: Credentials, inst_id: str) -> OkxSession:
         sessions.append(_PingedSession(key, inst_id))
         return sessions[-1]
 

@@ -143,7 +143,7 @@ class Book:
         self, order: OrderInfo, fill: Fill, multiplier: Decimal, rules: Rules
     ) -> list[Publication]:
         """Change the open trade by a fill, close it, open the next one: what the fill does."""
-        of_agent = order.cause is Cause.AGENT
+        for_agent = order.cause is Cause.AGENT
         name = f"{fill.ord_id}.{fill.trade_id or f'acc{order.filled_size}'}"
         published: list[Publication] = []
         left, fee = fill.sz, fill.fee
@@ -151,7 +151,7 @@ class Book:
         if trade is not None:
             self.volumes[fill.ord_id] = order.volume
             announced = fill.ord_id in trade.parts
-            if of_agent and trade.state_id is None:
+            if for_agent and trade.state_id is None:
                 trade.state_id = order.state_id
             if order.side is trade.side:
                 trade.increase(fill, left, fee)
@@ -163,7 +163,7 @@ class Book:
                 left -= reduced
                 fee -= share
             silent = announced and order.is_filled and order.filled_size > fill.sz
-            if of_agent and not silent:
+            if for_agent and not silent:
                 published.append(PublishExecution(f"{name}.x", order.state_id, fill.ord_id))
             if not trade.size:
                 closure = self._close(trade, order, f"{name}.c", trade.reward(rules))
@@ -171,7 +171,7 @@ class Book:
                     published.append(closure)
         if left:
             self._open(order, fill, left, fee)
-            if of_agent:
+            if for_agent:
                 published.append(PublishExecution(f"{name}.o", order.state_id, fill.ord_id))
         return published
 

@@ -1,6 +1,6 @@
-"""The journal's file: made whole or not at all, checked before it is touched, migrated forward.
+"""The journal's file: created completely or not at all, checked before it is opened, and migrated.
 
-A journal of an older schema can be read as it is; only what opens it for writing migrates it.
+A journal of an older schema can be read as it is; it is migrated when it is opened for writing.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from urllib.parse import quote
 from oms_trio.core.identity import order_name
 from oms_trio.core.model import StateId
 from oms_trio.journal.errors import (
-    JournalBroken,
     JournalCorrupt,
-    JournalForeign,
     JournalFull,
+    JournalIOError,
     JournalMissing,
     JournalTooNew,
+    NotAJournal,
     StateError,
 )
 
 APPLICATION_ID: Final = int.from_bytes(b"omst")
-"""Marks our files in SQLite's header, at offset 68."""
+"""Marks a journal in SQLite's file header, at offset 68."""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -47,7 +47,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "ALTER TABLE outbox ADD COLUMN cause TEXT NOT NULL DEFAULT ''",
-        # By the record's sequence, so that retention removes both alike; a name may come again.
+        # Keyed by the record's sequence, so that compaction removes both; a name may repeat.
         "CREATE TABLE action_names (seq INTEGER PRIMARY KEY, name TEXT NOT NULL)",
         """INSERT INTO action_names SELECT seq, recorded_name(raw, context) FROM records
             WHERE kind = 'action' AND recorded_name(raw, context) IS NOT NULL""",
@@ -57,15 +57,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             checksum INTEGER NOT NULL)""",
     ),
 )
-"""Step n leads from schema n (``user_version``) to n + 1. Steps are added, never changed."""
+"""Step n migrates schema n (``user_version``) to n + 1. Steps are added, never changed."""
 
 NAMES_SCHEMA: Final = 2
-"""The schema with the names of actions, the causes of messages and the account."""
+"""The schema that added the names of actions, the causes of messages and the account."""
 
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER_SIZE: Final = 100
-# A quick check reads the whole file. Up to this size that takes a fraction of a second; beyond,
-# start-up would no longer be bounded, and damage shows when a page is read.
+# A quick check reads the whole file. Up to this size it takes a fraction of a second; the check of a
+# larger file would delay the start without bound, and damage shows when a page is read.
 _QUICK_CHECK_LIMIT: Final = 64 * 2**20
 _PROBE_SIZE: Final = 65536
 _LOG_PAGES: Final = 8000
@@ -81,14 +81,14 @@ _MAYBE_FULL: Final = frozenset(
         sqlite3.SQLITE_CANTOPEN,
     }
 )
-"""Failed writes whose cause SQLite does not tell. A failed fsync is never among them."""
+"""Failed writes whose cause SQLite does not report. A failed fsync is never among them."""
 
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the operating system raise into our errors.
+    """Translate errors of SQLite and the operating system into those of ``errors``.
 
-    ``sqlite3.IntegrityError`` passes: the caller broke a rule, not the file.
+    ``sqlite3.IntegrityError`` passes: the caller broke a rule, and the file is sound.
     """
     try:
         yield
@@ -97,27 +97,27 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _ours(path, error) from error
     except UnicodeDecodeError as error:
-        raise JournalCorrupt(path, "text that is none") from error
+        raise JournalCorrupt(path, "invalid UTF-8 in a text column") from error
     except OSError as error:
         if error.errno in _FULL_DISK:
             raise JournalFull(path) from error
-        raise JournalBroken(path, error.strerror or repr(error)) from error
+        raise JournalIOError(path, error.strerror or repr(error)) from error
 
 
 def _ours(path: Path, error: sqlite3.Error) -> StateError:
     code: int | None = getattr(error, "sqlite_errorcode", None)
-    # Without a code it is the Python module that could not make sense of a value.
+    # Errors without a code come from the Python module, which could not read a value.
     if code is None or code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return JournalCorrupt(path, str(error))
     if code == sqlite3.SQLITE_IOERR_SHORT_READ:
-        return JournalCorrupt(path, "it ends too early")
+        return JournalCorrupt(path, "it is truncated")
     if code == sqlite3.SQLITE_FULL or (code in _MAYBE_FULL and _is_full(path.parent)):
         return JournalFull(path)
-    return JournalBroken(path, str(error))
+    return JournalIOError(path, str(error))
 
 
 def _is_full(folder: Path) -> bool:
-    """Find out by writing: free space alone does not tell of quotas."""
+    """Find out by writing: the free space does not account for quotas."""
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(_PROBE_SIZE))
@@ -129,13 +129,13 @@ def _is_full(folder: Path) -> bool:
 
 
 def open_database(path: Path, *, create: bool, read_only: bool) -> sqlite3.Connection:
-    """Open a journal's file, or make it.
+    """Open a journal's file, or create it.
 
-    An existing file is first read only: SQLite may repair or complete what it opens for
-    writing, and a file that is not ours, or damaged, is not to be changed.
+    An existing file is first opened read-only: SQLite may change a file that it opens for writing, and
+    a file that is not ours, or is damaged, must not be changed.
 
     Raises:
-        StateError: in all its kinds.
+        StateError: any of its subclasses but those of the account and the lock.
     """
     with translated(path):
         if not os.path.lexists(path):
@@ -156,24 +156,24 @@ def open_database(path: Path, *, create: bool, read_only: bool) -> sqlite3.Conne
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Open one more connection to a file that was checked; ``mode`` is ``ro`` or ``rw``."""
-    # Worker threads take turns; the caller lets only one at a time in.
+    """Open another connection to a checked file; ``mode`` is ``ro`` or ``rw``."""
+    # Worker threads take turns; the caller admits only one at a time.
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
     )
-    # Looks at the cells of each page read from the disk: damage is an error, not a wrong answer.
+    # Checks the cells of each page that is read: damage is then an error, not a wrong value.
     connection.execute("PRAGMA cell_size_check = ON")
     return connection
 
 
 def _create(path: Path) -> None:
-    """Make an empty journal beside ``path`` and give it its name when it is whole."""
+    """Create an empty journal under another name, and link it to ``path`` when it is complete."""
     if os.path.lexists(f"{path}-wal"):
-        # SQLite would take these pages of another file into the new one.
-        raise JournalCorrupt(path, "its -wal is here, the file is not")
+        # SQLite would apply these pages of another file to the new one.
+        raise JournalCorrupt(path, "its -wal file exists without it")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     os.close(handle)
     new = Path(name)
@@ -183,18 +183,18 @@ def _create(path: Path) -> None:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             migrate(connection)
             connection.execute("PRAGMA journal_mode = WAL")
-        os.link(new, path)  # unlike a rename it never replaces a file
+        os.link(new, path)  # unlike a rename, it never replaces a file
     finally:
         new.unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # else a power cut could leave the journal without its name
+        os.fsync(folder)  # otherwise a power cut could leave the journal without its name
     finally:
         os.close(folder)
 
 
 def migrate(connection: sqlite3.Connection, to: int | None = None) -> None:
-    """Bring the schema to version ``to``, by default the current; all steps in one transaction."""
+    """Migrate the schema to version ``to`` (default: the latest), in a single transaction."""
     version, wanted = schema_version(connection), len(MIGRATIONS) if to is None else to
     if version == wanted:
         return
@@ -212,9 +212,9 @@ def migrate(connection: sqlite3.Connection, to: int | None = None) -> None:
 
 
 def _recorded_name(raw: bytes, context: str) -> str | None:
-    """Return the order name of an action that the first release recorded, if it had an id.
+    """Return the order name of an action that the first release recorded, if it had a message id.
 
-    Its state id are the first four bytes. A record that is damaged has none: reading it says so.
+    The first four bytes are its state id. A damaged record gets no name, and fails when it is read.
     """
     try:
         message_id = json.loads(context)["message_id"]
@@ -226,19 +226,19 @@ def _recorded_name(raw: bytes, context: str) -> str | None:
 
 
 def _check_header(path: Path) -> None:
-    """Look at the first bytes: a file that is not ours must not even be opened by SQLite."""
-    if not path.is_file():  # a pipe would wait for ever
-        raise JournalForeign(path, "is not a regular file")
+    """Check the first bytes: SQLite must not even open a file that is not ours."""
+    if not path.is_file():  # opening a pipe would block
+        raise NotAJournal(path, "is not a regular file")
     with path.open("rb") as file:
         header = file.read(_HEADER_SIZE)
     if not header:
         raise JournalCorrupt(path, "it is empty")
     if len(header) < _HEADER_SIZE or not header.startswith(_MAGIC):
-        raise JournalForeign(path, "is not an SQLite file")
+        raise NotAJournal(path, "is not an SQLite file")
     if int.from_bytes(header[68:72]) != APPLICATION_ID:
-        raise JournalForeign(path, "belongs to another program")
-    # SQLite reads a last page that is cut short as zeros. While there is a log the file may well
-    # be short: a crash can come in the middle of copying pages from one to the other.
+        raise NotAJournal(path, "belongs to another program")
+    # SQLite reads a truncated last page as zeros. While a log exists the file may be too short: a crash
+    # can interrupt the copying of pages from the log to the file.
     size = path.stat().st_size
     expected = int.from_bytes(header[16:18]) * int.from_bytes(header[28:32])
     if size < expected and not _log_size(path):
@@ -259,14 +259,14 @@ def _check_content(path: Path, connection: sqlite3.Connection) -> None:
     if version < 1:
         raise JournalCorrupt(path, "it has no schema")
     if _schema(connection) != _expected_schema(version):
-        raise JournalCorrupt(path, "its tables are not those of its schema")
+        raise JournalCorrupt(path, "its tables do not match its schema")
     size = _number(connection, "page_count") * _number(connection, "page_size")
     if size <= _QUICK_CHECK_LIMIT:
         check(path, connection, "quick_check")
 
 
 def check(path: Path, connection: sqlite3.Connection, pragma: str) -> None:
-    """Let SQLite look for damage (``quick_check``, or ``integrity_check`` with the indexes).
+    """Let SQLite search for damage (``quick_check``, or ``integrity_check`` with the indexes).
 
     Raises:
         JournalCorrupt: with the first finding.
@@ -279,17 +279,17 @@ def check(path: Path, connection: sqlite3.Connection, pragma: str) -> None:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     migrate(connection)
-    # What the log holds goes into the file with an fsync: after a crash it may be in memory only.
-    # No room for that is no reason not to start; the log keeps it, and writing will tell.
+    # Copy the log into the file with an fsync: after a crash its pages may be in memory only. A full
+    # disk need not prevent the start: the log keeps its pages, and the next write reports the disk.
     with contextlib.suppress(JournalFull), translated(path):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     connection.execute(f"PRAGMA journal_size_limit = {_QUICK_CHECK_LIMIT}")
-    # Far behind ``Journal.checkpoint``: for those who write without asking for one.
+    # Much later than ``Journal.checkpoint``: for processes that never call it.
     connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """Return the schema of the file, which may be older than this release's."""
+    """Return the schema version of the file, which may be older than the latest."""
     return _number(connection, "user_version")
 
 

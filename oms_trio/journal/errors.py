@@ -1,4 +1,4 @@
-"""What can go wrong with the state folder; each text is one line that says what to do."""
+"""Errors of the state folder; each message is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Final
 
 from oms_trio.journal.model import Account
 
-_ANEW: Final = "restore a backup, or move the file and its -wal away to start with a new journal"
+_RESTORE: Final = "restore a backup, or move the file and its -wal away to start a new journal"
 
 
 class StateError(Exception):
     """The state folder or its journal cannot be used."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(text.split()))  # SQLite quotes statements over several lines
+        super().__init__(" ".join(text.split()))  # SQLite quotes statements of several lines
 
 
-class JournalMissing(StateError):  # noqa: N818 - reads as what it tells
-    """There is no journal where one is to be read."""
+class JournalMissing(StateError):  # noqa: N818 - it names a state
+    """There is no journal at the path to be read."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: no journal is here; check the path")
+        super().__init__(f"{path}: there is no journal here; check the path")
 
 
-class JournalForeign(StateError):  # noqa: N818
-    """The file is not a journal of this service. It was not written to."""
+class NotAJournal(StateError):  # noqa: N818
+    """The file is not a journal of this service. It was not changed."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
-            f"{path} {why}: it is no journal, and is left as it is; choose other state"
+            f"{path} {why}: it is not a journal, and was not changed; choose another state folder"
         )
 
 
 class JournalCorrupt(StateError):  # noqa: N818
-    """The journal is damaged: what it says cannot be trusted."""
+    """The journal is damaged: its content cannot be trusted."""
 
     def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path} is damaged ({why}): {_ANEW}")
+        super().__init__(f"{path} is damaged ({why}): {_RESTORE}")
 
 
 class JournalTooNew(StateError):  # noqa: N818
@@ -45,22 +45,22 @@ class JournalTooNew(StateError):  # noqa: N818
 
     def __init__(self, path: Path, version: int, known: int) -> None:
         super().__init__(
-            f"{path} has schema {version}, this release knows {known}: use a newer release"
+            f"{path} has schema {version}, but this release supports {known}: use a newer release"
         )
 
 
 class JournalFull(StateError):  # noqa: N818
-    """There is no room: nothing was written, and the same call can be made again later."""
+    """The disk is full: nothing was written, and the call can be repeated later."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: no room is left on the disk; make room")
+        super().__init__(f"{path}: the disk is full; free some space")
 
 
-class JournalBroken(StateError):  # noqa: N818
-    """The operating system refused to read or write: what the disk holds is uncertain.
+class JournalIOError(StateError):
+    """Reading or writing failed: the content of the disk is uncertain.
 
-    After a failed fsync a repeated one may succeed without the data being there, so this is not
-    to be retried in the same process.
+    After a failed fsync a repeated one may succeed although the data is not on the disk, so the same
+    process must not retry.
     """
 
     def __init__(self, path: Path, why: str) -> None:
@@ -68,7 +68,7 @@ class JournalBroken(StateError):  # noqa: N818
 
 
 class JournalOfAnotherAccount(StateError):  # noqa: N818
-    """The journal records another account's trading: a mistake of the configuration."""
+    """The journal belongs to another account: the configuration is wrong."""
 
     def __init__(self, path: Path, recorded: Account, used: Account) -> None:
         super().__init__(
@@ -78,7 +78,7 @@ class JournalOfAnotherAccount(StateError):  # noqa: N818
 
 
 class LockHeld(StateError):  # noqa: N818
-    """Another service works in this state folder; ``pid`` is None when it did not tell."""
+    """Another service uses this state folder; ``pid`` is None when it is not known."""
 
     def __init__(self, folder: Path, pid: int | None, host: str, since: str) -> None:
         holder = f"process {pid} on {host} since {since}" if pid else "another process"

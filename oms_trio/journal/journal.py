@@ -1,4 +1,4 @@
-"""The durable record of every input, of what is still to be published, and of snapshots."""
+"""The durable record of every input, of unconfirmed messages, and of snapshots of the state."""
 
 from __future__ import annotations
 
@@ -25,56 +25,56 @@ from oms_trio.journal.model import Account, Entry, Message, Record, StateSnapsho
 T = TypeVar("T")
 
 _KEPT_SNAPSHOTS: Final = 3
-_CHUNK: Final = 256  # rows of the tail in memory at once: records are some kilobytes at most
+_CHUNK: Final = 256  # rows of the tail in memory at once; a record has some kilobytes at most
 
 _ROWS: Final = 32
-"""Rows of one INSERT. SQLite's module lets go of the interpreter for every row of ``executemany``
-and then waits to get it back; an action has six rows."""
+"""Rows of one INSERT. SQLite's module releases the interpreter for every row of ``executemany`` and
+then waits for it; an action has six rows."""
 
 _CHECKPOINT_TRANSACTIONS: Final = 150
 _CHECKPOINT_ENTRIES: Final = 1000
-"""After about so much the log has the thousand pages at which SQLite itself would copy them."""
+"""At about this many the log has 1000 pages, at which SQLite by default copies them itself."""
 
 
 @final
 class Journal:
     """One journal file. Calls block; any thread may make them, one at a time.
 
-    Two have connections of their own, so that they need not wait for their turn: ``knows_action``
-    (for one thread, always the same) and ``stamp``.
+    Two methods have connections of their own, so that they need not wait for other calls:
+    ``knows_action`` (always from the same thread) and ``stamp``.
 
-    Every row carries a checksum, because SQLite notices damage to its pages' structure but not
-    to the values in them. The names of actions do not: what they are made from does.
+    Every row has a checksum, because SQLite detects damage to the structure of pages but not to the
+    values in them. The names of actions have none: the records from which they are derived do.
 
     Raises (all methods):
-        JournalFull: no room; nothing was changed and the call can be repeated.
+        JournalFull: the disk is full; nothing was changed and the call can be repeated.
         JournalCorrupt: the file is damaged.
-        JournalBroken: the disk failed; only a new process may try again.
+        JournalIOError: reading or writing failed; only a new process may try again.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
         self._reader: sqlite3.Connection | None = None
-        self._old = schema_version(connection) < NAMES_SCHEMA  # and open for reading only
+        self._old = schema_version(connection) < NAMES_SCHEMA  # which only happens read-only
         self._account = None if self._old else self._find_account()
-        # After compaction a snapshot can be all that tells how far the journal had come.
+        # After compaction only a snapshot may be left to show the last sequence.
         self._last_seq = max(
             self._number("max(seq)", "records"), self._number("max(seq)", "snapshots")
         )
         self._last_position = self._number("max(position)", "outbox")
-        self._durable: bool | None = None  # how the last transaction was
+        self._durable: bool | None = None  # mode of the last transaction
         self._transactions = self._entries = 0  # since the last checkpoint
 
     @classmethod
     def open(cls, path: Path, *, create: bool = True, read_only: bool = False) -> Self:
-        """Open the journal at ``path``; make it when it is not there and ``create`` is set.
+        """Open the journal at ``path``; create it when it does not exist and ``create`` is set.
 
         The folder must exist. ``read_only`` reads the journal of a service that may be running.
 
         Raises:
-            JournalMissing: there is none, and none is to be made.
-            JournalForeign: the file is something else; it was not touched.
+            JournalMissing: it does not exist and is not to be created.
+            NotAJournal: the file is something else; it was not changed.
             JournalTooNew: a newer release wrote it.
         """
         connection = open_database(path, create=create, read_only=read_only)
@@ -86,7 +86,7 @@ class Journal:
             raise
 
     def close(self) -> None:
-        """Close the file. What was appended is durable without it."""
+        """Close the file. Appended entries are durable without this."""
         if self._reader is not None:
             self._reader.close()
         self._connection.close()
@@ -104,31 +104,31 @@ class Journal:
 
     @property
     def last_seq(self) -> int:
-        """The sequence of the last record, 0 when there was none yet."""
+        """The sequence of the last record, 0 before the first."""
         return self._last_seq
 
     @property
     def last_at_ns(self) -> int:
-        """The time of the last record still held, 0 when there is none."""
+        """The time of the last record that is kept, 0 without one."""
         rows = self._rows("SELECT at_ns FROM records ORDER BY seq DESC LIMIT 1")
         return rows[0][0] if rows else 0
 
     @property
     def last_position(self) -> int:
-        """The outbox position of the last message appended by this process or found at its start."""
+        """The outbox position of the last message that this process appended or found at its start."""
         return self._last_position
 
     @property
     def first_seq(self) -> int:
-        """The sequence of the oldest record still held; past the last one when none is."""
+        """The sequence of the oldest record that is kept; past the last one without any."""
         with translated(self._path):
             return self._number("min(seq)", "records") or self._last_seq + 1
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Make entries durable: one transaction and one fsync, however many they are.
+        """Make entries durable, in one transaction with one fsync.
 
         Raises:
-            ValueError: the sequence does not continue, or a message is in the outbox already.
+            ValueError: the sequence has a gap, or a message is already in the outbox.
         """
         if not entries:
             return
@@ -148,10 +148,10 @@ class Journal:
         self._entries += len(entries)
 
     def knows_action(self, name: str) -> bool:
-        """Whether an action of this name is on record, as far as the journal goes back.
+        """Whether the journal has a committed record of an action with this name.
 
-        Everything that is committed counts. It takes 10 to 25 us, also among a million names, and
-        does not wait for a commit that is under way in another thread.
+        It takes 10 to 25 us, even among a million names, and does not wait for a commit that is
+        running in another thread.
         """
         with translated(self._path):
             if self._reader is None:
@@ -161,16 +161,16 @@ class Journal:
 
     @property
     def account(self) -> Account | None:
-        """Whose trading this journal records; None when nobody has stamped it yet."""
+        """The account whose trading this journal records; None before the first ``stamp``."""
         return self._account
 
     def stamp(self, account: Account) -> None:
-        """Bind the journal to an account: the first one, and from then on no other.
+        """Bind the journal to an account: the first call decides which.
 
         It may be called while another thread is in another call, and is durable on return.
 
         Raises:
-            JournalOfAnotherAccount: it is bound to another one.
+            JournalOfAnotherAccount: the journal belongs to another account.
         """
         if self._account is None:
             with translated(self._path), contextlib.closing(connect(self._path, "rw")) as own:
@@ -191,25 +191,25 @@ class Journal:
 
     @property
     def checkpoint_due(self) -> bool:
-        """Whether there is enough in the log to copy it into the file."""
+        """Whether the log is long enough to be copied into the file."""
         return (
             self._transactions >= _CHECKPOINT_TRANSACTIONS or self._entries >= _CHECKPOINT_ENTRIES
         )
 
     def checkpoint(self) -> None:
-        """Copy the log into the file, milliseconds of work; SQLite's own comes much later.
+        """Copy the log into the file, which takes milliseconds; SQLite's own checkpoint is much later.
 
-        SQLite would do it inside a commit, and what that commit makes durable would wait for it.
+        SQLite would do it within a commit, and whatever waits for that commit would wait for it.
         """
         self._transactions = self._entries = 0
         with translated(self._path):
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def confirm(self, message_ids: Sequence[str]) -> None:
-        """Take messages that the broker has confirmed out of the outbox.
+        """Remove messages that the broker has confirmed from the outbox.
 
-        It costs no fsync: a confirmation that a power cut takes back is a message sent twice,
-        which its ``message_id`` allows for.
+        It costs no fsync: if a power cut undoes it, a message is sent twice, which is harmless
+        because of its ``message_id``.
         """
         with self._transaction(durable=False) as connection:
             connection.executemany(
@@ -217,9 +217,9 @@ class Journal:
             )
 
     def outbox(self, after: int = 0, limit: int = 500) -> list[tuple[int, Message]]:
-        """Return unconfirmed messages in order, with their positions, past position ``after``.
+        """Return unconfirmed messages after position ``after``, in order, with their positions.
 
-        Positions grow within one process; a new one may count from 1 again.
+        Positions grow within one process; a new process may count from 1 again.
         """
         cause = "''" if self._old else "cause"
         return [
@@ -233,18 +233,20 @@ class Journal:
         ]
 
     def outbox_size(self) -> int:
-        """Return how many messages are not confirmed."""
+        """Return the number of unconfirmed messages."""
         with translated(self._path):
             return self._number("count(*)", "outbox")
 
     def save_snapshot(self, seq: int, blob: bytes, digest: str) -> None:
-        """Keep the state after ``seq``, and of the older snapshots the last two.
+        """Save the state after ``seq``, and keep the two newest of the older snapshots.
 
         Raises:
-            ValueError: ``seq`` is not durable yet; such a snapshot would have no past.
+            ValueError: ``seq`` is not durable yet.
         """
         if seq > self._last_seq:
-            raise ValueError(f"the journal ends at {self._last_seq}, before {seq}")
+            raise ValueError(
+                f"cannot save a snapshot of {seq}: the journal ends at {self._last_seq}"
+            )
         with self._transaction(durable=False) as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO snapshots (seq, digest, checksum, blob) VALUES (?, ?, ?, ?)",
@@ -266,18 +268,20 @@ class Journal:
         return self._decoded(_snapshot, rows[0], "snapshots") if rows else None
 
     def tail(self, after_seq: int) -> Iterator[tuple[int, Record]]:
-        """Give the records past ``after_seq``, in order, a bounded number of them in memory.
+        """Yield the records after ``after_seq``, in order, with a bounded number in memory.
 
         Raises:
-            ValueError: the first of them was compacted away.
+            ValueError: the first of them has been removed by compaction.
         """
         first = self.first_seq
         if after_seq + 1 < first:
-            raise ValueError(f"the journal begins at {first}: {after_seq + 1} is gone")
+            raise ValueError(
+                f"record {after_seq + 1} has been removed: the journal begins at {first}"
+            )
         return self._tail(after_seq)
 
     def _tail(self, seq: int) -> Iterator[tuple[int, Record]]:
-        # No cursor stays open in between: it would keep the log from being emptied.
+        # No cursor stays open in between: it would prevent the log from being emptied.
         while rows := self._rows(
             "SELECT seq, at_ns, mono_ns, kind, context, checksum, raw, outputs FROM records"
             " WHERE seq > ? ORDER BY seq LIMIT ?",
@@ -292,14 +296,12 @@ class Journal:
                 seq = found
 
     def compact(self, keep_from_ns: int, limit: int = 10_000) -> int:
-        """Remove records from before ``keep_from_ns`` that every kept snapshot covers.
+        """Remove records before ``keep_from_ns`` that every kept snapshot covers, and their names.
 
-        The names of their actions go with them.
-
-        At most ``limit`` go at once, so that other work gets its turn: call again until 0.
+        At most ``limit`` are removed at once, so that other calls get their turn: repeat until 0.
 
         Returns:
-            How many were removed.
+            The number of removed records.
         """
         with self._transaction(durable=False) as connection:
             first = self._number("min(seq)", "records")
@@ -313,7 +315,7 @@ class Journal:
             return connection.execute("DELETE FROM records WHERE seq < ?", (end,)).rowcount
 
     def verify(self) -> None:
-        """Read everything once and compare every checksum; takes as long as the journal is big."""
+        """Read everything and compare every checksum; the time grows with the size of the journal."""
         with translated(self._path):
             check(self._path, self._connection, "integrity_check")
         for _ in self.tail(self.first_seq - 1):
@@ -326,11 +328,11 @@ class Journal:
 
     @contextlib.contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
-        """Do all or nothing.
+        """Commit all changes of the block, or none.
 
-        What need not be durable itself is written without an fsync. The log is read back in
-        order up to its first unsound page, and the next durable commit syncs all of it, so
-        nothing durable ever comes after something lost.
+        Changes that need not be durable are written without an fsync. SQLite reads the log in order
+        up to its first invalid page, and the next durable commit syncs all of it, so nothing durable
+        ever follows something lost.
         """
         connection = self._connection
         try:
@@ -343,19 +345,19 @@ class Journal:
                     yield connection
                     connection.execute("COMMIT")
                 finally:
-                    # The first error is the one to tell of; SQLite may have rolled back itself.
+                    # The first error is the one to report; SQLite may have rolled back itself.
                     if connection.in_transaction:
                         with contextlib.suppress(sqlite3.Error):
                             connection.execute("ROLLBACK")
         except sqlite3.IntegrityError as error:
-            raise ValueError(f"refused by the journal: {error}") from error
+            raise ValueError(f"the journal rejected the change: {error}") from error
 
     def _rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         with translated(self._path):
             return self._connection.execute(query, parameters).fetchall()
 
     def _number(self, what: str, table: str) -> int:
-        """Return an aggregate of a table, 0 when it has no rows. Both are our own constants."""
+        """Return an aggregate of a table, 0 without rows. Both arguments are constants of this file."""
         row = self._connection.execute(f"SELECT {what} FROM {table}").fetchone()  # noqa: S608
         return row[0] or 0
 
@@ -364,7 +366,7 @@ class Journal:
     ) -> T:
         value = decode(row)
         if value is None:
-            raise JournalCorrupt(self._path, f"checksum of {table} {row[0]!r}")
+            raise JournalCorrupt(self._path, f"wrong checksum in {table}, row {row[0]!r}")
         return value
 
 
@@ -410,7 +412,7 @@ def _message_checksum(body: bytes, fields: tuple[int, str, str], cause: str) -> 
     return _checksum(body, *fields, cause) if cause else _checksum(body, *fields)
 
 
-# The patterns check types too: in a damaged row a number can have become text.
+# The patterns also check types: damage can turn a number into text.
 
 
 def _record(row: tuple[Any, ...]) -> tuple[int, Record] | None:

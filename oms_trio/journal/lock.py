@@ -17,10 +17,10 @@ from oms_trio.journal.errors import LockHeld
 
 @final
 class StateLock:
-    """The lock on a state folder; it ends with the process, however that ends.
+    """The lock on a state folder; the operating system releases it when the process ends.
 
-    The file stays when the lock is released: removing it would let two services each lock a
-    file of that name.
+    The file stays when the lock is released: if it were removed, two services could each lock a file
+    of that name.
     """
 
     def __init__(self, handle: int) -> None:
@@ -28,11 +28,11 @@ class StateLock:
 
     @classmethod
     def acquire(cls, folder: Path) -> Self:
-        """Make the folder (for its owner alone) when it is not there, and lock it.
+        """Create the folder if necessary (accessible to its owner only), and lock it.
 
         Raises:
-            LockHeld: another service has it.
-            JournalBroken: the folder cannot be made or used.
+            LockHeld: another service has locked it.
+            JournalIOError: the folder cannot be created or used.
         """
         path = folder / "lock"
         with translated(path):
@@ -46,7 +46,7 @@ class StateLock:
             return cls(handle)
 
     def release(self) -> None:
-        """Let another service in."""
+        """Release the lock."""
         os.close(self._handle)
 
     def __enter__(self) -> Self:
@@ -76,7 +76,7 @@ def _lock(handle: int, folder: Path) -> None:
 
 
 def _holder(handle: int) -> dict[str, Any]:
-    """Return who wrote the lock file; nothing when the holder has not written it yet."""
+    """Return the content of the lock file; empty when the holder has not written it yet."""
     try:
         holder = json.loads(os.pread(handle, 4096, 0))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the journal holds: inputs, messages to publish, snapshots."""
+"""The content of the journal: inputs, messages to publish, snapshots, and its account."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import attrs
 
 @attrs.frozen
 class Record:
-    """One input of the trade-state task, as it came in, and what came of it.
+    """One input of the trade-state task, as it was received, and its effects.
 
-    ``kind`` names how ``raw`` is decoded, ``context`` carries what the decoding needs beside it.
-    ``at_ns`` is Unix time, ``mono_ns`` monotonic time of the process that recorded it.
-    ``outputs`` are the effects, so that another release can be held against them.
+    ``kind`` selects the decoder of ``raw``, and ``context`` holds what else it needs. ``at_ns`` is Unix
+    time, ``mono_ns`` the monotonic time of the process that recorded it. ``outputs`` are the effects,
+    with which another release can be compared.
     """
 
     kind: str
@@ -24,9 +24,9 @@ class Record:
 
 @attrs.frozen
 class Message:
-    """One message for the broker; ``message_id`` is the same whenever it is sent.
+    """One message for the broker; ``message_id`` is the same each time it is sent.
 
-    ``cause`` is the value of its header ``x-oms-cause``; empty: no header.
+    ``cause`` is the value of the header ``x-oms-cause``; empty: no header.
     """
 
     message_id: str
@@ -37,10 +37,10 @@ class Message:
 
 @attrs.frozen
 class Entry:
-    """One input with all that it caused: they become durable together or not at all.
+    """One input with everything that it caused: they become durable together or not at all.
 
-    ``action_name`` is the name by which ``Journal.knows_action`` finds the action that the input
-    was (``core.identity.order_name``); empty: there is nothing to find.
+    ``action_name`` is the name (``core.identity.order_name``) with which ``Journal.knows_action`` finds
+    the action; empty: the input is not an action with a message id.
     """
 
     seq: int
@@ -51,7 +51,7 @@ class Entry:
 
 @attrs.frozen
 class StateSnapshot:
-    """The trading state after the input ``seq``; ``digest`` is that of the state."""
+    """The encoded trading state after the input ``seq``, and its digest."""
 
     seq: int
     blob: bytes
@@ -60,7 +60,7 @@ class StateSnapshot:
 
 @attrs.frozen
 class Account:
-    """Whose trading a journal records: the exchange's ``uid``, the REST host, live or demo."""
+    """The account of a journal: the exchange's ``uid``, the REST host, live or demo trading."""
 
     uid: str
     host: str
@@ -70,7 +70,7 @@ class Account:
         return f"{self.uid} ({'demo' if self.demo else 'live'} trading at {self.host})"
 
     def is_same(self, other: Account) -> bool:
-        """Whether both are one account: an exchange may have several hosts in one domain."""
+        """Whether both are the same account: an exchange may have several hosts in one domain."""
         return (
             self.uid == other.uid
             and self.demo == other.demo
@@ -79,6 +79,6 @@ class Account:
 
 
 def _domain(host: str) -> str:
-    """Return the last two labels of a host's name; an address is no name, and stays whole."""
+    """Return the last two labels of a host name; an IP address is returned unchanged."""
     labels = host.rsplit(".", 2)
     return host if ":" in host or labels[-1].isdecimal() else ".".join(labels[-2:])

@@ -1,4 +1,4 @@
-"""The REST endpoints that we use, each with the exchange's own limit of requests."""
+"""The REST endpoints in use, each with the exchange's rate limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 @attrs.frozen
 class Endpoint:
-    """One call: at most ``limit`` requests in ``period_s`` seconds."""
+    """One endpoint: at most ``limit`` requests in ``period_s`` seconds."""
 
     method: Literal["GET", "POST"]
     path: str

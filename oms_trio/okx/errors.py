@@ -1,8 +1,8 @@
-"""What can go wrong between us and the exchange, in our own words.
+"""Errors of the exchange's edge.
 
-Everything below ``OkxError`` is raised by this package alone: errors of sockets, TLS, HTTP and
-JSON are translated once, where they appear. A refusal of an order is no error but a value
-(``OrderAnswer``). The messages never carry a secret, so they may be logged as they are.
+Errors of sockets, TLS, HTTP and JSON are translated into these once, where they appear. A rejected
+order is not an error but a value (``OrderAnswer``). No message contains a secret, so every message
+may be logged as it is.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ class OkxError(Exception):
 
 
 class ProtocolError(OkxError):
-    """The exchange said something that is not of its documented shape.
+    """The exchange sent something that does not have its documented shape.
 
-    ``path`` says where (a JSON path such as ``$.data[0].fillSz``). What the frame told is
-    unknown, so the only safe answer to a bad frame is a new session and a reconciliation.
+    ``path`` is the place of the fault, a JSON path such as ``$.data[0].fillSz``. The content of such
+    a frame is unknown, so the only safe answer to it is a new session and a reconciliation.
     """
 
     def __init__(self, path: str, why: str) -> None:
@@ -25,24 +25,24 @@ class ProtocolError(OkxError):
         self.why = why
 
 
-class OurRowError(ProtocolError):
-    """A row of ours cannot be read; the text names it. What it would have told is unknown."""
+class OurRowUnreadableError(ProtocolError):
+    """A row of ours is unreadable; the text names it. Its content is unknown."""
 
 
-class InstrumentUnfitError(OkxError):
-    """The instrument cannot be traded by us now: not live, or not a linear USDT contract."""
+class InstrumentNotTradableError(OkxError):
+    """The instrument is not live, or it is not a linear USDT contract."""
 
 
-class StepUnfitError(OkxError):
+class StepMismatchError(OkxError):
     """Sizes as they are set do not fit the instrument; the text says what a person must set."""
 
 
 class SessionError(OkxError):
-    """A WebSocket session is over or never came to be; the subclass says what to do next."""
+    """A WebSocket session ended or could not be opened; the subclass says what to do next."""
 
 
 class SessionLostError(SessionError):
-    """The link broke, fell silent or went bad: open another session after a back-off."""
+    """The connection broke, went silent or became unusable: open another one after a back-off."""
 
 
 class SubscriptionDeadError(SessionLostError):
@@ -50,10 +50,10 @@ class SubscriptionDeadError(SessionLostError):
 
 
 class LoginFailedError(SessionError):
-    """A login failed in a way that may pass: open another session after a back-off.
+    """A login failed for a reason that may pass: open another session after a back-off.
 
-    ``limited`` is set for failures that are worth a few attempts only: the caller counts them
-    and gives up for good when they repeat (60009 hides wrong credentials as well).
+    ``limited`` marks failures that are worth only a few attempts: the caller counts them and gives
+    up when they repeat (code 60009 stands for wrong credentials too).
     """
 
     def __init__(self, code: str, msg: str, *, limited: bool) -> None:
@@ -64,47 +64,47 @@ class LoginFailedError(SessionError):
 
 
 class ClockSkewedError(SessionError):
-    """The login's timestamp was refused: measure the clock offset again, then log in again."""
+    """The login's timestamp was rejected: measure the clock offset, then log in again."""
 
     def __init__(self, code: str) -> None:
-        super().__init__(f"login timestamp refused with {code}: our clock is off")
+        super().__init__(f"login timestamp rejected with {code}: the clocks differ too much")
         self.code = code
 
 
-class LoginRefusedError(SessionError):
-    """The exchange refuses this key for good; ``advice`` names what a person has to check."""
+class LoginRejectedError(SessionError):
+    """The exchange rejects this API key permanently; ``advice`` names what a person has to check."""
 
     def __init__(self, code: str, msg: str, advice: str) -> None:
-        super().__init__(f"login refused with {code} ({msg}): {advice}")
+        super().__init__(f"login rejected with {code} ({msg}): {advice}")
         self.code = code
         self.msg = msg
         self.advice = advice
 
 
-class RestError(OkxError):
-    """The exchange refused a REST request, and would refuse it again unchanged."""
+class RestRejectedError(OkxError):
+    """The exchange rejected a REST request, and would reject the same request again."""
 
     def __init__(self, code: str, msg: str) -> None:
-        super().__init__(f"refused with {code} ({msg})")
+        super().__init__(f"rejected with {code} ({msg})")
         self.code = code
         self.msg = msg
 
 
-class RestRefusedError(RestError):
-    """Refused for good, whatever we ask: key, permissions, region or a blocked account."""
+class AccessRejectedError(RestRejectedError):
+    """Every request of this key is rejected: key, permissions, region, or a blocked account."""
 
 
 class RestUnavailableError(OkxError):
-    """No answer that tells anything: ask again later, and never read it as "nothing there"."""
+    """There was no usable answer: repeat the request later. It never means "nothing there"."""
 
 
-class RowUnreadableError(RestUnavailableError):
-    """An answer has a row of ours that cannot be read: a person has to look at it."""
+class RestRowUnreadableError(RestUnavailableError):
+    """An answer has an unreadable row of ours: a person has to look at it."""
 
 
-class AccountUnfitError(OkxError):
+class AccountSetupError(OkxError):
     """The account cannot be set up as our orders need it; the text says what a person must do."""
 
 
-class RetriesUsedUpError(OkxError):
-    """No session came to be in as many attempts in a row as are allowed."""
+class RetriesExhaustedError(OkxError):
+    """No session could be opened in as many consecutive attempts as are allowed."""

@@ -1,7 +1,7 @@
-"""The exchange's rate limits, kept on our side.
+"""The exchange's rate limits, applied before sending.
 
-The exchange counts requests in a sliding window. A window therefore remembers when its last
-``limit`` requests were allowed to go; the next may go when the oldest of them has left it.
+The exchange counts requests in a sliding window. ``Window`` therefore remembers when the last
+``limit`` requests were sent; the next may be sent when the oldest of them has left the window.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import trio
 
 @attrs.frozen
 class OrderLimits:
-    """Requests that one instrument takes in any ``period_s``; the defaults are the exchange's.
+    """Requests allowed per instrument in any ``period_s``; the defaults are the exchange's.
 
-    Elements of a batch are counted apart from single requests. Others than the defaults are for
-    exchanges that are none, such as the one of the benches.
+    Elements of batches are counted separately from single requests. Other values are for simulated
+    exchanges, such as the one of the benchmarks.
     """
 
     orders: int = 60
@@ -31,17 +31,17 @@ OKX_LIMITS: Final = OrderLimits()
 
 
 class Window:
-    """At most ``limit`` requests in any ``period_s`` seconds, in the order they were asked for."""
+    """At most ``limit`` requests in any ``period_s`` seconds, first come, first served."""
 
     def __init__(self, limit: int, period_s: float) -> None:
         self._limit = limit
         self._period_s = period_s
-        self._slots: deque[float] = deque(maxlen=limit)  # more of them cannot matter
+        self._slots: deque[float] = deque(maxlen=limit)  # older ones cannot matter
 
     def next_slot(self, now: float, n: int = 1) -> float:
-        """Tell when ``n`` requests together may go, at ``now`` or later."""
+        """Return when ``n`` requests may be sent together, at ``now`` or later."""
         if not 1 <= n <= self._limit:
-            raise ValueError(f"{n} requests can never go at once under a limit of {self._limit}")
+            raise ValueError(f"{n} requests at once exceed the limit of {self._limit}")
         slot = max(now, self._slots[-1]) if self._slots else now
         leaving = len(self._slots) + n - self._limit
         if leaving > 0:
@@ -49,7 +49,7 @@ class Window:
         return slot
 
     def reserve(self, now: float, n: int = 1) -> float:
-        """Take the next slot for ``n`` requests and tell when it is."""
+        """Reserve the next slot for ``n`` requests and return its time."""
         slot = self.next_slot(now, n)
         self._slots.extend([slot] * n)
         return slot
@@ -58,23 +58,23 @@ class Window:
 class Limiter:
     """A window on Trio's clock.
 
-    Slots are handed out in the order of asking, so nobody starves. A slot whose taker is
-    cancelled while it waits stays taken: that is at worst slower than the exchange allows. Whoever
-    has little time asks ``ready_in`` first, so that many who give up do not hold up the others.
+    Slots are assigned in the order of the calls, so no caller starves. The slot of a caller that is
+    cancelled while it waits stays reserved, which is at worst slower than the exchange allows. A
+    caller with a deadline checks ``ready_in`` first, so that callers that give up do not delay others.
     """
 
     def __init__(self, limit: int, period_s: float) -> None:
         self._window = Window(limit, period_s)
 
     def ready_in(self, n: int = 1) -> float:
-        """Seconds until ``n`` requests asked for now might go; 0 when they may at once."""
+        """Seconds until ``n`` requests could be sent; 0 when they can be sent at once."""
         now = trio.current_time()
         return self._window.next_slot(now, n) - now
 
     async def acquire(self, n: int = 1) -> None:
-        """Wait until ``n`` requests may go. How long is the caller's to bound."""
+        """Wait until ``n`` requests may be sent; a deadline is the caller's."""
         now = trio.current_time()
         slot = self._window.reserve(now, n)
-        # A checkpoint lets every other task run first: 30 us and more that an order would wait.
+        # A checkpoint would let every other task run first: an order would wait 30 us and more.
         if slot > now:
             await trio.sleep_until(slot)

@@ -1,10 +1,10 @@
-"""The exchange's REST interface, as far as reconciliation and emergencies need it.
+"""The exchange's REST API, as far as reconciliation and emergencies need it.
 
-A method returns values, or raises: ``RestUnavailableError`` for no answer (ask again),
-``RestRefusedError`` for a refusal that only a person can lift, ``RestError`` for any other. What
-the journal records comes as raw bodies (``recorded``). Timeouts are the caller's, and so is asking
-again: what takes several requests hands each of them to ``again``, so that one that fails does not
-cost the answers to the others.
+A method returns values or raises: ``RestUnavailableError`` without a usable answer (repeat it),
+``AccessRejectedError`` for a rejection that only a person can resolve, ``RestRejectedError`` for any other.
+Methods whose answers are recorded in the journal return raw bodies (``wire.recorded``). Timeouts and
+retries are the caller's: a method that needs several requests passes each of them to ``retry``, so that
+one failed request does not discard the answers to the others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import trio
 
 from oms_trio.core.effects import PlaceOrder, RequestListing, RequestSnapshot
 from oms_trio.core.model import ClOrdId, Instrument, OrderReport, OrdId, PositionReport
-from oms_trio.okx.calls import NS_PER_MS, Calls, decoded
 from oms_trio.okx.endpoints import (
     BALANCE,
     BILLS,
@@ -42,9 +41,9 @@ from oms_trio.okx.endpoints import (
     Endpoint,
 )
 from oms_trio.okx.errors import OkxError, RestUnavailableError
+from oms_trio.okx.rest_client import NS_PER_MS, RestClient, decoded
 from oms_trio.okx.wire import bodies
 from oms_trio.okx.wire.bodies import AccountConfig
-from oms_trio.okx.wire.foreign import PassedOver
 from oms_trio.okx.wire.frames import Balance
 from oms_trio.okx.wire.liquidation import BILL_TYPES
 from oms_trio.okx.wire.recorded import (
@@ -56,41 +55,42 @@ from oms_trio.okx.wire.recorded import (
     decode_lookup,
 )
 from oms_trio.okx.wire.requests import order_body, plain
+from oms_trio.okx.wire.row_reader import IgnoredRows
 from oms_trio.okx.wire.rows import INST_TYPE, SETTLE_CCY
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.settings.clock import Clock
 
-Ask = Callable[[], Awaitable[str]]
-"""Makes one request; returns the body of a good answer that was read once."""
+Attempt = Callable[[], Awaitable[str]]
+"""Makes one request; returns the body of a successful answer that has been decoded once."""
 
-Again = Callable[[str, Ask], Awaitable[str]]
-"""Asks until there is an answer; is told what is asked for."""
+Retry = Callable[[str, Attempt], Awaitable[str]]
+"""Calls an attempt until it succeeds; the first argument names the request for the log."""
 
 _T = TypeVar("_T")
 
 _DAY_MS: Final = 86_400_000
 
-# How far back the quick endpoints reach (fills 3 days, orders 7 days), less an hour so that a
-# watermark at the edge does not fall off while the pages are read.
+# How far back the fast endpoints reach (fills 3 days, orders 7 days), less an hour so that a
+# watermark at this limit stays within reach while the pages are read.
 _FILLS_REACH_MS: Final = 3 * _DAY_MS - 3_600_000
 _ORDERS_REACH_MS: Final = 7 * _DAY_MS - 3_600_000
 
-# 500 pending orders fit an instrument, 20,000 rows are more than any gap that we can explain:
-# beyond, something is wrong, and going on would only fill the memory.
+# An instrument can have 500 pending orders, and no explicable gap has 20,000 rows: beyond that
+# something is wrong, and reading on would only fill the memory.
 _MAX_PAGES: Final = 200
 
 OLDER_PAGES: Final = 10
-"""Pages of ended orders that are read beyond the watermark's. They stand in the order of creation, so
-old orders that ended lately lie anywhere behind; what is not found is looked up by its name."""
+"""Pages of ended orders that are read beyond the watermark's. They are sorted by creation, so old orders
+that ended recently may be on any later page; an order that is not found is looked up by its name."""
 
 
-async def once(_what: str, ask: Ask) -> str:
-    """Ask once: a failure is the caller's."""
-    return await ask()
+async def once(_what: str, attempt: Attempt) -> str:
+    """Call the attempt once, and let the caller handle a failure."""
+    return await attempt()
 
 
-class Rest(Calls):
-    """Questions and operations for one instrument of one account."""
+class Rest(RestClient):
+    """Queries and operations for one instrument of one account."""
 
     def __init__(
         self,
@@ -103,23 +103,23 @@ class Rest(Calls):
     ) -> None:
         super().__init__(client, credentials, clock, demo=demo)
         self._inst_id = inst_id
-        self.passed_over = PassedOver()
-        """Rows of others that could not be read."""
+        self.ignored_rows = IgnoredRows()
+        """Unreadable rows of somebody else, and fees in another currency."""
 
     def __repr__(self) -> str:
         return f"<Rest {self._client.base_url} {self._inst_id} offset_ns={self._offset_ns}>"
 
     async def instrument(self) -> Instrument:
-        """Read the instrument's rules; ``InstrumentUnfitError`` when it cannot be traded."""
+        """Read the instrument's rules; ``InstrumentNotTradableError`` when it cannot be traded."""
         body = await self.call(INSTRUMENTS, self._query())
         return decoded(lambda text: bodies.instrument(text, self._inst_id), body)
 
     async def account_config(self) -> AccountConfig:
-        """Read how the account is set up."""
+        """Read the account's configuration."""
         return decoded(bodies.account_config, await self.call(CONFIG))
 
     async def set_position_mode(self) -> None:
-        """Set net mode. Refused (59000) while there are positions or orders."""
+        """Set net mode. Rejected with 59000 while there are positions or orders."""
         await self.call(SET_POSITION_MODE, body={"posMode": "net_mode"})
 
     async def leverage(self) -> Decimal:
@@ -128,28 +128,28 @@ class Rest(Calls):
         return decoded(bodies.leverage, await self.call(LEVERAGE, query))
 
     async def set_leverage(self, lever: Decimal) -> Decimal:
-        """Set the instrument's leverage for cross margin; returns what the exchange has set."""
+        """Set the instrument's leverage for cross margin; returns the leverage that is now set."""
         body = {"instId": self._inst_id, "lever": plain(lever), "mgnMode": "cross"}
         return decoded(bodies.leverage, await self.call(SET_LEVERAGE, body=body))
 
     async def balance(self) -> Balance | None:
-        """Read the USDT balance; None when the exchange says that there is none."""
+        """Read the USDT balance; None when the exchange reports none."""
         return decoded(bodies.balance, await self.call(BALANCE, {"ccy": SETTLE_CCY}))
 
     async def position(self) -> PositionReport | None:
-        """Read the net position; None when the exchange says that there is none."""
+        """Read the net position; None when the exchange reports none."""
         body = await self.call(POSITIONS, self._query())
         return decoded(lambda text: bodies.position(text, self._inst_id), body)
 
     async def order(self, cl_ord_id: ClOrdId) -> OrderReport | None:
-        """Look an order up by our name: the latest of that name, None when there is none."""
+        """Look an order up by its ``clOrdId``: the latest of that name, or None."""
         body = await self._order_body(cl_ord_id)
         return decoded(lambda text: bodies.order(text, self._inst_id), body)
 
     async def cancel_all_after(self, timeout_s: int, tag: str) -> None:
-        """Have the exchange cancel our orders unless it is told again within ``timeout_s``.
+        """Have the exchange cancel our orders unless this is repeated within ``timeout_s``.
 
-        10 to 120 seconds; 0 disarms. Orders with another tag are left alone.
+        10 to 120 seconds; 0 disarms it. Orders with another tag are not affected.
         """
         await self.call(CANCEL_ALL_AFTER, body={"timeOut": str(timeout_s), "tag": tag})
 
@@ -164,66 +164,69 @@ class Rest(Calls):
         return tuple(report for page in pages for report in bodies.orders(page, self._inst_id))
 
     async def place_order(self, order: PlaceOrder, *, tag: str) -> str:
-        """Place an order where no session can; see ``operate`` for what comes back."""
+        """Place an order without a session; see ``operate`` for the answer."""
         body = order_body(order, inst_id=self._inst_id, tag=tag)
         return await self.operate(PLACE_ORDER, body, order.exp_time_ms)
 
     async def cancel_orders(self, ord_ids: Sequence[OrdId]) -> str:
-        """Cancel up to 20 orders where no session can; see ``operate`` for what comes back."""
+        """Cancel up to 20 orders without a session; see ``operate`` for the answer."""
         orders = [{"instId": self._inst_id, "ordId": ord_id} for ord_id in ord_ids]
         return await self.operate(CANCEL_ORDERS, orders)
 
     async def lookup_body(self, cl_ord_id: ClOrdId) -> LookupBody:
-        """Look an order up, for the record (``decode_lookup``)."""
+        """Look an order up; returns the body to record (``decode_lookup``)."""
         asked_at_ns = self._clock()
         record = LookupBody(cl_ord_id, asked_at_ns, await self._order_body(cl_ord_id))
         decoded(lambda whole: decode_lookup(whole, inst_id=self._inst_id), record)
         return record
 
     async def fills_bodies(self, ord_id: OrdId) -> FillsBodies:
-        """Ask for all fills of one order of the last 3 days, for the record (``decode_fills``)."""
+        """Query all fills of one order in the last 3 days; returns the bodies to record (``decode_fills``)."""
         query = self._query(ordId=ord_id)
-        # Whatever is asked for by its order's id is ours, with or without our tag.
+        # The fills of this order are ours, with or without our tag.
         pages = await self._pages(FILLS, query, bodies.bills_cursor, self._read_fills, once)
         record = FillsBodies(ord_id, pages)
         decoded(lambda whole: decode_fills(whole, inst_id=self._inst_id), record)
         return record
 
     async def listing_bodies(
-        self, wanted: RequestListing, *, tag: str = "", again: Again = once
+        self, wanted: RequestListing, *, tag: str = "", retry: Retry = once
     ) -> ListingBodies:
-        """Ask what is pending and what the position is, for the record (``decode_listing``)."""
+        """Query pending orders and position; returns the bodies to record (``decode_listing``)."""
         return ListingBodies(
             request=wanted.request,
             asked_at_ns=self._clock(),
-            pending=await self._pending_pages(tag, again),
-            position=await self._read(POSITIONS, self._query(), self._read_position, again),
+            pending=await self._pending_pages(tag, retry),
+            position=await self._read(POSITIONS, self._query(), self._read_position, retry),
         )
 
     async def snapshot_bodies(
-        self, wanted: RequestSnapshot, *, tag: str = "", again: Again = once
+        self, wanted: RequestSnapshot, *, tag: str = "", retry: Retry = once
     ) -> SnapshotBodies:
-        """Ask for everything that a snapshot is made of, for the record (``decode_snapshot``).
+        """Query all parts of a snapshot; returns the bodies to record (``decode_snapshot``).
 
-        What the market moves is asked for in an order that matters, as it does not wait: an order
-        that ends meanwhile leaves the pending ones for the history, so that is asked after; fills
-        and bills come last and so explain the position and whatever the orders tell. The rest is
-        asked beside it. What is recorded must be readable for ever, so each answer is read once.
+        The market moves while these requests are made, so their sequence matters. An order that
+        ends meanwhile moves from the pending orders to the history, so the history is queried after
+        them; fills and bills are queried last, and so explain the position and the orders. The
+        other requests run concurrently. A record must stay readable, so each answer is decoded once.
         """
         asked_at_ns = self._clock()
-        read = partial(self._read, again=again)
-        instrument, mark_price, balance, _ = await _side_by_side(
+        read = partial(self._read, retry=retry)
+        instrument, mark_price, balance, _ = await _concurrently(
             lambda: read(INSTRUMENTS, self._query(), self._read_instrument),
             lambda: read(MARK_PRICE, self._query(), self._read_mark_price),
             lambda: read(BALANCE, {"ccy": SETTLE_CCY}, self._read_balance),
-            lambda: again("clock", self._measured_offset),
+            lambda: retry("clock", self._measured_offset),
         )
-        pending = await self._pending_pages(tag, again)
-        history = await self._history_pages(wanted.since_ms, tag, again)
+        pending = await self._pending_pages(tag, retry)
+        history = await self._history_pages(wanted.since_ms, tag, retry)
         position = await read(POSITIONS, self._query(), self._read_position)
-        fills, *bills = await _side_by_side(
-            lambda: self._fills_pages(wanted.since_ms, tag, again),
-            *(partial(self._bills_pages, of, wanted.since_ms, again) for of in BILL_TYPES),
+        fills, *bills = await _concurrently(
+            lambda: self._fills_pages(wanted.since_ms, tag, retry),
+            *(
+                partial(self._bills_pages, bill_type, wanted.since_ms, retry)
+                for bill_type in BILL_TYPES
+            ),
         )
         return SnapshotBodies(
             request=wanted.request,
@@ -252,16 +255,17 @@ class Rest(Calls):
         query = {"instId": self._inst_id, "clOrdId": cl_ord_id}
         return await self.call(ORDER, query, may_be_missing=True)
 
-    async def _pending_pages(self, tag: str, again: Again) -> tuple[str, ...]:
+    async def _pending_pages(self, tag: str, retry: Retry) -> tuple[str, ...]:
         read = partial(self._read_orders, tag)
         query = self._query()
-        return await self._pages(ORDERS_PENDING, query, bodies.orders_cursor, read, again)
+        return await self._pages(ORDERS_PENDING, query, bodies.orders_cursor, read, retry)
 
-    async def _history_pages(self, since_ms: int, tag: str, again: Again) -> tuple[str, ...]:
-        """Ask for the orders that have ended since, from the one that was created last.
+    async def _history_pages(self, since_ms: int, tag: str, retry: Retry) -> tuple[str, ...]:
+        """Query the orders that have ended since, starting with the newest.
 
-        The filters go by creation, and an order may end long after it. All that were created since
-        are read, and older ones while there are some that changed since, for some pages.
+        The exchange filters by time of creation, and an order may end long after it. All orders
+        created since are read, and older pages while they have an order that changed since, up to
+        ``OLDER_PAGES``.
         """
         older = 0
 
@@ -276,20 +280,20 @@ class Rest(Calls):
         endpoint = ORDERS_HISTORY if near else ORDERS_ARCHIVE
         read = partial(self._read_orders, tag)
         query = self._query()
-        return await self._pages(endpoint, query, bodies.orders_cursor, read, again, enough)
+        return await self._pages(endpoint, query, bodies.orders_cursor, read, retry, enough)
 
-    async def _fills_pages(self, since_ms: int, tag: str, again: Again) -> tuple[str, ...]:
+    async def _fills_pages(self, since_ms: int, tag: str, retry: Retry) -> tuple[str, ...]:
         near = self._now_ms() - since_ms < _FILLS_REACH_MS
         endpoint = FILLS if near else FILLS_HISTORY
         read = partial(self._read_fills, tag=tag)
         query = self._query(begin=str(since_ms))
-        return await self._pages(endpoint, query, bodies.bills_cursor, read, again)
+        return await self._pages(endpoint, query, bodies.bills_cursor, read, retry)
 
-    async def _bills_pages(self, of: str, since_ms: int, again: Again) -> tuple[str, ...]:
-        """Ask for bills of one type; with ``begin`` alone pages would start at the oldest."""
+    async def _bills_pages(self, bill_type: str, since_ms: int, retry: Retry) -> tuple[str, ...]:
+        """Query bills of one type; with ``begin`` alone the pages would start at the oldest."""
         span = {"begin": str(since_ms), "end": str(self._now_ms() + _DAY_MS)}
-        query = {"instType": INST_TYPE, "type": of, **span}
-        return await self._pages(BILLS, query, bodies.bills_cursor, self._read_bills, again)
+        query = {"instType": INST_TYPE, "type": bill_type, **span}
+        return await self._pages(BILLS, query, bodies.bills_cursor, self._read_bills, retry)
 
     async def _pages(
         self,
@@ -297,10 +301,10 @@ class Rest(Calls):
         query: Mapping[str, str],
         cursor: Callable[[str], str | None],
         read: Callable[[str], object],
-        again: Again,
+        retry: Retry,
         enough: Callable[[str], bool] = lambda _: False,
     ) -> tuple[str, ...]:
-        """Walk back from the newest page until one that is not full, or that is ``enough``."""
+        """Read pages, newest first, up to one that is not full or for which ``enough`` is true."""
 
         def whole(page: str) -> None:
             read(page)
@@ -312,29 +316,29 @@ class Rest(Calls):
             page = {**query, "limit": str(bodies.PAGE)}
             if after is not None:
                 page["after"] = after
-            pages.append(await self._read(endpoint, page, whole, again))
+            pages.append(await self._read(endpoint, page, whole, retry))
             before, after = after, cursor(pages[-1])
             if after is None or enough(pages[-1]):
                 return tuple(pages)
             if after == before:
                 break
-        raise RestUnavailableError(f"{endpoint.path}: the pages do not end")
+        raise RestUnavailableError(f"{endpoint.path}: no last page after {len(pages)} pages")
 
     async def _read(
         self,
         endpoint: Endpoint,
         query: Mapping[str, str],
         read: Callable[[str], object],
-        again: Again,
+        retry: Retry,
     ) -> str:
-        """Make one request, and read its answer to know that it can be read."""
+        """Make one request, and decode its answer to check that it can be decoded."""
 
-        async def ask() -> str:
+        async def attempt() -> str:
             body = await self.call(endpoint, query)
             decoded(read, body)
             return body
 
-        return await again(endpoint.path, ask)
+        return await retry(endpoint.path, attempt)
 
     def _read_instrument(self, body: str) -> object:
         return bodies.instrument(body, self._inst_id)
@@ -343,42 +347,42 @@ class Rest(Calls):
         return bodies.mark_price(body, self._inst_id)
 
     def _read_balance(self, body: str) -> object:
-        return bodies.balance(body, self.passed_over)
+        return bodies.balance(body, self.ignored_rows)
 
     def _read_position(self, body: str) -> object:
-        return bodies.position(body, self._inst_id, self.passed_over)
+        return bodies.position(body, self._inst_id, self.ignored_rows)
 
     def _read_orders(self, tag: str, body: str) -> object:
-        return bodies.orders(body, self._inst_id, tag=tag, note=self.passed_over)
+        return bodies.orders(body, self._inst_id, tag=tag, on_ignored=self.ignored_rows)
 
     def _read_fills(self, body: str, tag: str = "") -> object:
-        return bodies.fills(body, self._inst_id, tag=tag, note=self.passed_over)
+        return bodies.fills(body, self._inst_id, tag=tag, on_ignored=self.ignored_rows)
 
     def _read_bills(self, body: str) -> object:
-        return bodies.bills(body, self._inst_id, strict=True, note=self.passed_over)
+        return bodies.bills(body, self._inst_id, strict=True, on_ignored=self.ignored_rows)
 
 
-async def _side_by_side(*asks: Callable[[], Awaitable[_T]]) -> list[_T]:
-    """Ask all at once; returns the answers in the order of the questions.
+async def _concurrently(*requests: Callable[[], Awaitable[_T]]) -> list[_T]:
+    """Make all requests at once; returns the answers in the same order.
 
     Raises:
-        OkxError: the first that failed, not a group.
+        OkxError: the first failure, not a group.
     """
     answers: dict[int, _T] = {}
 
-    async def take(index: int, ask: Callable[[], Awaitable[_T]]) -> None:
-        answers[index] = await ask()
+    async def run(index: int, request: Callable[[], Awaitable[_T]]) -> None:
+        answers[index] = await request()
 
     try:
         async with trio.open_nursery() as nursery:
-            for index, ask in enumerate(asks):
-                nursery.start_soon(take, index, ask)
+            for index, request in enumerate(requests):
+                nursery.start_soon(run, index, request)
     except BaseExceptionGroup as group:
-        refused, others = group.split(OkxError)
-        if refused is None or others is not None:
+        expected, others = group.split(OkxError)
+        if expected is None or others is not None:
             raise
-        error: BaseException = refused
+        error: BaseException = expected
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         raise error from None
-    return [answers[index] for index in range(len(asks))]
+    return [answers[index] for index in range(len(requests))]

@@ -2,14 +2,14 @@
 
     logging in --login ack--> subscribing --every channel acked--> ready
 
-``start`` gives the login, ``receive`` takes every frame, ``timeout`` is called when ``deadline``
-has passed. They return what to send and what to tell; a session that is over raises a
+``start`` returns the login, ``receive`` processes every frame, ``timeout`` is called after
+``deadline``. They return frames to send and events for the caller; a session that has ended raises a
 ``SessionError`` whose class says what to do next. Times are seconds of any monotonic clock.
 
-Rules of the exchange that live here: a login before any subscription, one acknowledgement per
-channel, a dead subscription in spite of its acknowledgement, the text ``ping`` after silence
-(the exchange closes after 30 s in which nothing was sent either way), and the notice before an
-upgrade. Pushes are told whatever the state: they may come before the acknowledgement.
+Rules of the exchange that are implemented here: a login before any subscription, one acknowledgement
+per channel, subscriptions that are dead in spite of their acknowledgement, the text ``ping`` after
+silence (the exchange closes after 30 s in which neither side has sent anything), and the notice before
+an upgrade. Pushes are passed on in every phase: they may come before the acknowledgement.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import attrs
 from oms_trio.okx.errors import (
     ClockSkewedError,
     LoginFailedError,
-    LoginRefusedError,
+    LoginRejectedError,
     SessionError,
     SessionLostError,
     SubscriptionDeadError,
 )
 from oms_trio.okx.wire.codec import decode_frame
-from oms_trio.okx.wire.codes import LoginOutcome, login_advice, outcome_of_login
-from oms_trio.okx.wire.foreign import Note, ignore
+from oms_trio.okx.wire.codes import LoginOutcome, login_advice, login_outcome
+from oms_trio.okx.wire.fields import OnIgnored, unreported
 from oms_trio.okx.wire.frames import (
     AccountPush,
     ChannelCount,
@@ -50,11 +50,11 @@ from oms_trio.okx.wire.requests import CHANNELS, PING, encode_login, encode_subs
 from oms_trio.okx.wire.signing import Credentials
 
 IDLE_S: Final = 15.0
-"""Silence before a ping, and again before the link counts as lost; twice this is the exchange's
-own limit of 30 s."""
+"""Silence until a ping is sent, and again until the connection counts as lost: twice this is the
+exchange's own limit of 30 s."""
 
 HANDSHAKE_S: Final = 20.0
-"""Time for login and subscriptions; the exchange drops who has not subscribed within 30 s."""
+"""Time for login and subscriptions; the exchange closes connections without one after 30 s."""
 
 _UPGRADE: Final = "64008"
 _NOT_LOGGED_IN: Final = "60011"
@@ -70,20 +70,20 @@ class Send:
 
 @attrs.frozen
 class Ready:
-    """Logged in and subscribed: ops may be sent, and from now on no push is missed."""
+    """Logged in and subscribed: ops may be sent, and no push is missed from now on."""
 
     conn_id: str
 
 
 @attrs.frozen
 class UpgradeAhead:
-    """The exchange closes this session in about 60 s: open, ready and reconcile another first."""
+    """The exchange closes this session in about 60 s: open and reconcile another one before."""
 
     msg: str
 
 
 Event = Ready | UpgradeAhead | Push | OpResponse | ErrorEvent
-"""What a session tells. An ``ErrorEvent`` answers the op of its ``id``, if it has one."""
+"""What a session reports. An ``ErrorEvent`` answers the op with its ``id``, if it has one."""
 
 
 class _Phase(Enum):
@@ -93,28 +93,32 @@ class _Phase(Enum):
     READY = "ready"
 
 
-class Session:
+class OkxSession:
     """The state of one session; one object per connection, never used twice.
 
-    ``tag`` marks our orders: rows of others that cannot be read are passed over (``note``).
+    ``tag`` marks our orders: an unreadable row of somebody else is ignored and goes to ``on_ignored``.
     """
 
     def __init__(
-        self, credentials: Credentials, inst_id: str, tag: str = "", note: Note = ignore
+        self,
+        credentials: Credentials,
+        inst_id: str,
+        tag: str = "",
+        on_ignored: OnIgnored = unreported,
     ) -> None:
         self._credentials = credentials
         self._inst_id = inst_id
         self._tag = tag
-        self._passed_over = note
+        self._on_ignored = on_ignored
         self._phase = _Phase.NEW
         self._conn_id = ""
         self._missing = set(CHANNELS)
         self._started = 0.0
-        self._heard = 0.0
+        self._last_frame = 0.0
         self._pinged = False
 
     def __repr__(self) -> str:
-        return f"<Session {self._phase.value} {self._conn_id} missing={sorted(self._missing)}>"
+        return f"<OkxSession {self._phase.value} {self._conn_id} missing={sorted(self._missing)}>"
 
     @property
     def ready(self) -> bool:
@@ -123,41 +127,41 @@ class Session:
 
     @property
     def deadline(self) -> float:
-        """When ``timeout`` is to be called if no frame comes before."""
-        silence = self._heard + (2 * IDLE_S if self._pinged else IDLE_S)
+        """When to call ``timeout`` if no frame arrives before."""
+        silence = self._last_frame + (2 * IDLE_S if self._pinged else IDLE_S)
         return silence if self.ready else min(silence, self._started + HANDSHAKE_S)
 
     def start(self, now: float, timestamp_s: int) -> Send:
-        """Begin; the login is signed for ``timestamp_s``, Unix seconds of the exchange's clock."""
+        """Start the session; the login is signed for ``timestamp_s``, Unix seconds of the exchange's clock."""
         assert self._phase is _Phase.NEW, self
         self._phase = _Phase.LOGGING_IN
-        self._started = self._heard = now
+        self._started = self._last_frame = now
         return Send(encode_login(self._credentials, timestamp_s))
 
     def timeout(self, now: float) -> tuple[Send, ...]:
-        """Answer to the clock; before the deadline there is nothing to do.
+        """Check the time; before the deadline this does nothing.
 
         Raises:
-            SessionLostError: silence in spite of a ping, or a handshake that does not end.
+            SessionLostError: silence after a ping, or a handshake that takes too long.
         """
         if now < self.deadline:
             return ()
         if not self.ready and now >= self._started + HANDSHAKE_S:
             raise SessionLostError(f"still {self._phase.value} after {HANDSHAKE_S:.0f} s")
         if self._pinged:
-            raise SessionLostError(f"no frame for {2 * IDLE_S:.0f} s in spite of a ping")
+            raise SessionLostError(f"no frame for {2 * IDLE_S:.0f} s although a ping was sent")
         self._pinged = True
         return (Send(PING),)
 
     def receive(self, text: str | bytes, now: float) -> tuple[Send | Event, ...]:
-        """Take one frame.
+        """Process one frame.
 
         Raises:
-            ProtocolError: the frame is not of its documented shape.
-            SessionError: the session is over; the subclass says why.
+            ProtocolError: the frame does not have its documented shape.
+            SessionError: the session has ended; the subclass says why.
         """
-        self._heard, self._pinged = now, False
-        frame = decode_frame(text, self._inst_id, self._tag, self._passed_over)
+        self._last_frame, self._pinged = now, False
+        frame = decode_frame(text, self._inst_id, self._tag, self._on_ignored)
         match frame:
             case OrdersPush() | PositionsPush() | AccountPush() | OpResponse():
                 return (frame,)
@@ -170,9 +174,11 @@ class Session:
             case Notice(code=code, msg=msg):
                 return (UpgradeAhead(msg),) if code == _UPGRADE else ()
             case ErrorEvent():
-                return self._refused(frame)
+                return self._error(frame)
             case ChannelCountExceeded(channel=channel):
-                raise SubscriptionDeadError(f"too many connections hold the channel {channel}")
+                raise SubscriptionDeadError(
+                    f"too many connections have subscribed the channel {channel}"
+                )
             case Unsubscribed(channel=channel):
                 raise SessionLostError(f"the exchange ended the channel {channel}")
             case _:
@@ -192,22 +198,22 @@ class Session:
         self._phase = _Phase.READY
         return (Ready(self._conn_id),)
 
-    def _refused(self, error: ErrorEvent) -> tuple[ErrorEvent, ...]:
+    def _error(self, error: ErrorEvent) -> tuple[ErrorEvent, ...]:
         if self._phase is _Phase.LOGGING_IN:
             raise _login_error(error)
         if self._phase is _Phase.SUBSCRIBING or error.id == _SUBSCRIBE_ID:
-            raise SessionLostError(f"subscription refused with {error.code} ({error.msg})")
+            raise SessionLostError(f"subscription rejected with {error.code} ({error.msg})")
         if error.code == _NOT_LOGGED_IN:
-            raise SessionLostError("the exchange has forgotten our login (60011)")
+            raise SessionLostError("the exchange no longer knows our login (60011)")
         return (error,)
 
 
 def _login_error(error: ErrorEvent) -> SessionError:
-    # Some errors repeat the request, and this request holds the passphrase.
+    # Some error messages repeat the request, and this request contains the passphrase.
     error = attrs.evolve(error, msg=error.msg.partition("{")[0].strip())
-    match outcome_of_login(error.code):
+    match login_outcome(error.code):
         case LoginOutcome.FINAL:
-            return LoginRefusedError(error.code, error.msg, login_advice(error.code))
+            return LoginRejectedError(error.code, error.msg, login_advice(error.code))
         case LoginOutcome.RESYNC:
             return ClockSkewedError(error.code)
         case LoginOutcome.RETRY:

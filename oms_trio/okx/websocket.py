@@ -1,7 +1,7 @@
-"""A session over a real connection: TLS, trio-websocket and the clock around ``Session``.
+"""A session on a network connection: TLS, trio-websocket and the clock around ``OkxSession``.
 
-There is no task of ours in here: whoever iterates a ``OkxConnection`` drives its session, and so keeps it
-alive. Two links can be open at once, for the change-over ahead of an upgrade.
+No task runs in here: the task that iterates an ``OkxConnection`` drives its session, and that keeps it
+alive. Two connections can be open at once, for the handover before an upgrade of the exchange.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ import trio
 import trio_websocket
 import wsproto
 
-from oms_trio.okx import connection as wire
+from oms_trio.okx.eager_websocket import EagerWebSocketConnection, wrap_client_stream
 from oms_trio.okx.errors import ProtocolError, SessionLostError
-from oms_trio.okx.session import Event, Send, Session
+from oms_trio.okx.session import Event, OkxSession, Send
 from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
 
 StreamOpener = Callable[[str, int], Awaitable[trio.abc.Stream]]
-"""Opens the transport to a host and port; TLS, where the URL asks for it, goes on top."""
+"""Opens the transport to a host and port; TLS is added on top of it where the URL asks for TLS."""
 
 RECEIVE_BUFFER: Final = 65536
-"""Bytes taken from the transport at once."""
+"""Bytes read from the transport at once."""
 
-# While this queue is full trio-websocket answers no protocol ping and sees no close frame
-# (python-trio/trio-websocket#82; its default is 1). The consumer only decodes and hands over, so
-# this is for bursts: a sweep of 300 orders makes about as many frames.
+# While this queue is full, trio-websocket answers no protocol ping and sees no close frame
+# (python-trio/trio-websocket#82; its default is 1). The consumer only decodes and passes on, so
+# the size is for bursts: a sweep that fills 300 orders makes about as many frames.
 _MESSAGE_QUEUE: Final = 1024
 
-# The largest frames, pages of positions, have some tens of kB.
+# The largest frames are pages of positions, of some tens of kB.
 _MAX_MESSAGE: Final = 1 << 20
 
 _CONNECT_TIMEOUT_S: Final = 10.0
 
-# Pings and subscriptions are tiny: a transport that does not take one is blocked for good.
+# Pings and subscriptions are tiny: a transport that does not accept one is permanently blocked.
 _SEND_TIMEOUT_S: Final = 10.0
 
-# For the closing handshake, in which the exchange has nothing more to tell.
+# For the closing handshake; the exchange sends nothing of interest in it.
 _CLOSE_TIMEOUT_S: Final = 1.0
 
-# A consumer that was slow may come back after the deadline, with frames waiting here: they are
-# looked at before the silence is believed.
-_LISTEN_S: Final = 0.05
+# A slow consumer may come back after the deadline while frames wait here: they are read before the
+# connection counts as silent.
+_RECEIVE_S: Final = 0.05
 
 _DEFAULT_PORTS: Final = {"wss": 443, "ws": 80}
 
 
 @attrs.frozen
 class ReceivedEvent:
-    """One event, the frame that told it, and when it came (Unix nanoseconds, our clock)."""
+    """One event, the text of its frame, and the time of its arrival (Unix nanoseconds, our clock)."""
 
     at_ns: int
     text: str
@@ -66,17 +66,17 @@ class ReceivedEvent:
 
 
 class OkxConnection:
-    """An open connection with its session: iterate it for what it tells, ``send`` ops.
+    """An open connection with its session: iterate it for events, ``send`` requests.
 
     Iteration logs in and subscribes first, and ends only by an error: a ``SessionError``, or a
-    ``ProtocolError`` for a frame that cannot be read. One task iterates; any task may send once
-    ``Ready`` was told.
+    ``ProtocolError`` for an unreadable frame. One task iterates; any task may send after the event
+    ``Ready``.
     """
 
     def __init__(
         self,
-        connection: wire.Connection,
-        session: Session,
+        connection: EagerWebSocketConnection,
+        session: OkxSession,
         clock: Clock,
         offset_ns: int,
     ) -> None:
@@ -84,51 +84,51 @@ class OkxConnection:
         self._session = session
         self._clock = clock
         self._offset_ns = offset_ns
-        self._begun = False
-        self._torn = False
-        self._messages: deque[wire.Message] = deque()  # of one burst
-        self._told: deque[ReceivedEvent] = deque()  # of one frame, so a handful at most
+        self._started = False
+        self._send_interrupted = False
+        self._messages: deque[str | bytes] = deque()  # of one burst
+        self._events: deque[ReceivedEvent] = deque()  # of one frame, so a handful at most
 
     def __repr__(self) -> str:
-        return f"<Link {self._session!r}>"
+        return f"<OkxConnection {self._session!r}>"
 
     async def send(self, text: str) -> None:
         """Send one frame.
 
-        A send that is cancelled may leave half a frame behind, so the link is over after it.
+        A cancelled send may have sent half a frame, so the connection cannot be used after it.
 
         Raises:
-            SessionLostError: the link is over; whether the frame has arrived is unknown.
+            SessionLostError: the connection has ended; whether the frame arrived is unknown.
         """
-        if self._torn:
-            raise SessionLostError("an earlier send was cut off")
+        if self._send_interrupted:
+            raise SessionLostError("an earlier send was interrupted")
         try:
             with _translated():
                 await self._connection.send_message(text)
         except trio.Cancelled:
-            self._torn = True
+            self._send_interrupted = True
             raise
 
     def __aiter__(self) -> OkxConnection:
         return self
 
     async def __anext__(self) -> ReceivedEvent:
-        if not self._begun:
-            self._begun = True
+        if not self._started:
+            self._started = True
             timestamp_s = (self._clock() + self._offset_ns) // 1_000_000_000
             await self._send_control(self._session.start(trio.current_time(), timestamp_s))
-        while not self._told:
-            await self._listen()
-        return self._told.popleft()
+        while not self._events:
+            await self._receive()
+        return self._events.popleft()
 
-    async def _listen(self) -> None:
-        """Take one frame, or let the session look at the clock."""
+    async def _receive(self) -> None:
+        """Process one frame, or let the session check its deadline."""
         if not self._messages:
-            deadline = max(self._session.deadline, trio.current_time() + _LISTEN_S)
+            deadline = max(self._session.deadline, trio.current_time() + _RECEIVE_S)
             with trio.move_on_at(deadline), _translated():
                 self._messages.extend(await self._connection.get_messages())
-        if self._torn:
-            raise SessionLostError("a send was cut off")
+        if self._send_interrupted:
+            raise SessionLostError("a send was interrupted")
         now = trio.current_time()
         message = self._messages.popleft() if self._messages else None
         outputs: tuple[Send | Event, ...]
@@ -138,7 +138,7 @@ class OkxConnection:
             raise ProtocolError("$", "a binary frame")
         else:
             outputs = self._session.receive(message, now)
-            self._told.extend(
+            self._events.extend(
                 ReceivedEvent(self._clock(), message, output)
                 for output in outputs
                 if not isinstance(output, Send)
@@ -153,9 +153,9 @@ class OkxConnection:
 
 
 @asynccontextmanager
-async def open_link(
+async def open_okx_connection(
     url: str,
-    session: Session,
+    session: OkxSession,
     clock: Clock,
     *,
     offset_ns: int = 0,
@@ -163,33 +163,33 @@ async def open_link(
     ssl_context: ssl.SSLContext | None = None,
     connect_timeout_s: float = _CONNECT_TIMEOUT_S,
 ) -> AsyncIterator[OkxConnection]:
-    """Connect to the private WebSocket at ``url`` and hold the connection open for the block.
+    """Connect to the private WebSocket at ``url`` and keep the connection open for the block.
 
-    ``offset_ns`` is the exchange's clock minus ours. Certificates are verified, by the system's
-    authorities unless ``ssl_context`` brings others. What the block raises comes out unchanged.
+    ``offset_ns`` is the exchange's clock minus ours. Certificates are verified against the system's
+    authorities, or those of ``ssl_context``. Exceptions of the block are raised unchanged.
 
     Raises:
-        SessionLostError: no connection, or it broke; every error of network, TLS and WebSocket
-            comes out as this, never in an exception group (python-trio/trio-websocket#188).
-        ValueError: a URL that is neither ``wss://`` nor ``ws://`` to this machine.
+        SessionLostError: no connection, or it broke; every error of network, TLS and WebSocket is
+            raised as this, never in an exception group (python-trio/trio-websocket#188).
+        ValueError: the URL is neither ``wss://`` nor ``ws://`` to this machine.
     """
     address = _address(url)
     raised: BaseException | None = None
-    left = False
+    block_done = False
     try:
         async with trio.open_nursery() as nursery:
             try:
                 with _translated(), trio.fail_after(connect_timeout_s):
                     stream = await _open_transport(address, open_stream, ssl_context)
-                    connection = await _shake_hands(nursery, stream, address)
+                    connection = await _wrap(nursery, stream, address)
                 try:
                     yield OkxConnection(connection, session, clock, offset_ns)
-                    left = True
+                    block_done = True
                     with trio.move_on_after(_CLOSE_TIMEOUT_S):
                         await connection.aclose()
                 finally:
-                    # After a loss trio-websocket leaves the transport open. Closing it by force
-                    # waits for nothing; unshielded it would replace an error by Cancelled.
+                    # After a loss trio-websocket leaves the transport open. Closing it forcefully
+                    # does not wait; without a shield it would replace an error by Cancelled.
                     with trio.CancelScope(shield=True):
                         await trio.aclose_forcefully(stream)
             except BaseException as error:
@@ -197,21 +197,21 @@ async def open_link(
                 raise
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        theirs = set(map(id, _leaves(raised)))
-        crashes = [leaf for leaf in _leaves(group) if id(leaf) not in theirs]
-        ours = group.subgroup(lambda leaf: id(leaf) in theirs)
-        if crashes and (ours is None or isinstance(raised, SessionLostError)):
-            # trio-websocket's reader has crashed, and the block has raised nothing of its own
-            # or only lost the session by it: the crash is what tells why.
+        of_block = set(map(id, _leaves(raised)))
+        crashes = [leaf for leaf in _leaves(group) if id(leaf) not in of_block]
+        kept = group.subgroup(lambda leaf: id(leaf) in of_block)
+        if crashes and (kept is None or isinstance(raised, SessionLostError)):
+            # trio-websocket's reader has crashed, and the block has raised nothing of its own,
+            # or only lost the session because of it: the crash is the reason to report.
             if not all(isinstance(crash, Exception) for crash in crashes):
                 raise
             why = "; ".join(map(_why, crashes))
-            if not left:
+            if not block_done:
                 raise SessionLostError(why) from group
-            log.debug("okx_close_failed", why=why)
+            log.debug("okx_connection_close_failed", why=why)
             return
-        if len(list(_leaves(ours))) < len(theirs):  # what the nursery cancelled is gone
-            raised = ours
+        if len(list(_leaves(kept))) < len(of_block):  # the nursery has absorbed its own Cancelled
+            raised = kept
     if raised is not None:
         raise raised
 
@@ -219,9 +219,11 @@ async def open_link(
 def _address(url: str) -> SplitResult:
     address = urlsplit(url)
     if address.scheme not in _DEFAULT_PORTS or not address.hostname:
-        raise ValueError(f"not a WebSocket URL: {url}")
+        raise ValueError(f"{url!r} is not a WebSocket URL: it must start with wss:// or ws://")
     if address.scheme == "ws" and not _is_loopback(address.hostname):
-        raise ValueError(f"ws:// is for this machine only, use wss:// for {address.hostname}")
+        raise ValueError(
+            f"ws:// is allowed for this machine only: use wss:// for {address.hostname}"
+        )
     return address
 
 
@@ -244,7 +246,7 @@ async def _open_transport(
         stream,
         ssl_context or ssl.create_default_context(),
         server_hostname=address.hostname,
-        https_compatible=True,  # servers close TCP without a TLS goodbye, like web servers
+        https_compatible=True,  # like web servers, they close TCP without a TLS closure alert
     )
     try:
         await tls.do_handshake()
@@ -254,14 +256,14 @@ async def _open_transport(
     return tls
 
 
-async def _shake_hands(
+async def _wrap(
     nursery: trio.Nursery, stream: trio.abc.Stream, address: SplitResult
-) -> wire.Connection:
+) -> EagerWebSocketConnection:
     target = address.path or "/"
     if address.query:
         target += f"?{address.query}"
     try:
-        return await wire.shake_hands(
+        return await wrap_client_stream(
             nursery,
             stream,
             address.netloc,
@@ -297,7 +299,7 @@ def _why(error: BaseException) -> str:
         case trio_websocket.ConnectionClosed(reason=reason) if reason is not None:
             return f"closed with {reason.code} ({reason.reason or reason.name})"
         case trio_websocket.ConnectionRejected(status_code=status):
-            return f"the server answers HTTP {status} instead of a WebSocket"
+            return f"the server answered HTTP {status} instead of opening a WebSocket"
         case trio.TooSlowError():
             return "timed out"
         case trio.BrokenResourceError(__cause__=cause) if cause is not None:
@@ -307,7 +309,7 @@ def _why(error: BaseException) -> str:
 
 
 def _leaves(error: BaseException | None) -> Iterator[BaseException]:
-    """Find the errors in an error that may be a group, or none at all."""
+    """Return the single errors in an error, which may be a group or None."""
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
             yield from _leaves(part)

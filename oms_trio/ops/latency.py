@@ -12,8 +12,8 @@ import attrs
 from prometheus_client import Histogram
 
 from oms_trio.amqp.model import Broker, Delivery, Outgoing
-from oms_trio.journal.disk import RunSync
 from oms_trio.journal.journal import Journal
+from oms_trio.journal.worker import RunSync
 
 KEPT = 512
 """Durations kept for percentiles and charts; sorting them takes some tens of microseconds."""

@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from oms_trio.amqp.model import Broker
-from oms_trio.journal.disk import Disk
+from oms_trio.journal.worker import JournalWorker
 from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rest import Rest
 from oms_trio.ops.control.protocol import SOCKET
@@ -84,7 +84,7 @@ class Operations:
         *,
         rest: Rest,
         broker: Broker,
-        disk: Disk,
+        disk: JournalWorker,
         stop: trio.Event,
     ) -> None:
         """Run beside the service until cancelled."""
@@ -93,7 +93,7 @@ class Operations:
         def status() -> Status | None:
             return self.monitor.status(
                 reasons=gate.reasons,
-                okx_up=requests.link is not None,
+                okx_up=requests.connection is not None,
                 broker_up=broker.connected,
                 dead_man_s=self.dead_man.left_s(),
                 store=Store(disk.journal.last_seq, self.outbox),
@@ -142,9 +142,9 @@ class Operations:
             host=address.host,
         )
 
-    async def _count_outbox(self, disk: Disk) -> None:
+    async def _count_outbox(self, disk: JournalWorker) -> None:
         while True:
-            self.outbox = await disk.call(disk.journal.outbox_size)
+            self.outbox = await disk.run(disk.journal.outbox_size)
             await trio.sleep(OUTBOX_EVERY_S)
 
     async def _notify_supervisor(

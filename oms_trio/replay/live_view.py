@@ -16,7 +16,7 @@ import trio
 from oms_trio.amqp.model import Broker
 from oms_trio.core.events import Verb
 from oms_trio.core.state import TradeState
-from oms_trio.journal.disk import RunSync
+from oms_trio.journal.worker import RunSync
 from oms_trio.ops.monitor import Monitor
 from oms_trio.ops.operator_commands import CommandError
 from oms_trio.ops.status import ReplayProgress, Status, Store

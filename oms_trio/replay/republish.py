@@ -22,9 +22,9 @@ from oms_trio.amqp.codec import encode_publication
 from oms_trio.amqp.model import Broker, Outgoing
 from oms_trio.amqp.settings import BrokerSettings
 from oms_trio.core.effects import PublishClosure, PublishExecution, PublishRejection
-from oms_trio.journal.disk import Disk, RunSync
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Message, Record
+from oms_trio.journal.worker import JournalWorker, RunSync
 from oms_trio.ops.latency import TimedBroker
 from oms_trio.replay.recordings.recording import PlayedStep
 from oms_trio.service.app import BATCHES
@@ -141,7 +141,7 @@ async def republishing(broker: Broker, run_sync: RunSync) -> AsyncIterator[Repub
         TemporaryDirectory(prefix="oms-trio-replay-") as folder,
         Journal.open(Path(folder) / JOURNAL) as journal,
     ):
-        disk = Disk(journal, run_sync)
+        disk = JournalWorker(journal, run_sync)
         async with trio.open_nursery() as nursery:
             gate = Gate(broker.consume)
             nursery.start_soon(keep_journal, commits_out, durable, disk, broker, gate)

@@ -24,7 +24,7 @@ from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker
 from oms_trio.core.effects import CancelOrders, PlaceOrder
 from oms_trio.core.model import Rules
-from oms_trio.journal.disk import Disk
+from oms_trio.journal.worker import JournalWorker
 from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rate_limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.rest import Rest
@@ -71,7 +71,7 @@ async def run_service(
     broker: Broker,
     rest: Rest,
     connect: Callable[[], AbstractAsyncContextManager[OkxConnection]],
-    disk: Disk,
+    disk: JournalWorker,
     rules: Rules,
     context: DecodeContext,
     max_retries: int,

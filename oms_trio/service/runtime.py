@@ -21,15 +21,14 @@ from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.codec import ActionLayout
 from oms_trio.amqp.model import Broker, BrokerUnroutable, Outgoing
 from oms_trio.amqp.settings import ACTION_KEY, BrokerSettings
-from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.lock import StateLock
 from oms_trio.journal.model import Account
-from oms_trio.journal.thread import open_thread
+from oms_trio.journal.worker import JournalWorker, open_journal_thread
 from oms_trio.okx.rate_limits import OKX_LIMITS, OrderLimits
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.session import Session
-from oms_trio.okx.websocket import OkxConnection, open_link
+from oms_trio.okx.session import OkxSession
+from oms_trio.okx.websocket import OkxConnection, open_okx_connection
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.latency import TimedBroker, timed_commits
 from oms_trio.ops.sidecar import open_operations
@@ -119,17 +118,17 @@ def connector(
     config: Config,
     rest: Rest,
     clock: Clock = system_clock,
-    make_session: Callable[[Credentials, str], Session] | None = None,
+    make_session: Callable[[Credentials, str], OkxSession] | None = None,
 ) -> Callable[[], AbstractAsyncContextManager[OkxConnection]]:
     """Return what opens one private session after the other."""
     key, tls = credentials(config), _tls(config.okx_ca_file)
 
-    def trading(key: Credentials, inst_id: str) -> Session:
-        return Session(key, inst_id, config.order_tag, rest.passed_over)
+    def trading(key: Credentials, inst_id: str) -> OkxSession:
+        return OkxSession(key, inst_id, config.order_tag, rest.ignored_rows)
 
     def connect() -> AbstractAsyncContextManager[OkxConnection]:
         session = (make_session or trading)(key, config.instrument)
-        return open_link(
+        return open_okx_connection(
             config.okx_ws_url, session, clock, offset_ns=rest.offset_ns, ssl_context=tls
         )
 
@@ -188,11 +187,11 @@ async def serve(
             async with (
                 broker or open_broker(broker_settings(config)) as open_side,
                 open_rest(config, clock) as rest,
-                open_thread() as run_sync,
+                open_journal_thread() as run_sync,
             ):
                 begun.set()
                 timed = TimedBroker(open_side, operations.monitor.confirmed)
-                disk = Disk(journal, timed_commits(run_sync, operations.monitor.committed))
+                disk = JournalWorker(journal, timed_commits(run_sync, operations.monitor.committed))
 
                 def on_started() -> None:
                     operations.started()
@@ -246,7 +245,7 @@ async def send_action(config: Config, body: bytes) -> str:
         BrokerError: it could not be published, or no queue has taken it.
     """
     message_id = secrets.token_hex(16)
-    async with open_broker(broker_settings(config).of_agent(message_id)) as broker:
+    async with open_broker(broker_settings(config).for_agent(message_id)) as broker:
         await broker.publish([Outgoing(message_id, ACTION_KEY, body)])
         if broker.unroutable:
             raise BrokerUnroutable(

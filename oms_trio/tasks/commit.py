@@ -9,9 +9,9 @@ import structlog
 import trio
 
 from oms_trio.amqp.model import Broker
-from oms_trio.journal.disk import FULL_PAUSE_S, Disk
 from oms_trio.journal.errors import JournalFull
 from oms_trio.journal.model import Entry
+from oms_trio.journal.worker import FULL_PAUSE_S, JournalWorker
 from oms_trio.service.channels import Batch, Commit
 from oms_trio.service.intake_gate import Gate
 
@@ -31,7 +31,7 @@ the disk and its thread busy when the fill comes whose message waits for its own
 async def keep_journal(
     commits: trio.MemoryReceiveChannel[Commit],
     durable: trio.MemorySendChannel[Batch],
-    disk: Disk,
+    disk: JournalWorker,
     broker: Broker,
     gate: Gate,
 ) -> None:
@@ -86,7 +86,7 @@ def _urgent(commit: Commit) -> bool:
 async def _commit(
     group: list[Commit],
     durable: trio.MemorySendChannel[Batch],
-    disk: Disk,
+    disk: JournalWorker,
     broker: Broker,
     gate: Gate,
     nursery: trio.Nursery,
@@ -115,27 +115,27 @@ async def _commit(
     await _save_snapshots(group, disk)
 
 
-async def _save_snapshots(group: list[Commit], disk: Disk) -> None:
+async def _save_snapshots(group: list[Commit], disk: JournalWorker) -> None:
     """Save snapshots and keep the journal's log short, now that nobody waits for the commit."""
     for commit in group:
         if commit.snapshot is not None:
             snapshot = commit.snapshot
             save = disk.journal.save_snapshot
             try:
-                await disk.call(save, snapshot.seq, snapshot.blob, snapshot.digest)
+                await disk.run(save, snapshot.seq, snapshot.blob, snapshot.digest)
             except JournalFull as error:
                 # It only shortens the next start: the records say the same.
                 log.warning("snapshot_skipped", why=str(error))
     if disk.journal.checkpoint_due:
         with suppress(JournalFull):  # then the log just goes on
-            await disk.call(disk.journal.checkpoint)
+            await disk.run(disk.journal.checkpoint)
 
 
-async def _append(entries: list[Entry], disk: Disk, gate: Gate) -> None:
+async def _append(entries: list[Entry], disk: JournalWorker, gate: Gate) -> None:
     """Append; on a full disk stop taking actions, and wait for space as long as it takes."""
     while True:
         try:
-            await disk.call(disk.journal.append, entries)
+            await disk.run(disk.journal.append, entries)
         except JournalFull as error:
             gate.close("disk", str(error))
             log.error("journal_full", why=str(error), waiting=len(entries))  # noqa: TRY400 - one line

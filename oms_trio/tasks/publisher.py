@@ -9,9 +9,9 @@ import structlog
 import trio
 
 from oms_trio.amqp.model import Broker, BrokerUnavailable, Outgoing
-from oms_trio.journal.disk import FULL_PAUSE_S, Disk
 from oms_trio.journal.errors import JournalFull
 from oms_trio.journal.model import Message
+from oms_trio.journal.worker import FULL_PAUSE_S, JournalWorker
 from oms_trio.service.channels import Batch
 
 log = structlog.get_logger()
@@ -30,7 +30,9 @@ crash in between they are sent again, by the same ids.
 """
 
 
-async def publish(durable: trio.MemoryReceiveChannel[Batch], disk: Disk, broker: Broker) -> None:
+async def publish(
+    durable: trio.MemoryReceiveChannel[Batch], disk: JournalWorker, broker: Broker
+) -> None:
     """Publish what an earlier process left, then what becomes durable, until the channel ends.
 
     The channel is only the short way. When it overflows, because the broker is away, batches are
@@ -66,7 +68,7 @@ async def publish(durable: trio.MemoryReceiveChannel[Batch], disk: Disk, broker:
 class _Outbox:
     """The messages on disk; ``confirmed`` names those that the broker has and the disk still."""
 
-    disk: Disk
+    disk: JournalWorker
     broker: Broker
     confirmed: list[str] = attrs.Factory(list)
     unroutable: int = 0
@@ -75,7 +77,7 @@ class _Outbox:
 
     async def send_stored(self, done: int) -> int:
         """Publish all that is stored after a position; returns the last one's."""
-        while page := await self.disk.call(self.disk.journal.outbox, done, PAGE):
+        while page := await self.disk.run(self.disk.journal.outbox, done, PAGE):
             await self.send(tuple(message for _, message in page))
             done = page[-1][0]
         return done
@@ -111,7 +113,7 @@ class _Outbox:
         names, self.confirmed = self.confirmed, []
         while names:
             try:
-                await self.disk.call(self.disk.journal.confirm, names)
+                await self.disk.run(self.disk.journal.confirm, names)
             except JournalFull as error:
                 log.error("journal_full", why=str(error), confirmed=len(names))  # noqa: TRY400 - one line
                 await trio.sleep(FULL_PAUSE_S)

@@ -16,13 +16,13 @@ from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, Req
 from oms_trio.core.model import Instrument, Rules
 from oms_trio.core.sizing import steps_up
 from oms_trio.okx.errors import (
-    AccountUnfitError,
-    InstrumentUnfitError,
-    RestError,
-    RestRefusedError,
+    AccessRejectedError,
+    AccountSetupError,
+    InstrumentNotTradableError,
+    RestRejectedError,
+    RestRowUnreadableError,
     RestUnavailableError,
-    RowUnreadableError,
-    StepUnfitError,
+    StepMismatchError,
 )
 from oms_trio.okx.rest import Rest
 from oms_trio.okx.wire.bodies import instrument
@@ -78,9 +78,9 @@ async def reconcile(
     Ends when the channel is closed and all are answered.
 
     Raises:
-        RestRefusedError: the key is rejected for good.
-        AccountUnfitError: the account cannot be set up as our orders need it.
-        StepUnfitError: our sizes do not fit the instrument, seen for the first time.
+        AccessRejectedError: the key is rejected for good.
+        AccountSetupError: the account cannot be set up as our orders need it.
+        StepMismatchError: our sizes do not fit the instrument, seen for the first time.
         Whatever ``on_account`` raises.
     """
     reconciler = _Reconciler(rest, inbox, context, rules, gate, on_account)
@@ -129,8 +129,8 @@ class _Reconciler:
         """Get the exchange's whole state, and set the account up when the session is new."""
         if request.check_account or not self._seen:
             await self._know_account(request, set_up=request.check_account)
-        again = partial(self.until_answered, request)
-        bodies = await self.rest.snapshot_bodies(request, tag=self.context.tag, again=again)
+        retry = partial(self.until_answered, request)
+        bodies = await self.rest.snapshot_bodies(request, tag=self.context.tag, retry=retry)
         if not self._fits:
             ensure_step(instrument(bodies.instrument, self.context.inst_id), self.rules.step)
             self._fits = True
@@ -140,8 +140,8 @@ class _Reconciler:
         """Get what the exchange lists; that needs no session."""
         if not self._seen:
             await self._know_account(request, set_up=False)
-        again = partial(self.until_answered, request)
-        bodies = await self.rest.listing_bodies(request, tag=self.context.tag, again=again)
+        retry = partial(self.until_answered, request)
+        bodies = await self.rest.listing_bodies(request, tag=self.context.tag, retry=retry)
         return journaled_inputs.listing(bodies, self.context)
 
     async def fills(self, request: RequestFills) -> JournaledInput:
@@ -199,17 +199,17 @@ class _Reconciler:
                 async with turns or nullcontext():
                     with trio.fail_after(patience_s):
                         return await ask()
-            except (RestRefusedError, AccountUnfitError):
+            except (AccessRejectedError, AccountSetupError):
                 raise
             except (
                 RestUnavailableError,
-                RestError,
-                InstrumentUnfitError,
+                RestRejectedError,
+                InstrumentNotTradableError,
                 trio.TooSlowError,
             ) as error:
                 why = str(error) or f"no answer in {patience_s:.0f} s"
                 log.warning("okx_query_failed", what=what, why=why, retry_in_s=pause)
-                if isinstance(error, RowUnreadableError):
+                if isinstance(error, RestRowUnreadableError):
                     self._note_unreadable(query, f"{what}: {why}")
             await trio.sleep(pause)
             pause = min(PAUSE_MOST_S, pause * 2)
@@ -253,13 +253,13 @@ async def ensure_account(
     ``on_account`` is called with the account's ``uid`` before anything else.
 
     Raises:
-        AccountUnfitError: saying what a person must change.
+        AccountSetupError: saying what a person must change.
         Whatever ``on_account`` raises.
     """
     config = await rest.account_config()
     on_account(config.uid)
     if not config.may_trade:
-        raise AccountUnfitError(
+        raise AccountSetupError(
             f"the API key or account cannot trade swaps (permissions {sorted(config.perm)}, "
             f"account level {config.acct_lv}): give the key 'trade', use futures mode"
         )
@@ -270,10 +270,10 @@ async def ensure_account(
         if await rest.leverage() != rules.leverage:
             await rest.set_leverage(rules.leverage)
             log.info("okx_leverage_set", lever=str(rules.leverage))
-    except RestRefusedError:
+    except AccessRejectedError:
         raise
-    except RestError as error:
-        raise AccountUnfitError(
+    except RestRejectedError as error:
+        raise AccountSetupError(
             f"net mode and leverage {rules.leverage} could not be set ({error}): close what is "
             "open on the account, or set them by hand"
         ) from error
@@ -283,13 +283,13 @@ def ensure_step(instrument: Instrument, step: Decimal) -> None:
     """Check that the exchange can take the sizes that we make.
 
     Raises:
-        StepUnfitError: it would reject all or most of them.
+        StepMismatchError: it would reject all or most of them.
     """
     lot, least = instrument.lot_sz, instrument.min_sz
     if step % lot == 0 and step >= least:
         return
     fitting = steps_up(max(step, least), Decimal(1), lot)
-    raise StepUnfitError(
+    raise StepMismatchError(
         f"OMS_MIN_CONTRACTS={step} does not fit {instrument.inst_id} (lot {lot}, smallest order "
         f"{least}): orders would be rejected; set {fitting}, or another multiple of the lot"
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import structlog
 import trio
 
-from oms_trio.journal.disk import Disk
 from oms_trio.journal.errors import JournalFull
+from oms_trio.journal.worker import JournalWorker
 from oms_trio.settings.clock import Clock
 
 log = structlog.get_logger()
@@ -19,7 +19,7 @@ STEP = 1000
 PAUSE_S = 0.1
 
 
-async def retain(disk: Disk, keep_ns: int, clock: Clock) -> None:
+async def retain(disk: JournalWorker, keep_ns: int, clock: Clock) -> None:
     """Remove records older than ``keep_ns`` that snapshots cover, hourly, until cancelled.
 
     Raises:
@@ -28,7 +28,7 @@ async def retain(disk: Disk, keep_ns: int, clock: Clock) -> None:
     while True:
         removed = 0
         try:
-            while step := await disk.call(disk.journal.compact, clock() - keep_ns, STEP):
+            while step := await disk.run(disk.journal.compact, clock() - keep_ns, STEP):
                 removed += step
                 await trio.sleep(PAUSE_S)
         except JournalFull as error:

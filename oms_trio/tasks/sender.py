@@ -76,7 +76,7 @@ async def send_orders(
                 if is_withdrawn(order):
                     await answer(order, RejectReason.PAUSED, "withdrawn before it was sent")
                     continue
-                connection = None if order.inst_id_code is None else requests.link
+                connection = None if order.inst_id_code is None else requests.connection
                 if connection is not None:
                     request_id = requests.expect(connection, (order.cl_ord_id,), cancel=False)
                     with suppress(SessionLostError):
@@ -112,7 +112,7 @@ async def send_cancels(
                     names, ord_ids = zip(*part, strict=True)
                     await (single.acquire() if len(part) == 1 else batch.acquire(len(part)))
                     code = cancel.inst_id_code
-                    connection = requests.link
+                    connection = requests.connection
                     if connection is None or code is None:
                         end = partial(rest.cancel_orders, ord_ids)
                         nursery.start_soon(partial(_by_rest, inbox, names, end, cancel=True))

@@ -19,18 +19,18 @@ import trio
 
 from oms_trio.core.events import Verdict
 from oms_trio.okx.errors import (
+    AccessRejectedError,
     LoginFailedError,
-    LoginRefusedError,
+    LoginRejectedError,
     ProtocolError,
-    RestError,
-    RestRefusedError,
+    RestRejectedError,
     RestUnavailableError,
-    RetriesUsedUpError,
+    RetriesExhaustedError,
     SessionError,
     SessionLostError,
     SubscriptionDeadError,
 )
-from oms_trio.okx.pending_requests import ANSWER_S, PendingRequests, Request
+from oms_trio.okx.pending_requests import ANSWER_S, PendingRequest, PendingRequests
 from oms_trio.okx.rate_limits import Limiter
 from oms_trio.okx.session import Ready, UpgradeAhead
 from oms_trio.okx.websocket import OkxConnection, ReceivedEvent
@@ -61,10 +61,10 @@ CONNECTS, CONNECTS_PERIOD_S = 2, 1.0
 """The exchange accepts three new connections a second from one address, and a retry too early
 would count as a failure of its own."""
 
-FAILURES = (SessionError, ProtocolError, RestUnavailableError, RestError)
+FAILURES = (SessionError, ProtocolError, RestUnavailableError, RestRejectedError)
 """What ends an attempt and is followed by another, unless it is one of ``FINAL``."""
 
-FINAL = (LoginRefusedError, RestRefusedError)
+FINAL = (LoginRejectedError, AccessRejectedError)
 """What no further attempt can change."""
 
 
@@ -86,8 +86,8 @@ async def keep_session(
     a subscription was dead. Short sessions only make the pauses longer, as failed attempts do.
 
     Raises:
-        LoginRefusedError, RestRefusedError: the credentials are rejected for good.
-        RetriesUsedUpError: ``max_retries`` attempts in a row gave no session.
+        LoginRejectedError, AccessRejectedError: the credentials are rejected for good.
+        RetriesExhaustedError: ``max_retries`` attempts in a row gave no session.
     """
     connects = Limiter(CONNECTS, CONNECTS_PERIOD_S)
     failures = 0
@@ -111,9 +111,9 @@ async def keep_session(
             if isinstance(error, LoginFailedError) and error.limited:
                 limited_logins += 1
         if failures >= max_retries:
-            raise RetriesUsedUpError(f"no session in {failures} attempts, at last: {why}")
+            raise RetriesExhaustedError(f"no session in {failures} attempts, at last: {why}")
         if limited_logins >= LOGIN_TRIES:
-            raise RetriesUsedUpError(
+            raise RetriesExhaustedError(
                 f"login failed {limited_logins} times: {why}; check the API key"
             )
         # The exponent is bounded: with enough retries allowed a long outage would overflow it.
@@ -144,7 +144,7 @@ class _Attempt:
     inbox: Inbox
     ready_at: float | None = None
     """Since when a session is up."""
-    unanswered: list[Request] = attrs.Factory(list)
+    unanswered: list[PendingRequest] = attrs.Factory(list)
     """Requests that the end of the attempt has left without an answer."""
 
     @property
@@ -156,7 +156,7 @@ class _Attempt:
         """Hold sessions until one is lost.
 
         Raises:
-            SessionError, ProtocolError, RestUnavailableError, RestError: why there is no session
+            SessionError, ProtocolError, RestUnavailableError, RestRejectedError: why there is no session
                 any more.
         """
         try:
@@ -222,7 +222,7 @@ class _Attempt:
 
     async def _take_over(self, connection: OkxConnection, predecessor: _SessionSlot | None) -> None:
         """Become the connection that requests go out on; the old one finishes its answers."""
-        old, self.requests.link = self.requests.link, connection
+        old, self.requests.connection = self.requests.connection, connection
         if self.ready_at is None:
             self.ready_at = trio.current_time()
         if predecessor is None:
@@ -283,7 +283,7 @@ def _first(error: BaseException) -> BaseException:
     return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
-async def _send_unknown(requests: list[Request], why: str, inbox: Inbox) -> None:
+async def _send_unknown(requests: list[PendingRequest], why: str, inbox: Inbox) -> None:
     for request in requests:
         answer = OwnAnswer(request.names, request.cancel, Verdict.UNKNOWN, why)
         await inbox.send(journaled_inputs.own_answer(answer))

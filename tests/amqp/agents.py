@@ -1,4 +1,4 @@
-"""The other end of the broker: an agent that publishes actions and reads what came of them."""
+"""The other end of the broker: an agent that publishes actions and receives their messages."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.amqp.proxy import Proxy
 from tests.rabbitmq import RabbitNode
 
 PATIENCE_S = 20.0
-"""How long a test waits for what must come."""
+"""How long a test waits for something that must happen."""
 
 _numbers = itertools.count(1)
 
 
 class Agent(Protocol):
-    """What the shared tests need from the world around a broker."""
+    """What the common tests need besides the broker."""
 
     async def act(self, *bodies: bytes, message_id: str | None = None) -> None:
         """Publish actions."""
@@ -79,7 +79,7 @@ async def take(broker: Broker, count: int) -> list[Delivery]:
 
 
 async def until(condition: Callable[[], Awaitable[bool] | bool]) -> None:
-    """Wait for what only polling can see: the other program's state."""
+    """Wait for a state of the other program, by polling."""
     with trio.fail_after(PATIENCE_S):
         while True:
             met = condition()
@@ -128,7 +128,7 @@ class MemoryAgent:
 
 @attrs.define(eq=False)
 class PikaAgent:
-    """An agent on the real broker, by a client that is not ours."""
+    """An agent at the real broker, with a client other than ours."""
 
     settings: BrokerSettings
     node: RabbitNode

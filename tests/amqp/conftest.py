@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """No test may leave a portal thread, or an error that nobody in asyncio has looked at."""
+    """No test may leave a portal thread, or an asyncio exception that was never retrieved."""
     complaints: list[str] = []
 
     class Listener(logging.Handler):

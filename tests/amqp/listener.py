@@ -1,4 +1,4 @@
-"""A process that takes actions and says so: ``python -m tests.amqp.listener SETTINGS`` (JSON)."""
+"""A process that consumes and prints actions: ``python -m tests.amqp.listener SETTINGS`` (JSON)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oms_trio.amqp.settings import BrokerSettings
 
 
 async def listen(settings: BrokerSettings) -> None:
-    """Take actions for ever, a line for each."""
+    """Consume actions without end, and print a line for each."""
     async with open_broker(settings) as broker:
         broker.consume(True)
         print("listening", flush=True)  # noqa: T201 - a command

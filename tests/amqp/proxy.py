@@ -1,4 +1,4 @@
-"""A TCP proxy that fails on demand, between us and the broker."""
+"""A TCP proxy between us and the broker that fails on demand."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import trio
 
 @attrs.define(eq=False)
 class Proxy:
-    """Forwards bytes both ways on a port of its own, until told otherwise."""
+    """Forwards bytes in both directions on its own port, until a test makes it fail."""
 
     _target: int
     port: int = 0
     refusing: bool = False
-    """New connections are reset at once."""
+    """Whether new connections are reset at once."""
     _frozen: bool = False
     _changed: trio.Event = attrs.Factory(trio.Event)
     _links: list[tuple[trio.SocketStream, trio.SocketStream]] = attrs.Factory(list)

@@ -1,4 +1,4 @@
-"""What the service may rely on, from RabbitMQ and from the broker in memory alike."""
+"""The behaviour that RabbitMQ and the broker in memory have in common."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.rabbitmq import RabbitNode
 
 PREFETCH = 5
 QUIET_S = 0.1
-"""How long a test listens for what must not come."""
+"""How long a test waits for something that must not happen."""
 TTL_S = 0.3
 
 
@@ -63,7 +63,7 @@ async def world(node: RabbitNode | None, ttl_s: float) -> AsyncIterator[World]:
         await agent.close()
 
 
-async def test_no_action_comes_before_it_is_wanted(world: World) -> None:
+async def test_no_action_is_delivered_before_consuming_starts(world: World) -> None:
     await world.agent.act(b"a")
     with trio.move_on_after(QUIET_S):
         await world.broker.receive()
@@ -71,7 +71,7 @@ async def test_no_action_comes_before_it_is_wanted(world: World) -> None:
     assert await world.agent.depth() == 1
 
 
-async def test_actions_come_in_order_whole_and_each_with_its_own_tag(world: World) -> None:
+async def test_actions_are_delivered_whole_in_order_and_with_different_tags(world: World) -> None:
     world.broker.consume(True)
     await world.agent.act(b"a", message_id="id-a")
     await world.agent.act(b"", b"\x00" * 200_000)
@@ -82,7 +82,7 @@ async def test_actions_come_in_order_whole_and_each_with_its_own_tag(world: Worl
     assert len({delivery.tag for delivery in deliveries}) == 3
 
 
-async def test_no_more_than_prefetch_is_held_unacknowledged(world: World) -> None:
+async def test_at_most_prefetch_deliveries_are_unacknowledged(world: World) -> None:
     world.broker.consume(True)
     await world.agent.act(*[b"%d" % number for number in range(PREFETCH + 2)])
     held = await take(world.broker, PREFETCH)
@@ -93,7 +93,7 @@ async def test_no_more_than_prefetch_is_held_unacknowledged(world: World) -> Non
     assert [delivery.body for delivery in await take(world.broker, 2)] == [b"5", b"6"]
 
 
-async def test_what_was_not_acknowledged_comes_again_after_an_outage(world: World) -> None:
+async def test_unacknowledged_deliveries_are_repeated_after_an_outage(world: World) -> None:
     world.broker.consume(True)
     await world.agent.act(b"a", b"b", b"c")
     first = await take(world.broker, 3)
@@ -108,7 +108,7 @@ async def test_what_was_not_acknowledged_comes_again_after_an_outage(world: Worl
     assert {delivery.tag for delivery in again}.isdisjoint(delivery.tag for delivery in first)
 
 
-async def test_what_was_not_received_before_an_outage_comes_once(world: World) -> None:
+async def test_deliveries_that_were_not_received_before_an_outage_come_once(world: World) -> None:
     world.broker.consume(True)
     await world.agent.act(b"a", b"b")
     await trio.sleep(QUIET_S)
@@ -117,7 +117,7 @@ async def test_what_was_not_received_before_an_outage_comes_once(world: World) -
     assert [delivery.body for delivery in await take(world.broker, 2)] == [b"a", b"b"]
 
 
-async def test_tags_of_a_lost_link_and_unknown_ones_are_forgotten(world: World) -> None:
+async def test_tags_of_a_lost_connection_and_unknown_ones_are_ignored(world: World) -> None:
     world.broker.consume(True)
     await world.agent.act(b"a")
     old = await take(world.broker, 1)
@@ -132,7 +132,7 @@ async def test_tags_of_a_lost_link_and_unknown_ones_are_forgotten(world: World) 
     assert [delivery.body for delivery in await take(world.broker, 1)] == [b"b"]
 
 
-async def test_stopping_gives_back_what_was_fetched_ahead_and_keeps_what_was_received(
+async def test_stopping_returns_prefetched_deliveries_and_keeps_received_ones(
     world: World,
 ) -> None:
     world.broker.consume(True)
@@ -163,7 +163,7 @@ async def test_a_cancelled_receive_loses_nothing(world: World) -> None:
     assert [delivery.body for delivery in await take(world.broker, 1)] == [b"a"]
 
 
-async def test_a_dead_letter_keeps_body_and_id_tells_why_and_leaves_the_queue(
+async def test_a_dead_letter_keeps_body_and_id_has_a_reason_and_leaves_the_queue(
     world: World,
 ) -> None:
     world.broker.consume(True)
@@ -179,10 +179,10 @@ async def test_a_dead_letter_keeps_body_and_id_tells_why_and_leaves_the_queue(
 
 
 @pytest.mark.parametrize("ttl_s", [TTL_S])
-async def test_an_action_that_nobody_takes_in_time_becomes_a_dead_letter_and_comes_as_expired(
+async def test_an_action_that_is_not_consumed_in_time_becomes_a_dead_letter_and_is_delivered_as_expired(
     world: World,
 ) -> None:
-    """Without ``consume``: whether actions are taken now does not matter to it."""
+    """This does not depend on ``consume``."""
     await world.agent.act(b"late", message_id="id")
     assert await world.agent.dead_letters(1) == [DeadLetter(b"late", "id", "expired")]
     (delivery,) = await take(world.broker, 1)
@@ -199,7 +199,7 @@ async def test_an_action_that_nobody_takes_in_time_becomes_a_dead_letter_and_com
 
 
 @pytest.mark.parametrize("ttl_s", [TTL_S])
-async def test_an_expired_action_that_was_not_acknowledged_comes_again(world: World) -> None:
+async def test_an_unacknowledged_expired_action_is_repeated(world: World) -> None:
     await world.agent.act(b"late")
     (first,) = await take(world.broker, 1)
     await world.agent.begin_outage()
@@ -210,7 +210,7 @@ async def test_an_expired_action_that_was_not_acknowledged_comes_again(world: Wo
 
 
 @pytest.mark.parametrize("ttl_s", [TTL_S])
-async def test_expired_actions_neither_hold_up_live_ones_nor_come_before_them(
+async def test_expired_actions_neither_delay_live_ones_nor_precede_them(
     world: World,
 ) -> None:
     late = [b"late %d" % number for number in range(EXPIRED_PREFETCH + 5)]
@@ -228,7 +228,7 @@ async def test_expired_actions_neither_hold_up_live_ones_nor_come_before_them(
 
 
 @pytest.mark.parametrize("ttl_s", [TTL_S])
-async def test_a_dead_letter_of_ours_does_not_come_back_as_expired(world: World) -> None:
+async def test_our_own_dead_letters_are_not_delivered_as_expired(world: World) -> None:
     world.broker.consume(True)
     await world.agent.act(b"?")
     (delivery,) = await take(world.broker, 1)
@@ -240,7 +240,7 @@ async def test_a_dead_letter_of_ours_does_not_come_back_as_expired(world: World)
 
 
 @pytest.mark.parametrize("ttl_s", [TTL_S])
-async def test_an_expired_action_whose_dead_letter_an_outage_cuts_off_is_a_dead_letter_all_the_same(
+async def test_an_expired_action_is_a_dead_letter_in_spite_of_an_outage(
     world: World,
 ) -> None:
     world.broker.consume(True)
@@ -255,8 +255,10 @@ async def test_an_expired_action_whose_dead_letter_an_outage_cuts_off_is_a_dead_
     assert await world.agent.dead_letters(1) == [DeadLetter(b"held", "id", "expired")]
 
 
-async def test_what_waits_in_this_process_for_long_goes_back_to_the_queue(world: World) -> None:
-    """Its age there decides; here it would look new."""
+async def test_a_delivery_that_waits_long_in_this_process_returns_to_the_queue(
+    world: World,
+) -> None:
+    """The queue knows its age; in this process it would look new."""
     world.broker.consume(True)
     await world.agent.act(b"old", message_id="id")
     await trio.sleep(1.1 * HELD_S)
@@ -265,7 +267,7 @@ async def test_what_waits_in_this_process_for_long_goes_back_to_the_queue(world:
 
 
 @pytest.mark.parametrize("ttl_s", [TTL_S])
-async def test_what_waits_in_this_process_for_longer_than_it_may_live_expires(
+async def test_a_delivery_that_waits_in_this_process_beyond_its_time_to_live_expires(
     world: World,
 ) -> None:
     world.broker.consume(True)
@@ -277,7 +279,7 @@ async def test_what_waits_in_this_process_for_longer_than_it_may_live_expires(
 
 
 @pytest.mark.parametrize("ttl_s", [TTL_S])
-async def test_an_action_that_we_hold_does_not_expire(world: World) -> None:
+async def test_a_received_action_does_not_expire(world: World) -> None:
     world.broker.consume(True)
     await world.agent.act(b"held", b"probe")
     held, probe = await take(world.broker, 2)
@@ -298,7 +300,7 @@ async def test_published_messages_arrive_in_order_before_publish_returns(world: 
     assert await world.agent.executions(100) == sent
 
 
-async def test_a_message_says_what_brought_it_about(world: World) -> None:
+async def test_a_message_carries_its_cause(world: World) -> None:
     sent = [Outgoing("a", "execution.update", b"{}", "liquidation")]
     sent.append(Outgoing("b", "execution.update", b"{}"))
     await world.broker.publish(sent)

@@ -1,4 +1,4 @@
-"""The agent's wire formats: the contract's vectors, garbage, and what rounding must keep."""
+"""The formats of the agent's messages: test vectors of the contract, garbage, and exact rounding."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def moved(wire: str) -> bytes:
 
 
 SHORT_VECTORS = [vector for vector in VECTORS if vector[0] < 2**16]
-"""Those whose state id has room in 16 bits."""
+"""Those whose state id fits into 16 bits."""
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_any_bytes_are_an_action_in_range_or_malformed(layout: ActionLayout, bod
     st.floats(0, 1024, exclude_max=True),
     mids,
 )
-def test_what_a_producer_encodes_comes_back_within_its_doubles(
+def test_decoding_returns_what_a_producer_encoded_within_the_precision_of_doubles(
     state_id: int, order_type: OrderType, price: float, volume: float, mid: Decimal
 ) -> None:
     assume(not -1 / 2**63 < price < 0)
@@ -159,7 +159,7 @@ def test_what_a_producer_encodes_comes_back_within_its_doubles(
     st.integers(0, 1024 * 10**12 - 1),
 )
 def test_decimals_survive_the_producers_doubles_and_truncation(price: int, volume: int) -> None:
-    """Else a price that lies exactly on a tick would be moved by one."""
+    """Otherwise a price exactly on a tick would be moved by one tick."""
     sent_price = Decimal(price).scaleb(-15)
     sent_volume = Decimal(volume).scaleb(-12)
     wire = encode_action(1, LIMIT, float(sent_price), float(sent_volume), Decimal(1))
@@ -181,7 +181,7 @@ def test_any_other_length_is_malformed(length: int) -> None:
         decode((VALID * 2)[:length])
 
 
-def test_a_layout_accepts_its_own_length_alone() -> None:
+def test_a_layout_accepts_only_its_own_length() -> None:
     short = moved(VECTORS[0][-1])
     with pytest.raises(MalformedAction, match=r"^23 bytes instead of 25$"):
         decode(short)
@@ -207,11 +207,11 @@ def test_positions_are_those_of_the_layout(at: int, part: bytes, why: str) -> No
         decode(body[:at] + part + body[at + len(part) :], ActionLayout.BYTES_23)
 
 
-def test_a_state_id_of_more_than_16_bits_has_no_room_in_23_bytes() -> None:
+def test_a_state_id_of_more_than_16_bits_does_not_fit_into_23_bytes() -> None:
     layout = ActionLayout.BYTES_23
     body = encode_action(2**16 - 1, LIMIT, 0.5, 1.0, Decimal(1), layout)
     assert decode(body, layout).state_id == 2**16 - 1
-    with pytest.raises(ValueError, match="state_id 65536 is no uint16"):
+    with pytest.raises(ValueError, match="state_id 65536 is not a uint16"):
         encode_action(2**16, LIMIT, 0.5, 1.0, Decimal(1), layout)
 
 
@@ -235,7 +235,7 @@ def test_a_price_of_exactly_one_is_malformed_and_the_next_below_is_not(sign: int
 
 
 def test_a_price_of_minus_zero_is_malformed_and_zero_is_not() -> None:
-    """In doubles 1 x (2^63-1) is 2^63, and that is these bits; so is -1. Nobody can tell which."""
+    """In doubles 1 x (2^63-1) is 2^63, which has these bits, as -1 has. They cannot be distinguished."""
     assert int(1.0 * (2**63 - 1)) == 1 << 63
     with pytest.raises(MalformedAction, match="bytes 5-12: price is minus zero"):
         decode(_patched(5, _uint64(1 << 63)))
@@ -246,7 +246,7 @@ def test_a_price_of_minus_zero_is_malformed_and_zero_is_not() -> None:
 @pytest.mark.parametrize("price", [-5e-324, -1e-20, -1.08e-19])
 def test_a_price_too_small_to_keep_its_sign_cannot_be_encoded(price: float) -> None:
     """It would arrive as zero, which sells."""
-    with pytest.raises(ValueError, match="too small to be told from 0"):
+    with pytest.raises(ValueError, match="would be encoded as 0, which sells"):
         encode_action(1, LIMIT, price, 1.0, Decimal(1))
 
 

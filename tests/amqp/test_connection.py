@@ -1,4 +1,4 @@
-"""The socket under a link: closed, lost and cut, in any order."""
+"""The socket of a connection: closed, lost and aborted, in any order."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from oms_trio.amqp.connection import Transport
 from oms_trio.amqp.settings import BrokerSettings
 
 MUCH = 50_000_000
-"""More than the sockets' buffers hold."""
+"""More bytes than fit into the sockets' buffers."""
 
 
-def test_a_connection_that_is_lost_after_its_close_can_still_be_cut() -> None:
-    """Closed with a full buffer, which the broker then reads to its end, as after an alarm."""
+def test_a_connection_that_is_lost_after_its_close_can_still_be_aborted() -> None:
+    """It is closed with a full buffer, which the broker then reads completely, as after an alarm."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
@@ -30,12 +30,12 @@ def test_a_connection_that_is_lost_after_its_close_can_still_be_cut() -> None:
             while left:
                 left -= len(await loop.sock_recv(peer, 1 << 20))
             await writer.wait_closed()
-            transport.cut()
+            transport.abort()
 
     asyncio.run(run())
 
 
-def test_a_cut_drops_what_was_not_sent() -> None:
+def test_aborting_discards_unsent_data() -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -46,12 +46,12 @@ def test_a_cut_drops_what_was_not_sent() -> None:
             peer, _ = await loop.sock_accept(server)
         with peer:
             writer.write(b"x" * MUCH)
-            transport.cut()
+            transport.abort()
             await writer.wait_closed()
-            transport.cut()
+            transport.abort()
 
     asyncio.run(run())
 
 
-def test_what_was_never_opened_can_be_cut() -> None:
-    Transport(BrokerSettings(), None).cut()
+def test_a_transport_that_was_never_opened_can_be_aborted() -> None:
+    Transport(BrokerSettings(), None).abort()

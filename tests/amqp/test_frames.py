@@ -1,4 +1,4 @@
-"""What is left of a message's properties before the client library sees them."""
+"""Which of a message's properties reach aiormq."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def table(*entries: bytes) -> bytes:
 
 
 def decoded(payload: bytes) -> Basic.Properties:
-    """Decode as the client library does."""
+    """Decode as aiormq does."""
     content = ContentHeader()
     content.unmarshal(payload)
     return content.properties
@@ -48,14 +48,14 @@ def nested(depth: int) -> bytes:
 
 
 def died(reason: str, queue: str) -> bytes:
-    """The properties of a message that RabbitMQ has moved to the dead letters."""
+    """The properties of a message that RabbitMQ has dead-lettered."""
     first = {"reason": reason, "queue": queue, "count": 1, "time": NOON, "routing-keys": ["a"]}
     headers = {"x-first-death-reason": "other", "x-death": [first, {"reason": "old", "queue": "q"}]}
     properties = Basic.Properties(headers=headers, message_id="id")  # type: ignore[arg-type]
     return ContentHeader(body_size=25, properties=properties).marshal()
 
 
-def test_what_we_use_stays_and_everything_else_goes() -> None:
+def test_properties_in_use_are_kept_and_all_others_removed() -> None:
     full = Basic.Properties(
         content_type="application/x",
         content_encoding="gzip",
@@ -76,7 +76,7 @@ def test_what_we_use_stays_and_everything_else_goes() -> None:
     assert reduced(ContentHeader(body_size=7, properties=full).marshal())[4:12] == (7).to_bytes(8)
 
 
-def test_no_properties_are_no_properties() -> None:
+def test_a_message_without_properties_stays_without() -> None:
     assert reduced(header(0, b"")) == header(0, b"")
 
 
@@ -92,30 +92,30 @@ def test_headers_are_dropped_however_deep_they_are() -> None:
     assert decoded(reduced(payload)) == Basic.Properties(message_id="id")
 
 
-def test_a_message_id_that_is_no_text_makes_the_message_unusable() -> None:
+def test_a_message_id_that_is_not_utf_8_makes_the_message_unusable() -> None:
     left = decoded(reduced(header(1 << 7, short(b"\xff\xfe"))))
     assert left.message_id is None
     assert left.headers == {FLAW: "the AMQP message_id is not UTF-8"}
 
 
-def test_a_content_type_that_is_no_text_does_not_matter() -> None:
+def test_a_content_type_that_is_not_utf_8_is_dropped() -> None:
     payload = header(1 << 15 | 1 << 7, short(b"\xff") + short(b"id"))
     assert decoded(reduced(payload)) == Basic.Properties(message_id="id")
 
 
 @pytest.mark.parametrize("flags", [1 << 7, 1 << 7 | 1, 1 << 13])
-def test_properties_that_are_cut_off_make_the_message_unusable(flags: int) -> None:
+def test_truncated_properties_make_the_message_unusable(flags: int) -> None:
     left = decoded(reduced(header(flags, b"\x09short")))
     assert left.headers == {FLAW: "the AMQP properties cannot be read"}
 
 
-def test_the_newest_death_is_told() -> None:
+def test_the_newest_death_is_kept() -> None:
     left = decoded(reduced(died("expired", "actions")))
     assert left.headers == {DEATH_REASON: "expired", DEATH_QUEUE: "actions"}
     assert left.message_id == "id"
 
 
-def test_deaths_are_found_behind_entries_that_nobody_can_decode() -> None:
+def test_deaths_are_found_after_entries_that_cannot_be_decoded() -> None:
     payload = died("expired", "actions")
     at = len(FIXED) + 2
     size = int.from_bytes(payload[at : at + 4])
@@ -129,7 +129,7 @@ def test_deaths_are_found_behind_entries_that_nobody_can_decode() -> None:
 @pytest.mark.parametrize(
     "value", [nested(3_000), b"A" + table(nested(3_000)), b"A" + table(), b"S" + table(b"x"), b"V"]
 )
-def test_deaths_that_rabbitmq_did_not_write_are_none(value: bytes) -> None:
+def test_deaths_that_rabbitmq_did_not_write_are_ignored(value: bytes) -> None:
     payload = header(1 << 13, table(short(b"x-death") + value))
     assert not decoded(reduced(payload)).headers
 
@@ -137,15 +137,13 @@ def test_deaths_that_rabbitmq_did_not_write_are_none(value: bytes) -> None:
 @given(st.integers(0, 2**16 - 1), st.binary(max_size=200))
 @example(1 << 13, table(short(b"k") + b"?"))
 @example(1 << 13, table(b"\xff"))
-def test_whatever_the_properties_are_the_library_can_decode_what_is_left(
-    flags: int, properties: bytes
-) -> None:
+def test_aiormq_can_decode_the_rest_of_any_properties(flags: int, properties: bytes) -> None:
     left = decoded(reduced(header(flags, properties)))
     assert set(left.headers or {}) <= {FLAW, DEATH_REASON, DEATH_QUEUE}
 
 
 @given(st.lists(st.integers(1, 40), max_size=30))
-def test_frames_are_told_apart_however_the_stream_is_cut(cuts: list[int]) -> None:
+def test_frames_are_recognized_however_the_stream_is_split(cuts: list[int]) -> None:
     properties = Basic.Properties(message_id="id", headers={"a": 1})
     sent = b"".join(
         pamqp.frame.marshal(one, 1)
@@ -182,7 +180,7 @@ def test_frames_are_told_apart_however_the_stream_is_cut(cuts: list[int]) -> Non
 
 
 @given(st.lists(st.binary(max_size=30), max_size=10))
-def test_what_is_no_amqp_passes_as_it_is(chunks: list[bytes]) -> None:
+def test_bytes_that_are_not_amqp_pass_unchanged(chunks: list[bytes]) -> None:
     greeting = b"HTTP/1.1 400 Bad Request\r\n\r\n"
     filtered = FrameFilter()
     got = b"".join(filtered.feed(chunk) for chunk in (greeting, *chunks)) + filtered.end()
@@ -190,14 +188,14 @@ def test_what_is_no_amqp_passes_as_it_is(chunks: list[bytes]) -> None:
 
 
 @given(st.lists(st.binary(max_size=60), max_size=20))
-def test_no_bytes_make_it_fail(chunks: list[bytes]) -> None:
+def test_no_bytes_raise_an_exception(chunks: list[bytes]) -> None:
     filtered = FrameFilter()
     for chunk in chunks:
         filtered.feed(chunk)
     filtered.end()
 
 
-def test_a_stream_that_ends_within_a_frame_is_handed_on_to_its_end() -> None:
+def test_a_stream_that_ends_within_a_frame_is_passed_on_completely() -> None:
     filtered = FrameFilter()
     cut = pamqp.frame.marshal(ContentHeader(body_size=3), 1)[:-1]
     assert filtered.feed(cut) + filtered.end() == cut

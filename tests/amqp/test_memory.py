@@ -1,4 +1,4 @@
-"""What only the broker in memory can do: jump in time and fail on command, the same way always."""
+"""What only the broker in memory can do: follow a jumping clock, and fail on demand, repeatably."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_expiry_follows_trios_clock(autojump_clock: trio.testing.MockClock
     assert autojump_clock.current_time() >= 5
 
 
-async def test_an_action_given_back_keeps_its_age(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_returned_action_keeps_its_age(autojump_clock: trio.testing.MockClock) -> None:
     broker = MemoryBroker(message_ttl_s=5)
     broker.consume(True)
     broker.publish_action(b"a")
@@ -34,7 +34,7 @@ async def test_an_action_given_back_keeps_its_age(autojump_clock: trio.testing.M
     assert broker.dead_letters == [DeadLetter(b"a", None, "expired")]
 
 
-async def test_agents_go_on_publishing_while_our_link_is_cut() -> None:
+async def test_agents_go_on_publishing_during_our_outage() -> None:
     broker = MemoryBroker()
     broker.consume(True)
     broker.set_available(False)
@@ -45,7 +45,7 @@ async def test_agents_go_on_publishing_while_our_link_is_cut() -> None:
     assert (delivery.body, delivery.redelivered) == (b"a", False)
 
 
-async def test_a_restart_brings_the_unacknowledged_again_in_their_order() -> None:
+async def test_a_restart_repeats_unacknowledged_deliveries_in_order() -> None:
     broker = MemoryBroker()
     broker.consume(True)
     for body in (b"a", b"b", b"c"):
@@ -60,7 +60,7 @@ async def test_a_restart_brings_the_unacknowledged_again_in_their_order() -> Non
     ]
 
 
-async def test_a_lost_confirm_fails_a_publish_that_has_arrived() -> None:
+async def test_a_lost_confirm_fails_a_publish_that_was_delivered() -> None:
     broker = MemoryBroker()
     heard = broker.subscribe()
     broker.lose_confirms(1)
@@ -70,7 +70,7 @@ async def test_a_lost_confirm_fails_a_publish_that_has_arrived() -> None:
     assert [heard.receive_nowait(), heard.receive_nowait()] == [MESSAGE, MESSAGE]
 
 
-async def test_every_subscriber_hears_all_until_it_leaves() -> None:
+async def test_every_subscriber_receives_all_messages_until_it_unsubscribes() -> None:
     broker = MemoryBroker()
     stays, leaves = broker.subscribe(), broker.subscribe()
     await broker.publish([MESSAGE])
@@ -80,7 +80,7 @@ async def test_every_subscriber_hears_all_until_it_leaves() -> None:
     assert [stays.receive_nowait(), stays.receive_nowait()] == [MESSAGE, MESSAGE]
 
 
-async def test_a_waiting_receive_wakes_for_an_action() -> None:
+async def test_an_action_wakes_a_waiting_receive() -> None:
     broker = MemoryBroker()
     broker.consume(True)
     bodies: list[bytes] = []

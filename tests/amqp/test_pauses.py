@@ -1,4 +1,4 @@
-"""A process that is stopped must not take for new what has waited meanwhile."""
+"""A process that was stopped must not take deliveries that have waited meanwhile for new."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from oms_trio.amqp import rabbit
-from oms_trio.amqp.mailbox import Mailbox
+from oms_trio.amqp.call_queue import CallQueue
 from oms_trio.amqp.model import HELD_S, Delivery, Outgoing
-from oms_trio.amqp.rabbit import Link, RabbitBroker, Request
+from oms_trio.amqp.rabbit import ConnectionRole, PendingConfirm, RabbitBroker
 from tests.amqp.agents import PikaAgent, fresh_settings, until
 from tests.rabbitmq import RabbitNode
 
 
 @attrs.define
-class NotingLoop:
-    """The other thread's side: it notes what it is asked for."""
+class RecordingAsyncioSide:
+    """The asyncio thread's side, which records the calls."""
 
-    given_back: list[int] = attrs.Factory(list)
+    returned: list[int] = attrs.Factory(list)
     acked: list[int] = attrs.Factory(list)
 
     def set_wanted(self, wanted: bool) -> None:  # noqa: FBT001 - as in the protocol
         pass
 
     def settle(self, tags: Sequence[int], *, requeue: bool) -> None:
-        (self.given_back if requeue else self.acked).extend(tags)
+        (self.returned if requeue else self.acked).extend(tags)
 
-    def publish(self, messages: Sequence[Outgoing], request: Request) -> None:
+    def publish(self, messages: Sequence[Outgoing], confirm: PendingConfirm) -> None:
         raise NotImplementedError
 
-    def dead_letter(self, tag: int, reason: str, request: Request) -> None:
+    def dead_letter(self, tag: int, reason: str, confirm: PendingConfirm) -> None:
         raise NotImplementedError
 
     def stop(self) -> None:
@@ -47,22 +47,24 @@ class NotingLoop:
 
 @attrs.define
 class Rig:
-    """The broker's Trio side with a clock that the test moves."""
+    """The broker's Trio side, with a clock that the test sets."""
 
     now: float = 1000.0
-    loop: NotingLoop = attrs.Factory(NotingLoop)
+    loop: RecordingAsyncioSide = attrs.Factory(RecordingAsyncioSide)
     broker: RabbitBroker = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         def at_once(call: Callable[[], object]) -> None:
             call()
 
-        self.broker = RabbitBroker(self.loop, Mailbox(at_once))
-        for link in Link:
-            self.broker.session_up(link)
+        self.broker = RabbitBroker(self.loop, CallQueue(at_once))
+        for role in ConnectionRole:
+            self.broker.connection_up(role)
 
     def arrive(self, tag: int, *, expired: bool = False) -> None:
-        self.broker.arrived(Delivery(tag, b"", None, redelivered=False, expired=expired), self.now)
+        self.broker.add_delivery(
+            Delivery(tag, b"", None, redelivered=False, expired=expired), self.now
+        )
 
     async def received(self) -> list[int]:
         """What is received now, if anything is."""
@@ -87,15 +89,15 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
     return made
 
 
-async def test_what_came_just_now_is_received(rig: Rig) -> None:
+async def test_recent_deliveries_are_received(rig: Rig) -> None:
     rig.arrive(1)
     rig.now += HELD_S
     rig.arrive(2)
     assert await rig.received() == [1, 2]
-    assert rig.loop.given_back == []
+    assert rig.loop.returned == []
 
 
-async def test_what_has_waited_for_long_goes_back_and_what_came_since_is_received(
+async def test_old_deliveries_return_to_the_queue_and_recent_ones_are_received(
     rig: Rig,
 ) -> None:
     rig.arrive(1)
@@ -103,20 +105,20 @@ async def test_what_has_waited_for_long_goes_back_and_what_came_since_is_receive
     rig.now += 1.01 * HELD_S
     rig.arrive(3)
     assert await rig.received() == [3]
-    assert rig.loop.given_back == [1, 2]
+    assert rig.loop.returned == [1, 2]
 
 
-async def test_where_all_has_waited_for_long_receiving_goes_on_waiting(rig: Rig) -> None:
+async def test_receiving_goes_on_waiting_when_all_deliveries_are_old(rig: Rig) -> None:
     rig.arrive(1)
     rig.now += 14
     assert await rig.received() == []
-    assert rig.loop.given_back == [1]
+    assert rig.loop.returned == [1]
     rig.arrive(2)
     assert await rig.received() == [2]
 
 
 async def test_expired_actions_may_wait(rig: Rig) -> None:
-    """Nobody trades them; how long ago they expired does not matter."""
+    """They are not traded, so it does not matter how long ago they expired."""
     rig.arrive(1, expired=True)
     rig.now += 14
     assert await rig.received() == [1]
@@ -124,7 +126,7 @@ async def test_expired_actions_may_wait(rig: Rig) -> None:
 
 @attrs.frozen
 class Paused:
-    """A process that listens, and an agent that acts while it is stopped."""
+    """A process that consumes, and an agent that publishes while it is stopped."""
 
     agent: PikaAgent
     process: subprocess.Popen[bytes]
@@ -158,7 +160,7 @@ async def paused(rabbitmq_node: RabbitNode, tmp_path: Path) -> AsyncIterator[Pau
 
 
 @pytest.mark.rabbitmq
-async def test_what_came_while_the_process_was_stopped_expires_and_what_comes_after_is_live(
+async def test_actions_that_arrive_during_a_pause_expire_and_later_ones_do_not(
     paused: Paused,
 ) -> None:
     await paused.agent.act(b"before")
@@ -179,7 +181,7 @@ async def test_what_came_while_the_process_was_stopped_expires_and_what_comes_af
 
 
 @pytest.mark.rabbitmq
-async def test_what_came_while_the_process_was_stopped_for_less_than_it_may_live_is_live(
+async def test_actions_that_arrive_during_a_pause_shorter_than_their_time_to_live_do_not_expire(
     paused: Paused,
 ) -> None:
     paused.process.send_signal(signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""What RabbitMQ, the network and other people do to us, and how we come out of it."""
+"""Faults of RabbitMQ, of the network and of operators, and the recovery from them."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ async def world(rabbitmq_node: RabbitNode) -> AsyncIterator[World]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deadlines and heartbeats that a test can wait for."""
+    """Set deadlines and heartbeats that are short enough for a test."""
     monkeypatch.setattr(wire, "ANSWER_S", 0.5)
     monkeypatch.setattr(wire, "HEARTBEAT_S", 1)
 
 
 @pytest.fixture
 def alarm(rabbitmq_node: RabbitNode) -> Iterator[None]:
-    """A broker short of memory: it stops reading from connections that publish."""
+    """Raise a memory alarm, in which the broker stops reading from connections that publish."""
     rabbitmq_node.control("set_vm_memory_high_watermark", "0.00001")
     yield
     rabbitmq_node.control("set_vm_memory_high_watermark", "0.4")
 
 
 async def works(world: World) -> None:
-    """Check that both directions work, with what may have been sent twice tolerated."""
+    """Check that both directions work, tolerating messages that were sent twice."""
     world.broker.consume(True)
     await world.agent.act(b"works?")
     with trio.fail_after(PATIENCE_S):
@@ -89,7 +89,7 @@ async def publish_until_confirmed(broker: RabbitBroker, messages: list[Outgoing]
         return
 
 
-async def test_an_action_comes_in_and_its_execution_goes_out_as_others_read_them(
+async def test_an_action_and_its_execution_are_readable_by_another_client(
     world: World,
 ) -> None:
     wire = bytes.fromhex("010000000000000000000000a00000000000006000e03b6600")
@@ -126,7 +126,7 @@ async def test_a_deleted_queue_is_declared_again_and_consumed(world: World) -> N
 
 
 async def test_a_deleted_exchange_fails_one_publish_and_is_declared_again(world: World) -> None:
-    """A publish to a missing exchange closes the channel with 404; consuming is untouched."""
+    """A publish to a missing exchange closes the channel with 404; consuming is not affected."""
     world.broker.consume(True)
     await world.agent.act(b"held")
     (held,) = await take(world.broker, 1)
@@ -161,11 +161,13 @@ async def test_a_dead_letter_waits_for_a_queue_to_hold_it(world: World) -> None:
     ]
 
 
-async def test_a_channel_closed_over_an_unknown_delivery_tag_is_restored(world: World) -> None:
+async def test_a_channel_closed_because_of_an_unknown_delivery_tag_is_restored(
+    world: World,
+) -> None:
     await works(world)
     await world.agent.act(b"twice")
     (delivery,) = await take(world.broker, 1)
-    consuming = world.broker._loop._consuming  # type: ignore[attr-defined]  # a fault that our own calls cannot make
+    consuming = world.broker._asyncio_side._consumer  # type: ignore[attr-defined]  # a fault that our own calls cannot make
     message = consuming.unsettled(delivery.tag)
     world.broker.ack([delivery.tag])
     consuming._settlements.append(_Settlement(message, requeue=False))
@@ -187,7 +189,7 @@ async def test_a_confirm_that_never_comes_fails_at_its_deadline(world: World) ->
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_broker_that_falls_silent_is_noticed_by_its_missing_heartbeats(
+async def test_a_silent_broker_is_detected_by_its_missing_heartbeats(
     rabbitmq_node: RabbitNode,
 ) -> None:
     async with open_proxy(rabbitmq_node.port) as proxy:
@@ -201,7 +203,7 @@ async def test_a_broker_that_falls_silent_is_noticed_by_its_missing_heartbeats(
 
 
 @pytest.mark.usefixtures("impatient", "alarm")
-async def test_a_blocked_broker_lets_consuming_go_on_and_publishing_fail_in_time(
+async def test_with_a_blocked_broker_consuming_goes_on_and_publishing_fails_in_time(
     rabbitmq_node: RabbitNode,
 ) -> None:
     settings = fresh_settings(rabbitmq_node.port, prefetch=1)
@@ -228,10 +230,10 @@ async def test_a_blocked_broker_lets_consuming_go_on_and_publishing_fail_in_time
 
 @pytest.mark.usefixtures("impatient", "alarm")
 @pytest.mark.parametrize("uvloop", [True, False])
-async def test_large_dead_letters_in_a_memory_alarm_wait_until_it_is_over(
+async def test_large_dead_letters_wait_for_the_end_of_a_memory_alarm(
     rabbitmq_node: RabbitNode, monkeypatch: pytest.MonkeyPatch, *, uvloop: bool
 ) -> None:
-    """Each try ends with a buffer full of them, and a socket that the broker does not read."""
+    """Each try ends with a full buffer, and a socket that the broker does not read."""
     if not uvloop:
         monkeypatch.setattr(broker_module, "find_spec", lambda _name: None)
     # Short, but enough to write all 24 MB on a busy machine once the alarm is over.
@@ -274,7 +276,9 @@ async def until_blocked(broker: RabbitBroker) -> None:
                 return
 
 
-async def test_a_cut_fails_a_large_publish_at_once_and_not_at_its_deadline(world: World) -> None:
+async def test_a_lost_connection_fails_a_large_publish_at_once_and_not_at_its_deadline(
+    world: World,
+) -> None:
     messages = [Outgoing(f"m-{number}", UPDATE, b"{}" * 500) for number in range(3_000)]
 
     async def cut() -> None:
@@ -288,8 +292,10 @@ async def test_a_cut_fails_a_large_publish_at_once_and_not_at_its_deadline(world
             await world.broker.publish(messages)
 
 
-async def test_five_thousand_messages_each_way_survive_a_cut_in_the_middle(world: World) -> None:
-    """Nothing is lost; repeats are flagged (in) or carry the same message_id, in order (out)."""
+async def test_five_thousand_messages_in_each_direction_survive_a_lost_connection(
+    world: World,
+) -> None:
+    """Nothing is lost; repeated deliveries are flagged, repeated messages have the same message_id."""
     count, batch_size = 5_000, 250
     actions = [
         encode_action(number, OrderType.LIMIT, 0.5, 1.0, Decimal(67_000)) for number in range(count)
@@ -333,10 +339,10 @@ async def test_five_thousand_messages_each_way_survive_a_cut_in_the_middle(world
     assert list(dict.fromkeys(heard)) == [f"m-{number}" for number in range(count)]
 
 
-async def test_a_killed_node_is_found_again_with_all_that_was_confirmed(
+async def test_a_killed_node_is_found_again_with_all_confirmed_messages(
     rabbitmq_node: RabbitNode,
 ) -> None:
-    """Power cut: confirmed executions and unacknowledged actions are on the node's disk."""
+    """After a power cut confirmed executions and unacknowledged actions are on the node's disk."""
     agent = PikaAgent(fresh_settings(rabbitmq_node.port), rabbitmq_node)
     await agent.open()
     async with open_broker(agent.settings) as broker:
@@ -363,7 +369,7 @@ async def test_a_killed_node_is_found_again_with_all_that_was_confirmed(
     await agent.close()
 
 
-async def test_acknowledgements_given_just_before_closing_reach_the_broker(
+async def test_acknowledgements_just_before_closing_reach_the_broker(
     rabbitmq_node: RabbitNode,
 ) -> None:
     agent = PikaAgent(fresh_settings(rabbitmq_node.port), rabbitmq_node)
@@ -430,10 +436,10 @@ async def test_a_cancelled_first_connect_leaves_nothing_behind() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_link_lost_while_the_broker_owes_an_answer_ends_without_a_complaint(
+async def test_a_connection_that_is_lost_during_a_call_leaves_no_unretrieved_error(
     world: World,
 ) -> None:
-    """The task that waits for the answer fails by itself, beside the end of the link."""
+    """The task that waits for the answer fails by itself, besides the end of the connection."""
     await works(world)
     world.proxy.freeze(frozen=True)
     world.broker.consume(False)

@@ -1,4 +1,4 @@
-"""Messages with properties that our client library cannot decode, over a real broker."""
+"""Messages with properties that aiormq cannot decode, over a real broker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NS = 1_763_985_600_000_000_000
 
 
 class RawProperties(pika.BasicProperties):  # type: ignore[misc]  # pika has no types
-    """Properties as bytes: what pika itself would not write."""
+    """Properties as bytes, since pika would not write them."""
 
     def __init__(self, flags: int, data: bytes) -> None:
         super().__init__()
@@ -88,9 +88,7 @@ def ttl_ms() -> int:
 
 
 @odd
-async def test_a_property_that_nobody_needs_does_not_stand_in_the_way(
-    world: World, properties: Any
-) -> None:
+async def test_an_unused_property_does_no_harm(world: World, properties: Any) -> None:
     world.broker.consume(True)
     await world.act(b"odd", properties)
     await world.act(b"next", None)
@@ -101,7 +99,7 @@ async def test_a_property_that_nobody_needs_does_not_stand_in_the_way(
 
 
 @odd
-async def test_a_dead_letter_does_not_fail_over_the_property_of_its_message(
+async def test_a_dead_letter_does_not_fail_because_of_a_property_of_its_message(
     world: World, properties: Any
 ) -> None:
     world.broker.consume(True)
@@ -123,7 +121,7 @@ async def test_a_timestamp_in_seconds_is_kept_in_the_dead_letter(world: World) -
     assert found.timestamp == NS // 10**9
 
 
-async def test_an_id_that_is_no_text_is_a_flaw_and_the_queue_goes_on(world: World) -> None:
+async def test_an_id_that_is_not_utf_8_is_a_flaw_and_does_not_block_the_queue(world: World) -> None:
     world.broker.consume(True)
     await world.act(b"odd", RawProperties(MESSAGE_ID, short(b"\xff\xfe")))
     await world.act(b"next", None)
@@ -138,7 +136,7 @@ async def test_an_id_that_is_no_text_is_a_flaw_and_the_queue_goes_on(world: Worl
 
 @pytest.mark.parametrize("ttl_ms", [300])
 @odd
-async def test_an_expired_action_comes_back_whatever_its_properties(
+async def test_an_expired_action_is_delivered_whatever_its_properties(
     world: World, properties: Any
 ) -> None:
     await world.act(b"odd", properties)
@@ -147,16 +145,16 @@ async def test_an_expired_action_comes_back_whatever_its_properties(
 
 
 @pytest.mark.parametrize("ttl_ms", [300])
-async def test_an_action_sent_straight_to_the_queue_comes_back_when_it_expires(
+async def test_an_action_published_directly_to_the_queue_is_delivered_when_it_expires(
     world: World,
 ) -> None:
-    """By the default exchange and the queue's name, as in every first example of a client."""
+    """It uses the default exchange and the queue's name, as the first example of every client does."""
     world.agent.channel.basic_publish("", world.agent.settings.action_queue, b"direct")
     (delivery,) = await take(world.broker, 1)
     assert (delivery.body, delivery.expired) == (b"direct", True)
 
 
-async def test_what_others_leave_in_the_dead_letters_is_none_of_our_expired_actions(
+async def test_dead_letters_of_others_are_not_taken_for_our_expired_actions(
     world: World,
 ) -> None:
     settings = world.agent.settings

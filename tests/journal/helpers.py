@@ -1,4 +1,4 @@
-"""Entries to append, by sequence, so that what is read back can be told from what was written."""
+"""Entries to append, derived from their sequence, so that reading can be checked against writing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECOND_NS = 1_000_000_000
 
 
 def record(seq: int, size: int = 20) -> Record:
-    """Make the record of this sequence; one second lies between two."""
+    """Make the record of this sequence; successive records are one second apart."""
     return Record(
         kind="orders" if seq % 2 else "tick",
         raw=(f"{seq}:".encode() + b"\x00\xff" * size)[: max(size, 12)],
@@ -32,7 +32,7 @@ def entries(first: int, last: int, size: int = 20) -> list[Entry]:
 
 
 def sequences(found: Sequence[tuple[int, Record]]) -> list[int]:
-    """Return the sequences, having checked that each record is the one that was written."""
+    """Return the sequences, after checking that each record is as it was written."""
     for seq, value in found:
         assert value == record(seq, len(value.raw))
     return [seq for seq, _ in found]

@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "journal.db"
 
 
-def test_the_first_account_is_kept_and_is_the_only_one(path: Path) -> None:
+def test_the_first_stamp_decides_the_account(path: Path) -> None:
     with Journal.open(path) as journal:
         assert journal.account is None
         journal.stamp(OURS)
@@ -42,7 +42,7 @@ def test_the_first_account_is_kept_and_is_the_only_one(path: Path) -> None:
         attrs.evolve(OURS, host="okx.com.example.org"),
     ],
 )
-def test_another_account_is_refused_in_one_line_that_says_what_to_do(
+def test_another_account_is_rejected_in_one_line_that_says_what_to_do(
     path: Path, other: Account
 ) -> None:
     with Journal.open(path) as journal:
@@ -58,14 +58,14 @@ def test_another_account_is_refused_in_one_line_that_says_what_to_do(
 
 
 def test_another_host_of_the_same_exchange_is_the_same_account(path: Path) -> None:
-    """The exchange renames its hosts; nobody has to leave open orders behind for that."""
+    """The exchange renames its hosts, and that must not force anyone to abandon open orders."""
     with Journal.open(path) as journal:
         journal.stamp(OURS)
         journal.stamp(attrs.evolve(OURS, host="www.okx.com"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "10.0.0.1", "::1", "localhost"])
-def test_addresses_are_no_domain(path: Path, host: str) -> None:
+def test_ip_addresses_are_compared_whole(path: Path, host: str) -> None:
     here = attrs.evolve(OURS, host="127.0.0.1")
     with Journal.open(path) as journal:
         journal.stamp(here)
@@ -73,7 +73,7 @@ def test_addresses_are_no_domain(path: Path, host: str) -> None:
             journal.stamp(attrs.evolve(OURS, host=host))
 
 
-def test_it_is_stamped_while_another_thread_commits(path: Path) -> None:
+def test_the_account_can_be_stamped_while_another_thread_commits(path: Path) -> None:
     with Journal.open(path) as journal:
         journal.append(entries(1, 1))
         begun = threading.Event()
@@ -93,12 +93,12 @@ def test_it_is_stamped_while_another_thread_commits(path: Path) -> None:
         assert journal.account == OURS
 
 
-def test_a_damaged_stamp_is_no_other_account(path: Path) -> None:
+def test_a_damaged_stamp_is_not_taken_for_another_account(path: Path) -> None:
     with Journal.open(path) as journal:
         journal.stamp(OURS)
     with contextlib.closing(sqlite3.connect(path)) as raw, raw:
         raw.execute("UPDATE account SET uid = '55001122334455666'")
-    with pytest.raises(JournalCorrupt, match="checksum of account"):
+    with pytest.raises(JournalCorrupt, match="wrong checksum in account"):
         Journal.open(path)
 
 
@@ -120,7 +120,7 @@ def test_an_action_is_known_from_its_commit_until_its_record_is_removed(path: Pa
         assert not journal.knows_action("one")
 
 
-def test_an_action_that_came_again_is_known_as_long_as_its_last_record(path: Path) -> None:
+def test_a_repeated_action_is_known_as_long_as_its_last_record(path: Path) -> None:
     with Journal.open(path) as journal:
         journal.append([Entry(seq, record(seq), (), "again") for seq in range(1, 11)])
         journal.save_snapshot(10, b"", "")
@@ -128,15 +128,15 @@ def test_an_action_that_came_again_is_known_as_long_as_its_last_record(path: Pat
         assert journal.knows_action("again")
 
 
-def test_a_transaction_that_fails_makes_no_action_known(path: Path) -> None:
+def test_a_failed_transaction_makes_no_action_known(path: Path) -> None:
     with Journal.open(path) as journal:
         twice = attrs.evolve(entries(1, 1)[0], action_name="lost")
-        with pytest.raises(ValueError, match="refused by the journal"):
+        with pytest.raises(ValueError, match="the journal rejected"):
             journal.append([twice, attrs.evolve(twice, seq=2)])
         assert not journal.knows_action("lost")
 
 
-def test_looking_for_an_action_waits_for_no_commit(path: Path) -> None:
+def test_looking_up_an_action_does_not_wait_for_a_commit(path: Path) -> None:
     with Journal.open(path) as journal:
         journal.append([Entry(1, record(1), (), "one")])
         with journal._transaction(durable=True) as connection:

@@ -1,4 +1,4 @@
-"""The file: made whole, refused when foreign or damaged, never changed then, migrated forward."""
+"""The file: created completely, rejected unchanged when it is damaged or not a journal, migrated."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from oms_trio.core.identity import order_name
 from oms_trio.core.model import StateId
 from oms_trio.journal import database
 from oms_trio.journal.errors import (
-    JournalBroken,
     JournalCorrupt,
-    JournalForeign,
+    JournalIOError,
     JournalMissing,
     JournalTooNew,
+    NotAJournal,
     StateError,
 )
 from oms_trio.journal.journal import Journal
@@ -51,8 +51,8 @@ def content(folder: Path) -> dict[str, str]:
     }
 
 
-def refused(path: Path, kind: type[StateError], why: str) -> None:
-    """Expect one clear line, and every byte as it was."""
+def assert_rejected(path: Path, kind: type[StateError], why: str) -> None:
+    """Expect an error of one line, and every byte unchanged."""
     before = content(path.parent)
     with pytest.raises(kind, match=why) as caught:
         Journal.open(path)
@@ -61,26 +61,26 @@ def refused(path: Path, kind: type[StateError], why: str) -> None:
     assert content(path.parent) == before
 
 
-def test_a_new_journal_is_its_owners_alone_and_leaves_nothing_beside_it(path: Path) -> None:
+def test_a_new_journal_is_accessible_to_its_owner_only_and_leaves_no_other_file(path: Path) -> None:
     with Journal.open(path):
         pass
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_journal_that_is_only_to_be_read_is_not_made(path: Path) -> None:
+def test_opening_a_missing_journal_read_only_does_not_create_it(path: Path) -> None:
     for kwargs in ({"create": False}, {"read_only": True}):
-        with pytest.raises(JournalMissing, match="no journal is here"):
+        with pytest.raises(JournalMissing, match="there is no journal here"):
             Journal.open(path, **kwargs)
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(JournalBroken, match="No such file or directory"):
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JournalIOError, match="No such file or directory"):
         Journal.open(tmp_path / "none" / "journal.db")
 
 
-def test_a_name_with_signs_that_urls_use_is_a_name(tmp_path: Path) -> None:
+def test_a_file_name_may_contain_characters_of_urls(tmp_path: Path) -> None:
     path = tmp_path / "a?mode=memory#%20é.db"
     written(path, 1)
     assert path.exists()
@@ -90,61 +90,61 @@ def test_a_name_with_signs_that_urls_use_is_a_name(tmp_path: Path) -> None:
     ("data", "kind", "why"),
     [
         (b"", JournalCorrupt, "is empty"),
-        (b"x", JournalForeign, "not an SQLite file"),
-        (random.Random(1).randbytes(20_000), JournalForeign, "not an SQLite file"),
-        (b"SQLite format 3\0", JournalForeign, "not an SQLite file"),
-        (b"SQLite format 3\0" + bytes(5000), JournalForeign, "another program"),
+        (b"x", NotAJournal, "not an SQLite file"),
+        (random.Random(1).randbytes(20_000), NotAJournal, "not an SQLite file"),
+        (b"SQLite format 3\0", NotAJournal, "not an SQLite file"),
+        (b"SQLite format 3\0" + bytes(5000), NotAJournal, "another program"),
     ],
     ids=["empty", "short", "garbage", "magic alone", "magic and nothing"],
 )
-def test_a_file_that_is_no_journal_is_refused(
+def test_a_file_that_is_not_a_journal_is_rejected(
     path: Path, data: bytes, kind: type[StateError], why: str
 ) -> None:
     path.write_bytes(data)
-    refused(path, kind, why)
+    assert_rejected(path, kind, why)
 
 
-def test_a_database_of_another_program_is_refused(path: Path) -> None:
+def test_a_database_of_another_program_is_rejected(path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("CREATE TABLE records (seq)")
         other.execute("INSERT INTO records VALUES (1)")
         other.commit()
-        refused(path, JournalForeign, "another program")
+        assert_rejected(path, NotAJournal, "another program")
     other.close()
 
 
-def test_a_folder_or_a_pipe_is_refused(path: Path) -> None:
+def test_a_folder_or_a_pipe_is_rejected(path: Path) -> None:
     path.mkdir()
-    refused(path, JournalForeign, "not a regular file")
+    assert_rejected(path, NotAJournal, "not a regular file")
     path.rmdir()
     os.mkfifo(path)
-    with pytest.raises(JournalForeign, match="not a regular file"):
+    with pytest.raises(NotAJournal, match="not a regular file"):
         Journal.open(path)
 
 
-def test_a_link_to_nowhere_is_refused(path: Path) -> None:
+def test_a_dangling_link_is_rejected(path: Path) -> None:
     path.symlink_to(path.parent / "gone")
-    with pytest.raises(JournalForeign, match="not a regular file"):
+    with pytest.raises(NotAJournal, match="not a regular file"):
         Journal.open(path)
 
 
-def test_a_log_without_its_journal_is_refused(path: Path) -> None:
-    """SQLite would read the old file's pages into a new one."""
+def test_a_log_without_its_journal_is_rejected(path: Path) -> None:
+    """SQLite would apply the old file's pages to a new one."""
     wal = path.with_name(f"{path.name}-wal")
     wal.write_bytes(b"pages")
-    refused(path, JournalCorrupt, "its -wal is here")
+    assert_rejected(path, JournalCorrupt, "its -wal file exists without it")
     assert wal.read_bytes() == b"pages"
 
 
-def test_a_journal_whose_end_is_missing_is_refused(path: Path) -> None:
+def test_a_truncated_journal_is_rejected(path: Path) -> None:
     data = written(path)
     for kept in (100, 4096, 4097, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:kept])
-        refused(path, JournalCorrupt, "damaged")
+        assert_rejected(path, JournalCorrupt, "damaged")
 
 
-def test_a_damaged_journal_with_a_log_keeps_both_as_they_are(path: Path) -> None:
+def test_a_damaged_journal_and_its_log_are_not_changed(path: Path) -> None:
     """Closing a file that SQLite has opened for writing would copy the log into it."""
     with Journal.open(path) as journal:
         journal.append(entries(1, 50))
@@ -155,22 +155,22 @@ def test_a_damaged_journal_with_a_log_keeps_both_as_they_are(path: Path) -> None
     wal.write_bytes(log[: len(log) // 2])  # so that the damaged page is read from the file
     with contextlib.suppress(FileNotFoundError):
         path.with_name(f"{path.name}-shm").unlink()
-    refused(path, JournalCorrupt, "damaged")
+    assert_rejected(path, JournalCorrupt, "damaged")
 
 
-def test_other_tables_than_the_schemas_are_refused(path: Path) -> None:
+def test_tables_that_do_not_match_the_schema_are_rejected(path: Path) -> None:
     written(path, 3)
     with sqlite3.connect(path) as raw:
         raw.execute("DROP TABLE outbox")
     raw.close()
-    refused(path, JournalCorrupt, "tables are not those")
+    assert_rejected(path, JournalCorrupt, "tables do not match")
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_flipped_byte_is_noticed_or_harmless_but_never_read_as_truth(
+def test_a_flipped_byte_is_detected_or_harmless_but_never_read_as_a_value(
     path: Path, seed: int
 ) -> None:
-    """Wherever it is: either a clear error, or every value is as it was written."""
+    """Wherever it is, there is a clear error, or every value is as it was written."""
     rng = random.Random(seed)
     data = written(path, 60)
     noticed = held = 0
@@ -198,8 +198,8 @@ def test_a_flipped_byte_is_noticed_or_harmless_but_never_read_as_truth(
     assert noticed + held == 40
 
 
-def test_a_torn_log_gives_back_a_beginning_of_what_was_written(path: Path) -> None:
-    """After a power cut the log's end may be anything; what comes before must still hold."""
+def test_a_truncated_log_still_holds_its_first_commits(path: Path) -> None:
+    """After a power cut the end of the log may be anything; what precedes it must be readable."""
     journal = Journal.open(path)
     for seq in range(1, 31):
         journal.append(entries(seq, seq))
@@ -222,7 +222,7 @@ def test_a_torn_log_gives_back_a_beginning_of_what_was_written(path: Path) -> No
 
 @pytest.fixture
 def next_schema(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-    """Let the next release add a column and fill it."""
+    """Simulate a next release that adds a column and fills it."""
     step = (
         "ALTER TABLE records ADD COLUMN source TEXT NOT NULL DEFAULT ''",
         "UPDATE records SET source = kind",
@@ -264,7 +264,7 @@ def test_a_migration_that_fails_changes_nothing(
     steps = database.MIGRATIONS
     broken = ("ALTER TABLE records ADD COLUMN source TEXT", "UPDATE missing SET x = 1")
     monkeypatch.setattr(database, "MIGRATIONS", (*steps, broken))
-    with pytest.raises(JournalBroken, match="no such table: missing"):
+    with pytest.raises(JournalIOError, match="no such table: missing"):
         Journal.open(path)
     monkeypatch.setattr(database, "MIGRATIONS", steps)
     with Journal.open(path) as journal:
@@ -278,7 +278,7 @@ ORDER_NAME = order_name(StateId(42), b"id" + ID.encode() + BODY)
 
 @pytest.fixture
 def first_schema(path: Path) -> Path:
-    """A journal as the first release wrote it: two actions, of which one has an id, a message."""
+    """A journal as the first release wrote it: two actions, one of them with an id, and a message."""
     contexts = [
         f'{{"message_id":{text},"redelivered":false,"received_ns":1,"delivery":1}}'
         for text in ("null", f'"{ID}"')
@@ -291,9 +291,9 @@ def first_schema(path: Path) -> Path:
             checksum = zlib.crc32(BODY, zlib.crc32(repr((*fields, b"")).encode()))
             row = (*fields, checksum, BODY, b"")
             raw.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        told = (1, "m-1", "execution.update")
-        checksum = zlib.crc32(b"{}", zlib.crc32(repr(told).encode()))
-        raw.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", (*told, checksum, b"{}"))
+        message = (1, "m-1", "execution.update")
+        checksum = zlib.crc32(b"{}", zlib.crc32(repr(message).encode()))
+        raw.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", (*message, checksum, b"{}"))
         raw.execute("PRAGMA journal_mode = WAL")
     return path
 
@@ -312,7 +312,7 @@ def test_a_journal_of_the_first_schema_is_migrated_in_place(first_schema: Path) 
         assert [sent.cause for _, sent in journal.outbox()] == ["", "adl"]
 
 
-def test_a_journal_of_the_first_schema_can_be_read_and_stays_as_it_is(first_schema: Path) -> None:
+def test_a_journal_of_the_first_schema_is_readable_without_migration(first_schema: Path) -> None:
     before = first_schema.read_bytes()
     with Journal.open(first_schema, read_only=True) as journal:
         assert [record.raw for _, record in journal.tail(0)] == [BODY, BODY]
@@ -322,28 +322,30 @@ def test_a_journal_of_the_first_schema_can_be_read_and_stays_as_it_is(first_sche
     assert first_schema.read_bytes() == before
 
 
-def test_an_action_that_is_damaged_does_not_stop_the_migration(first_schema: Path) -> None:
-    """Whoever reads its record is told; those that are never read again stop nobody."""
+def test_a_damaged_action_does_not_prevent_the_migration(first_schema: Path) -> None:
+    """Reading its record reports the damage; a record that is never read again does no harm."""
     with contextlib.closing(sqlite3.connect(first_schema)) as raw, raw:
         raw.execute("UPDATE records SET context = '[' WHERE seq = 1")
     with Journal.open(first_schema) as journal:
         assert journal.knows_action(ORDER_NAME)
-        with pytest.raises(JournalCorrupt, match="checksum of records 1"):
+        with pytest.raises(JournalCorrupt, match="wrong checksum in records, row 1"):
             list(journal.tail(0))
 
 
-def test_a_newer_schema_is_refused(path: Path) -> None:
+def test_a_newer_schema_is_rejected(path: Path) -> None:
     written(path, 1)
     with sqlite3.connect(path) as raw:
         raw.execute("PRAGMA user_version = 99")
     raw.close()
-    refused(path, JournalTooNew, "schema 99, this release knows 2")
+    assert_rejected(path, JournalTooNew, "schema 99, but this release supports 2")
 
 
-def test_a_half_made_journal_is_never_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Making it fails in the middle: there is no file, and the next start makes one."""
+def test_a_partly_created_journal_never_appears(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When creating it fails half-way, there is no file, and the next start creates one."""
     monkeypatch.setattr(database, "MIGRATIONS", (("CREATE TABLE a (b)", "no statement"),))
-    with pytest.raises(JournalBroken):
+    with pytest.raises(JournalIOError):
         Journal.open(path)
     assert list(path.parent.iterdir()) == []
     monkeypatch.undo()
@@ -351,7 +353,7 @@ def test_a_half_made_journal_is_never_seen(path: Path, monkeypatch: pytest.Monke
         assert journal.last_seq == 0
 
 
-def test_two_that_make_the_same_journal_do_not_overwrite_each_other(
+def test_two_processes_that_create_the_same_journal_do_not_overwrite_each_other(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.link
@@ -361,13 +363,13 @@ def test_two_that_make_the_same_journal_do_not_overwrite_each_other(
         real(source, target)
 
     monkeypatch.setattr(os, "link", late)
-    with pytest.raises(JournalBroken, match="File exists"):
+    with pytest.raises(JournalIOError, match="File exists"):
         Journal.open(path)
     assert path.read_bytes() == b"somebody was faster"
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_records_of_another_type_than_declared_are_damage(path: Path) -> None:
+def test_a_value_of_an_undeclared_type_is_reported_as_damage(path: Path) -> None:
     written(path, 2)
     with sqlite3.connect(path) as raw:
         raw.execute("UPDATE records SET context = CAST(x'ff' AS TEXT)")

@@ -1,4 +1,4 @@
-"""What was reported durable survives: kill -9, one fsync a batch, and a full disk."""
+"""Whatever was reported durable survives kill -9; one fsync per batch; a full disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from oms_trio.journal.database import translated
-from oms_trio.journal.errors import JournalBroken, JournalFull
+from oms_trio.journal.errors import JournalFull, JournalIOError
 from oms_trio.journal.journal import Journal
 from tests.journal.helpers import entries, message, sequences
 
@@ -37,7 +37,7 @@ WRITER = """
             journal.save_snapshot(seq, b"state", str(seq))
             journal.confirm([message(seq).message_id])
 """
-"""Appends for ever and says how far it is, once that is durable."""
+"""Appends without end, and prints each sequence once it is durable."""
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -70,7 +70,7 @@ def test_kill_9_loses_nothing_that_was_reported_durable(tmp_path: Path, seed: in
 
 
 def test_a_batch_is_one_durable_commit(tmp_path: Path) -> None:
-    """Five hundred entries of three tables, and the only commit in them waits for the disk."""
+    """Five hundred entries in three tables need one commit, which waits for the disk."""
     statements: list[str] = []
     with Journal.open(tmp_path / "journal.db") as journal:
         journal._connection.set_trace_callback(statements.append)
@@ -114,7 +114,7 @@ def test_a_burst_costs_one_fsync_and_a_confirmation_none(tmp_path: Path) -> None
     assert syncs(7) - syncs(2) == 5
 
 
-def test_without_room_nothing_is_changed_and_the_same_batch_can_be_tried_again(
+def test_a_full_disk_changes_nothing_and_the_same_batch_can_be_repeated(
     tmp_path: Path,
 ) -> None:
     with Journal.open(tmp_path / "journal.db") as journal:
@@ -122,7 +122,7 @@ def test_without_room_nothing_is_changed_and_the_same_batch_can_be_tried_again(
         journal._connection.execute("PRAGMA max_page_count = 20")
         batch = entries(11, 200, size=2000)
         for _ in range(3):
-            with pytest.raises(JournalFull, match="make room"):
+            with pytest.raises(JournalFull, match="free some space"):
                 journal.append(batch)
             assert journal.last_seq == 10
             assert sequences(list(journal.tail(0))) == list(range(1, 11))
@@ -164,20 +164,20 @@ FULL_DISK = """
     reserve = folder / "reserve"
     reserve.write_bytes(bytes(3_000_000))  # room to copy the whole log into the file
     with Journal.open(folder / "journal.db") as journal:
-        seq = refused = 0
+        seq = rejected = 0
         while seq < 3000:
             try:
                 journal.append(entries(seq + 1, seq + 30, size=300))
             except JournalFull:
-                refused += 1
+                rejected += 1
                 assert journal.last_seq == seq
-                if refused == 3:
+                if rejected == 3:
                     ballast.unlink()
-                elif refused > 3:
+                elif rejected > 3:
                     break
                 continue
             seq += 30
-        assert refused > 3 and seq > 100, (refused, seq)
+        assert rejected > 3 and seq > 100, (rejected, seq)
         assert sequences(list(journal.tail(0))) == list(range(1, seq + 1))
     fill()
     if (journal := opened()) is not None:
@@ -190,7 +190,7 @@ FULL_DISK = """
         journal.verify()
     print("held", seq)
 """
-"""Fills a disk of five megabytes, makes room, fills it again, and looks at what is left; opens it while full."""
+"""Fills a disk of five megabytes, frees space, fills it again, and checks the rest; opens it while full."""
 
 MOUNTED = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
 
@@ -203,7 +203,7 @@ def can_mount(folder: Path) -> bool:
         return False
 
 
-def test_a_disk_that_is_really_full_refuses_and_resumes(tmp_path: Path) -> None:
+def test_a_really_full_disk_rejects_appends_until_there_is_space(tmp_path: Path) -> None:
     if not can_mount(tmp_path):
         pytest.skip("a small disk cannot be mounted here")
     script = 'mount -t tmpfs -o size=5m tmpfs "$0" && exec "$1" -c "$2" "$0"'
@@ -226,21 +226,21 @@ def test_a_disk_that_is_really_full_refuses_and_resumes(tmp_path: Path) -> None:
         sqlite3.SQLITE_IOERR_FSYNC,
     ],
 )
-def test_a_failed_write_may_be_tried_again_only_if_the_disk_or_quota_is_full(
+def test_a_failed_write_may_be_repeated_only_if_the_disk_or_quota_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, reason: int | None
 ) -> None:
-    """SQLite does not pass on why the system refused; a failed fsync is never tried again."""
+    """SQLite does not pass on the cause; a failed fsync is never repeated."""
     if reason is not None:
 
-        def refuse(**_kwargs: object) -> None:
+        def fail(**_kwargs: object) -> None:
             raise OSError(reason, os.strerror(reason))
 
-        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+        monkeypatch.setattr(tempfile, "TemporaryFile", fail)
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = code
     full = reason in {errno.ENOSPC, errno.EDQUOT} and code != sqlite3.SQLITE_IOERR_FSYNC
     with (
-        pytest.raises(JournalFull if full else JournalBroken),
+        pytest.raises(JournalFull if full else JournalIOError),
         translated(tmp_path / "journal.db"),
     ):
         raise error

@@ -1,4 +1,4 @@
-"""What is appended is read back: records, outbox, snapshots, and their retention."""
+"""Records, outbox and snapshots are read back as they were written; retention removes old ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oms_trio.journal.errors import JournalBroken, JournalCorrupt
+from oms_trio.journal.errors import JournalCorrupt, JournalIOError
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Message, Record, StateSnapshot
 from tests.journal.helpers import SECOND_NS, START_NS, entries, message, record, sequences
@@ -38,7 +38,7 @@ def test_a_new_journal_is_empty(journal: Journal) -> None:
     assert journal.latest_snapshot() is None
 
 
-def test_what_was_appended_is_there_after_reopening(path: Path) -> None:
+def test_appended_entries_are_there_after_reopening(path: Path) -> None:
     with Journal.open(path) as journal:
         journal.append(entries(1, 3))
         journal.append(entries(4, 4))
@@ -68,7 +68,7 @@ def test_every_record_comes_back_as_it_was(
         assert list(journal.tail(0)) == [(1, written)]
 
 
-def test_nothing_to_append_is_no_transaction(journal: Journal) -> None:
+def test_appending_nothing_makes_no_transaction(journal: Journal) -> None:
     statements: list[str] = []
     journal._connection.set_trace_callback(statements.append)
     journal.append([])
@@ -76,13 +76,13 @@ def test_nothing_to_append_is_no_transaction(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("sequence", [[2], [0], [1, 3], [1, 1], [2, 1]])
-def test_a_gap_in_the_sequence_is_refused(journal: Journal, sequence: list[int]) -> None:
+def test_a_gap_in_the_sequence_is_rejected(journal: Journal, sequence: list[int]) -> None:
     with pytest.raises(ValueError, match="must continue at 1 without a gap"):
         journal.append([Entry(seq, record(seq)) for seq in sequence])
     assert journal.last_seq == 0
 
 
-def test_a_message_is_in_the_outbox_once_or_its_batch_is_refused_whole(journal: Journal) -> None:
+def test_a_batch_with_a_repeated_message_is_rejected_as_a_whole(journal: Journal) -> None:
     journal.append(entries(1, 1))
     with pytest.raises(ValueError, match=r"outbox\.message_id"):
         journal.append([*entries(2, 2), Entry(3, record(3), (message(1),))])
@@ -117,8 +117,8 @@ def test_the_outbox_is_read_in_pages(journal: Journal) -> None:
     assert read == [message(seq) for seq in range(1, 8)]
 
 
-def test_positions_grow_even_when_the_outbox_was_emptied(journal: Journal) -> None:
-    """Else a publisher that remembers where it was would pass over new messages."""
+def test_positions_grow_although_the_outbox_was_emptied(journal: Journal) -> None:
+    """Otherwise a publisher that remembers its position would skip new messages."""
     journal.append(entries(1, 3))
     last = journal.outbox()[-1][0]
     journal.confirm([sent.message_id for _, sent in journal.outbox()])
@@ -138,13 +138,13 @@ def test_the_last_three_snapshots_are_kept(path: Path) -> None:
         assert journal.latest_snapshot(2) is None
 
 
-def test_a_snapshot_of_what_is_not_durable_is_refused(journal: Journal) -> None:
+def test_a_snapshot_of_inputs_that_are_not_durable_is_rejected(journal: Journal) -> None:
     journal.append(entries(1, 1))
-    with pytest.raises(ValueError, match="ends at 1, before 2"):
+    with pytest.raises(ValueError, match="snapshot of 2: the journal ends at 1"):
         journal.save_snapshot(2, b"", "")
 
 
-def test_compaction_removes_what_is_old_and_covered_by_every_kept_snapshot(
+def test_compaction_removes_old_records_that_every_kept_snapshot_covers(
     journal: Journal,
 ) -> None:
     journal.append(entries(1, 20))
@@ -158,21 +158,21 @@ def test_compaction_removes_what_is_old_and_covered_by_every_kept_snapshot(
     assert journal.compact(START_NS * 2) == 0
 
 
-def test_compaction_goes_on_in_steps(journal: Journal) -> None:
+def test_compaction_is_done_in_steps(journal: Journal) -> None:
     journal.append(entries(1, 10))
     journal.save_snapshot(9, b"a", "")
     assert [journal.compact(START_NS * 2, limit=4) for _ in range(4)] == [4, 4, 1, 0]
 
 
-def test_what_was_compacted_away_cannot_be_read_in_silence(journal: Journal) -> None:
+def test_reading_removed_records_is_an_error(journal: Journal) -> None:
     journal.append(entries(1, 10))
     journal.save_snapshot(9, b"a", "")
     journal.compact(START_NS * 2)
-    with pytest.raises(ValueError, match="begins at 10: 1 is gone"):
+    with pytest.raises(ValueError, match="record 1 has been removed: the journal begins at 10"):
         journal.tail(0)
 
 
-def test_the_sequence_goes_on_after_everything_was_compacted(path: Path) -> None:
+def test_the_sequence_continues_after_all_records_were_removed(path: Path) -> None:
     with Journal.open(path) as journal:
         journal.append(entries(1, 10))
         journal.save_snapshot(10, b"a", "")
@@ -184,7 +184,7 @@ def test_the_sequence_goes_on_after_everything_was_compacted(path: Path) -> None
         assert sequences(list(journal.tail(10))) == [11]
 
 
-def test_a_record_that_is_missing_is_noticed(path: Path) -> None:
+def test_a_missing_record_is_detected(path: Path) -> None:
     with Journal.open(path) as journal:
         journal.append(entries(1, 5))
     with sqlite3.connect(path) as raw:
@@ -202,12 +202,12 @@ def test_the_tail_can_be_read_while_more_is_appended(journal: Journal) -> None:
     assert sequences(list(reading)) == list(range(2, 302))
 
 
-def test_a_running_journal_can_be_read_by_another_process(path: Path) -> None:
+def test_another_process_can_read_a_journal_in_use(path: Path) -> None:
     with Journal.open(path) as journal:
         journal.append(entries(1, 3))
         with Journal.open(path, read_only=True) as reader:
             assert sequences(list(reader.tail(0))) == [1, 2, 3]
-            with pytest.raises(JournalBroken, match="readonly"):
+            with pytest.raises(JournalIOError, match="readonly"):
                 reader.append(entries(4, 4))
         journal.append(entries(4, 4))
         assert journal.last_seq == 4
@@ -252,7 +252,7 @@ async def test_worker_threads_may_take_turns(journal: Journal) -> None:
     assert journal.last_seq == 4
 
 
-def test_a_sound_journal_verifies(journal: Journal) -> None:
+def test_a_sound_journal_passes_verification(journal: Journal) -> None:
     journal.append(entries(1, 600))
     journal.save_snapshot(5, b"a", "")
     journal.verify()
@@ -271,29 +271,32 @@ def test_a_sound_journal_verifies(journal: Journal) -> None:
         "UPDATE snapshots SET digest = 'other'",
     ],
 )
-def test_a_changed_value_is_noticed(path: Path, damage: str) -> None:
-    """SQLite's own checks see no difference: the pages are in order."""
+def test_a_changed_value_is_detected(path: Path, damage: str) -> None:
+    """SQLite's own checks find nothing, since the structure of the pages is intact."""
     with Journal.open(path) as journal:
         journal.append(entries(1, 3))
         journal.save_snapshot(2, b"state", "digest")
     with sqlite3.connect(path) as raw:
         assert raw.execute(damage).rowcount > 0
     raw.close()
-    with Journal.open(path) as journal, pytest.raises(JournalCorrupt, match="checksum of"):
+    with Journal.open(path) as journal, pytest.raises(JournalCorrupt, match="wrong checksum in"):
         journal.verify()
 
 
-def test_a_message_of_the_outbox_is_checked_when_it_is_read(path: Path) -> None:
+def test_the_checksum_of_a_message_is_checked_when_it_is_read(path: Path) -> None:
     with Journal.open(path) as journal:
         journal.append([Entry(1, record(1), (Message("a", "b", b"c"),))])
     with sqlite3.connect(path) as raw:
         raw.execute("UPDATE outbox SET routing_key = 'elsewhere'")
     raw.close()
-    with Journal.open(path) as journal, pytest.raises(JournalCorrupt, match="checksum of outbox"):
+    with (
+        Journal.open(path) as journal,
+        pytest.raises(JournalCorrupt, match="wrong checksum in outbox"),
+    ):
         journal.outbox()
 
 
-def test_the_log_is_copied_into_the_file_when_asked(tmp_path: Path) -> None:
+def test_a_checkpoint_copies_the_log_into_the_file(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     with Journal.open(path) as journal:
         size = path.stat().st_size

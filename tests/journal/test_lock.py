@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from oms_trio.journal.errors import JournalBroken, LockHeld
+from oms_trio.journal.errors import JournalIOError, LockHeld
 from oms_trio.journal.lock import StateLock
 
 HOLDER = """
@@ -34,8 +34,10 @@ def hold(folder: Path) -> subprocess.Popen[bytes]:
     return holder
 
 
-def test_a_second_service_is_told_who_is_there_until_that_one_is_gone(tmp_path: Path) -> None:
-    """Gone by kill -9: no clean-up has run."""
+def test_a_second_service_learns_who_holds_the_lock_until_that_one_has_ended(
+    tmp_path: Path,
+) -> None:
+    """It ends by kill -9, so no clean-up has run."""
     with hold(tmp_path) as holder:
         with pytest.raises(LockHeld) as caught:
             StateLock.acquire(tmp_path)
@@ -49,7 +51,7 @@ def test_a_second_service_is_told_who_is_there_until_that_one_is_gone(tmp_path: 
     StateLock.acquire(tmp_path).release()
 
 
-def test_a_lock_is_refused_within_one_process_and_free_when_released(tmp_path: Path) -> None:
+def test_a_held_lock_is_not_given_to_the_same_process_until_it_is_released(tmp_path: Path) -> None:
     with StateLock.acquire(tmp_path):
         with pytest.raises(LockHeld) as caught:
             StateLock.acquire(tmp_path)
@@ -59,7 +61,7 @@ def test_a_lock_is_refused_within_one_process_and_free_when_released(tmp_path: P
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", "\x00\x00", '{"pid": 1'])
-def test_a_holder_that_has_not_said_who_it_is_still_holds(tmp_path: Path, text: str) -> None:
+def test_a_lock_without_a_readable_holder_is_still_held(tmp_path: Path, text: str) -> None:
     with StateLock.acquire(tmp_path):
         (tmp_path / "lock").write_text(text)
         with pytest.raises(LockHeld, match="another process") as caught:
@@ -67,14 +69,14 @@ def test_a_holder_that_has_not_said_who_it_is_still_holds(tmp_path: Path, text: 
         assert caught.value.pid is None
 
 
-def test_the_state_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_state_folder_is_accessible_to_its_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "state"
     with StateLock.acquire(folder):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert stat.S_IMODE((folder / "lock").stat().st_mode) == 0o600
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(JournalBroken, match="Not a directory"):
+    with pytest.raises(JournalIOError, match="Not a directory"):
         StateLock.acquire(tmp_path / "file" / "state")

@@ -1,4 +1,4 @@
-"""An exchange that does as it is told, over memory streams: no network, no time of its own."""
+"""A scripted exchange over memory streams, without network and without a clock of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 import trio_websocket
 from trio.testing import memory_stream_pair
 
-from oms_trio.okx.session import Ready, Session
+from oms_trio.okx.session import OkxSession, Ready
 from oms_trio.okx.websocket import OkxConnection, StreamOpener
 from tests.okx.samples import CREDENTIALS, INST_ID, LOGIN_OK, subscribed
 
@@ -21,7 +21,7 @@ Handler = Callable[[Connection], Awaitable[None]]
 
 
 def serving(nursery: trio.Nursery, handler: Handler) -> StreamOpener:
-    """Make a stream opener behind which ``handler`` serves every WebSocket in ``nursery``."""
+    """Return a stream opener; ``handler`` serves every WebSocket that it opens, in ``nursery``."""
 
     async def serve(stream: trio.abc.Stream) -> None:
         async with trio.open_nursery() as inner:
@@ -41,7 +41,7 @@ def serving(nursery: trio.Nursery, handler: Handler) -> StreamOpener:
 
 
 async def welcome(connection: Connection) -> None:
-    """Take the login and the subscription as the exchange does."""
+    """Accept the login and the subscription as the exchange does."""
     assert json.loads(await connection.get_message())["op"] == "login"
     await connection.send_message(LOGIN_OK)
     request = json.loads(await connection.get_message())
@@ -49,18 +49,18 @@ async def welcome(connection: Connection) -> None:
         await connection.send_message(subscribed(arg["channel"]))
 
 
-def new_session() -> Session:
-    return Session(CREDENTIALS, INST_ID)
+def new_session() -> OkxSession:
+    return OkxSession(CREDENTIALS, INST_ID)
 
 
-async def until_ready(link: OkxConnection) -> Ready:
-    heard = await anext(link)
-    assert isinstance(heard.event, Ready)
-    return heard.event
+async def until_ready(connection: OkxConnection) -> Ready:
+    received = await anext(connection)
+    assert isinstance(received.event, Ready)
+    return received.event
 
 
-async def everything(link: OkxConnection, into: list[object] | None = None) -> None:
-    """Listen until the link ends, which it does by an error."""
-    async for heard in link:
+async def everything(connection: OkxConnection, into: list[object] | None = None) -> None:
+    """Receive events until the connection ends, which raises an error."""
+    async for received in connection:
         if into is not None:
-            into.append(heard.event)
+            into.append(received.event)

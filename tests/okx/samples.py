@@ -1,4 +1,4 @@
-"""Frames and bodies in the exchange's true shape, with values of our own."""
+"""Frames and bodies in the exchange's real shape, with our own values."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ ORDER_OK: Final = """
 "sMsg":"Order placed","subCode":""}],"inTime":"1790000000440021","outTime":"1790000000442310"}
 """
 
-ORDER_REFUSED: Final = """
+ORDER_REJECTED: Final = """
 {"id":"p7f3a02","op":"order","code":"1","msg":"","data":[{"clOrdId":"oms7f3a02","ordId":"",
 "tag":"","ts":"1790000001120","sCode":"51008","sMsg":"Insufficient margin",
 "subCode":"51008_1001"}],"inTime":"1790000001119800","outTime":"1790000001121002"}
@@ -146,12 +146,12 @@ def fill_row(**changes: object) -> dict[str, Any]:
 
 
 def rest_body(*rows: object) -> str:
-    """A good answer of REST with these rows."""
+    """A successful answer of REST with these rows."""
     return json.dumps({"code": "0", "msg": "", "data": rows})
 
 
 def error_event(code: str, msg: str = "Login failed.") -> str:
-    """An error event, as a refused login gets."""
+    """An error event, as after a rejected login."""
     return json.dumps({"event": "error", "code": code, "msg": msg, "connId": "7c1d90ab"})
 
 

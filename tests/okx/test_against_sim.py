@@ -1,4 +1,4 @@
-"""The adapter against the simulated exchange, on a port of this machine."""
+"""WebSocket and REST against the simulated exchange, on a port of this machine."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from oms_trio.core.model import (
     OrdId,
     Side,
 )
-from oms_trio.okx.errors import LoginRefusedError, RestRefusedError, SessionLostError
+from oms_trio.okx.errors import AccessRejectedError, LoginRejectedError, SessionLostError
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.session import Event, Ready, Session, UpgradeAhead
-from oms_trio.okx.websocket import OkxConnection, open_link
+from oms_trio.okx.session import Event, OkxSession, Ready, UpgradeAhead
+from oms_trio.okx.websocket import OkxConnection, open_okx_connection
 from oms_trio.okx.wire.answers import cancel_answers, order_answers
 from oms_trio.okx.wire.frames import OpResponse, OrdersPush
 from oms_trio.okx.wire.recorded import decode_fills, decode_lookup, decode_snapshot
@@ -45,7 +45,7 @@ CREDENTIALS = Credentials(ACCOUNT.api_key, ACCOUNT.secret, ACCOUNT.passphrase)
 
 @attrs.frozen
 class Venue:
-    """The exchange, which fills by command only, and where it listens."""
+    """The exchange, which fills orders only on command, and its port."""
 
     exchange: SimulatedExchange
     port: int
@@ -57,19 +57,19 @@ class Venue:
 
 @attrs.define
 class Desk:
-    """A link that is ready, and REST with the account set up."""
+    """A ready connection, and REST with the account set up."""
 
     exchange: SimulatedExchange
     rest: Rest
-    link: OkxConnection
-    heard: list[Event] = attrs.Factory(list)
+    connection: OkxConnection
+    received: list[Event] = attrs.Factory(list)
 
     async def until(self, wanted: Callable[[Event], bool]) -> Event:
-        """Listen until an event is as wanted, and keep what else was heard."""
+        """Receive until an event is as wanted, and keep the others."""
         while True:
             with trio.fail_after(5):
-                event = (await anext(self.link)).event
-            self.heard.append(event)
+                event = (await anext(self.connection)).event
+            self.received.append(event)
             if wanted(event):
                 return event
 
@@ -97,7 +97,7 @@ class Desk:
             exp_time_ms=ExchangeMs(system_clock() // 1_000_000 + 5_000),
             inst_id_code=self.exchange.instrument.inst_id_code,
         )
-        await self.link.send(encode_order(order, tag=tag, request_id=name))
+        await self.connection.send(encode_order(order, tag=tag, request_id=name))
         (answer,) = order_answers(await self.answer(), [order.cl_ord_id])
         assert answer.verdict is Verdict.ACCEPTED
         assert answer.ord_id is not None
@@ -124,9 +124,9 @@ async def desk() -> AsyncIterator[Desk]:
     async with venue() as place, rest_of(place) as rest:
         await rest.set_position_mode()
         await rest.set_leverage(Decimal(100))
-        session = Session(CREDENTIALS, INST_ID)
-        async with open_link(place.ws_url, session, system_clock) as link:
-            ready = Desk(place.exchange, rest, link)
+        session = OkxSession(CREDENTIALS, INST_ID)
+        async with open_okx_connection(place.ws_url, session, system_clock) as connection:
+            ready = Desk(place.exchange, rest, connection)
             await ready.until(lambda event: isinstance(event, Ready))
             yield ready
 
@@ -165,15 +165,15 @@ async def test_an_order_is_followed_from_its_answer_to_its_last_fill() -> None:
         assert (last.acc_fill_sz, last.cl_ord_id, last.tag) == (Decimal("3.5"), "a1", TAG)
 
         record = await ours.rest.fills_bodies(ord_id)
-        told = decode_fills(record, inst_id=INST_ID).fills
-        assert [fill.trade_id for fill in told] == [first.fill.trade_id, last.fill.trade_id]
+        fills = decode_fills(record, inst_id=INST_ID).fills
+        assert [fill.trade_id for fill in fills] == [first.fill.trade_id, last.fill.trade_id]
         lookup = await ours.rest.lookup_body(ClOrdId("a1"))
         found = decode_lookup(lookup, inst_id=INST_ID).report
         assert found is not None
         assert found == attrs.evolve(last, fill=None)
 
 
-async def test_a_snapshot_tells_what_was_missed() -> None:
+async def test_a_snapshot_reports_what_was_missed() -> None:
     async with desk() as ours:
         filled = await ours.place("filled", "1")
         open_order = await ours.place("open", "2")
@@ -206,12 +206,12 @@ async def test_a_snapshot_reads_every_page() -> None:
         ]
 
 
-async def test_a_batch_of_cancels_is_answered_one_by_one() -> None:
+async def test_each_cancel_of_a_batch_is_answered() -> None:
     async with desk() as ours:
         first, second = await ours.place("c1", "1"), await ours.place("c2", "1")
         ours.exchange.fill(first, Decimal(1), PX)
         code = ours.exchange.instrument.inst_id_code
-        await ours.link.send(
+        await ours.connection.send(
             encode_batch_cancel([first, second], inst_id_code=code, request_id="batch")
         )
         names = [ClOrdId("c1"), ClOrdId("c2")]
@@ -220,7 +220,7 @@ async def test_a_batch_of_cancels_is_answered_one_by_one() -> None:
         assert (await ours.order_in(OrderState.CANCELED)).cl_ord_id == "c2"
 
 
-async def test_an_upgrade_is_announced_and_a_cut_is_a_lost_session() -> None:
+async def test_an_upgrade_is_announced_and_a_closed_connection_is_a_lost_session() -> None:
     async with desk() as ours:
         ours.exchange.faults.announce_upgrade(60)
         await ours.until(lambda event: isinstance(event, UpgradeAhead))
@@ -232,11 +232,13 @@ async def test_an_upgrade_is_announced_and_a_cut_is_a_lost_session() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"secret_key": "wrong"}, {"passphrase": "wrong"}, {"api_key": "wrong"}]
 )
-async def test_wrong_credentials_are_final_on_both_ways(wrong: dict[str, str]) -> None:
+async def test_wrong_credentials_are_final_on_websocket_and_rest(wrong: dict[str, str]) -> None:
     credentials = attrs.evolve(CREDENTIALS, **wrong)
     async with venue() as place, rest_of(place, credentials) as rest:
-        with pytest.raises(RestRefusedError):
+        with pytest.raises(AccessRejectedError):
             await rest.balance()
-        with pytest.raises(LoginRefusedError, match="OKX_"):
-            async with open_link(place.ws_url, Session(credentials, INST_ID), system_clock) as link:
-                await anext(link)
+        with pytest.raises(LoginRejectedError, match="OKX_"):
+            async with open_okx_connection(
+                place.ws_url, OkxSession(credentials, INST_ID), system_clock
+            ) as connection:
+                await anext(connection)

@@ -30,7 +30,7 @@ from tests.okx.samples import (
     ACCOUNT,
     INST_ID,
     ORDER_OK,
-    ORDER_REFUSED,
+    ORDER_REJECTED,
     PARTIAL_FILL,
     POSITION,
     REQUEST_REFUSED,
@@ -49,12 +49,12 @@ def batch(code: str, *results: OpResult) -> OpResponse:
     return OpResponse("1", "batch-cancel-orders", code, "", results)
 
 
-def said(cl_ord_id: str, s_code: str) -> OpResult:
+def result(cl_ord_id: str, s_code: str) -> OpResult:
     return OpResult(ClOrdId(cl_ord_id), None, s_code, "")
 
 
 def test_an_accepted_order() -> None:
-    """The message of a success is not empty, and is no sign of failure."""
+    """A success may have a message, which is not a sign of failure."""
     (answer,) = order_answers(response(ORDER_OK), [ClOrdId("oms7f3a01")])
     assert answer == OrderAnswer(
         ClOrdId("oms7f3a01"),
@@ -65,9 +65,9 @@ def test_an_accepted_order() -> None:
     )
 
 
-def test_a_refused_order_gives_the_reason_of_its_element() -> None:
-    """nautilus_trader#3576: the outer code and message do not tell."""
-    (answer,) = order_answers(response(ORDER_REFUSED), [ClOrdId("oms7f3a02")])
+def test_a_rejected_order_has_the_reason_of_its_element() -> None:
+    """nautilus_trader#3576: the outer code and message do not contain the reason."""
+    (answer,) = order_answers(response(ORDER_REJECTED), [ClOrdId("oms7f3a02")])
     assert answer == OrderAnswer(
         ClOrdId("oms7f3a02"),
         Verdict.REJECTED,
@@ -78,7 +78,7 @@ def test_a_refused_order_gives_the_reason_of_its_element() -> None:
     )
 
 
-def test_a_request_refused_as_a_whole_answers_for_every_order() -> None:
+def test_the_rejection_of_a_whole_request_answers_every_order() -> None:
     answers = order_answers(response(REQUEST_REFUSED), [A, B])
     assert [(answer.cl_ord_id, answer.verdict, answer.code) for answer in answers] == [
         (A, Verdict.REJECTED, "60013"),
@@ -88,7 +88,7 @@ def test_a_request_refused_as_a_whole_answers_for_every_order() -> None:
 
 @pytest.mark.parametrize("as_element", [True, False])
 def test_a_rate_limit_is_understood_in_either_form(as_element: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    frame = batch("1", said("a", "50011")) if as_element else batch("50011")
+    frame = batch("1", result("a", "50011")) if as_element else batch("50011")
     (answer,) = order_answers(frame, [A])
     assert (answer.verdict, answer.reason) == (Verdict.RETRY, RejectReason.RATE_LIMITED)
 
@@ -100,8 +100,8 @@ def test_a_whole_answer_that_proves_nothing_leaves_the_order_unknown(code: str) 
         assert answer.verdict is Verdict.UNKNOWN
 
 
-def test_an_order_that_the_answer_forgets_is_unknown_and_the_others_are_judged() -> None:
-    answers = order_answers(batch("2", said("c", "51008"), said("a", "0")), [A, B, C])
+def test_an_order_missing_from_the_answer_is_unknown_and_the_others_are_not() -> None:
+    answers = order_answers(batch("2", result("c", "51008"), result("a", "0")), [A, B, C])
     assert [(answer.cl_ord_id, answer.verdict) for answer in answers] == [
         (A, Verdict.ACCEPTED),
         (B, Verdict.UNKNOWN),
@@ -109,13 +109,13 @@ def test_an_order_that_the_answer_forgets_is_unknown_and_the_others_are_judged()
     ]
 
 
-def test_an_element_that_names_another_order_is_not_taken_by_its_place() -> None:
-    (answer,) = order_answers(batch("0", said("b", "0")), [A])
+def test_an_element_that_names_another_order_is_not_matched_by_position() -> None:
+    (answer,) = order_answers(batch("0", result("b", "0")), [A])
     assert answer.verdict is Verdict.UNKNOWN
 
 
-def test_elements_without_names_go_by_their_place() -> None:
-    answers = cancel_answers(batch("2", said("", "0"), said("", "51400")), [A, B])
+def test_elements_without_names_are_matched_by_position() -> None:
+    answers = cancel_answers(batch("2", result("", "0"), result("", "51400")), [A, B])
     assert answers == (
         CancelAnswer(A, Verdict.ACCEPTED, "0"),
         CancelAnswer(B, Verdict.GONE, "51400"),
@@ -123,7 +123,7 @@ def test_elements_without_names_go_by_their_place() -> None:
 
 
 def test_one_bad_element_of_a_batch_does_not_drop_the_rest() -> None:
-    frame = batch("2", said("a", "51400"), said("b", "50001"), said("c", "0"))
+    frame = batch("2", result("a", "51400"), result("b", "50001"), result("c", "0"))
     answers = cancel_answers(frame, [A, B, C])
     assert [answer.verdict for answer in answers] == [
         Verdict.GONE,

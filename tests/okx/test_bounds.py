@@ -1,4 +1,4 @@
-"""What cannot be is refused at the border, and what the exchange's own samples show is taken."""
+"""Impossible values are rejected when they are decoded, and the exchange's own samples are accepted."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_orders(changes: dict[str, str], name: str) -> None:
         order_row(fillPnl="-123456.789"),
     ],
 )
-def test_orders_that_are_legal(row: dict[str, str]) -> None:
+def test_valid_orders_are_accepted(row: dict[str, str]) -> None:
     frame = decode_frame(orders_push(row), INST_ID, "rl")
     assert isinstance(frame, OrdersPush)
     assert len(frame.reports) == 1
@@ -97,7 +97,7 @@ def test_positions(changes: dict[str, str], name: str) -> None:
         {"pos": "-35000", "uplRatio": "-1.5", "fundingFee": "-12.5"},
     ],
 )
-def test_positions_that_are_legal(changes: dict[str, str]) -> None:
+def test_valid_positions_are_accepted(changes: dict[str, str]) -> None:
     frame = decode_frame(positions_push(**changes), INST_ID)
     assert isinstance(frame, PositionsPush)
     assert len(frame.reports) == 1
@@ -111,13 +111,13 @@ def test_a_balance(cash: str) -> None:
 
 
 @pytest.mark.parametrize("cash", ["0", "-12.5", "250000000"])
-def test_balances_that_are_legal(cash: str) -> None:
+def test_valid_balances_are_accepted(cash: str) -> None:
     frame = decode_frame(ACCOUNT.replace("999.4119993", cash), INST_ID)
     assert isinstance(frame, AccountPush)
     assert frame.balance is not None
 
 
-def test_rest_has_the_same_border() -> None:
+def test_rest_has_the_same_bounds() -> None:
     for row in (order_row(accFillSz="4"), order_row(sz="0")):
         with pytest.raises(ProtocolError):
             bodies.orders(rest_body(row), INST_ID, tag="rl")
@@ -133,6 +133,6 @@ def test_rest_has_the_same_border() -> None:
 
 
 @pytest.mark.parametrize("ts", ["0", "1", "1790000000", "9999999999999999999", "-1", ""])
-def test_a_time_of_the_exchange(ts: str) -> None:
+def test_impossible_times_of_the_exchange_are_rejected(ts: str) -> None:
     with pytest.raises(ProtocolError):
         bodies.server_time(rest_body({"ts": ts}))

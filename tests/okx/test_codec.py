@@ -37,7 +37,7 @@ from tests.okx.samples import (
     INST_ID,
     LOGIN_OK,
     ORDER_OK,
-    ORDER_REFUSED,
+    ORDER_REJECTED,
     PARTIAL_FILL,
     POSITION,
     REQUEST_REFUSED,
@@ -115,9 +115,9 @@ def test_op_responses() -> None:
         1790000000440021,
         1790000000442310,
     )
-    refused = decode(ORDER_REFUSED)
-    assert isinstance(refused, OpResponse)
-    assert refused.results == (
+    rejected = decode(ORDER_REJECTED)
+    assert isinstance(rejected, OpResponse)
+    assert rejected.results == (
         OpResult(ClOrdId("oms7f3a02"), None, "51008", "Insufficient margin", "51008_1001"),
     )
     whole = decode(REQUEST_REFUSED)
@@ -129,7 +129,7 @@ def test_an_op_response_may_lack_everything_but_its_op() -> None:
     assert decode('{"op":"order"}') == OpResponse("", "order", "", "", ())
 
 
-def test_a_fill_is_told_exactly() -> None:
+def test_a_fill_is_decoded_exactly() -> None:
     assert only_report(PARTIAL_FILL) == OrderReport(
         ord_id=ORD_ID,
         cl_ord_id=ClOrdId("oms7f3a01"),
@@ -179,7 +179,7 @@ def test_fractional_contracts_stay_exact() -> None:
     )
 
 
-def test_an_empty_string_is_no_number() -> None:
+def test_an_empty_string_is_not_a_number() -> None:
     """nautilus_trader#3772, ccxt#9682."""
     report = only_report(orders_push(order_row(fillPnl="", avgPx="", px="")))
     assert report.fill is not None
@@ -201,7 +201,7 @@ def test_without_a_trade_id_there_is_no_fill(trade_id: str) -> None:
     assert only_report(orders_push(order_row(tradeId=trade_id))).fill is None
 
 
-def test_a_trade_id_without_size_is_no_fill() -> None:
+def test_a_trade_id_without_a_size_is_not_a_fill() -> None:
     assert only_report(orders_push(order_row(fillSz="0", fillPx=""))).fill is None
 
 
@@ -257,7 +257,7 @@ def test_the_usdt_balance() -> None:
     assert decode(ACCOUNT) == AccountPush(Balance(Decimal("999.4119993"), 1790000006990))
 
 
-def test_a_push_without_usdt_says_nothing_about_it() -> None:
+def test_a_push_without_usdt_has_no_balance() -> None:
     empty = '{"arg":{"channel":"account"},"data":[{"details":[],"totalEq":"0"}]}'
     assert decode(empty) == AccountPush(None)
     assert decode(ACCOUNT.replace('"USDT"', '"BTC"')) == AccountPush(None)
@@ -296,7 +296,7 @@ def test_a_push_without_usdt_says_nothing_about_it() -> None:
         ('{"data":' + "[" * 5000, "$"),
     ],
 )
-def test_what_is_wrong_is_named_by_its_path(text: str | bytes, path: str) -> None:
+def test_a_wrong_field_is_named_by_its_path(text: str | bytes, path: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         decode(text)
     assert caught.value.path == path
@@ -318,12 +318,12 @@ VALUES = st.sampled_from(["", "0", "-1", "1.5", "NaN", "orders", "live", "buy"])
 
 
 @given(st.text() | st.binary())
-def test_garbage_raises_nothing_but_a_protocol_error(garbage: str | bytes) -> None:
+def test_garbage_raises_only_a_protocol_error(garbage: str | bytes) -> None:
     decodes_or_complains(garbage)
 
 
 @given(st.sampled_from([PARTIAL_FILL, POSITION, ACCOUNT, ORDER_OK, LOGIN_OK]), st.data())
-def test_frames_with_a_field_spoilt_raise_nothing_but_a_protocol_error(
+def test_frames_with_a_wrong_field_raise_only_a_protocol_error(
     text: str, data: st.DataObject
 ) -> None:
     frame: dict[str, Any] = json.loads(text)
@@ -335,7 +335,7 @@ def test_frames_with_a_field_spoilt_raise_nothing_but_a_protocol_error(
 
 
 @given(st.sampled_from([PARTIAL_FILL, POSITION, ACCOUNT, ORDER_OK]), st.integers(0, 2000))
-def test_a_frame_cut_short_is_never_taken_for_whole(text: str, length: int) -> None:
+def test_a_truncated_frame_is_never_accepted(text: str, length: int) -> None:
     whole = text.strip()
     if length < len(whole):
         with pytest.raises(ProtocolError):
@@ -347,6 +347,6 @@ def test_sizes_pass_through_exactly(sz: Decimal) -> None:
     assert only_report(orders_push(live_row(sz=format(sz, "f")))).sz == sz
 
 
-def test_unknown_fields_pass() -> None:
+def test_unknown_fields_are_ignored() -> None:
     text = msgspec.json.encode({**json.loads(LOGIN_OK), "brandNew": {"deep": [1, None]}})
     assert decode(text) == LoggedIn("7c1d90ab")

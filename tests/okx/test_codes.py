@@ -1,4 +1,4 @@
-"""The exchange's codes: every code of its table, judged for orders, cancels, queries and logins.
+"""The exchange's codes: every code of its table, and its meaning for orders, cancels, queries and logins.
 
 The expectations are written out a second time here, by the documentation's own classes, so that
 a slip of the table in the code shows.
@@ -16,12 +16,12 @@ from oms_trio.okx.wire.codes import (
     OUTCOMES,
     LoginOutcome,
     QueryOutcome,
+    cancel_verdict,
     is_fatal,
     login_advice,
-    outcome_of_login,
-    outcome_of_query,
-    verdict_of_cancel,
-    verdict_of_submit,
+    login_outcome,
+    query_outcome,
+    submit_verdict,
 )
 
 
@@ -51,7 +51,7 @@ FATAL: Final = listed("""
 """)
 GONE: Final = listed("51063 51400 51401 51402 51405 51410 51503 51509 51510 51603")
 SESSION: Final = listed("60011 60018 60019 60028")
-"""Of the session's own table; they can answer an op too."""
+"""Codes of the session's own table; they can answer an op too."""
 
 
 def test_the_tables_know_the_same_codes() -> None:
@@ -74,17 +74,17 @@ def test_the_tables_know_the_same_codes() -> None:
     ("codes", "submit", "cancel", "query"),
     [
         (["0"], Verdict.ACCEPTED, Verdict.ACCEPTED, QueryOutcome.OK),
-        (TERMINAL, Verdict.REJECTED, Verdict.REJECTED, QueryOutcome.REFUSED),
+        (TERMINAL, Verdict.REJECTED, Verdict.REJECTED, QueryOutcome.REJECTED),
         (FATAL, Verdict.REJECTED, Verdict.REJECTED, QueryOutcome.FATAL),
         (RETRYABLE, Verdict.RETRY, Verdict.RETRY, QueryOutcome.REPEAT),
         (CLOCK, Verdict.RETRY, Verdict.RETRY, QueryOutcome.RESYNC),
         (UNKNOWN, Verdict.UNKNOWN, Verdict.UNKNOWN, QueryOutcome.REPEAT),
-        (DUPLICATE, Verdict.UNKNOWN, Verdict.UNKNOWN, QueryOutcome.REFUSED),
+        (DUPLICATE, Verdict.UNKNOWN, Verdict.UNKNOWN, QueryOutcome.REJECTED),
         (
             [code for code in GONE if code != "51603"],
             Verdict.UNKNOWN,
             Verdict.GONE,
-            QueryOutcome.REFUSED,
+            QueryOutcome.REJECTED,
         ),
         (["51603"], Verdict.UNKNOWN, Verdict.GONE, QueryOutcome.NOT_FOUND),
     ],
@@ -94,48 +94,48 @@ def test_every_code_of_the_table(
 ) -> None:
     for code in codes:
         for of_element in (True, False):
-            assert verdict_of_submit(code, of_element=of_element)[0] is submit, code
-        assert verdict_of_cancel(code) is cancel, code
-        assert outcome_of_query(code) is query, code
+            assert submit_verdict(code, of_element=of_element)[0] is submit, code
+        assert cancel_verdict(code) is cancel, code
+        assert query_outcome(code) is query, code
         assert is_fatal(code) is (codes is FATAL), code
 
 
-def test_codes_of_an_unknown_outcome_never_refuse_a_submit() -> None:
-    """nautilus_trader#4152: an ambiguous submit is no rejection."""
+def test_codes_of_an_unknown_outcome_never_reject_a_submit() -> None:
+    """nautilus_trader#4152: an ambiguous answer to a submit is not a rejection."""
     for code in ("50001", "50004", "50013", "50026", "51054", "51149", "64007"):
-        assert verdict_of_submit(code)[0] is Verdict.UNKNOWN
+        assert submit_verdict(code)[0] is Verdict.UNKNOWN
 
 
-def test_a_cancel_of_what_is_gone_is_not_repeated() -> None:
-    """hummingbot#5896: these codes end a cancel, a look-up tells how."""
+def test_a_cancel_of_an_order_that_is_gone_is_not_repeated() -> None:
+    """hummingbot#5896: these codes end a cancel, and a look-up shows the outcome."""
     for code in ("51400", "51401", "51402", "51410", "51603"):
-        assert verdict_of_cancel(code) is Verdict.GONE
+        assert cancel_verdict(code) is Verdict.GONE
 
 
 def test_rate_limits_and_expiry_have_reasons_of_their_own() -> None:
     for code in ("50011", "50040", "50061"):
-        assert verdict_of_submit(code) == (Verdict.RETRY, RejectReason.RATE_LIMITED)
+        assert submit_verdict(code) == (Verdict.RETRY, RejectReason.RATE_LIMITED)
     for code in ("50036", "50037"):
-        assert verdict_of_submit(code) == (Verdict.REJECTED, RejectReason.STALE)
-    assert verdict_of_submit("51008") == (Verdict.REJECTED, RejectReason.EXCHANGE)
+        assert submit_verdict(code) == (Verdict.REJECTED, RejectReason.STALE)
+    assert submit_verdict("51008") == (Verdict.REJECTED, RejectReason.EXCHANGE)
 
 
 def test_a_detailed_code_counts_as_its_number() -> None:
     for code in ("51008_1001", "51004_1103", "51502_1001"):
-        assert verdict_of_submit(code)[0] is Verdict.REJECTED
-    assert verdict_of_submit("50061_1")[1] is RejectReason.RATE_LIMITED
+        assert submit_verdict(code)[0] is Verdict.REJECTED
+    assert submit_verdict("50061_1")[1] is RejectReason.RATE_LIMITED
 
 
-def test_an_unknown_code_refuses_an_order_only_if_it_stands_with_that_order() -> None:
-    assert verdict_of_submit("77777", of_element=True)[0] is Verdict.REJECTED
-    assert verdict_of_submit("77777", of_element=False)[0] is Verdict.UNKNOWN
-    assert verdict_of_cancel("77777") is Verdict.UNKNOWN
+def test_an_unknown_code_rejects_an_order_only_if_it_is_in_that_orders_element() -> None:
+    assert submit_verdict("77777", of_element=True)[0] is Verdict.REJECTED
+    assert submit_verdict("77777", of_element=False)[0] is Verdict.UNKNOWN
+    assert cancel_verdict("77777") is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize("code", ["", "1", "2"])
-def test_codes_that_only_point_elsewhere_prove_nothing(code: str) -> None:
-    assert verdict_of_submit(code)[0] is Verdict.UNKNOWN
-    assert verdict_of_cancel(code) is Verdict.UNKNOWN
+def test_codes_that_only_refer_to_elements_prove_nothing(code: str) -> None:
+    assert submit_verdict(code)[0] is Verdict.UNKNOWN
+    assert cancel_verdict(code) is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_codes_that_only_point_elsewhere_prove_nothing(code: str) -> None:
 )
 def test_login_codes(outcome: LoginOutcome, codes: str) -> None:
     for code in codes.split():
-        assert outcome_of_login(code) is outcome, code
+        assert login_outcome(code) is outcome, code
 
 
 def test_every_final_login_failure_names_what_to_check() -> None:

@@ -1,4 +1,4 @@
-"""Rate limits on our side."""
+"""Rate limits before sending."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEPS = st.lists(st.tuples(QUARTERS, st.integers(1, 5)), max_size=60)
 
 
 @given(STEPS)
-def test_no_period_ever_holds_more_than_the_limit(steps: list[tuple[float, int]]) -> None:
+def test_no_period_has_more_requests_than_the_limit(steps: list[tuple[float, int]]) -> None:
     window, now = Window(5, 2.0), 0.0
     sent: list[float] = []
     for wait, n in steps:
@@ -30,7 +30,7 @@ def test_no_period_ever_holds_more_than_the_limit(steps: list[tuple[float, int]]
 
 
 @given(STEPS)
-def test_nobody_waits_while_the_window_has_room(steps: list[tuple[float, int]]) -> None:
+def test_no_request_waits_while_the_window_has_space(steps: list[tuple[float, int]]) -> None:
     window, now = Window(5, 2.0), 0.0
     sent: list[float] = []
     for wait, n in steps:
@@ -49,7 +49,7 @@ def test_more_than_the_limit_at_once_is_a_bug() -> None:
             Window(5, 2.0).reserve(0.0, n)
 
 
-async def test_the_next_request_goes_when_the_oldest_leaves_the_window(
+async def test_the_next_request_is_sent_when_the_oldest_leaves_the_window(
     autojump_clock: MockClock,
 ) -> None:
     limiter = Limiter(60, 2.0)
@@ -63,7 +63,7 @@ async def test_the_next_request_goes_when_the_oldest_leaves_the_window(
     assert limiter.ready_in() == 0.0
 
 
-async def test_slots_go_in_the_order_of_asking(autojump_clock: MockClock) -> None:
+async def test_slots_are_assigned_in_the_order_of_the_calls(autojump_clock: MockClock) -> None:
     limiter = Limiter(2, 2.0)
     order: list[tuple[str, float]] = []
 
@@ -79,7 +79,7 @@ async def test_slots_go_in_the_order_of_asking(autojump_clock: MockClock) -> Non
     assert autojump_clock.current_time() == 4.0
 
 
-async def test_a_cancelled_wait_never_lets_more_through(autojump_clock: MockClock) -> None:
+async def test_a_cancelled_wait_never_admits_more_requests(autojump_clock: MockClock) -> None:
     limiter = Limiter(1, 2.0)
     await limiter.acquire()
     with trio.move_on_after(0.5) as scope:

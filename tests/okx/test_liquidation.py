@@ -1,4 +1,4 @@
-"""Liquidation, ADL and funding: told by orders, by fills or by bills, and never twice."""
+"""Liquidation, ADL and funding: reported by orders, fills or bills, and counted once."""
 
 from __future__ import annotations
 
@@ -64,15 +64,15 @@ FILL = Fill(
 )
 
 
-def test_fills_of_the_exchanges_own_order_make_its_order() -> None:
-    told = read(fills=(forced(tradeId="10", billId="502", fillSz="1", fillPx="82700"), forced()))
-    (report,) = told.orders
+def test_the_exchanges_own_order_is_constructed_from_its_fills() -> None:
+    decoded = read(fills=(forced(tradeId="10", billId="502", fillSz="1", fillPx="82700"), forced()))
+    (report,) = decoded.orders
     assert (report.ord_id, report.cl_ord_id, report.tag) == ("77", "", "")
     assert (report.category, report.side) == ("full_liquidation", Side.SELL)
     assert report.state is OrderState.FILLED
     assert report.sz == report.acc_fill_sz == 3
     assert report.avg_px == 82_900
-    assert [fill.trade_id for fill in told.fills] == [9, 10]
+    assert [fill.trade_id for fill in decoded.fills] == [9, 10]
 
 
 @pytest.mark.parametrize(
@@ -94,59 +94,64 @@ def test_fills_of_the_exchanges_own_order_make_its_order() -> None:
 def test_every_kind_of_close(sub_type: str, category: str, side: Side) -> None:
     by_fill = read(fills=(forced(sub_type, tradeId="-3"),))
     by_bill = read(bills=(bill(subType=sub_type, type="9", tradeId="-3"),))
-    for told in (by_fill, by_bill):
-        (report,) = told.orders
+    for decoded in (by_fill, by_bill):
+        (report,) = decoded.orders
         assert (report.category, report.side) == (category, side)
-        (fill,) = told.fills
+        (fill,) = decoded.fills
         assert fill.trade_id == -3
 
 
-def test_a_bill_tells_what_neither_an_order_nor_a_fill_does() -> None:
-    told = read(bills=(bill(),))
-    assert told.fills == (FILL,)
-    (report,) = told.orders
+def test_a_bill_replaces_a_missing_order_and_fill() -> None:
+    decoded = read(bills=(bill(),))
+    assert decoded.fills == (FILL,)
+    (report,) = decoded.orders
     assert (report.ord_id, report.category) == ("77", "full_liquidation")
     assert report.acc_fill_sz == 2
 
 
-def test_a_bill_without_order_and_trade_stands_for_both() -> None:
-    told = read(bills=(bill(ordId="", tradeId="0"), bill(ordId="", tradeId="", billId="502")))
-    assert [(fill.ord_id, fill.trade_id) for fill in told.fills] == [("501", None), ("502", None)]
-    assert {report.ord_id for report in told.orders} == {"501", "502"}
+def test_a_bill_without_order_and_trade_ids_replaces_both() -> None:
+    decoded = read(bills=(bill(ordId="", tradeId="0"), bill(ordId="", tradeId="", billId="502")))
+    assert [(fill.ord_id, fill.trade_id) for fill in decoded.fills] == [
+        ("501", None),
+        ("502", None),
+    ]
+    assert {report.ord_id for report in decoded.orders} == {"501", "502"}
 
 
 @pytest.mark.parametrize("changes", [{}, {"ordId": ""}, {"billId": "999"}, {"tradeId": "0"}])
-def test_what_a_fill_tells_is_not_told_again_by_its_bill(changes: dict[str, str]) -> None:
-    told = read(fills=(forced(),), bills=(bill(**changes),))
-    assert told.fills == (FILL,)
-    assert len(told.orders) == 1
+def test_a_fill_is_not_repeated_by_its_bill(changes: dict[str, str]) -> None:
+    decoded = read(fills=(forced(),), bills=(bill(**changes),))
+    assert decoded.fills == (FILL,)
+    assert len(decoded.orders) == 1
 
 
-def test_a_bill_of_a_transfer_is_no_fill() -> None:
-    told = read(bills=(bill(subType="110"), bill(px="", billId="502"), bill(sz="0", billId="503")))
-    assert told.fills == ()
-    assert told.orders == ()
+def test_a_bill_of_a_transfer_is_not_a_fill() -> None:
+    decoded = read(
+        bills=(bill(subType="110"), bill(px="", billId="502"), bill(sz="0", billId="503"))
+    )
+    assert decoded.fills == ()
+    assert decoded.orders == ()
 
 
 def test_an_order_of_the_exchange_counts_although_it_has_no_tag() -> None:
     row = order_row(ordId="77", clOrdId="", tag="", category="adl", state="filled", tradeId="0")
     row |= {"sz": "2", "accFillSz": "2"}
-    told = read(history=(rest_body(row),), bills=(bill(),))
-    (report,) = told.orders
+    decoded = read(history=(rest_body(row),), bills=(bill(),))
+    (report,) = decoded.orders
     assert (report.category, report.state) == ("adl", OrderState.FILLED)
     assert report.cl_ord_id == ""
-    assert told.fills == (FILL,)
+    assert decoded.fills == (FILL,)
 
 
-def test_an_order_that_is_listed_tells_more_than_one_that_is_made() -> None:
+def test_a_listed_order_takes_precedence_over_a_constructed_one() -> None:
     row = order_row(ordId="77", clOrdId="", tag="", category="full_liquidation", state="filled")
     row |= {"sz": "5", "accFillSz": "5"}
-    told = read(history=(rest_body(row),), fills=(forced(),))
-    (report,) = told.orders
+    decoded = read(history=(rest_body(row),), fills=(forced(),))
+    (report,) = decoded.orders
     assert report.acc_fill_sz == 5
 
 
-def test_the_fills_of_one_order_of_the_exchange_are_told_without_a_trade_id_too() -> None:
+def test_fills_of_the_exchanges_orders_count_even_without_a_trade_id() -> None:
     rows = (forced(tradeId="0"), forced(tradeId="0", billId="502"), forced(tradeId="0"))
     answer = decode_fills(FillsBodies("77", (rest_body(*rows),)), inst_id=INST_ID)
     assert [(fill.trade_id, fill.sz) for fill in answer.fills] == [(None, Decimal(2))] * 2
@@ -162,7 +167,7 @@ def test_a_push_of_the_exchanges_own_order_has_its_category_and_its_fee() -> Non
     assert report.fill.fee == Decimal("-0.20160024")
 
 
-def test_a_fee_in_another_currency_is_counted_as_nothing_and_noted() -> None:
+def test_a_fee_in_another_currency_counts_as_0_and_is_reported() -> None:
     noted: list[Exception] = []
     row = order_row(fillFeeCcy="OKB")
     frame = decode_frame(orders_push(row), INST_ID, "rl", noted.append)
@@ -173,21 +178,21 @@ def test_a_fee_in_another_currency_is_counted_as_nothing_and_noted() -> None:
     assert len(noted) == 1
 
 
-def test_funding_is_told_once_in_order_with_its_sign() -> None:
+def test_funding_is_listed_once_in_order_with_its_sign() -> None:
     paid = bill(type="8", subType="173", billId="601", balChg="-0.42", px="84000", sz="2")
     received = bill(type="8", subType="174", billId="600", balChg="0.1", ts="1790000000000")
     other = bill(type="8", billId="602", instId="ETH-USDT-SWAP")
-    told = read(bills=(paid, received, paid, other))
-    assert told.funding == (
+    decoded = read(bills=(paid, received, paid, other))
+    assert decoded.funding == (
         Funding(600, 1790000000000, Decimal("0.1")),
         Funding(601, 1790000004214, Decimal("-0.42")),
     )
-    assert told.fills == ()
+    assert decoded.fills == ()
 
 
 def test_a_record_of_the_first_release_has_neither_bills_nor_an_offset() -> None:
     old = msgspec.to_builtins(record())
     del old["bills"], old["offset_ns"]
     whole = msgspec.convert(old, type(record()))
-    told = decode_snapshot(whole, inst_id=INST_ID, tag="rl")
-    assert (told.funding, told.offset_ns) == ((), 0)
+    decoded = decode_snapshot(whole, inst_id=INST_ID, tag="rl")
+    assert (decoded.funding, decoded.offset_ns) == ((), 0)

@@ -1,4 +1,4 @@
-"""Bodies of REST, and the inputs read from recorded ones."""
+"""Bodies of REST, and the inputs decoded from recorded ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from oms_trio.core.events import ExchangeSnapshot, FillsAnswer, LookupAnswer
 from oms_trio.core.model import ClOrdId, Instrument, OrdId
-from oms_trio.okx.errors import InstrumentUnfitError, ProtocolError
+from oms_trio.okx.errors import InstrumentNotTradableError, ProtocolError
 from oms_trio.okx.wire import bodies
 from oms_trio.okx.wire.bodies import PAGE, AccountConfig
 from oms_trio.okx.wire.frames import Balance
@@ -71,8 +71,8 @@ def test_the_code_of_demo_trading_is_over_32_bit() -> None:
         ("10459", "null"),
     ],
 )
-def test_an_instrument_that_cannot_be_traded_is_no_instrument(old: str, new: str) -> None:
-    with pytest.raises(InstrumentUnfitError):
+def test_an_instrument_that_cannot_be_traded_is_an_error(old: str, new: str) -> None:
+    with pytest.raises(InstrumentNotTradableError):
         bodies.instrument(INSTRUMENT.replace(old, new), INST_ID)
 
 
@@ -118,7 +118,7 @@ def test_balance_of_an_account_that_never_held_usdt() -> None:
     assert bodies.balance(rest_body({"details": [], "totalEq": "0"})) is None
 
 
-def test_flat_is_no_row_or_a_row_of_zero() -> None:
+def test_a_flat_position_is_no_row_or_a_row_of_zero() -> None:
     assert bodies.position(rest_body(), INST_ID) is None
     row = {**json.loads(POSITION)["data"][0], "pos": "0", "avgPx": "", "uplRatio": ""}
     position = bodies.position(rest_body(row), INST_ID)
@@ -126,15 +126,15 @@ def test_flat_is_no_row_or_a_row_of_zero() -> None:
     assert position.pos == 0
 
 
-def test_a_refusal_is_never_read_as_flat_or_empty() -> None:
+def test_a_rejection_is_never_read_as_flat_or_empty() -> None:
     """nautilus_trader#4617: a failed query was taken for "nothing there"."""
-    refused = '{"code":"50001","msg":"Service unavailable","data":[]}'
+    rejected = '{"code":"50001","msg":"Service unavailable","data":[]}'
     for read in (bodies.position, bodies.orders, bodies.fills, bodies.order):
         with pytest.raises(ProtocolError):
-            read(refused, INST_ID)
+            read(rejected, INST_ID)
 
 
-def test_the_last_fill_of_a_queried_order_is_not_told_again() -> None:
+def test_the_last_fill_of_a_queried_order_is_not_reported_again() -> None:
     order = bodies.order(rest_body(order_row()), INST_ID)
     assert order is not None
     assert order.acc_fill_sz == Decimal("1.2")
@@ -147,7 +147,7 @@ def test_an_order_that_the_exchange_does_not_know() -> None:
         bodies.order(rest_body(), INST_ID)
 
 
-def test_a_short_page_is_the_last() -> None:
+def test_a_page_that_is_not_full_is_the_last() -> None:
     full = [fill_row(billId=str(1000 - number), ordId=str(number)) for number in range(PAGE)]
     assert bodies.bills_cursor(rest_body(*full)) == "901"
     assert bodies.orders_cursor(rest_body(*full)) == "99"
@@ -193,7 +193,7 @@ def test_a_mark_price_is_optional_as_older_records_have_none() -> None:
         snapshot(mark_price=rest_body())
 
 
-def test_a_record_survives_the_journal() -> None:
+def test_a_record_is_the_same_after_encoding_and_decoding() -> None:
     whole = record(looked_up={"gone": NO_SUCH_ORDER})
     stored = msgspec.json.encode(whole)
     assert msgspec.json.decode(stored, type=SnapshotBodies) == whole
@@ -237,7 +237,7 @@ def test_looked_up_orders_of_the_first_release_are_read() -> None:
     assert [report.cl_ord_id for report in read.orders] == ["found"]
 
 
-def test_an_order_told_twice_counts_as_it_was_told_last() -> None:
+def test_the_last_report_of_an_order_that_is_listed_twice_counts() -> None:
     read = snapshot(history=(rest_body(order_row(state="filled", accFillSz="3.5")),))
     (report,) = read.orders
     assert report.acc_fill_sz == Decimal("3.5")
@@ -273,6 +273,6 @@ def test_fills_of_one_order() -> None:
 
 
 @given(st.sampled_from(["instrument", "balance", "position"]), st.text(max_size=80))
-def test_garbage_in_a_record_raises_nothing_but_a_protocol_error(field: str, body: str) -> None:
+def test_garbage_in_a_record_raises_only_a_protocol_error(field: str, body: str) -> None:
     with pytest.raises(ProtocolError):
         snapshot(**{field: body})

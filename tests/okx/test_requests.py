@@ -1,4 +1,4 @@
-"""What goes out on the WebSocket."""
+"""Encoded requests on the WebSocket."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def test_a_market_order_has_no_price() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "with-hyphen", "under_score", "a" * 33, "é", "a\n"])
-def test_names_that_the_exchange_refuses_are_not_sent(name: str) -> None:
-    """nautilus_trader#4116: a clOrdId with a hyphen or over 32 characters is refused (51000)."""
+def test_names_that_the_exchange_rejects_are_not_sent(name: str) -> None:
+    """nautilus_trader#4116: a clOrdId with a hyphen or over 32 characters is rejected (51000)."""
     with pytest.raises(ValueError, match="clOrdId"):
         encoded(attrs.evolve(LIMIT, cl_ord_id=ClOrdId(name)))
-    with pytest.raises(ValueError, match="id must"):
+    with pytest.raises(ValueError, match=r"^id .* must be 1 to 32 letters"):
         encoded(LIMIT, request_id=name)
 
 
@@ -87,11 +87,11 @@ def test_a_limit_order_without_a_price_is_a_bug() -> None:
 
 
 def test_the_heartbeat_is_the_bare_text() -> None:
-    """QuantDinger#236, hummingbot#8296: JSON pings are not understood and the link is closed."""
+    """QuantDinger#236, hummingbot#8296: JSON pings are not understood and the connection is closed."""
     assert PING == "ping"
 
 
-def test_subscription_asks_for_the_fastest_position_updates() -> None:
+def test_the_subscription_requests_the_fastest_position_updates() -> None:
     instrument = {"instType": "SWAP", "instId": INST_ID}
     assert json.loads(encode_subscribe(INST_ID, "s1")) == {
         "id": "s1",

@@ -1,4 +1,4 @@
-"""REST against an exchange that answers from a script."""
+"""REST requests to an exchange with scripted answers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from oms_trio.core.effects import PlaceOrder, RequestSnapshot
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, OrdId, Side
 from oms_trio.okx.endpoints import BALANCE
 from oms_trio.okx.errors import (
-    InstrumentUnfitError,
+    AccessRejectedError,
+    InstrumentNotTradableError,
     OkxError,
-    RestError,
-    RestRefusedError,
+    RestRejectedError,
     RestUnavailableError,
 )
 from oms_trio.okx.rest import Rest
@@ -137,8 +137,8 @@ async def test_settings_and_values() -> None:
     assert exchange.asked[-1].url.params["clOrdId"] == "oms7f3a01"
 
 
-async def test_an_unfit_instrument_is_told_as_such() -> None:
-    with pytest.raises(InstrumentUnfitError, match="suspend"):
+async def test_an_instrument_that_is_not_tradable_is_an_error_of_its_own() -> None:
+    with pytest.raises(InstrumentNotTradableError, match="suspend"):
         await rest(Exchange(instruments=INSTRUMENT.replace('"live"', '"suspend"'))).instrument()
 
 
@@ -190,14 +190,14 @@ async def test_a_slow_answer_replaces_the_estimate_only_where_it_proves_it_wrong
         rest_body(),
     ],
 )
-async def test_a_time_that_cannot_be_is_no_answer(text: str) -> None:
+async def test_an_impossible_time_counts_as_no_answer(text: str) -> None:
     client = rest(Exchange(time=text))
     with pytest.raises(RestUnavailableError):
         await client.measure_offset()
     assert client.offset_ns == 0
 
 
-async def test_a_snapshot_measures_the_clock_anew() -> None:
+async def test_a_snapshot_measures_the_clock_again() -> None:
     exchange = whole_exchange(time=rest_body({"ts": "1790000060123"}))
     client = rest(exchange)
     record = await client.snapshot_bodies(wanted())
@@ -205,19 +205,19 @@ async def test_a_snapshot_measures_the_clock_anew() -> None:
     assert decode_snapshot(record, inst_id=INST_ID, tag="rl").offset_ns == 60_000_000_000
 
 
-async def test_a_row_of_ours_that_cannot_be_read_is_no_answer_and_one_of_others_is() -> None:
+async def test_an_unreadable_row_of_ours_is_no_answer_and_one_of_others_is_ignored() -> None:
     ours, other = order_row(state="frozen"), order_row(state="frozen", tag="", ordId="66")
     client = rest(whole_exchange(orders_pending=rest_body(ours)))
     with pytest.raises(RestUnavailableError, match=r"frozen.*3967288020668928111"):
         await client.snapshot_bodies(wanted(), tag="rl")
     client = rest(whole_exchange(orders_pending=rest_body(other)))
     await client.snapshot_bodies(wanted(), tag="rl")
-    assert client.passed_over.count == 1
+    assert client.ignored_rows.count == 1
 
 
-async def test_an_operation_is_not_judged_and_its_expiry_goes_into_the_header() -> None:
-    refused = '{"code":"1","msg":"","data":[{"clOrdId":"flat","sCode":"51169","sMsg":"none"}]}'
-    exchange = Exchange(order=refused, cancel_batch_orders=refused)
+async def test_an_operation_returns_any_answer_and_has_its_expiry_in_the_header() -> None:
+    rejected = '{"code":"1","msg":"","data":[{"clOrdId":"flat","sCode":"51169","sMsg":"none"}]}'
+    exchange = Exchange(order=rejected, cancel_batch_orders=rejected)
     client = rest(exchange)
     order = PlaceOrder(
         ClOrdId("flat"),
@@ -229,8 +229,8 @@ async def test_an_operation_is_not_judged_and_its_expiry_goes_into_the_header() 
         reduce_only=True,
         exp_time_ms=ExchangeMs(1790000005000),
     )
-    assert await client.place_order(order, tag="rl") == refused
-    assert await client.cancel_orders([OrdId("7"), OrdId("8")]) == refused
+    assert await client.place_order(order, tag="rl") == rejected
+    assert await client.cancel_orders([OrdId("7"), OrdId("8")]) == rejected
     placed, canceled = exchange.asked
     assert placed.headers["expTime"] == "1790000005000"
     assert json.loads(placed.content) == {
@@ -250,7 +250,7 @@ async def test_an_operation_is_not_judged_and_its_expiry_goes_into_the_header() 
 
 
 @pytest.mark.parametrize("code", ["50102", "50112"])
-async def test_a_refused_timestamp_is_answered_by_measuring_the_clock_once(code: str) -> None:
+async def test_a_rejected_timestamp_leads_to_one_measurement_of_the_clock(code: str) -> None:
     def strict(request: httpx.Request) -> httpx.Response:
         if request.headers["OK-ACCESS-TIMESTAMP"] == "2026-09-21T14:14:20.123Z":
             return httpx.Response(200, text=BALANCE_BODY)
@@ -279,14 +279,14 @@ async def test_a_refused_timestamp_is_answered_by_measuring_the_clock_once(code:
         (302, "", RestUnavailableError),
         (200, '{"code":"0","msg":"","data":[{"details":7}]}', RestUnavailableError),
         (200, '{"code":"0","msg":""}', RestUnavailableError),
-        (401, '{"code":"50111","msg":"Invalid OK-ACCESS-KEY"}', RestRefusedError),
-        (401, '{"code":"50113","msg":"Invalid Sign"}', RestRefusedError),
-        (400, '{"code":"51000","msg":"Parameter ccy error","data":[]}', RestError),
-        (200, '{"code":"51603","msg":"Order does not exist","data":[]}', RestError),
+        (401, '{"code":"50111","msg":"Invalid OK-ACCESS-KEY"}', AccessRejectedError),
+        (401, '{"code":"50113","msg":"Invalid Sign"}', AccessRejectedError),
+        (400, '{"code":"51000","msg":"Parameter ccy error","data":[]}', RestRejectedError),
+        (200, '{"code":"51603","msg":"Order does not exist","data":[]}', RestRejectedError),
         (200, '{"code":"77777","msg":"new","data":[]}', RestUnavailableError),
     ],
 )
-async def test_every_answer_that_is_not_good_is_an_error_of_its_class(
+async def test_every_unsuccessful_answer_is_an_error_of_its_class(
     status: int, text: str, error: type[OkxError]
 ) -> None:
     with pytest.raises(OkxError) as caught:
@@ -306,7 +306,7 @@ async def test_no_answer_is_unavailable_and_shows_no_secret(failure: Exception) 
     assert CREDENTIALS.passphrase not in str(caught.value)
 
 
-async def test_nothing_secret_is_shown() -> None:
+async def test_no_repr_shows_a_secret() -> None:
     shown = repr(rest(Exchange()))
     assert "exchange.test" in shown
     assert CREDENTIALS.secret_key not in shown
@@ -324,8 +324,8 @@ async def test_all_pages_are_read() -> None:
     rows = [fill_row(billId=f"{number:04}", tradeId=str(number)) for number in range(250, 0, -1)]
     exchange = Exchange(fills=paged(rows, "billId"))
     record = await rest(exchange).fills_bodies(OrdId("3967288020668928111"))
-    told = [row["tradeId"] for page in record.fills for row in json.loads(page)["data"]]
-    assert told == [row["tradeId"] for row in rows]
+    decoded = [row["tradeId"] for page in record.fills for row in json.loads(page)["data"]]
+    assert decoded == [row["tradeId"] for row in rows]
     assert [request.url.params.get("after") for request in exchange.asked] == [
         None,
         "0151",
@@ -334,9 +334,9 @@ async def test_all_pages_are_read() -> None:
     assert exchange.asked[0].url.params["ordId"] == "3967288020668928111"
 
 
-async def test_pages_that_do_not_end_are_no_answer() -> None:
+async def test_pages_without_a_last_one_are_no_answer() -> None:
     same = rest_body(*[fill_row()] * PAGE)
-    with pytest.raises(RestUnavailableError, match="do not end"):
+    with pytest.raises(RestUnavailableError, match="no last page"):
         await rest(Exchange(fills=same)).fills_bodies(OrdId("1"))
 
 
@@ -365,7 +365,7 @@ def wanted(age_ms: int = 60_000) -> RequestSnapshot:
     return RequestSnapshot(3, ExchangeMs(START_NS // 1_000_000 - age_ms))
 
 
-async def test_a_snapshot_asks_in_an_order_in_which_nothing_can_fall_in_between() -> None:
+async def test_a_snapshot_queries_in_a_sequence_in_which_nothing_gets_lost() -> None:
     exchange = whole_exchange()
     record = await rest(exchange).snapshot_bodies(wanted())
     paths = exchange.paths()
@@ -394,7 +394,7 @@ async def test_a_snapshot_asks_in_an_order_in_which_nothing_can_fall_in_between(
         (8, "orders-history-archive", "fills-history"),
     ],
 )
-async def test_an_old_watermark_is_asked_of_the_archives(
+async def test_an_old_watermark_is_queried_from_the_archives(
     age_days: int, orders: str, fills: str
 ) -> None:
     exchange = whole_exchange()
@@ -417,14 +417,14 @@ async def test_an_old_watermark_is_asked_of_the_archives(
         "time",
     ],
 )
-async def test_a_snapshot_is_whole_or_none(path: str) -> None:
+async def test_a_snapshot_is_complete_or_fails(path: str) -> None:
     """nautilus_trader#4617: no answer is a third value, neither flat nor unchanged."""
     for text in ('{"code":"50001","msg":"down","data":[]}', '{"code":"0","data":[7]}'):
         with pytest.raises(RestUnavailableError):
             await rest(whole_exchange(**{path: text})).snapshot_bodies(wanted())
 
 
-async def test_the_dead_mans_switch_is_armed_for_our_tag_alone() -> None:
+async def test_the_dead_mans_switch_is_armed_for_our_tag_only() -> None:
     exchange = Exchange(cancel_all_after=rest_body({"triggerTime": "1790000030", "tag": "rl"}))
     await rest(exchange).cancel_all_after(30, "rl")
     assert exchange.asked[0].content == b'{"timeOut":"30","tag":"rl"}'
@@ -440,7 +440,7 @@ async def test_each_endpoint_keeps_its_own_limit(autojump_clock: MockClock) -> N
     assert autojump_clock.current_time() == BALANCE.period_s
 
 
-async def test_a_request_that_is_cut_off_leaves_nothing_behind(autojump_clock: MockClock) -> None:
+async def test_a_cancelled_request_leaves_nothing_behind(autojump_clock: MockClock) -> None:
     """No generator that nobody closes: its warning, an error here, is all that tells of it."""
 
     class Stuck(httpx.AsyncBaseTransport):

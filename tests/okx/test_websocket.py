@@ -1,4 +1,4 @@
-"""What a link tells, and how it is kept alive."""
+"""The events of a connection, and how it is kept alive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from oms_trio.okx.errors import SessionLostError
 from oms_trio.okx.session import IDLE_S, Ready
-from oms_trio.okx.websocket import ReceivedEvent, open_link
+from oms_trio.okx.websocket import ReceivedEvent, open_okx_connection
 from oms_trio.okx.wire.frames import OpResponse, OrdersPush
 from oms_trio.settings.clock import virtual_clock
 from tests.okx.fakes import URL, Connection, everything, new_session, serving, until_ready, welcome
@@ -22,7 +22,7 @@ from tests.okx.samples import (
 START_NS = 1_790_000_000_000_000_000
 
 
-async def test_a_link_logs_in_subscribes_and_tells_what_it_hears() -> None:
+async def test_a_connection_logs_in_subscribes_and_reports_events() -> None:
     async def exchange(connection: Connection) -> None:
         await welcome(connection)
         assert await connection.get_message() == "an op"
@@ -33,10 +33,10 @@ async def test_a_link_logs_in_subscribes_and_tells_what_it_hears() -> None:
     clock = virtual_clock(START_NS)
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
-        async with open_link(URL, new_session(), clock, open_stream=opener) as link:
-            assert await until_ready(link) == Ready("7c1d90ab")
-            await link.send("an op")
-            answer, push = await anext(link), await anext(link)
+        async with open_okx_connection(URL, new_session(), clock, open_stream=opener) as connection:
+            assert await until_ready(connection) == Ready("7c1d90ab")
+            await connection.send("an op")
+            answer, push = await anext(connection), await anext(connection)
         nursery.cancel_scope.cancel()
     assert isinstance(answer.event, OpResponse)
     assert isinstance(push, ReceivedEvent)
@@ -61,8 +61,10 @@ async def test_the_transport_is_read_64_kib_at_a_time(monkeypatch: pytest.Monkey
 
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, welcome)
-        async with open_link(URL, new_session(), lambda: 0, open_stream=opening) as link:
-            await until_ready(link)
+        async with open_okx_connection(
+            URL, new_session(), lambda: 0, open_stream=opening
+        ) as connection:
+            await until_ready(connection)
     assert set(asked) == {65536}
 
 
@@ -75,10 +77,10 @@ async def test_login_is_signed_on_the_clock_of_the_exchange() -> None:
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
         with pytest.raises(SessionLostError):
-            async with open_link(
+            async with open_okx_connection(
                 URL, new_session(), lambda: START_NS, offset_ns=7_900_000_000, open_stream=opener
-            ) as link:
-                await anext(link)
+            ) as connection:
+                await anext(connection)
     assert '"timestamp":"1790000007"' in str(logins)
 
 
@@ -99,17 +101,17 @@ async def test_a_silent_session_is_kept_alive_by_text_pings(autojump_clock: Mock
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
         clock = virtual_clock(START_NS)
-        async with open_link(URL, new_session(), clock, open_stream=opener) as link:
-            await until_ready(link)
-            heard = await anext(link)
+        async with open_okx_connection(URL, new_session(), clock, open_stream=opener) as connection:
+            await until_ready(connection)
+            received = await anext(connection)
         nursery.cancel_scope.cancel()
-    assert isinstance(heard.event, OrdersPush)
+    assert isinstance(received.event, OrdersPush)
     assert pings == [IDLE_S * number for number in range(1, 11)]
-    assert heard.at_ns == START_NS + round(10 * IDLE_S * 1e9)
+    assert received.at_ns == START_NS + round(10 * IDLE_S * 1e9)
     assert autojump_clock.current_time() >= 10 * IDLE_S
 
 
-async def test_a_link_that_answers_no_ping_is_lost(autojump_clock: MockClock) -> None:
+async def test_a_connection_that_answers_no_ping_is_lost(autojump_clock: MockClock) -> None:
     async def exchange(connection: Connection) -> None:
         await welcome(connection)
         await trio.sleep_forever()
@@ -117,8 +119,10 @@ async def test_a_link_that_answers_no_ping_is_lost(autojump_clock: MockClock) ->
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
         with pytest.raises(SessionLostError, match="no frame for 30 s"):
-            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
-                await everything(link)
+            async with open_okx_connection(
+                URL, new_session(), lambda: 0, open_stream=opener
+            ) as connection:
+                await everything(connection)
         assert 2 * IDLE_S <= autojump_clock.current_time() < 2 * IDLE_S + 3
         nursery.cancel_scope.cancel()
 
@@ -135,17 +139,19 @@ async def test_a_slow_consumer_does_not_take_waiting_frames_for_silence(
 
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
-        async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
-            await until_ready(link)
+        async with open_okx_connection(
+            URL, new_session(), lambda: 0, open_stream=opener
+        ) as connection:
+            await until_ready(connection)
             for _ in range(2):
                 await trio.sleep(100)
-                assert isinstance((await anext(link)).event, OrdersPush)
+                assert isinstance((await anext(connection)).event, OrdersPush)
         nursery.cancel_scope.cancel()
     assert autojump_clock.current_time() >= 200
 
 
 async def test_a_burst_does_not_stop_protocol_pings_from_being_answered() -> None:
-    """trio-websocket#82: with its default queue of 1 the reader stalls behind the consumer."""
+    """trio-websocket#82: with its default queue of 1 the reader waits for the consumer."""
 
     async def exchange(connection: Connection) -> None:
         await welcome(connection)
@@ -159,18 +165,20 @@ async def test_a_burst_does_not_stop_protocol_pings_from_being_answered() -> Non
     answered = trio.Event()
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
-        async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
-            await until_ready(link)
+        async with open_okx_connection(
+            URL, new_session(), lambda: 0, open_stream=opener
+        ) as connection:
+            await until_ready(connection)
             await answered.wait()
             for number in range(300):
-                event = (await anext(link)).event
+                event = (await anext(connection)).event
                 assert isinstance(event, OrdersPush)
                 assert event.reports[0].ord_id == str(number)
         nursery.cancel_scope.cancel()
 
 
-async def test_two_links_can_be_open_at_once() -> None:
-    """A second session is ready before the first one goes (notice 64008)."""
+async def test_two_connections_can_be_open_at_once() -> None:
+    """A second session is ready before the first one ends (notice 64008)."""
 
     async def exchange(connection: Connection) -> None:
         await welcome(connection)
@@ -179,8 +187,10 @@ async def test_two_links_can_be_open_at_once() -> None:
 
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
-        async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as second:
-            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as first:
+        async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=opener) as second:
+            async with open_okx_connection(
+                URL, new_session(), lambda: 0, open_stream=opener
+            ) as first:
                 await until_ready(first)
                 await until_ready(second)
                 assert isinstance((await anext(first)).event, OrdersPush)

@@ -1,4 +1,4 @@
-"""How links end: every way is one error that says why, or the block's own."""
+"""How connections end: with one error that says why, or with the exception of the block."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import trio
 import trio_websocket
 from trio.testing import MockClock
 
-from oms_trio.okx.errors import LoginRefusedError, ProtocolError, SessionLostError
+from oms_trio.okx.errors import LoginRejectedError, ProtocolError, SessionLostError
 from oms_trio.okx.session import Ready
-from oms_trio.okx.websocket import OkxConnection, open_link
+from oms_trio.okx.websocket import OkxConnection, open_okx_connection
 from oms_trio.okx.wire.frames import OrdersPush
 from tests.okx.fakes import URL, Connection, everything, new_session, serving, until_ready, welcome
 from tests.okx.samples import (
@@ -18,24 +18,26 @@ from tests.okx.samples import (
 )
 
 
-async def test_frames_sent_before_a_close_are_told_before_the_loss() -> None:
+async def test_frames_sent_before_a_close_are_reported_before_the_loss() -> None:
     async def exchange(connection: Connection) -> None:
         await welcome(connection)
         await connection.send_message(PARTIAL_FILL)
         await connection.aclose(4004, "No data received in 30s")
 
-    told: list[object] = []
+    events: list[object] = []
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
         with pytest.raises(SessionLostError, match=r"closed with 4004 \(No data received in 30s\)"):
-            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
-                await everything(link, into=told)
-    assert [type(event) for event in told] == [Ready, OrdersPush]
+            async with open_okx_connection(
+                URL, new_session(), lambda: 0, open_stream=opener
+            ) as connection:
+                await everything(connection, into=events)
+    assert [type(event) for event in events] == [Ready, OrdersPush]
     with pytest.raises(SessionLostError):
-        await link.send("too late")
+        await connection.send("too late")
 
 
-async def test_a_refused_login_comes_out_alone_not_in_a_group() -> None:
+async def test_a_rejected_login_is_raised_alone_and_not_in_a_group() -> None:
     """trio-websocket#188."""
 
     async def exchange(connection: Connection) -> None:
@@ -45,30 +47,32 @@ async def test_a_refused_login_comes_out_alone_not_in_a_group() -> None:
 
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
-        with pytest.raises(LoginRefusedError, match="60024"):
-            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
-                await anext(link)
+        with pytest.raises(LoginRejectedError, match="60024"):
+            async with open_okx_connection(
+                URL, new_session(), lambda: 0, open_stream=opener
+            ) as connection:
+                await anext(connection)
         nursery.cancel_scope.cancel()
 
 
-async def test_what_the_block_raises_comes_out_unchanged() -> None:
+async def test_an_exception_of_the_block_is_raised_unchanged() -> None:
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, welcome)
         error = RuntimeError("of the block")
         with pytest.raises(RuntimeError) as caught:
-            async with open_link(URL, new_session(), lambda: 0, open_stream=opener):
+            async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=opener):
                 raise error
         assert caught.value is error
         nursery.cancel_scope.cancel()
 
 
-async def test_a_group_of_the_block_comes_out_unchanged_too() -> None:
+async def test_an_exception_group_of_the_block_is_raised_unchanged() -> None:
     """Blocks run nurseries, whose errors are groups: those are not the reader's."""
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, welcome)
         error = ExceptionGroup("of the block", [RuntimeError("one"), ValueError("two")])
         with pytest.raises(ExceptionGroup) as caught:
-            async with open_link(URL, new_session(), lambda: 0, open_stream=opener):
+            async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=opener):
                 raise error
         assert caught.value is error
         nursery.cancel_scope.cancel()
@@ -90,19 +94,21 @@ async def test_an_error_of_the_block_is_not_hidden_by_a_crash_of_the_reader(
         finally:
             raise ValueError("while cancelled")
 
-    async def block(link: OkxConnection) -> None:
+    async def block(connection: OkxConnection) -> None:
         async with trio.open_nursery() as inner:
             inner.start_soon(cut_off)
             inner.start_soon(trio.sleep_forever)
-            await until_ready(link)
+            await until_ready(connection)
             await trio.sleep_forever()
 
     monkeypatch.setattr(Connection, "_handle_ping_event", crash)
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
         with pytest.raises(ExceptionGroup) as caught:
-            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
-                await block(link)
+            async with open_okx_connection(
+                URL, new_session(), lambda: 0, open_stream=opener
+            ) as connection:
+                await block(connection)
         assert caught.value.subgroup(ValueError) is not None
         assert "Cancelled" not in repr(caught.value)
         nursery.cancel_scope.cancel()
@@ -122,8 +128,10 @@ async def test_cancellation_passes_through_and_leaves_nothing_running(
         gone = trio.Event()
         opener = serving(nursery, exchange)
         with trio.move_on_after(5) as scope:
-            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
-                await until_ready(link)
+            async with open_okx_connection(
+                URL, new_session(), lambda: 0, open_stream=opener
+            ) as connection:
+                await until_ready(connection)
                 await trio.sleep_forever()
         assert scope.cancelled_caught
         await gone.wait()
@@ -146,13 +154,15 @@ async def test_a_crash_of_the_websocket_reader_is_a_lost_session(
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
         with pytest.raises(SessionLostError, match="LocalProtocolError"):
-            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
-                await everything(link)
+            async with open_okx_connection(
+                URL, new_session(), lambda: 0, open_stream=opener
+            ) as connection:
+                await everything(connection)
         nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("frame", [b"binary", '{"arg":{"channel":"orders"},"data":[7]}'])
-async def test_a_frame_that_cannot_be_read_ends_the_link(frame: str | bytes) -> None:
+async def test_an_unreadable_frame_ends_the_connection(frame: str | bytes) -> None:
     async def exchange(connection: Connection) -> None:
         await welcome(connection)
         await connection.send_message(frame)
@@ -161,12 +171,14 @@ async def test_a_frame_that_cannot_be_read_ends_the_link(frame: str | bytes) -> 
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
         with pytest.raises(ProtocolError):
-            async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
-                await everything(link)
+            async with open_okx_connection(
+                URL, new_session(), lambda: 0, open_stream=opener
+            ) as connection:
+                await everything(connection)
         nursery.cancel_scope.cancel()
 
 
-async def test_after_a_send_that_was_cut_off_the_link_is_over(
+async def test_after_an_interrupted_send_the_connection_has_ended(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     async def stuck(_self: object, _message: str) -> None:
@@ -174,18 +186,20 @@ async def test_after_a_send_that_was_cut_off_the_link_is_over(
 
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, welcome)
-        async with open_link(URL, new_session(), lambda: 0, open_stream=opener) as link:
-            await until_ready(link)
+        async with open_okx_connection(
+            URL, new_session(), lambda: 0, open_stream=opener
+        ) as connection:
+            await until_ready(connection)
             monkeypatch.setattr(Connection, "send_message", stuck)
             with trio.move_on_after(1):
-                await link.send("half a frame")
-            with pytest.raises(SessionLostError, match="cut off"):
-                await link.send("the next frame")
+                await connection.send("half a frame")
+            with pytest.raises(SessionLostError, match="was interrupted"):
+                await connection.send("the next frame")
         nursery.cancel_scope.cancel()
     assert autojump_clock.current_time() >= 1
 
 
-async def test_the_transport_is_closed_after_a_loss_too() -> None:
+async def test_the_transport_is_closed_even_after_a_loss() -> None:
     """trio-websocket leaves it open when the peer has gone without a goodbye."""
 
     async def exchange(connection: Connection) -> None:
@@ -201,7 +215,9 @@ async def test_the_transport_is_closed_after_a_loss_too() -> None:
     async with trio.open_nursery() as nursery:
         opener = serving(nursery, exchange)
         with pytest.raises(SessionLostError):
-            async with open_link(URL, new_session(), lambda: 0, open_stream=remembering) as link:
-                await everything(link)
+            async with open_okx_connection(
+                URL, new_session(), lambda: 0, open_stream=remembering
+            ) as connection:
+                await everything(connection)
     with pytest.raises(trio.ClosedResourceError):
         await transports[0].send_all(b"x")

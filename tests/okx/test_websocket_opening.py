@@ -1,4 +1,4 @@
-"""How links are opened: transport, TLS and WebSocket handshake, and their failures."""
+"""How connections are opened: transport, TLS and WebSocket handshake, and their failures."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import trustme
 from trio.testing import MockClock
 
 from oms_trio.okx.errors import SessionLostError
-from oms_trio.okx.websocket import open_link
+from oms_trio.okx.websocket import open_okx_connection
 from tests.okx.fakes import URL, new_session, until_ready, welcome
 
 
-async def test_an_exchange_that_does_not_answer_the_handshake_is_given_up(
+async def test_a_handshake_without_an_answer_times_out(
     autojump_clock: MockClock,
 ) -> None:
     async def open_stream(_host: str, _port: int) -> trio.abc.Stream:
@@ -26,13 +26,13 @@ async def test_an_exchange_that_does_not_answer_the_handshake_is_given_up(
 
     kept: list[trio.abc.Stream] = []
     with pytest.raises(SessionLostError, match="timed out"):
-        async with open_link(URL, new_session(), lambda: 0, open_stream=open_stream):
-            pytest.fail("no link")
+        async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=open_stream):
+            pytest.fail("it was opened")
     assert autojump_clock.current_time() == 10
 
 
 @pytest.mark.parametrize("url", [URL, URL.replace("ws:", "wss:")])
-async def test_a_connection_cancelled_half_way_is_closed(
+async def test_a_connection_cancelled_while_opening_is_closed(
     url: str, autojump_clock: MockClock
 ) -> None:
     async def open_stream(_host: str, _port: int) -> trio.abc.Stream:
@@ -41,15 +41,15 @@ async def test_a_connection_cancelled_half_way_is_closed(
 
     kept: list[trio.abc.Stream] = []
     with trio.move_on_after(1) as scope:
-        async with open_link(url, new_session(), lambda: 0, open_stream=open_stream):
-            pytest.fail("no link")
+        async with open_okx_connection(url, new_session(), lambda: 0, open_stream=open_stream):
+            pytest.fail("it was opened")
     assert scope.cancelled_caught
     assert autojump_clock.current_time() == 1
     with pytest.raises(trio.ClosedResourceError):
         await kept[0].send_all(b"x")
 
 
-async def test_a_server_that_is_no_websocket_is_told_by_its_status() -> None:
+async def test_a_server_without_a_websocket_is_reported_with_its_http_status() -> None:
     async def reject(stream: trio.abc.Stream) -> None:
         await stream.receive_some()
         await stream.send_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
@@ -61,8 +61,8 @@ async def test_a_server_that_is_no_websocket_is_told_by_its_status() -> None:
 
     async with trio.open_nursery() as nursery:
         with pytest.raises(SessionLostError, match="HTTP 503"):
-            async with open_link(URL, new_session(), lambda: 0, open_stream=open_stream):
-                pytest.fail("no link")
+            async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=open_stream):
+                pytest.fail("it was opened")
 
 
 async def test_no_connection_is_a_lost_session() -> None:
@@ -71,17 +71,17 @@ async def test_no_connection_is_a_lost_session() -> None:
         raise OSError("connection refused")
 
     with pytest.raises(SessionLostError, match="connection refused"):
-        async with open_link(URL, new_session(), lambda: 0, open_stream=open_stream):
-            pytest.fail("no link")
+        async with open_okx_connection(URL, new_session(), lambda: 0, open_stream=open_stream):
+            pytest.fail("it was opened")
 
 
 @pytest.mark.parametrize(
     "url", ["ws://ws.okx.com/ws/v5/private", "http://localhost/", "localhost", "ws://8.8.8.8/"]
 )
-async def test_an_unprotected_url_is_for_this_machine_only(url: str) -> None:
+async def test_an_unencrypted_url_is_for_this_machine_only(url: str) -> None:
     with pytest.raises(ValueError, match=r"ws:|WebSocket"):
-        async with open_link(url, new_session(), lambda: 0):
-            pytest.fail("no link")
+        async with open_okx_connection(url, new_session(), lambda: 0):
+            pytest.fail("it was opened")
 
 
 async def tls_exchange(authority: trustme.CA, nursery: trio.Nursery) -> str:
@@ -105,14 +105,16 @@ async def test_a_trusted_certificate_is_accepted() -> None:
     authority.configure_trust(context)
     async with trio.open_nursery() as nursery:
         url = await tls_exchange(authority, nursery)
-        async with open_link(url, new_session(), lambda: 0, ssl_context=context) as link:
-            await until_ready(link)
+        async with open_okx_connection(
+            url, new_session(), lambda: 0, ssl_context=context
+        ) as connection:
+            await until_ready(connection)
         nursery.cancel_scope.cancel()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="certificates there are checked elsewhere")
-async def test_an_untrusted_certificate_is_refused() -> None:
-    """The server's end of the failed handshake is not our matter: it is left to its own errors."""
+async def test_an_untrusted_certificate_is_rejected() -> None:
+    """Errors at the server's end of the failed handshake are ignored."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("localhost").configure_cert(context)
     (listener,) = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1")
@@ -127,5 +129,5 @@ async def test_an_untrusted_certificate_is_refused() -> None:
     async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(serve)
         with pytest.raises(SessionLostError, match="CERTIFICATE_VERIFY_FAILED"):
-            async with open_link(f"wss://localhost:{port}/", new_session(), lambda: 0):
-                pytest.fail("no link")
+            async with open_okx_connection(f"wss://localhost:{port}/", new_session(), lambda: 0):
+                pytest.fail("it was opened")

@@ -18,9 +18,9 @@ from oms_trio.amqp.model import Outgoing
 from oms_trio.core.effects import Effect, PublishClosure, PublishRejection
 from oms_trio.core.events import Verb
 from oms_trio.core.model import Cause, OrdId, RejectReason, Side, StateId
-from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
+from oms_trio.journal.worker import JournalWorker
 from oms_trio.ops import sidecar
 from oms_trio.ops.latency import KEPT, Latency, TimedBroker, timed_commits
 from oms_trio.ops.metrics import Metrics
@@ -230,15 +230,15 @@ def test_keep_alives_come_with_ticks_only_and_not_too_often() -> None:
 async def test_only_commits_of_inputs_are_timed(tmp_path: Path) -> None:
     took: list[int] = []
     with Journal.open(tmp_path / "journal.sqlite") as journal:
-        disk = Disk(journal, timed_commits(trio.to_thread.run_sync, took.append))
-        assert await disk.call(disk.journal.outbox_size) == 0
+        disk = JournalWorker(journal, timed_commits(trio.to_thread.run_sync, took.append))
+        assert await disk.run(disk.journal.outbox_size) == 0
         assert not took
         record = Record("tick", b"", START_NS, 0, "", b"")
-        await disk.call(disk.journal.append, [Entry(1, record, ())])
+        await disk.run(disk.journal.append, [Entry(1, record, ())])
         assert len(took) == 1
         assert took[0] > 0
         with pytest.raises(ValueError, match="continue"):
-            await disk.call(disk.journal.append, [Entry(7, record, ())])
+            await disk.run(disk.journal.append, [Entry(7, record, ())])
         assert len(took) == 1
 
 

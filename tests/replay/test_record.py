@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from oms_trio.okx.errors import LoginRefusedError
+from oms_trio.okx.errors import LoginRejectedError
 from oms_trio.replay.player import play
 from oms_trio.replay.recordings.json_lines import FrameLine, SessionLine, read_line
 from oms_trio.replay.recordings.open_recording import open_recording
@@ -77,7 +77,7 @@ async def test_rejected_login_that_repeats_the_request_shows_no_secret(tmp_path:
     path = tmp_path / "frames.jsonl"
     passphrase = 'a "quoted" pass\\phrase'
     async with exchange_and_config(OKX_PASSPHRASE=passphrase) as (_, config):
-        with pytest.RaisesGroup(LoginRefusedError, flatten_subgroups=True):
+        with pytest.RaisesGroup(LoginRejectedError, flatten_subgroups=True):
             await record_frames(config, path, None)
     assert "60024" in path.read_text()
     assert "quoted" not in path.read_text()

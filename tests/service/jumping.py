@@ -19,8 +19,8 @@ from oms_trio.amqp.model import Outgoing
 from oms_trio.core.effects import Effect
 from oms_trio.core.model import OrderType
 from oms_trio.core.state import TradeState
-from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
+from oms_trio.journal.worker import JournalWorker
 from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.service.app import run_service
 from oms_trio.service.channels import Inbox
@@ -124,7 +124,7 @@ async def serving(folder: Path, venue: Venue, max_retries: int = 50) -> AsyncIte
                 broker=broker,
                 rest=rest,
                 connect=venue.connector(rest),
-                disk=Disk(journal, run_sync),
+                disk=JournalWorker(journal, run_sync),
                 rules=RULES,
                 context=CONTEXT,
                 max_retries=max_retries,

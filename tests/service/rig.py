@@ -20,11 +20,11 @@ from oms_trio.amqp.codec import encode_action
 from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Outgoing
 from oms_trio.core.model import OrderType, Rules
-from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
+from oms_trio.journal.worker import JournalWorker
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.session import Session
-from oms_trio.okx.websocket import OkxConnection, open_link
+from oms_trio.okx.session import OkxSession
+from oms_trio.okx.websocket import OkxConnection, open_okx_connection
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.app import run_service
 from oms_trio.service.journaled_inputs import DecodeContext
@@ -102,9 +102,9 @@ async def running(
             rest = Rest(client, credentials, system_clock, inst_id=CONTEXT.inst_id)
 
             def connect() -> AbstractAsyncContextManager[OkxConnection]:
-                session = Session(credentials, CONTEXT.inst_id)
+                session = OkxSession(credentials, CONTEXT.inst_id)
                 url = f"ws://127.0.0.1:{port}/ws/v5/private"
-                return open_link(url, session, system_clock, offset_ns=rest.offset_ns)
+                return open_okx_connection(url, session, system_clock, offset_ns=rest.offset_ns)
 
             with Journal.open(folder / "journal.sqlite") as journal:
                 run = partial(
@@ -113,7 +113,7 @@ async def running(
                     broker=broker,
                     rest=rest,
                     connect=connect,
-                    disk=Disk(journal),
+                    disk=JournalWorker(journal),
                     rules=rules,
                     context=CONTEXT,
                     max_retries=50,

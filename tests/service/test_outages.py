@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from oms_trio.okx.errors import RetriesUsedUpError
+from oms_trio.okx.errors import RetriesExhaustedError
 from oms_trio.service.journaled_inputs import Kind
 from oms_trio.testing.okx_server.exchange import MatchingMode
 from oms_trio.testing.simulation.invariants.oracle import TrueFill, run_oracle
@@ -75,7 +75,7 @@ async def test_the_fiftieth_failed_attempt_is_the_last(
                 await trio.sleep(24 * 3600)
 
         error = await failure_of(run())
-        assert isinstance(error, RetriesUsedUpError)
+        assert isinstance(error, RetriesExhaustedError)
         assert "no session in 50 attempts" in str(error)
         assert venue.rest_calls.count("GET /api/v5/public/time") == 50
 

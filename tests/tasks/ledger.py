@@ -12,8 +12,8 @@ import attrs
 import trio
 
 from oms_trio.amqp.memory import MemoryBroker
-from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
+from oms_trio.journal.worker import JournalWorker
 
 
 @attrs.define
@@ -45,8 +45,8 @@ class Ledger:
     failing: str = "append"
 
     @property
-    def disk(self) -> Disk:
-        return Disk(self.journal, self._run)
+    def disk(self) -> JournalWorker:
+        return JournalWorker(self.journal, self._run)
 
     def _run(self, function: Callable[[], Any]) -> Awaitable[Any]:
         assert isinstance(function, partial)

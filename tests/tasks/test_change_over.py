@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.core.events import Verdict
-from oms_trio.okx.errors import LoginRefusedError
+from oms_trio.okx.errors import LoginRejectedError
 from oms_trio.service.journaled_inputs import Kind
 from tests.tasks.test_session import end_of, holding, verdicts
 from tests.tasks.venue import next_of, open_venue, waiting_in
@@ -18,11 +18,11 @@ async def test_the_second_session_is_ready_before_the_first_ends(
 ) -> None:
     async with open_venue() as venue, holding(venue) as held:
         await held.up()
-        first = held.line.link
+        first = held.line.connection
         venue.exchange.faults.announce_upgrade(60)
         await held.up()
         assert trio.current_time() < 5
-        assert held.line.link not in (None, first)
+        assert held.line.connection not in (None, first)
         await trio.sleep(120)
         assert Kind.SESSION_DOWN not in {arrival.kind for arrival in waiting_in(held.arrivals)}
         assert len(venue.tried) == 2
@@ -114,5 +114,5 @@ async def test_a_key_that_is_refused_at_the_change_over_is_the_end(
             venue.exchange.faults.announce_upgrade(60)
 
         venue.nursery.start_soon(revoke)
-        assert isinstance(await end_of(venue), LoginRefusedError)
+        assert isinstance(await end_of(venue), LoginRejectedError)
         assert trio.current_time() < 10

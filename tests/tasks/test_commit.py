@@ -13,9 +13,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from oms_trio.core.effects import SettleDelivery
-from oms_trio.journal.disk import FULL_PAUSE_S
-from oms_trio.journal.errors import JournalBroken, JournalFull
+from oms_trio.journal.errors import JournalFull, JournalIOError
 from oms_trio.journal.model import StateSnapshot
+from oms_trio.journal.worker import FULL_PAUSE_S
 from oms_trio.service.channels import Batch, Commit
 from oms_trio.service.intake_gate import Gate
 from oms_trio.tasks.commit import GROUP, LINGER_S, keep_journal
@@ -215,7 +215,7 @@ async def test_a_full_disk_stops_actions_loses_nothing_and_resumes(
         task.commit(SettleDelivery(1))
         await wait_all_tasks_blocked()
         assert "disk" in task.gate.reasons
-        assert "no room" in task.gate.reasons["disk"]
+        assert "disk is full" in task.gate.reasons["disk"]
         task.commit(SettleDelivery(2))
         await trio.sleep(2.5 * FULL_PAUSE_S)
         assert ledger.done == []
@@ -236,14 +236,14 @@ async def test_a_publisher_that_is_behind_does_not_hold_up_commits(ledger: Ledge
 
 
 async def test_a_broken_disk_ends_the_task(ledger: Ledger) -> None:
-    ledger.failures = [JournalBroken(Path("journal"), "I/O error")]
+    ledger.failures = [JournalIOError(Path("journal"), "I/O error")]
 
     async def run() -> None:
         async with committing(ledger) as task:
             task.commit(SettleDelivery(1))
             await trio.sleep_forever()
 
-    assert isinstance(await failure_of(run()), JournalBroken)
+    assert isinstance(await failure_of(run()), JournalIOError)
     assert ledger.done == [], "what is not durable is not acknowledged"
 
 

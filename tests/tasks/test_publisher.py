@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from oms_trio.amqp.model import Outgoing
-from oms_trio.journal.disk import FULL_PAUSE_S
 from oms_trio.journal.errors import JournalFull
 from oms_trio.journal.model import Message
+from oms_trio.journal.worker import FULL_PAUSE_S
 from oms_trio.service.channels import Batch
 from oms_trio.tasks.publisher import IDLE_S, PAGE, UNROUTABLE_WARN_S, publish
 from tests.journal.helpers import entries

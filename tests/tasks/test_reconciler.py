@@ -16,7 +16,7 @@ from trio.testing import MockClock
 from oms_trio.core.effects import LookUpOrder, RequestFills, RequestListing, RequestSnapshot
 from oms_trio.core.events import ExchangeSnapshot, Listing, LookupAnswer
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderState, OrdId, Side
-from oms_trio.okx.errors import AccountUnfitError, RestRefusedError, StepUnfitError
+from oms_trio.okx.errors import AccessRejectedError, AccountSetupError, StepMismatchError
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.channels import Query
 from oms_trio.service.intake_gate import Gate
@@ -225,7 +225,7 @@ async def test_a_key_that_may_not_trade_ends_the_task_with_advice(
 ) -> None:
     async with open_venue(account=ExchangeAccount(perm="read_only")) as venue:
         error = await refusal_of(venue, attrs.evolve(SNAPSHOT, check_account=True))
-    assert isinstance(error, AccountUnfitError)
+    assert isinstance(error, AccountSetupError)
     assert "give the key 'trade'" in str(error)
 
 
@@ -246,7 +246,7 @@ async def test_an_account_that_cannot_be_set_up_ends_the_task_with_advice(
         exchange.set_lever(Decimal(20))
         exchange.place(args, lambda *_: None)
         error = await refusal_of(venue, attrs.evolve(SNAPSHOT, check_account=True))
-    assert isinstance(error, AccountUnfitError)
+    assert isinstance(error, AccountSetupError)
     assert "set them by hand" in str(error)
 
 
@@ -254,7 +254,7 @@ async def test_a_refused_key_ends_the_task(autojump_clock: MockClock) -> None:
     async with open_venue() as venue:
         wrong = attrs.evolve(key_of(venue.exchange.account), secret_key="wrong")
         error = await refusal_of(venue, LookUpOrder(ClOrdId("nobody")), wrong)
-    assert isinstance(error, RestRefusedError)
+    assert isinstance(error, AccessRejectedError)
     assert "wrong" not in str(error)
 
 
@@ -489,7 +489,7 @@ async def test_a_least_size_that_does_not_fit_is_the_end_at_the_start(
         instrument = attrs.evolve(venue.exchange.instrument, lot_sz=lot, min_sz=lot)
         venue.exchange.change_instrument(instrument)
         error = await refusal_of(venue, SNAPSHOT)
-    assert isinstance(error, StepUnfitError)
+    assert isinstance(error, StepMismatchError)
     assert "set 1, or" in str(error)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import trio
 from trio.testing import MockClock
 
-from oms_trio.journal.disk import Disk
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Entry, Record
+from oms_trio.journal.worker import JournalWorker
 from oms_trio.settings.clock import virtual_clock
 from oms_trio.tasks.retention import retain
 
@@ -31,7 +31,7 @@ async def test_old_records_go_within_the_hour_and_recovery_needs_none_of_them(
         journal.append(entries)
         journal.save_snapshot(40, b"state", "digest")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(retain, Disk(journal, at_once), 12 * HOUR_NS, clock)
+            nursery.start_soon(retain, JournalWorker(journal, at_once), 12 * HOUR_NS, clock)
             await trio.sleep(30 * 3600)
             assert 18 <= journal.first_seq <= 19
             await trio.sleep(100 * 3600)

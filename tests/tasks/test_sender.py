@@ -191,7 +191,7 @@ async def test_an_expired_order_is_not_sent(autojump_clock: MockClock) -> None:
 
 async def test_without_a_session_an_order_may_be_tried_again(autojump_clock: MockClock) -> None:
     async with counter() as desk:
-        desk.line.link = None
+        desk.line.connection = None
         desk.place("o")
     (answer,) = desk.answers()
     assert isinstance(answer, OrderAnswer)
@@ -270,7 +270,7 @@ async def test_orders_that_wait_for_room_do_not_hold_up_a_cancel(
 async def without_session(venue: Venue) -> AsyncIterator[Counter]:
     """Run both senders with REST, and no session."""
     async with venue.open_rest() as rest, counter(rest=rest, clock=venue.clock) as desk:
-        desk.line.link = None
+        desk.line.connection = None
         yield desk
 
 

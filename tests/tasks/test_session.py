@@ -17,7 +17,7 @@ from trio.testing import MockClock
 from oms_trio.core.effects import PlaceOrder
 from oms_trio.core.events import OrderAnswer, SessionUp, Verdict
 from oms_trio.core.model import ClOrdId, ExchangeMs, OrderType, Side
-from oms_trio.okx.errors import LoginRefusedError, RetriesUsedUpError, SessionLostError
+from oms_trio.okx.errors import LoginRejectedError, RetriesExhaustedError, SessionLostError
 from oms_trio.okx.pending_requests import ANSWER_S, PendingRequests
 from oms_trio.okx.wire.requests import encode_order
 from oms_trio.service.journaled_inputs import JournaledInput, Kind
@@ -55,7 +55,7 @@ class Held:
 
     async def place(self, name: str = "buy") -> None:
         """Send an order as the sender does."""
-        link = self.line.link
+        link = self.line.connection
         assert link is not None
         order = attrs.evolve(
             BUY,
@@ -110,9 +110,9 @@ async def test_a_lost_session_is_told_and_followed_by_another(autojump_clock: Mo
         venue.exchange.faults.cut()
         down = await next_of(held.arrivals, Kind.SESSION_DOWN, Kind.SESSION_UP)
         assert down.kind is Kind.SESSION_DOWN
-        assert held.line.link is None
+        assert held.line.connection is None
         await held.up()
-        assert held.line.link is not None
+        assert held.line.connection is not None
 
 
 async def test_attempts_come_ever_later_with_jitter_and_a_ceiling(
@@ -137,7 +137,7 @@ async def test_fifty_failures_in_a_row_are_the_end(autojump_clock: MockClock) ->
     async with open_venue() as venue:
         venue.exchange.faults.login_codes.extend(["63999"] * 60)
         error = await end_of(venue)
-        assert isinstance(error, RetriesUsedUpError)
+        assert isinstance(error, RetriesExhaustedError)
         assert "50 attempts" in str(error)
         assert len(venue.tried) == 50
 
@@ -180,7 +180,7 @@ async def test_sessions_that_are_short_come_ever_later_and_are_no_failed_attempt
 async def test_an_outage_of_days_is_no_arithmetic_error(autojump_clock: MockClock) -> None:
     async with open_venue() as venue:
         venue.exchange.faults.rest_status = 503
-        assert isinstance(await end_of(venue, 1_030), RetriesUsedUpError)
+        assert isinstance(await end_of(venue, 1_030), RetriesExhaustedError)
 
 
 async def test_an_exchange_that_does_not_tell_the_time_is_a_failed_attempt(
@@ -194,7 +194,7 @@ async def test_an_exchange_that_does_not_tell_the_time_is_a_failed_attempt(
             await held.up()
             assert held.prepared == 4
         venue.exchange.faults.rest_status = 503
-        assert isinstance(await end_of(venue, 3), RetriesUsedUpError)
+        assert isinstance(await end_of(venue, 3), RetriesExhaustedError)
 
 
 @pytest.mark.parametrize("code", ["60005", "60007", "60024", "60032", "50101", "50110", "50119"])
@@ -204,7 +204,7 @@ async def test_a_login_refused_for_good_is_the_end_at_once(
     async with open_venue() as venue:
         venue.exchange.faults.login_codes.append(code)
         error = await end_of(venue)
-        assert isinstance(error, LoginRefusedError)
+        assert isinstance(error, LoginRejectedError)
         assert code in str(error)
         assert len(venue.tried) == 1
 
@@ -215,7 +215,7 @@ async def test_a_login_failure_that_may_hide_wrong_credentials_is_tried_five_tim
     async with open_venue() as venue:
         venue.exchange.faults.login_codes.extend(["60009"] * 6)
         error = await end_of(venue)
-        assert isinstance(error, RetriesUsedUpError)
+        assert isinstance(error, RetriesExhaustedError)
         assert "check the API key" in str(error)
         assert len(venue.tried) == 5
 
@@ -292,7 +292,7 @@ async def test_an_answer_that_does_not_come_leaves_its_order_unknown_and_the_ses
         unknown = await next_of(held.arrivals, Kind.OWN_ANSWER, Kind.SESSION_DOWN)
         assert verdicts(unknown) == [("buy", Verdict.UNKNOWN)]
         assert 10 <= trio.current_time() - sent <= 12
-        assert held.line.link is not None, "a request sent after it was answered"
+        assert held.line.connection is not None, "a request sent after it was answered"
 
 
 async def test_an_answer_after_its_deadline_is_ignored(autojump_clock: MockClock) -> None:
@@ -308,7 +308,7 @@ async def test_an_answer_after_its_deadline_is_ignored(autojump_clock: MockClock
         await next_of(held.arrivals, Kind.OWN_ANSWER)
         await trio.sleep(10)
         assert Kind.ORDER_ANSWER not in {arrival.kind for arrival in waiting_in(held.arrivals)}
-        assert held.line.link is not None
+        assert held.line.connection is not None
 
 
 async def test_a_session_that_answers_no_request_is_ended_although_its_pushes_flow(
@@ -317,10 +317,10 @@ async def test_a_session_that_answers_no_request_is_ended_although_its_pushes_fl
     async with open_venue() as venue, holding(venue) as held:
         await held.up()
         venue.exchange.faults.drop_acks = 1_000
-        first = held.line.link
+        first = held.line.connection
         began = trio.current_time()
         for number in range(30):
-            if held.line.link is first:
+            if held.line.connection is first:
                 await held.place(f"o{number}")
             await trio.sleep(0.5)
         kinds = [arrival.kind for arrival in waiting_in(held.arrivals)]
@@ -374,7 +374,7 @@ async def test_a_subscription_that_dies_behind_its_acknowledgement_is_a_failed_s
                 await trio.sleep(40)
                 assert held.prepared <= 12, "79 times in the first release"
             error = await end_of(venue, 5)
-            assert isinstance(error, RetriesUsedUpError)
+            assert isinstance(error, RetriesExhaustedError)
             assert "no session in 5 attempts" in str(error)
             nursery.cancel_scope.cancel()
 

@@ -14,8 +14,8 @@ import trio
 from trio.testing import memory_stream_pair
 
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.session import Session
-from oms_trio.okx.websocket import OkxConnection, open_link
+from oms_trio.okx.session import OkxSession
+from oms_trio.okx.websocket import OkxConnection, open_okx_connection
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.service.journaled_inputs import DecodeContext, JournaledInput, Kind
 from oms_trio.settings.clock import Clock, virtual_clock
@@ -58,9 +58,9 @@ class Venue:
         """Return what opens one session after the other, as the live service has it."""
 
         def connect() -> AbstractAsyncContextManager[OkxConnection]:
-            return open_link(
+            return open_okx_connection(
                 URL,
-                Session(credentials or key_of(self.exchange.account), CONTEXT.inst_id),
+                OkxSession(credentials or key_of(self.exchange.account), CONTEXT.inst_id),
                 self.clock,
                 offset_ns=rest.offset_ns,
                 open_stream=self.open_stream,

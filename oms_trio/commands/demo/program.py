@@ -164,7 +164,7 @@ def _config(
 @asynccontextmanager
 async def _demo_broker(config: Config, *, rabbitmq: bool) -> AsyncIterator[DemoBroker]:
     if rabbitmq:
-        agent = broker_settings(config).of_agent(secrets.token_hex(4))
+        agent = broker_settings(config).for_agent(secrets.token_hex(4))
         async with open_broker(agent) as side:
 
             async def publish(body: bytes) -> None:

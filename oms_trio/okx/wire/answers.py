@@ -1,4 +1,4 @@
-"""From frames to the core's inputs: answers of ops matched to orders, pushes to updates. Pure."""
+"""Translates frames into the core's inputs: answers of ops, matched to orders, and pushes. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oms_trio.core.events import (
     PositionUpdate,
 )
 from oms_trio.core.model import ClOrdId
-from oms_trio.okx.wire.codes import is_fatal, verdict_of_cancel, verdict_of_submit
+from oms_trio.okx.wire.codes import cancel_verdict, is_fatal, submit_verdict
 from oms_trio.okx.wire.frames import (
     AccountPush,
     ErrorEvent,
@@ -24,16 +24,16 @@ from oms_trio.okx.wire.frames import (
     Push,
 )
 
-_NOTHING: Final = ErrorEvent(code="", msg="the answer does not name this order")
+_NOT_MENTIONED: Final = ErrorEvent(code="", msg="the answer does not name this order")
 
 
 def order_answers(
     frame: OpResponse | ErrorEvent, cl_ord_ids: Sequence[ClOrdId]
 ) -> tuple[OrderAnswer, ...]:
-    """Judge the answer to ``order`` or ``batch-orders`` for each order of the request.
+    """Translate the answer to ``order`` or ``batch-orders`` for each order of the request.
 
-    There is exactly one answer per order, in the order of the request: an order that the
-    response does not mention is unknown, never forgotten.
+    There is exactly one answer per order, in the sequence of the request: the outcome of an order that
+    the response does not mention is unknown.
     """
     return tuple(
         _order_answer(result, cl_ord_id) for cl_ord_id, result in _matched(frame, cl_ord_ids)
@@ -43,9 +43,9 @@ def order_answers(
 def cancel_answers(
     frame: OpResponse | ErrorEvent, cl_ord_ids: Sequence[ClOrdId]
 ) -> tuple[CancelAnswer, ...]:
-    """Judge the answer to ``cancel-order`` or ``batch-cancel-orders`` for each order."""
+    """Translate the answer to ``cancel-order`` or ``batch-cancel-orders`` for each order."""
     return tuple(
-        CancelAnswer(cl_ord_id, verdict_of_cancel(code), code, detail)
+        CancelAnswer(cl_ord_id, cancel_verdict(code), code, detail)
         for cl_ord_id, result in _matched(frame, cl_ord_ids)
         for code, detail in [_code_and_detail(result)]
     )
@@ -67,10 +67,10 @@ def updates(push: Push) -> tuple[OrderUpdate | PositionUpdate | AccountUpdate, .
 def _matched(
     frame: OpResponse | ErrorEvent, cl_ord_ids: Sequence[ClOrdId]
 ) -> list[tuple[ClOrdId, OpResult | OpResponse | ErrorEvent]]:
-    """Pair each order with what was said of it: its element, or the refusal of the whole.
+    """Pair each order with its element, or with the answer to the whole request.
 
-    Elements stand in the order of the request. A name that they repeat is trusted more, since
-    an answer that went to the wrong order could make one order into two.
+    Elements are in the sequence of the request. A name in an element takes precedence, since an answer
+    that is matched to the wrong order could turn one order into two.
     """
     if isinstance(frame, ErrorEvent) or not frame.results:
         return [(cl_ord_id, frame) for cl_ord_id in cl_ord_ids]
@@ -80,7 +80,7 @@ def _matched(
         result = named.get(cl_ord_id)
         if result is None and index < len(frame.results) and not frame.results[index].cl_ord_id:
             result = frame.results[index]
-        pairs.append((cl_ord_id, _NOTHING if result is None else result))
+        pairs.append((cl_ord_id, _NOT_MENTIONED if result is None else result))
     return pairs
 
 
@@ -88,10 +88,10 @@ def _order_answer(result: OpResult | OpResponse | ErrorEvent, cl_ord_id: ClOrdId
     code, detail = _code_and_detail(result)
     fatal = is_fatal(code)
     if isinstance(result, OpResult):
-        verdict, reason = verdict_of_submit(code)
+        verdict, reason = submit_verdict(code)
         return OrderAnswer(cl_ord_id, verdict, result.ord_id, code, detail, reason, fatal)
-    # "0" without an element: the gateway took something that it does not name, perhaps nothing.
-    verdict, reason = verdict_of_submit("" if code == "0" else code, of_element=False)
+    # "0" without an element: the gateway does not name what it accepted, perhaps nothing.
+    verdict, reason = submit_verdict("" if code == "0" else code, of_element=False)
     return OrderAnswer(cl_ord_id, verdict, None, code, detail, reason, fatal)
 
 

@@ -1,8 +1,8 @@
-"""Bodies of REST answers as values. Pure: replay reads recorded bodies with the same code.
+"""Decodes the bodies of REST answers. Pure: replay decodes recorded bodies with the same functions.
 
-Every function takes a whole body and raises ``ProtocolError`` for what is not of its documented
-shape. A refusal is judged before (``envelope``, ``outcome_of_query``); here a code other than 0
-is an error too, so that no refusal is ever read as "nothing there".
+Every function takes a whole body, and raises ``ProtocolError`` if it does not have its documented
+shape. Rejections are handled before (``envelope``, ``query_outcome``); here every code other than 0
+is an error, so that a rejection is never read as "nothing there".
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import attrs
 import msgspec
 
 from oms_trio.core.model import Funding, Instrument, OrderReport, PositionReport
-from oms_trio.okx.errors import InstrumentUnfitError, ProtocolError
-from oms_trio.okx.wire import fields, reports
-from oms_trio.okx.wire.codes import QueryOutcome, outcome_of_query
-from oms_trio.okx.wire.foreign import Note, ignore
+from oms_trio.okx.errors import InstrumentNotTradableError, ProtocolError
+from oms_trio.okx.wire import fields, row_reader
+from oms_trio.okx.wire.codes import QueryOutcome, query_outcome
+from oms_trio.okx.wire.fields import OnIgnored, unreported
 from oms_trio.okx.wire.frames import Balance, FillRecord
 from oms_trio.okx.wire.rows import SETTLE_CCY
 
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What every answer has; errors of the gateway come without ``data``."""
+    """The part that every answer has; errors of the gateway have no ``data``."""
 
     code: str
     msg: str = ""
@@ -69,8 +69,8 @@ class _MarkPriceRow(msgspec.Struct, frozen=True, rename="camel"):
     mark_px: str
 
 
-class _Place(msgspec.Struct, frozen=True, rename="camel"):
-    """Where a row stands in a list, whatever its other fields are."""
+class _CursorRow(msgspec.Struct, frozen=True, rename="camel"):
+    """The position of a row in a list, whatever its other fields are."""
 
     ord_id: Any = ""
     bill_id: Any = ""
@@ -91,35 +91,35 @@ _instruments: Final = msgspec.json.Decoder(list[_InstrumentRow])
 _configs: Final = msgspec.json.Decoder(list[_ConfigRow])
 _mark_prices: Final = msgspec.json.Decoder(list[_MarkPriceRow])
 _leverages: Final = msgspec.json.Decoder(list[_LeverageRow])
-_places: Final = msgspec.json.Decoder(list[_Place])
+_cursor_rows: Final = msgspec.json.Decoder(list[_CursorRow])
 
 _DATA: Final = "$.data"
 
 
 @attrs.frozen
 class AccountConfig:
-    """How the account is set up (``GET /account/config``)."""
+    """The account's configuration (``GET /account/config``)."""
 
     acct_lv: str
     """1 spot, 2 futures, 3 multi-currency, 4 portfolio; swaps need 2 or 3."""
     pos_mode: str
     perm: frozenset[str]
     uid: str = ""
-    """The exchange's number of the account."""
+    """The exchange's id of the account."""
 
     @property
     def net_mode(self) -> bool:
-        """Whether an instrument has one net position, as our orders need it."""
+        """Whether an instrument has a single net position, as our orders require."""
         return self.pos_mode == "net_mode"
 
     @property
     def may_trade(self) -> bool:
-        """Whether this key and this account mode can trade swaps."""
+        """Whether this key and account mode can trade swaps."""
         return "trade" in self.perm and self.acct_lv in {"2", "3"}
 
 
 def envelope(body: str) -> Envelope:
-    """Read the code of any answer, whatever its HTTP status was."""
+    """Decode code and message of an answer of any HTTP status."""
     return fields.decoding(_envelope, body)
 
 
@@ -132,7 +132,7 @@ def instrument(body: str, inst_id: str) -> Instrument:
     """``GET /public/instruments``: the rules of ``inst_id``.
 
     Raises:
-        InstrumentUnfitError: it is not live, or not the linear USDT contract we account for.
+        InstrumentNotTradableError: it is not live, or not a linear USDT contract.
     """
     for index, row in enumerate(_rows(_instruments, body)):
         if row.inst_id == inst_id:
@@ -142,11 +142,13 @@ def instrument(body: str, inst_id: str) -> Instrument:
 
 def _instrument(row: _InstrumentRow, where: str) -> Instrument:
     if row.state != "live":
-        raise InstrumentUnfitError(f"{row.inst_id} is in state {row.state}, not live")
+        raise InstrumentNotTradableError(f"{row.inst_id} is in state {row.state}, not live")
     if row.ct_type != "linear" or row.settle_ccy != SETTLE_CCY:
-        raise InstrumentUnfitError(f"{row.inst_id} is no linear contract settled in {SETTLE_CCY}")
+        raise InstrumentNotTradableError(
+            f"{row.inst_id} is not a linear contract settled in {SETTLE_CCY}"
+        )
     if row.inst_id_code is None:
-        raise InstrumentUnfitError(f"{row.inst_id} has no instIdCode to place orders with")
+        raise InstrumentNotTradableError(f"{row.inst_id} has no instIdCode, which orders need")
     return Instrument(
         inst_id=row.inst_id,
         inst_id_code=row.inst_id_code,
@@ -177,30 +179,32 @@ def mark_price(body: str, inst_id: str) -> Decimal:
     raise ProtocolError(_DATA, f"no mark price of {inst_id}")
 
 
-def balance(body: str, note: Note = ignore) -> Balance | None:
-    """``GET /account/balance``: USDT, or None when the account has never held any."""
-    return reports.balance_of(_data(body), _DATA, note)
+def balance(body: str, on_ignored: OnIgnored = unreported) -> Balance | None:
+    """``GET /account/balance``: USDT, or None when the account has never held USDT."""
+    return row_reader.balance_of(_data(body), _DATA, on_ignored)
 
 
-def position(body: str, inst_id: str, note: Note = ignore) -> PositionReport | None:
-    """``GET /account/positions?instId=``: None, like ``pos`` 0, is flat on the exchange's word."""
-    found = reports.positions_of(_data(body), _DATA, inst_id, note)
+def position(body: str, inst_id: str, on_ignored: OnIgnored = unreported) -> PositionReport | None:
+    """``GET /account/positions?instId=``: None, like ``pos`` 0, means that the position is flat."""
+    found = row_reader.positions_of(_data(body), _DATA, inst_id, on_ignored)
     return found[0] if found else None
 
 
 def orders(
-    body: str, inst_id: str, *, tag: str | None = None, note: Note = ignore
+    body: str, inst_id: str, *, tag: str | None = None, on_ignored: OnIgnored = unreported
 ) -> tuple[OrderReport, ...]:
     """A page of orders of ``inst_id``, ours or not."""
-    return reports.orders_of(_data(body), _DATA, inst_id, pushed=False, tag=tag, note=note)
+    return row_reader.orders_of(
+        _data(body), _DATA, inst_id, pushed=False, tag=tag, on_ignored=on_ignored
+    )
 
 
 def order(body: str, inst_id: str) -> OrderReport | None:
     """``GET /trade/order``: None when the exchange knows no such order (51603)."""
-    if outcome_of_query(envelope(body).code) is QueryOutcome.NOT_FOUND:
+    if query_outcome(envelope(body).code) is QueryOutcome.NOT_FOUND:
         return None
-    found = reports.orders_of(
-        _data(body), _DATA, inst_id, pushed=False, tag=None, note=ignore, by_name=True
+    found = row_reader.orders_of(
+        _data(body), _DATA, inst_id, pushed=False, tag=None, on_ignored=unreported, by_name=True
     )
     if len(found) != 1:
         raise ProtocolError(_DATA, f"expected one order, got {len(found)}")
@@ -208,39 +212,39 @@ def order(body: str, inst_id: str) -> OrderReport | None:
 
 
 def fills(
-    body: str, inst_id: str, *, tag: str | None = None, note: Note = ignore
+    body: str, inst_id: str, *, tag: str | None = None, on_ignored: OnIgnored = unreported
 ) -> tuple[FillRecord, ...]:
     """A page of fills of ``inst_id``, ours or not, newest first."""
-    return reports.fills_of(_data(body), _DATA, inst_id, tag=tag, note=note)
+    return row_reader.fills_of(_data(body), _DATA, inst_id, tag=tag, on_ignored=on_ignored)
 
 
 def bills(
-    body: str, inst_id: str, *, strict: bool = False, note: Note = ignore
+    body: str, inst_id: str, *, strict: bool = False, on_ignored: OnIgnored = unreported
 ) -> tuple[Funding | FillRecord, ...]:
-    """A page of bills of ``inst_id``: funding and what the exchange traded on our position."""
-    return reports.bills_of(_data(body), _DATA, inst_id, strict=strict, note=note)
+    """A page of bills of ``inst_id``: funding, and fills of the exchange's orders on our position."""
+    return row_reader.bills_of(_data(body), _DATA, inst_id, strict=strict, on_ignored=on_ignored)
 
 
 def orders_cursor(body: str) -> str | None:
-    """Say where the next page of orders starts (``after``), or None after the last page."""
-    rows = _rows(_places, body)
+    """Return where the next page of orders starts (``after``), or None on the last page."""
+    rows = _rows(_cursor_rows, body)
     return _cursor(rows[-1].ord_id, "ordId") if len(rows) >= PAGE else None
 
 
 def bills_cursor(body: str) -> str | None:
-    """Say where the next page of fills or bills starts, or None after the last page."""
-    rows = _rows(_places, body)
+    """Return where the next page of fills or bills starts, or None on the last page."""
+    rows = _rows(_cursor_rows, body)
     return _cursor(rows[-1].bill_id, "billId") if len(rows) >= PAGE else None
 
 
 def created_since(body: str, since_ms: int) -> bool:
-    """Tell whether an order of a page was created at ``since_ms`` or later."""
-    return any(_may_be_since(row.c_time, since_ms) for row in _rows(_places, body))
+    """Whether any order of a page was created at ``since_ms`` or later."""
+    return any(_may_be_since(row.c_time, since_ms) for row in _rows(_cursor_rows, body))
 
 
 def changed_since(body: str, since_ms: int) -> bool:
-    """Tell whether an order of a page has changed at ``since_ms`` or later."""
-    return any(_may_be_since(row.u_time, since_ms) for row in _rows(_places, body))
+    """Whether any order of a page changed at ``since_ms`` or later."""
+    return any(_may_be_since(row.u_time, since_ms) for row in _rows(_cursor_rows, body))
 
 
 def _may_be_since(time: object, since_ms: int) -> bool:
@@ -251,7 +255,7 @@ def _may_be_since(time: object, since_ms: int) -> bool:
 
 def _cursor(value: object, name: str) -> str:
     if not isinstance(value, str):
-        raise ProtocolError(f"{_DATA}[{PAGE - 1}].{name}", "expected a text")
+        raise ProtocolError(f"{_DATA}[{PAGE - 1}].{name}", "expected a string")
     return fields.required(value, f"{_DATA}[{PAGE - 1}]", name)
 
 
@@ -276,5 +280,5 @@ def _one(decoder: msgspec.json.Decoder[list[_T]], body: str) -> _T:
 def _positive(text: str, where: str, name: str) -> Decimal:
     value = fields.decimal(text, where, name)
     if value <= 0:
-        raise ProtocolError(f"{where}.{name}", "expected a number above 0")
+        raise ProtocolError(f"{where}.{name}", "expected a positive number")
     return value

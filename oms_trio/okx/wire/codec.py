@@ -1,8 +1,8 @@
-"""Frames of the private WebSocket: text in, values out. Pure, and on the path of every fill.
+"""Decodes frames of the private WebSocket. Pure, and on the path of every fill.
 
-One decoder looks at the envelope and leaves ``data`` alone; one decoder per shape of ``data``
-then reads it once. Keys and events that we do not know are passed over, because the exchange
-adds some without notice; a known field of a wrong type is a ``ProtocolError`` with its place.
+One decoder reads the envelope and leaves ``data`` raw; one decoder per shape of ``data`` then reads
+that once. Unknown keys and events are ignored, because the exchange adds some without notice; a known
+field of a wrong type is a ``ProtocolError`` with its path.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 from oms_trio.okx.errors import ProtocolError
 from oms_trio.okx.wire import fields
-from oms_trio.okx.wire.foreign import Note, ignore
+from oms_trio.okx.wire.fields import OnIgnored, unreported
 from oms_trio.okx.wire.frames import (
     AccountPush,
     ChannelCount,
@@ -30,7 +30,7 @@ from oms_trio.okx.wire.frames import (
     UnknownFrame,
     Unsubscribed,
 )
-from oms_trio.okx.wire.reports import balance_of, orders_of, positions_of
+from oms_trio.okx.wire.row_reader import balance_of, orders_of, positions_of
 from oms_trio.okx.wire.rows import ResultRow, op_result
 
 
@@ -62,18 +62,21 @@ _DATA: Final = "$.data"
 
 
 def decode_frame(
-    text: str | bytes, inst_id: str, tag: str | None = None, note: Note = ignore
+    text: str | bytes,
+    inst_id: str,
+    tag: str | None = None,
+    on_ignored: OnIgnored = unreported,
 ) -> Frame:
-    """Read one frame; rows of pushes that are not of ``inst_id`` are left out.
+    """Decode one frame; rows of other instruments than ``inst_id`` are left out of pushes.
 
-    A row of an order that cannot be read is passed over (``note``) unless it is ours by ``tag``;
-    None is for what was recorded, see ``foreign``.
+    The unreadable row of an order is ignored, and passed to ``on_ignored``, unless ``tag`` marks it as
+    ours; None is for recorded frames, see ``row_reader``.
 
     Raises:
-        ProtocolError: it is no JSON object, or a field is not of its documented type or beyond
-            what is possible.
+        ProtocolError: it is not a JSON object, or a field does not have its documented type or has
+            an impossible value.
     """
-    if text in ("pong", b"pong"):  # the one frame that is no JSON
+    if text in ("pong", b"pong"):  # the only frame that is not JSON
         return Pong()
     envelope = fields.decoding(_envelope, text)
     if envelope.event is not None:
@@ -81,12 +84,12 @@ def decode_frame(
     if envelope.op is not None:
         return _op_response(envelope, envelope.op)
     if envelope.arg is not None:
-        return _push(envelope, envelope.arg.channel, inst_id, tag, note)
+        return _push(envelope, envelope.arg.channel, inst_id, tag, on_ignored)
     return UnknownFrame("")
 
 
 def decode_answer(text: str | bytes) -> OpResponse | ErrorEvent:
-    """Read the answer to an op: a frame, or the body that REST answers the same request with.
+    """Decode the answer to an op: a frame, or the body of REST's answer to the same request.
 
     Raises:
         ProtocolError: it is neither.
@@ -104,8 +107,8 @@ def decode_answer(text: str | bytes) -> OpResponse | ErrorEvent:
 def _event(envelope: _Envelope, event: str) -> Frame:
     match event:
         case "login":
-            # A refused login is an "error" event; the code is looked at all the same, because
-            # going on without a login would only fail later and say less.
+            # A rejected login is an "error" event; the code is checked all the same, because going on
+            # without a login would fail later, with a less specific error.
             if envelope.code != "0":
                 return ErrorEvent(envelope.code, envelope.msg, envelope.id)
             return LoggedIn(envelope.conn_id)
@@ -144,19 +147,24 @@ def _op_response(envelope: _Envelope, op: str) -> OpResponse:
     )
 
 
-def _push(envelope: _Envelope, channel: str, inst_id: str, tag: str | None, note: Note) -> Frame:
+def _push(
+    envelope: _Envelope, channel: str, inst_id: str, tag: str | None, on_ignored: OnIgnored
+) -> Frame:
     match channel:
         case "orders":
-            reports = orders_of(envelope.data, _DATA, inst_id, pushed=True, tag=tag, note=note)
-            return OrdersPush(reports)
+            return OrdersPush(
+                orders_of(
+                    envelope.data, _DATA, inst_id, pushed=True, tag=tag, on_ignored=on_ignored
+                )
+            )
         case "positions":
             return PositionsPush(
-                positions_of(envelope.data, _DATA, inst_id, note),
+                positions_of(envelope.data, _DATA, inst_id, on_ignored),
                 envelope.event_type,
                 envelope.cur_page,
                 envelope.last_page,
             )
         case "account":
-            return AccountPush(balance_of(envelope.data, _DATA, note))
+            return AccountPush(balance_of(envelope.data, _DATA, on_ignored))
         case _:
             return UnknownFrame(channel)

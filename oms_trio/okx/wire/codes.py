@@ -1,9 +1,8 @@
-"""The exchange's codes as data: what each one proves about a request. Pure.
+"""The exchange's codes, and what each one proves about the request that it answers. Pure.
 
-A code proves one of a few things, and the same code can mean different steps for an order, a
-cancel, a login and a query; the tables say the first, the functions the second. Codes are
-matched as numbers, never by their text; a detailed code such as ``51008_1001`` counts as its
-first part.
+The tables list what a code proves. The functions return what that means for an order, a cancel, a
+query or a login, which may differ for the same code. Only the number of a code counts, never its
+message; a detailed code such as ``51008_1001`` counts as its first part.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ class Outcome(Enum):
     DONE = "done"
     """It succeeded."""
     REJECTED = "rejected"
-    """Nothing happened, and the same request would fail again."""
+    """It had no effect, and the same request would fail again."""
     RETRYABLE = "retryable"
-    """Nothing happened; the same request may work later."""
+    """It had no effect; the same request may succeed later."""
     CLOCK = "clock"
-    """Nothing happened; it may work once the clock offset is measured again."""
+    """It had no effect; it may succeed after the clock offset is measured again."""
     UNKNOWN = "unknown"
-    """Nothing is proved: a change must be looked up, a query may be repeated."""
+    """Nothing is proved: look up whether a change has happened; a query may be repeated."""
     UNAVAILABLE = "unavailable"
     """As ``UNKNOWN``: the exchange or a part of it is down."""
     DUPLICATE = "duplicate"
-    """An order of this name exists already: to be looked up."""
+    """An order of this name already exists: look it up."""
     FATAL = "fatal"
-    """Nothing happened, and nothing will until a person has changed something."""
+    """It had no effect, and no request will have one until a person has changed something."""
     GONE = "gone"
-    """The order that the request is about has ended, or never was."""
+    """The order that the request refers to has ended, or never existed."""
 
 
 def _codes(text: str) -> tuple[str, ...]:
-    """Spell out a list of codes and ranges (``50017-50023``)."""
+    """Expand a list of codes and ranges (``50017-50023``)."""
     codes: list[str] = []
     for item in text.split():
         first, _, last = item.partition("-")
@@ -83,32 +82,32 @@ _RATE_LIMITED: Final = frozenset(_codes("50011 50040 50061"))
 _EXPIRED: Final = frozenset(_codes("50036 50037"))
 
 
-def number_of(code: str) -> str:
-    """Strip the detail of a code: ``51008_1001`` is 51008."""
+def base_code(code: str) -> str:
+    """Return a code without its detail: ``51008_1001`` is 51008."""
     return code.partition("_")[0]
 
 
 def outcome_of(code: str) -> Outcome | None:
-    """Say what a code proves; None for a code that we do not know."""
-    return OUTCOMES.get(number_of(code))
+    """Return what a code proves; None for an unknown code."""
+    return OUTCOMES.get(base_code(code))
 
 
 def is_fatal(code: str) -> bool:
-    """Tell whether trading should stop for a person: key, permission or account is refused."""
+    """Whether trading must stop until a person acts: key, permission or account is rejected."""
     return outcome_of(code) is Outcome.FATAL
 
 
-def verdict_of_submit(code: str, *, of_element: bool = True) -> tuple[Verdict, RejectReason]:
-    """Judge the answer to one order.
+def submit_verdict(code: str, *, of_element: bool = True) -> tuple[Verdict, RejectReason]:
+    """Return what a code means for an order, and the reason to report if it is rejected.
 
-    ``of_element`` says that the code stands with this very order (``sCode``). Only then is an
-    unknown code a refusal: as the code of the whole request it proves nothing.
+    ``of_element`` marks a code that belongs to this order (``sCode``). Only then is an unknown code a
+    rejection: as the code of the whole request it proves nothing.
     """
-    number = number_of(code)
-    return _submit_verdict(number, of_element=of_element), _submit_reason(number)
+    number = base_code(code)
+    return _verdict_of_order(number, of_element=of_element), _reject_reason(number)
 
 
-def _submit_verdict(number: str, *, of_element: bool) -> Verdict:
+def _verdict_of_order(number: str, *, of_element: bool) -> Verdict:
     match OUTCOMES.get(number):
         case Outcome.DONE:
             return Verdict.ACCEPTED
@@ -117,15 +116,15 @@ def _submit_verdict(number: str, *, of_element: bool) -> Verdict:
         case Outcome.RETRYABLE | Outcome.CLOCK:
             return Verdict.RETRY
         case Outcome.UNKNOWN | Outcome.UNAVAILABLE | Outcome.DUPLICATE | Outcome.GONE:
-            # "Gone" answers a cancel; for a new order it would be evidence of nothing.
+            # "Gone" answers a cancel; as the answer to a new order it proves nothing.
             return Verdict.UNKNOWN
         case None:
-            # 1 and 2 only point at the elements: alone they prove nothing.
-            refused = of_element and number not in {"", "1", "2"}
-            return Verdict.REJECTED if refused else Verdict.UNKNOWN
+            # 1 and 2 only refer to the elements: alone they prove nothing.
+            rejected = of_element and number not in {"", "1", "2"}
+            return Verdict.REJECTED if rejected else Verdict.UNKNOWN
 
 
-def _submit_reason(number: str) -> RejectReason:
+def _reject_reason(number: str) -> RejectReason:
     if number in _RATE_LIMITED:
         return RejectReason.RATE_LIMITED
     if number in _EXPIRED:
@@ -133,8 +132,8 @@ def _submit_reason(number: str) -> RejectReason:
     return RejectReason.EXCHANGE
 
 
-def verdict_of_cancel(code: str) -> Verdict:
-    """Judge the answer to one cancel; to repeat a cancel is safe, so doubt is ``UNKNOWN``."""
+def cancel_verdict(code: str) -> Verdict:
+    """Return what a code means for a cancel; cancels can be repeated, so doubt is ``UNKNOWN``."""
     match outcome_of(code):
         case Outcome.DONE:
             return Verdict.ACCEPTED
@@ -153,23 +152,23 @@ class QueryOutcome(Enum):
 
     OK = "ok"
     REPEAT = "repeat"
-    """Ask again later."""
+    """Repeat it later."""
     RESYNC = "resync"
-    """Measure the clock offset again, then ask again."""
+    """Measure the clock offset again, then repeat it."""
     NOT_FOUND = "not_found"
-    """The exchange knows no such order (51603): certain only after a grace time."""
-    REFUSED = "refused"
-    """The same question will be refused again."""
+    """The exchange knows no such order (51603); that is certain only after some time."""
+    REJECTED = "rejected"
+    """The same request would be rejected again."""
     FATAL = "fatal"
-    """Every question will be refused until a person has changed something."""
+    """Every request will be rejected until a person has changed something."""
 
 
-def outcome_of_query(code: str) -> QueryOutcome:
-    """Judge the answer to a query: nothing was to change, so repeating is always safe.
+def query_outcome(code: str) -> QueryOutcome:
+    """Return what a code means for a query or a setting, which can always be repeated safely.
 
-    A code that nobody knows is no reason to stop asking.
+    An unknown code is therefore no reason to stop.
     """
-    if number_of(code) == "51603":
+    if base_code(code) == "51603":
         return QueryOutcome.NOT_FOUND
     match outcome_of(code):
         case Outcome.DONE:
@@ -181,7 +180,7 @@ def outcome_of_query(code: str) -> QueryOutcome:
         case Outcome.FATAL:
             return QueryOutcome.FATAL
         case Outcome.REJECTED | Outcome.DUPLICATE | Outcome.GONE:
-            return QueryOutcome.REFUSED
+            return QueryOutcome.REJECTED
 
 
 class LoginOutcome(Enum):
@@ -194,7 +193,7 @@ class LoginOutcome(Enum):
     RETRY = "retry"
     """Log in again after a back-off."""
     RETRY_LIMITED = "retry_limited"
-    """Log in again a few times; then it is final."""
+    """Log in again a few times, then stop."""
 
 
 _CREDENTIALS: Final = "check OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE"
@@ -202,14 +201,14 @@ _ENVIRONMENT: Final = "the key belongs to the other environment: check OKX_DEMO 
 _REGION: Final = "the key is unknown here: check OKX_API_KEY, and OKX_WS_URL for your region"
 
 _LOGIN_ADVICE: Final = {
-    "60004": "the login's timestamp is malformed: report this as a bug",
+    "60004": "the login's timestamp is malformed, which is a bug: report it",
     "60005": "check OKX_API_KEY",
     "60007": "the signature is wrong: check OKX_SECRET_KEY",
     "60024": "check OKX_PASSPHRASE",
     "60032": _REGION,
     "50101": _ENVIRONMENT,
     "50105": "check OKX_PASSPHRASE",
-    "50110": "this machine's address is not on the key's list: add it, or use another key",
+    "50110": "the address of this machine is not on the key's allowlist: add it, or use another key",
     "50111": "check OKX_API_KEY",
     "50113": "the signature is wrong: check OKX_SECRET_KEY",
     "50119": _REGION,
@@ -223,9 +222,9 @@ _LOGIN: Final = {
 }
 
 
-def outcome_of_login(code: str) -> LoginOutcome:
-    """Judge a failed login. Codes of REST appear on the WebSocket too, with the same meaning."""
-    number = number_of(code)
+def login_outcome(code: str) -> LoginOutcome:
+    """Return what a code means for a failed login; codes of REST have their meaning here too."""
+    number = base_code(code)
     if number in _LOGIN:
         return _LOGIN[number]
     match OUTCOMES.get(number):
@@ -240,5 +239,5 @@ def outcome_of_login(code: str) -> LoginOutcome:
 
 
 def login_advice(code: str) -> str:
-    """Name what a person has to check after a login that was refused with this code."""
-    return _LOGIN_ADVICE.get(number_of(code), _CREDENTIALS)
+    """Return what a person has to check after a login was rejected with this code."""
+    return _LOGIN_ADVICE.get(base_code(code), _CREDENTIALS)

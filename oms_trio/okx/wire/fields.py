@@ -1,11 +1,11 @@
 """Text fields of the exchange as values: decimals, integers and enumerations.
 
-Almost every number is a JSON string, and ``""`` means that there is none. A field's place is
-handed in as the path of its row and its name, and only put together when it is wrong.
+Almost every number is a JSON string, and ``""`` means a missing one. The path of a field is passed as
+the path of its row and its name, which are only joined for an error.
 
-Every reader has bounds: what a contract, an account or a calendar cannot hold is a corrupted
-answer, and a position, a balance or a clock must never be set by one. The bounds leave a thousand
-times more room than the exchange's own limits do.
+Every function checks bounds: a value that is impossible for a contract, an account or a calendar
+shows a corrupted answer, which must never set a position, a balance or a clock. The bounds are a
+thousand times wider than the exchange's own limits.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ import msgspec
 from oms_trio.core.model import OrderState, Side, TradeId
 from oms_trio.okx.errors import ProtocolError
 
-# Decimal() alone also takes "NaN", "Infinity", "1_0", blanks and exponents that would make later
-# arithmetic explode; int() likewise. Real values stay far below these widths.
+# Decimal() alone also accepts "NaN", "Infinity", "1_0", blanks and exponents that would make later
+# arithmetic explode; int() likewise. Real values are far below these widths.
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,24}(?:\.[0-9]{1,64})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 NOTHING: Final = Decimal(0)
 
 MAX_CONTRACTS: Final = Decimal(10**9)
-"""Above any size: the exchange takes 1e8 contracts an order, and tier 1 of 100x ends at 1e3."""
+"""Above any size: an order may have 1e8 contracts, and tier 1 of 100x leverage ends at 1e3."""
 
 MAX_PRICE: Final = Decimal(10**9)
 MAX_MONEY: Final = Decimal(10**15)
-"""USDT; above the cash of all accounts of the exchange together."""
+"""USDT; more than the cash of all accounts of the exchange."""
 
 LEAST_CASH: Final = Decimal(-(10**9))
 
 MAX_RATIO: Final = Decimal(10**6)
-"""Of ``uplRatio``: a price that doubles at 100x is 100."""
+"""Of ``uplRatio``: a price that doubles is 100 at a leverage of 100x."""
 
 _FIRST_MS: Final = 1_577_836_800_000  # 2020-01-01: v5 of the API is no older
 _LAST_MS: Final = 4_102_444_800_000  # 2100-01-01
@@ -53,9 +53,16 @@ _SIDES: Final = {"buy": Side.BUY, "sell": Side.SELL}
 
 _T = TypeVar("_T")
 
+OnIgnored = Callable[[ProtocolError], object]
+"""Called with the reason for which a row, or a fee in another currency, is ignored."""
+
+
+def unreported(_error: ProtocolError) -> None:
+    """Ignore without a report."""
+
 
 def decimal(text: str, where: str, name: str) -> Decimal:
-    """Read a number that must be there."""
+    """Read a mandatory number."""
     if _DECIMAL.fullmatch(text) is None:
         raise ProtocolError(f"{where}.{name}", "expected a decimal number")
     return Decimal(text)
@@ -68,7 +75,7 @@ def _within(value: Decimal, least: Decimal, most: Decimal, where: str, name: str
 
 
 def price(text: str, where: str, name: str) -> Decimal:
-    """Read a price that must be there."""
+    """Read a mandatory price."""
     value = _within(decimal(text, where, name), Decimal(0), MAX_PRICE, where, name)
     if not value:
         raise ProtocolError(f"{where}.{name}", "expected a price above 0")
@@ -76,20 +83,20 @@ def price(text: str, where: str, name: str) -> Decimal:
 
 
 def price_or_none(text: str, where: str, name: str) -> Decimal | None:
-    """Read a price that may be missing: ``""``, or ``"0"`` for an average before any fill."""
+    """Read an optional price: missing is ``""``, or ``"0"`` for an average before any fill."""
     if not text:
         return None
     return _within(decimal(text, where, name), Decimal(0), MAX_PRICE, where, name) or None
 
 
 def size(text: str, where: str, name: str) -> Decimal:
-    """Read a cumulative or last size in contracts, where nothing yet is ``"0"`` or ``""``."""
+    """Read a cumulative or last size in contracts, which is ``"0"`` or ``""`` before any fill."""
     value = decimal(text, where, name) if text else Decimal(0)
     return _within(value, Decimal(0), MAX_CONTRACTS, where, name)
 
 
 def order_size(text: str, where: str, name: str) -> Decimal:
-    """Read the size of an order in contracts: never nothing."""
+    """Read the size of an order in contracts: never 0."""
     value = _within(decimal(text, where, name), Decimal(0), MAX_CONTRACTS, where, name)
     if not value:
         raise ProtocolError(f"{where}.{name}", "expected a size above 0")
@@ -97,22 +104,22 @@ def order_size(text: str, where: str, name: str) -> Decimal:
 
 
 def position(text: str, where: str, name: str) -> Decimal:
-    """Read a net position in contracts: below 0 is short."""
+    """Read a net position in contracts: negative is short."""
     return _within(decimal(text, where, name), -MAX_CONTRACTS, MAX_CONTRACTS, where, name)
 
 
 def money(text: str, where: str, name: str) -> Decimal:
-    """Read an amount of money, which may be below 0."""
+    """Read an amount of money, which may be negative."""
     return _within(decimal(text, where, name), -MAX_MONEY, MAX_MONEY, where, name)
 
 
 def cash(text: str, where: str, name: str) -> Decimal:
-    """Read a cash balance: a loss beyond all cash leaves it a little below 0, never far."""
+    """Read a cash balance, which a loss beyond all cash makes slightly negative."""
     return _within(decimal(text, where, name), LEAST_CASH, MAX_MONEY, where, name)
 
 
 def money_or_none(text: str, where: str, name: str) -> Decimal | None:
-    """Read an amount of money that may be missing."""
+    """Read an optional amount of money."""
     return money(text, where, name) if text else None
 
 
@@ -124,10 +131,12 @@ def ratio_or_none(text: str, where: str, name: str) -> float | None:
 
 
 def time_ms(text: str, where: str, name: str) -> int:
-    """Read a time in Unix milliseconds: of a year in which this API exists."""
+    """Read a time in Unix milliseconds, of 2020 or later: v5 of the API is no older."""
     value = integer(text, where, name)
     if not _FIRST_MS <= value < _LAST_MS:
-        raise ProtocolError(f"{where}.{name}", f"{value} is no time in milliseconds since 2020")
+        raise ProtocolError(
+            f"{where}.{name}", f"{value} is not a time in Unix milliseconds since 2020"
+        )
     return value
 
 
@@ -139,7 +148,7 @@ def integer(text: str, where: str, name: str) -> int:
 
 
 def trade_id_or_none(text: str, where: str, name: str) -> TradeId | None:
-    """Read a ``tradeId``: negative for ADL, ``"0"`` for the system's orders, which have none."""
+    """Read a ``tradeId``: negative for ADL, missing or ``"0"`` for the exchange's own orders."""
     number = integer(text, where, name) if text else 0
     return TradeId(number) if number else None
 
@@ -155,9 +164,9 @@ def order_side(text: str, where: str) -> Side:
 
 
 def required(value: str, where: str, name: str) -> str:
-    """Read an identifier that must be there."""
+    """Read a mandatory identifier."""
     if not value:
-        raise ProtocolError(f"{where}.{name}", "expected a text that is not empty")
+        raise ProtocolError(f"{where}.{name}", "expected a non-empty string")
     return value
 
 
@@ -166,7 +175,7 @@ def decoding(
     raw: bytes | str | msgspec.Raw,
     root: str = "$",
 ) -> _T:
-    """Decode JSON that stands at ``root``; whatever is wrong with it is a ``ProtocolError``."""
+    """Decode the JSON found at path ``root``; every fault in it is a ``ProtocolError``."""
     try:
         return decode(raw)
     except msgspec.ValidationError as error:

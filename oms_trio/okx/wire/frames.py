@@ -1,7 +1,7 @@
-"""The closed set of frames that the private WebSocket sends, as values.
+"""The frames of the private WebSocket as values.
 
-``codec`` makes them, ``session`` and ``answers`` read them. Fields that nobody here needs are
-left out; frames that nobody here needs are ``UnknownFrame``.
+``codec`` decodes them, ``session`` and ``answers`` process them. Unused fields are left out; unused
+frames are ``UnknownFrame``.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from oms_trio.core.model import ClOrdId, Fill, OrderReport, OrdId, PositionRepor
 
 @attrs.frozen
 class Pong:
-    """The text ``pong``, the answer to our text ``ping``."""
+    """The text ``pong``: the answer to our text ``ping``."""
 
 
 @attrs.frozen
 class LoggedIn:
-    """The login was taken. ``conn_id`` names the connection in the exchange's own logs."""
+    """The login was accepted. ``conn_id`` names the connection in the exchange's own logs."""
 
     conn_id: str
 
 
 @attrs.frozen
 class ErrorEvent:
-    """A refused login, subscription or op; ``id`` is the request's where it had one."""
+    """A rejected login, subscription or op; ``id`` is that of the request, if it had one."""
 
     code: str
     msg: str
@@ -36,35 +36,35 @@ class ErrorEvent:
 
 @attrs.frozen
 class Subscribed:
-    """One channel was subscribed; there is one acknowledgement per channel asked for."""
+    """One channel was subscribed; each requested channel is acknowledged separately."""
 
     channel: str
 
 
 @attrs.frozen
 class Unsubscribed:
-    """One channel ended. We never ask for that."""
+    """One subscription has ended, which we never request."""
 
     channel: str
 
 
 @attrs.frozen
 class ChannelCount:
-    """How many connections of the account hold this channel; said after every subscribe."""
+    """How many connections of the account have this channel; sent after every subscription."""
 
     channel: str
 
 
 @attrs.frozen
 class ChannelCountExceeded:
-    """Too many connections hold this channel: the subscription is dead although acknowledged."""
+    """Too many connections have this channel: the subscription is dead although acknowledged."""
 
     channel: str
 
 
 @attrs.frozen
 class Notice:
-    """A notice of the service; 64008 says that this connection closes in about 60 s."""
+    """A service notice; 64008 announces that this connection will be closed in about 60 s."""
 
     code: str
     msg: str
@@ -72,7 +72,7 @@ class Notice:
 
 @attrs.frozen
 class OpResult:
-    """The answer to one element of an op. An ``s_msg`` may stand on success as well."""
+    """The answer to one element of an op. ``s_msg`` may be set on success as well."""
 
     cl_ord_id: ClOrdId
     ord_id: OrdId | None
@@ -85,8 +85,8 @@ class OpResult:
 class OpResponse:
     """The answer to an op, matched by the ``id`` of its request.
 
-    ``results`` are in the order of the request, and empty when it was refused as a whole.
-    ``in_time`` and ``out_time`` are the gateway's, Unix microseconds.
+    ``results`` are in the sequence of the request, and empty when the whole request was rejected.
+    ``in_time`` and ``out_time`` are Unix microseconds on the gateway's clock.
     """
 
     id: str
@@ -100,7 +100,7 @@ class OpResponse:
 
 @attrs.frozen
 class OrdersPush:
-    """News of orders of our instrument, ours or not (see ``tag``)."""
+    """Changes of orders of our instrument, ours or not (see ``tag``)."""
 
     reports: tuple[OrderReport, ...]
 
@@ -109,8 +109,8 @@ class OrdersPush:
 class PositionsPush:
     """Net cross positions of our instrument.
 
-    Periodic pushes are ``snapshot`` with pages counted from 1, others ``event_update`` without
-    pages. Snapshots list positions other than 0 only.
+    Periodic pushes are ``snapshot`` with pages counted from 1, others are ``event_update`` without
+    pages. Snapshots list only positions other than 0.
     """
 
     reports: tuple[PositionReport, ...]
@@ -121,7 +121,7 @@ class PositionsPush:
 
 @attrs.frozen
 class Balance:
-    """USDT ``cashBal``: moved by fees, realised PnL, funding and transfers only."""
+    """USDT ``cashBal``: changed only by fees, realised PnL, funding and transfers."""
 
     cash_bal: Decimal
     u_time_ms: int
@@ -129,7 +129,7 @@ class Balance:
 
 @attrs.frozen
 class FillRecord:
-    """A fill by REST, and what says whose it is; the exchange has one bill for each."""
+    """A fill as REST lists it, with the fields that show whose it is; each has one bill."""
 
     fill: Fill
     bill_id: str
@@ -139,14 +139,14 @@ class FillRecord:
 
 @attrs.frozen
 class AccountPush:
-    """News of the account; ``balance`` is None when the push does not list USDT."""
+    """Changes of the account; ``balance`` is None when the push does not list USDT."""
 
     balance: Balance | None
 
 
 @attrs.frozen
 class UnknownFrame:
-    """An event or channel that we have no use for; the exchange adds some without notice."""
+    """An event or channel that is not used here; the exchange adds some without notice."""
 
     kind: str
 

@@ -1,8 +1,8 @@
-"""Liquidation and ADL: the exchange closes our position by orders of its own.
+"""Liquidation and ADL: the exchange closes our position with orders of its own.
 
-They are told in up to three places: as orders with a ``category``, as fills with a ``subType``, as
-bills with a type. None of the three is promised, and none carries a tag or a name of ours. What they
-do to our position is known when any of them tells.
+They are reported in up to three places: as orders with a ``category``, as fills with a ``subType``, as
+bills with a type. None of the three is guaranteed, and none has a tag or a name of ours. Any one of
+them is enough to know the effect on our position.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LIQUIDATION: Final = "5"
 ADL: Final = "9"
 
 BILL_TYPES: Final = (FUNDING, LIQUIDATION, ADL)
-"""Bills that are asked for; every trade of ours has one as well, of type 2, and its fill says more."""
+"""Bills that are queried. Every fill of ours has a bill too, of type 2, but the fill says more."""
 
 CLOSES: Final = {
     "100": ("partial_liquidation", Side.SELL),
@@ -36,15 +36,15 @@ CLOSES: Final = {
     "128": ("adl", Side.SELL),
 }
 """``subType`` of a fill or bill: the order's category, and the side on which it traded. The first two
-of each group close a long and a short, the others buy and sell in net mode."""
+of each group close a long and a short position, the others buy and sell in net mode."""
 
 
 def missing_from(fills: Iterable[FillRecord], bills: Iterable[FillRecord]) -> list[FillRecord]:
-    """Return the bills that no fill tells of: neither by itself nor by its order."""
-    told = list(fills)
-    ord_ids = {record.fill.ord_id for record in told}
-    bill_ids = {record.bill_id for record in told}
-    trade_ids = {record.fill.trade_id for record in told} - {None}
+    """Return the bills that no fill corresponds to, neither by its own ids nor by its order."""
+    known = list(fills)
+    ord_ids = {record.fill.ord_id for record in known}
+    bill_ids = {record.bill_id for record in known}
+    trade_ids = {record.fill.trade_id for record in known} - {None}
     return [
         bill
         for bill in bills
@@ -54,15 +54,15 @@ def missing_from(fills: Iterable[FillRecord], bills: Iterable[FillRecord]) -> li
     ]
 
 
-def orders_made_of(records: Iterable[FillRecord]) -> list[OrderReport]:
-    """Make an order of the fills of each order: filled, without a name of ours."""
+def orders_from(records: Iterable[FillRecord]) -> list[OrderReport]:
+    """Construct a filled order, without a name of ours, from the fills of each order."""
     by_order: dict[OrdId, list[FillRecord]] = {}
     for record in records:
         by_order.setdefault(record.fill.ord_id, []).append(record)
-    return [_order_made_of(ord_id, of_one) for ord_id, of_one in by_order.items()]
+    return [_order_from(ord_id, of_one) for ord_id, of_one in by_order.items()]
 
 
-def _order_made_of(ord_id: OrdId, records: list[FillRecord]) -> OrderReport:
+def _order_from(ord_id: OrdId, records: list[FillRecord]) -> OrderReport:
     category, side = CLOSES[records[0].sub_type]
     fills = [record.fill for record in records]
     sz = sum((fill.sz for fill in fills), Decimal(0))

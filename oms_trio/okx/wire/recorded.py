@@ -1,7 +1,7 @@
-"""Answers of REST as they are recorded: raw bodies, and the core's inputs read from them. Pure.
+"""Answers of REST as the journal records them: raw bodies, and the core's inputs decoded from them. Pure.
 
-The journal keeps the bodies and replay reads them again, so an input is a function of its record
-and of settings. A record is made of whole answers only: a query that failed makes no record.
+Replay decodes the recorded bodies again, so an input is a function of its record and the settings.
+A record contains only complete answers: a failed query is not recorded.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from oms_trio.core.model import CAUSE_OF_CATEGORY, ClOrdId, ExchangeMs, Fill, Fu
 from oms_trio.core.orders import in_execution_order
 from oms_trio.okx.wire import bodies
 from oms_trio.okx.wire.frames import FillRecord
-from oms_trio.okx.wire.liquidation import CLOSES, missing_from, orders_made_of
+from oms_trio.okx.wire.liquidation import CLOSES, missing_from, orders_from
 
 
 class SnapshotBodies(msgspec.Struct, frozen=True):
-    """All answers that make one ``ExchangeSnapshot``; paged ones by page, as they were asked for."""
+    """All answers that make up one ``ExchangeSnapshot``; page by page, in the sequence of the requests."""
 
     request: int
     asked_at_ns: int
-    """When the first question left (our clock)."""
+    """When the first request was sent (our clock)."""
     instrument: str
     balance: str
     pending: tuple[str, ...]
     history: tuple[str, ...]
-    """Orders that have ended since the watermark, as far as pages were read for them."""
+    """Orders that have ended since the watermark, and other orders on the same pages."""
     position: str
     fills: tuple[str, ...]
     looked_up: dict[str, str] = {}
     """``GET /trade/order`` by clOrdId: only in records of the first release."""
     mark_price: str = ""
-    """Empty in records of releases that did not ask for it."""
+    """Empty in records of releases that did not query it."""
     bills: tuple[str, ...] = ()
-    """Funding, liquidation and ADL since the watermark; releases before did not ask."""
+    """Funding, liquidation and ADL since the watermark; earlier releases did not query them."""
     offset_ns: int = 0
     """The exchange's clock minus ours, as measured with this snapshot."""
 
 
 class ListingBodies(msgspec.Struct, frozen=True):
-    """What the exchange lists now: pending orders by page, and then the position."""
+    """What the exchange lists now: pending orders by page, queried before the position."""
 
     request: int
     asked_at_ns: int
@@ -58,7 +58,7 @@ class FillsBodies(msgspec.Struct, frozen=True):
 
 
 class LookupBody(msgspec.Struct, frozen=True):
-    """One order looked up by our name; ``asked_at_ns`` is when the question left (our clock)."""
+    """One order looked up by our name; ``asked_at_ns`` is when the request was sent (our clock)."""
 
     cl_ord_id: str
     asked_at_ns: int
@@ -66,23 +66,22 @@ class LookupBody(msgspec.Struct, frozen=True):
 
 
 def decode_snapshot(record: SnapshotBodies, *, inst_id: str, tag: str) -> ExchangeSnapshot:
-    """Read a recorded snapshot: orders and fills of our instrument and with our tag.
+    """Decode a recorded snapshot: orders and fills of our instrument that have our tag.
 
-    The exchange's own orders on our position are among them, without a tag. An order that was
-    looked up by our own name for it is ours even with another tag: to call it missing would let
-    its action be sent a second time.
+    It includes the exchange's own orders on our position, which have no tag. An order that was looked
+    up by our name is ours even with another tag: if it were missing, its action could be sent twice.
 
     Raises:
-        ProtocolError: a body is not of its documented shape.
-        InstrumentUnfitError: the instrument cannot be traded now.
+        ProtocolError: a body does not have its documented shape.
+        InstrumentNotTradableError: the instrument cannot be traded now.
     """
     balance = bodies.balance(record.balance)
     rows = [row for page in record.fills for row in bodies.fills(page, inst_id)]
     bills = [bill for page in record.bills for bill in bodies.bills(page, inst_id)]
     closes = [row for row in rows if row.sub_type in CLOSES]
     closes += missing_from(closes, [bill for bill in bills if isinstance(bill, FillRecord)])
-    # What was asked later knows more and replaces what was asked before.
-    orders = {order.ord_id: order for order in orders_made_of(_once(closes))}
+    # A later answer is newer, and replaces an earlier one.
+    orders = {order.ord_id: order for order in orders_from(_without_repeats(closes))}
     listed = [
         report
         for page in (*record.pending, *record.history)
@@ -113,7 +112,7 @@ def decode_snapshot(record: SnapshotBodies, *, inst_id: str, tag: str) -> Exchan
 
 
 def decode_listing(record: ListingBodies, *, inst_id: str, tag: str) -> Listing:
-    """Read a recorded listing: the pending orders with our tag, and the position."""
+    """Decode a recorded listing: the pending orders with our tag, and the position."""
     return Listing(
         asked_at_ns=record.asked_at_ns,
         request=record.request,
@@ -128,14 +127,14 @@ def decode_listing(record: ListingBodies, *, inst_id: str, tag: str) -> Listing:
 
 
 def decode_fills(record: FillsBodies, *, inst_id: str) -> FillsAnswer:
-    """Read the recorded fills of one order."""
+    """Decode the recorded fills of one order."""
     ord_id = OrdId(record.ord_id)
     rows = [row for page in record.fills for row in bodies.fills(page, inst_id)]
     return FillsAnswer(ord_id, _in_order([row for row in rows if row.fill.ord_id == ord_id]))
 
 
 def decode_lookup(record: LookupBody, *, inst_id: str) -> LookupAnswer:
-    """Read a recorded look-up."""
+    """Decode a recorded look-up."""
     return LookupAnswer(
         asked_at_ns=record.asked_at_ns,
         cl_ord_id=ClOrdId(record.cl_ord_id),
@@ -143,28 +142,28 @@ def decode_lookup(record: LookupBody, *, inst_id: str) -> LookupAnswer:
     )
 
 
-def _once(records: list[FillRecord]) -> list[FillRecord]:
-    """Drop repeats: pages overlap, and a match is known by its order and its ``tradeId``."""
-    once: dict[Hashable, FillRecord] = {}
+def _without_repeats(records: list[FillRecord]) -> list[FillRecord]:
+    """Drop repeats: pages overlap, and order and ``tradeId`` identify a fill."""
+    unique: dict[Hashable, FillRecord] = {}
     for record in records:
         fill = record.fill
-        once[fill.ord_id, record.bill_id if fill.trade_id is None else fill.trade_id] = record
-    return list(once.values())
+        unique[fill.ord_id, record.bill_id if fill.trade_id is None else fill.trade_id] = record
+    return list(unique.values())
 
 
 def _in_order(records: list[FillRecord]) -> tuple[Fill, ...]:
-    """Sort into execution order; pages come newest first.
+    """Sort by execution; pages are newest first.
 
-    A fill of an ordinary order without a ``tradeId`` is left out: it could be another's repeat.
+    A fill of an ordinary order without a ``tradeId`` is left out: it could repeat another one.
     """
     fills = [
         record.fill
-        for record in _once(records)
+        for record in _without_repeats(records)
         if record.fill.trade_id is not None or record.sub_type in CLOSES
     ]
     return tuple(in_execution_order(fills))
 
 
 def _funding_of(bills: list[Funding]) -> tuple[Funding, ...]:
-    once = {bill.bill_id: bill for bill in bills}
-    return tuple(sorted(once.values(), key=lambda bill: (bill.time_ms, bill.bill_id)))
+    unique = {bill.bill_id: bill for bill in bills}
+    return tuple(sorted(unique.values(), key=lambda bill: (bill.time_ms, bill.bill_id)))

@@ -1,7 +1,7 @@
-"""What we send on the WebSocket, as text. Pure.
+"""Encodes what is sent on the WebSocket. Pure.
 
-The instrument goes by ``instIdCode`` here, a JSON integer (REST knows it by ``instId``). Orders
-are cross margin in net mode, so ``posSide`` is left out.
+The instrument is given as ``instIdCode`` here, a JSON integer (REST takes its ``instId``). Orders are
+cross margin in net mode, so ``posSide`` is left out.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from oms_trio.okx.wire.rows import INST_TYPE, SETTLE_CCY
 from oms_trio.okx.wire.signing import Credentials, login_sign
 
 PING: Final = "ping"
-"""The heartbeat that the exchange understands: this bare text, neither JSON nor a ping frame."""
+"""The heartbeat that the exchange expects: this bare text, neither JSON nor a ping frame."""
 
 CHANNELS: Final = frozenset({"orders", "positions", "account"})
-"""What a session must have subscribed before it is of use."""
+"""The channels that a session must have subscribed before it is ready."""
 
 BATCH_CANCEL_MAX: Final = 20
-"""Elements that the exchange takes in one batch."""
+"""The largest batch that the exchange accepts."""
 
-# Anything else, a hyphen above all, is refused with 51000 after it was sent.
+# The exchange rejects anything else with 51000, such as a hyphen.
 _NAME: Final = re.compile(r"[A-Za-z0-9]{1,32}", re.ASCII)
 _TAG: Final = re.compile(r"[A-Za-z0-9]{0,16}", re.ASCII)
 
-# The fastest period there is; with "0" uplRatio does not move with the market between fills.
+# The shortest period; with "0" uplRatio does not follow the market between fills.
 _UPDATE_INTERVAL: Final = '{"updateInterval":"2000"}'
 
 _encoder: Final = msgspec.json.Encoder()
@@ -55,7 +55,7 @@ def encode_login(credentials: Credentials, timestamp_s: int) -> str:
 
 
 def encode_subscribe(inst_id: str, request_id: str) -> str:
-    """Subscribe to every channel of ``CHANNELS`` at once; each is acknowledged on its own."""
+    """Subscribe to all ``CHANNELS`` in one request; each is acknowledged separately."""
     instrument = {"instType": INST_TYPE, "instId": inst_id}
     return _text(
         {
@@ -71,10 +71,10 @@ def encode_subscribe(inst_id: str, request_id: str) -> str:
 
 
 def encode_order(order: PlaceOrder, *, tag: str, request_id: str) -> str:
-    """Place an order. After its ``exp_time_ms`` (exchange's clock) it cannot come alive any more.
+    """Place an order, which the exchange discards after its ``exp_time_ms`` (the exchange's clock).
 
     Raises:
-        ValueError: it has no ``inst_id_code``, or a name has characters or a length that the exchange refuses.
+        ValueError: it has no ``inst_id_code``, or a name has characters or a length that the exchange rejects.
     """
     if order.inst_id_code is None:
         raise ValueError("the WebSocket names the instrument by its code")
@@ -89,17 +89,17 @@ def encode_order(order: PlaceOrder, *, tag: str, request_id: str) -> str:
 
 
 def order_body(order: PlaceOrder, *, inst_id: str, tag: str) -> dict[str, str | bool]:
-    """Write an order as the body of REST, where ``expTime`` goes into a header.
+    """Encode an order as a body for REST, where ``expTime`` is a header.
 
     Raises:
-        ValueError: a name has characters or a length that the exchange refuses.
+        ValueError: a name has characters or a length that the exchange rejects.
     """
     return {"instId": inst_id, **_terms(order, tag)}
 
 
 def _terms(order: PlaceOrder, tag: str) -> dict[str, str | bool]:
     if _TAG.fullmatch(tag) is None:
-        raise ValueError(f"tag must be at most 16 letters and digits, not {tag!r}")
+        raise ValueError(f"tag {tag!r} must be at most 16 letters and digits")
     terms: dict[str, str | bool] = {
         "tdMode": "cross",
         "side": order.side.value,
@@ -110,7 +110,7 @@ def _terms(order: PlaceOrder, tag: str) -> dict[str, str | bool]:
     }
     if order.ord_type is OrderType.LIMIT:
         if order.px is None:
-            raise ValueError("a limit order needs a price")
+            raise ValueError(f"limit order {order.cl_ord_id} has no price")
         terms["px"] = plain(order.px)
     if order.reduce_only:
         terms["reduceOnly"] = True
@@ -118,19 +118,19 @@ def _terms(order: PlaceOrder, tag: str) -> dict[str, str | bool]:
 
 
 def encode_cancel(ord_id: OrdId, *, inst_id_code: int, request_id: str) -> str:
-    """Ask for the end of one order."""
+    """Cancel one order."""
     return _cancel("cancel-order", (ord_id,), inst_id_code, request_id)
 
 
 def encode_batch_cancel(ord_ids: Sequence[OrdId], *, inst_id_code: int, request_id: str) -> str:
-    """Ask for the end of 1 to 20 orders; some may be taken and others refused."""
+    """Cancel 1 to 20 orders; some may be accepted and others rejected."""
     if not 1 <= len(ord_ids) <= BATCH_CANCEL_MAX:
         raise ValueError(f"a batch has 1 to {BATCH_CANCEL_MAX} elements, not {len(ord_ids)}")
     return _cancel("batch-cancel-orders", ord_ids, inst_id_code, request_id)
 
 
 def plain(number: Decimal) -> str:
-    """Write a decimal as the exchange reads it: no exponent, no trailing zeros (51150)."""
+    """Write a decimal as the exchange requires: no exponent, no trailing zeros (51150)."""
     return format(number.normalize(), "f")
 
 
@@ -141,7 +141,7 @@ def _cancel(op: str, ord_ids: Iterable[OrdId], inst_id_code: int, request_id: st
 
 def _name(field: str, value: str) -> str:
     if _NAME.fullmatch(value) is None:
-        raise ValueError(f"{field} must be 1 to 32 letters and digits, not {value!r}")
+        raise ValueError(f"{field} {value!r} must be 1 to 32 letters and digits")
     return value
 
 

@@ -1,7 +1,7 @@
-"""Rows of the exchange's ``data`` arrays, as they are on the wire and as the core's values.
+"""Rows of the exchange's ``data`` arrays: their shape on the wire, and their translation into values.
 
-The WebSocket and REST share these shapes. Every text has a default, so that a row which is not
-ours never spoils those that are; what ours must have is demanded when it is translated.
+The WebSocket and REST share these shapes. Every field has a default, so that a row of somebody else
+never makes ours unreadable; mandatory fields are checked when a row is translated.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 from oms_trio.core.model import ClOrdId, Fill, OrderReport, OrdId, PositionReport
 from oms_trio.okx.errors import ProtocolError
 from oms_trio.okx.wire import fields
-from oms_trio.okx.wire.foreign import Note, ignore
+from oms_trio.okx.wire.fields import OnIgnored, unreported
 from oms_trio.okx.wire.frames import Balance, FillRecord, OpResult
 
 INST_TYPE: Final = "SWAP"
@@ -22,7 +22,7 @@ SETTLE_CCY: Final = "USDT"
 
 
 class _Row(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """Fields go by the exchange's names; keys we do not know are passed over."""
+    """Fields have the exchange's names; unknown keys are ignored."""
 
 
 class OrderRow(_Row, frozen=True):
@@ -79,7 +79,7 @@ class AccountRow(_Row, frozen=True):
 
     u_time: str = ""
     details: msgspec.Raw = msgspec.Raw(b"[]")
-    """``CurrencyRow``s, each read by itself."""
+    """``CurrencyRow``s, each decoded separately."""
 
 
 class ResultRow(_Row, frozen=True):
@@ -129,17 +129,19 @@ class BillRow(_Row, frozen=True):
     fill_time: str = ""
 
 
-def order_report(row: OrderRow, where: str, *, pushed: bool, note: Note = ignore) -> OrderReport:
+def order_report(
+    row: OrderRow, where: str, *, pushed: bool, on_ignored: OnIgnored = unreported
+) -> OrderReport:
     """Translate an order.
 
-    Only a push's ``fill*`` fields are about this very report; those of a REST order repeat the
-    last fill, which was told before.
+    The ``fill*`` fields of a push are about this report; those of a REST order repeat the last fill,
+    which was reported before.
     """
     ord_id = OrdId(fields.required(row.ord_id, where, "ordId"))
     sz = fields.order_size(row.sz, where, "sz")
     acc_fill_sz = fields.size(row.acc_fill_sz, where, "accFillSz")
     if acc_fill_sz > sz:
-        raise ProtocolError(f"{where}.accFillSz", f"{acc_fill_sz} of {sz} cannot have filled")
+        raise ProtocolError(f"{where}.accFillSz", f"{acc_fill_sz} filled of an order of {sz}")
     return OrderReport(
         ord_id=ord_id,
         cl_ord_id=ClOrdId(row.cl_ord_id),
@@ -153,14 +155,14 @@ def order_report(row: OrderRow, where: str, *, pushed: bool, note: Note = ignore
         avg_px=fields.price_or_none(row.avg_px, where, "avgPx"),
         c_time_ms=fields.time_ms(row.c_time, where, "cTime"),
         u_time_ms=fields.time_ms(row.u_time, where, "uTime"),
-        fill=_pushed_fill(row, where, ord_id, note) if pushed else None,
+        fill=_pushed_fill(row, where, ord_id, on_ignored) if pushed else None,
         cancel_source=row.cancel_source,
         category=row.category,
     )
 
 
-def _pushed_fill(row: OrderRow, where: str, ord_id: OrdId, note: Note) -> Fill | None:
-    """Translate the fill that a push tells of, if it tells of one."""
+def _pushed_fill(row: OrderRow, where: str, ord_id: OrdId, on_ignored: OnIgnored) -> Fill | None:
+    """Translate the fill that a push reports, if there is one."""
     trade_id = fields.trade_id_or_none(row.trade_id, where, "tradeId")
     sz = fields.size(row.fill_sz, where, "fillSz")
     if trade_id is None or not sz:
@@ -172,14 +174,16 @@ def _pushed_fill(row: OrderRow, where: str, ord_id: OrdId, note: Note) -> Fill |
         sz=sz,
         time_ms=fields.time_ms(row.fill_time, where, "fillTime"),
         pnl=fields.money_or_none(row.fill_pnl, where, "fillPnl"),
-        fee=fee_of(row.fill_fee, row.fill_fee_ccy, where, "fillFee", note),
+        fee=fee_of(row.fill_fee, row.fill_fee_ccy, where, "fillFee", on_ignored),
     )
 
 
-def fill_record(row: FillRow, where: str, *, note: Note = ignore) -> FillRecord | None:
-    """Translate a fill of REST; None for a row without size.
+def fill_record(
+    row: FillRow, where: str, *, on_ignored: OnIgnored = unreported
+) -> FillRecord | None:
+    """Translate a fill of REST; None for a row without a size.
 
-    Every fill of an order has a ``tradeId``; those of the exchange's own orders may have none.
+    Every fill of an order has a ``tradeId``; those of the exchange's own orders may lack it.
     """
     sz = fields.size(row.fill_sz, where, "fillSz")
     if not sz:
@@ -191,21 +195,21 @@ def fill_record(row: FillRow, where: str, *, note: Note = ignore) -> FillRecord 
         sz=sz,
         time_ms=fields.time_ms(row.fill_time, where, "fillTime"),
         pnl=fields.money_or_none(row.fill_pnl, where, "fillPnl"),
-        fee=fee_of(row.fee, row.fee_ccy, where, "fee", note),
+        fee=fee_of(row.fee, row.fee_ccy, where, "fee", on_ignored),
     )
     return FillRecord(fill, row.bill_id, row.tag, row.sub_type)
 
 
-def fee_of(text: str, ccy: str, where: str, name: str, note: Note) -> Decimal:
-    """Read a fee in the settlement currency; what was paid in another cannot be added up."""
+def fee_of(text: str, ccy: str, where: str, name: str, on_ignored: OnIgnored) -> Decimal:
+    """Read a fee in the settlement currency; a fee in another one cannot be added and counts as 0."""
     if ccy not in {"", SETTLE_CCY}:
-        note(ProtocolError(f"{where}.{name}", f"a fee in {ccy[:32]} is counted as 0"))
+        on_ignored(ProtocolError(f"{where}.{name}", f"a fee in {ccy[:32]} is counted as 0"))
         return fields.NOTHING
     return fields.money(text, where, name) if text else fields.NOTHING
 
 
 def position_report(row: PositionRow, where: str) -> PositionReport:
-    """Translate a net position. A closing push has ``pos`` "0" and often no prices."""
+    """Translate a net position. A push that closes it has ``pos`` "0" and often no prices."""
     return PositionReport(
         pos=fields.position(row.pos, where, "pos"),
         avg_px=fields.price_or_none(row.avg_px, where, "avgPx"),
@@ -218,7 +222,7 @@ def position_report(row: PositionRow, where: str) -> PositionReport:
 
 
 def is_our_position(row: PositionRow, inst_id: str) -> bool:
-    """Tell whether a row is the position that our orders move: our instrument, cross margin."""
+    """Whether a row is the position that our orders change: our instrument, cross margin."""
     return row.inst_id == inst_id and row.mgn_mode == "cross"
 
 
@@ -231,7 +235,7 @@ def balance(row: CurrencyRow, where: str, account: AccountRow) -> Balance:
 
 
 def op_result(row: ResultRow) -> OpResult:
-    """Translate the answer to one element of an op; a refused order has no ``ordId``."""
+    """Translate the answer to one element of an op; a rejected order has no ``ordId``."""
     return OpResult(
         cl_ord_id=ClOrdId(row.cl_ord_id),
         ord_id=OrdId(row.ord_id) if row.ord_id else None,

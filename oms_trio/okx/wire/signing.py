@@ -1,8 +1,8 @@
 """Signatures of the WebSocket login and of REST requests: pure functions of their arguments.
 
 Both are base64(HMAC-SHA256(secret, text)); they differ in the text and in the unit of time:
-Unix seconds on the WebSocket, ISO 8601 with milliseconds on REST. The exchange refuses a stamp
-that is more than 30 s off its own clock (60006, 50102).
+Unix seconds on the WebSocket, ISO 8601 with milliseconds on REST. The exchange rejects a
+timestamp that differs by more than 30 s from its own clock (60006, 50102).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _masked(_value: str) -> str:
 
 @attrs.frozen
 class Credentials:
-    """An API key. Only the key's name may be seen; it identifies without giving access."""
+    """An API key. Only ``api_key`` shows in a repr; it identifies the key but gives no access."""
 
     api_key: str
     secret_key: str = attrs.field(repr=_masked)
@@ -39,7 +39,7 @@ def login_sign(credentials: Credentials, timestamp_s: int) -> str:
 
 
 def rest_timestamp(at_ms: int) -> str:
-    """Write Unix milliseconds as REST wants them: ``2026-09-21T14:13:20.123Z``."""
+    """Write Unix milliseconds as REST requires them: ``2026-09-21T14:13:20.123Z``."""
     seconds, millis = divmod(at_ms, 1000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
 
@@ -56,7 +56,7 @@ def rest_sign(credentials: Credentials, timestamp: str, method: str, target: str
 def rest_headers(
     credentials: Credentials, at_ms: int, method: str, target: str, body: str
 ) -> dict[str, str]:
-    """Headers that authenticate one REST request at ``at_ms`` (ms of the exchange's clock)."""
+    """Return the headers that authenticate one REST request at ``at_ms`` (ms of the exchange's clock)."""
     timestamp = rest_timestamp(at_ms)
     return {
         "OK-ACCESS-KEY": credentials.api_key,

@@ -14,8 +14,13 @@ from typing import Final
 import structlog
 import trio
 
-from oms_trio.okx.errors import LoginRefusedError, ProtocolError, RestUnavailableError, SessionError
-from oms_trio.okx.session import Event, Ready, Send, Session
+from oms_trio.okx.errors import (
+    LoginRejectedError,
+    ProtocolError,
+    RestUnavailableError,
+    SessionError,
+)
+from oms_trio.okx.session import Event, OkxSession, Ready, Send
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.replay.recordings.json_lines import write_frame, write_session
 from oms_trio.replay.recordings.recording import RecordingError
@@ -31,7 +36,7 @@ PAUSE_MOST_S: Final = 30.0
 WriteLine = Callable[[bytes], object]
 
 
-class RecordedSession(Session):
+class RecordedSession(OkxSession):
     """A session that records what it receives and sends, except its own login and all secrets."""
 
     def __init__(self, key: Credentials, inst_id: str, clock: Clock, write: WriteLine) -> None:
@@ -73,7 +78,7 @@ async def record_frames(
 
     Raises:
         RecordingError: the file exists already, or cannot be written.
-        LoginRefusedError: the credentials are rejected for good.
+        LoginRejectedError: the credentials are rejected for good.
     """
     with _new_file(path) as write:
         async with trio.open_nursery() as nursery:
@@ -87,7 +92,7 @@ async def _record_sessions(config: Config, clock: Clock, write: WriteLine) -> No
     """Record one session after the other until cancelled."""
     pause = PAUSE_FIRST_S
 
-    def make_session(key: Credentials, inst_id: str) -> Session:
+    def make_session(key: Credentials, inst_id: str) -> OkxSession:
         return RecordedSession(key, inst_id, clock, write)
 
     async with open_rest(config, clock) as rest:
@@ -101,7 +106,7 @@ async def _record_sessions(config: Config, clock: Clock, write: WriteLine) -> No
                             pause = PAUSE_FIRST_S
                             write(write_session(clock(), None))
                             log.info("recording", conn_id=received.event.conn_id)
-            except LoginRefusedError:
+            except LoginRejectedError:
                 raise
             except (SessionError, ProtocolError, RestUnavailableError) as error:
                 write(write_session(clock(), str(error)))

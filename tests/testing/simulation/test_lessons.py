@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from oms_trio.core.model import OrderState
-from oms_trio.okx.errors import RetriesUsedUpError
+from oms_trio.okx.errors import RetriesExhaustedError
 from oms_trio.service.state_codec import encode_state
 from oms_trio.testing.simulation.coverage import CONDITIONS
 from oms_trio.testing.simulation.impairments import Impairment
@@ -291,7 +291,7 @@ async def test_16_service_that_cannot_reach_the_exchange_ends_with_an_error(
             world = open_world(1, tmp_path, nursery, WireTrace())
             world.exchange.faults.refuse_connections = True
             nursery.start_soon(world.supervise)
-    except* RetriesUsedUpError as group:
+    except* RetriesExhaustedError as group:
         ended.extend(group.exceptions)
     assert len(ended) == 1
     assert autojump_clock.current_time() < 40 * MINUTE

@@ -89,11 +89,11 @@ class Auditor:
             kind.append(msgspec.json.decode(message.body) | header)
         orders = [o for o in self.world.exchange.ground_truth.orders() if o.tag == CONTEXT.tag]
         # Orders that close the position for the operator come from no action.
-        of_agent = [order for order in orders if not order.reduce_only]
-        self._check_orders(of_agent)
+        for_agent = [order for order in orders if not order.reduce_only]
+        self._check_orders(for_agent)
         self._check_position()
         self._check_messages(executions)
-        self._check_actions(of_agent, rejections)
+        self._check_actions(for_agent, rejections)
         self._check_secrets()
         self._check_replay()
         return self.found

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 import attrs
 import trio
 
-from oms_trio.journal.errors import JournalBroken, JournalFull
+from oms_trio.journal.errors import JournalFull, JournalIOError
 from oms_trio.journal.journal import Journal
 from oms_trio.journal.model import Record
 from oms_trio.tasks import retention
@@ -130,7 +130,7 @@ class SimulatedDisk:
         if state.broken and method in _WRITES:
             if self.random.random() < 0.5:
                 function()
-            raise JournalBroken(state.journal, "Input/output error")
+            raise JournalIOError(state.journal, "Input/output error")
         if state.cut is not None and state.confirmed is None:
             state.remember_confirmed()
         if method == "compact":

@@ -19,13 +19,13 @@ from oms_trio.amqp.memory import MemoryBroker
 from oms_trio.amqp.model import Delivery, Outgoing
 from oms_trio.core.model import Rules
 from oms_trio.core.state import TradeState
-from oms_trio.journal.disk import Disk
-from oms_trio.journal.errors import JournalBroken
+from oms_trio.journal.errors import JournalIOError
 from oms_trio.journal.journal import Journal
+from oms_trio.journal.worker import JournalWorker
 from oms_trio.okx.pending_requests import PendingRequests
 from oms_trio.okx.rest import Rest
-from oms_trio.okx.session import Session
-from oms_trio.okx.websocket import OkxConnection, open_link
+from oms_trio.okx.session import OkxSession
+from oms_trio.okx.websocket import OkxConnection, open_okx_connection
 from oms_trio.okx.wire.signing import Credentials
 from oms_trio.ops.operator_commands import OperatorCommands
 from oms_trio.service.app import run_service
@@ -173,7 +173,7 @@ class ServiceProcess:
             with self.scope:
                 await self._serve()
         except Exception as error:
-            self.broken = _only(error, JournalBroken)
+            self.broken = _only(error, JournalIOError)
             if not self.dead and not (self.broken and self.environment.disk.broken):
                 raise
         finally:
@@ -204,7 +204,7 @@ class ServiceProcess:
                 broker=SlowBroker(environment.broker, random, environment.trace),
                 rest=rest,
                 connect=partial(self._connect, rest, clock),
-                disk=Disk(journal, self.disk),
+                disk=JournalWorker(journal, self.disk),
                 rules=environment.rules,
                 context=environment.scope,
                 max_retries=50,
@@ -229,9 +229,9 @@ class ServiceProcess:
         def dial(_host: str, _port: int) -> Awaitable[trio.abc.Stream]:
             return _now(lambda: environment.dial("ws"))
 
-        return open_link(
+        return open_okx_connection(
             "ws://127.0.0.1/ws/v5/private",
-            Session(environment.credentials, environment.scope.inst_id),
+            OkxSession(environment.credentials, environment.scope.inst_id),
             clock,
             offset_ns=rest.offset_ns,
             open_stream=dial,

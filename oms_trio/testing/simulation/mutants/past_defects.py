@@ -190,8 +190,8 @@ def _silently_expired(sound: Any) -> Any:  # noqa: ANN401
 def _all_rows_ours(_sound: Any) -> Any:  # noqa: ANN401
     """Treat every row as ours, as the first release did; records were read before."""
 
-    def broken(_row: Any, tag: str | None) -> bool:  # noqa: ANN401
-        return tag is not None
+    def broken(row: Any, inst_id: str, tag: str | None) -> bool:  # noqa: ANN401
+        return tag is not None and bool(row.inst_id == inst_id)
 
     return broken
 
@@ -206,7 +206,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "oms_trio.core.state:TradeState._take_action", _sent_at_once
     ),
     "the clock's offset is subtracted": Mutant(
-        "oms_trio.okx.calls:Calls.measure_offset", _subtracted
+        "oms_trio.okx.rest_client:RestClient.measure_offset", _subtracted
     ),
     "one page of REST is read": Mutant("oms_trio.okx.rest:Rest._pages", _one_page),
     "compaction goes past snapshots": Mutant(
@@ -232,7 +232,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "oms_trio.core.operator:carry_out", _flat_by_the_book
     ),
     "a foreign row stops reconciliation": Mutant(
-        "oms_trio.okx.wire.reports:is_our_row", _all_rows_ours
+        "oms_trio.okx.wire.row_reader:is_our_row", _all_rows_ours
     ),
     "fills of a liquidation are ignored": Mutant(
         "oms_trio.core.adoption:CAUSE_OF_CATEGORY", value(dict[str, Cause]())

@@ -1,4 +1,4 @@
-"""Rows that nobody can read: passed over when they are not ours, an error that names them when."""
+"""Unreadable rows are ignored when they are not ours, and an error that names the order when they are."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from oms_trio.okx.errors import ProtocolError
 from oms_trio.okx.wire import bodies
 from oms_trio.okx.wire.codec import decode_frame
-from oms_trio.okx.wire.foreign import KINDS, PassedOver
 from oms_trio.okx.wire.frames import AccountPush, OrdersPush, PositionsPush
+from oms_trio.okx.wire.row_reader import KINDS, IgnoredRows
 from tests.okx.samples import (
     ACCOUNT,
     INST_ID,
@@ -39,18 +39,18 @@ UNREADABLE: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changes", UNREADABLE)
-def test_an_order_of_somebody_else_that_cannot_be_read_is_passed_over(
+def test_an_unreadable_order_of_somebody_else_is_ignored(
     changes: dict[str, Any],
 ) -> None:
-    passed_over = PassedOver()
+    ignored = IgnoredRows()
     row = order_row(**(FOREIGN | changes))
-    frame = decode_frame(orders_push(row, order_row()), INST_ID, "rl", passed_over)
+    frame = decode_frame(orders_push(row, order_row()), INST_ID, "rl", ignored)
     assert isinstance(frame, OrdersPush)
     assert [report.tag for report in frame.reports] == ["rl"]
     page = rest_body(order_row(), row)
-    (report,) = bodies.orders(page, INST_ID, tag="rl", note=passed_over)
+    (report,) = bodies.orders(page, INST_ID, tag="rl", on_ignored=ignored)
     assert report.tag == "rl"
-    assert passed_over.count == 2
+    assert ignored.count == 2
 
 
 @pytest.mark.parametrize("changes", UNREADABLE)
@@ -62,7 +62,7 @@ def test_an_order_of_somebody_else_that_cannot_be_read_is_passed_over(
         {"tag": "", "clOrdId": "", "category": "full_liquidation"},
     ],
 )
-def test_an_order_of_ours_that_cannot_be_read_is_an_error_that_names_it(
+def test_an_unreadable_order_of_ours_is_an_error_that_names_it(
     changes: dict[str, Any], whose: dict[str, str]
 ) -> None:
     row = order_row(**(whose | changes))
@@ -78,14 +78,14 @@ def test_an_order_of_ours_that_cannot_be_read_is_an_error_that_names_it(
         assert str(named) in str(caught.value)
 
 
-def test_what_was_recorded_is_read_as_it_was_when_it_came() -> None:
+def test_a_record_is_read_as_its_frame_was_when_it_arrived() -> None:
     """A record is only written of what was read, so what cannot be read was not ours then."""
     frame = decode_frame(orders_push(order_row(state="frozen"), order_row()), INST_ID)
     assert isinstance(frame, OrdersPush)
     assert len(frame.reports) == 1
 
 
-def test_types_and_categories_that_nobody_knows_are_no_reason() -> None:
+def test_unknown_types_and_categories_do_not_make_a_row_unreadable() -> None:
     row = order_row(ordType="brand_new", category="brand_new", tag="", clOrdId="x")
     frame = decode_frame(orders_push(row), INST_ID, "rl")
     assert isinstance(frame, OrdersPush)
@@ -93,7 +93,7 @@ def test_types_and_categories_that_nobody_knows_are_no_reason() -> None:
     assert (report.ord_type, report.category) == ("brand_new", "brand_new")
 
 
-def test_a_row_that_does_not_say_whose_it_is_may_be_ours() -> None:
+def test_a_row_without_an_owner_may_be_ours() -> None:
     for row in ("row", 7, [1]):
         with pytest.raises(ProtocolError) as caught:
             decode_frame(orders_push(order_row(), row), INST_ID, "rl")
@@ -136,7 +136,7 @@ def test_another_currency_may_be_anything() -> None:
     assert decoded.balance is not None
 
 
-def test_a_fill_of_somebody_else_may_be_anything_and_ours_not() -> None:
+def test_an_unreadable_fill_is_ignored_unless_it_is_ours() -> None:
     row = fill_row(tag="", clOrdId="x", fillPx="-1")
     assert len(bodies.fills(rest_body(row, fill_row()), INST_ID, tag="rl")) == 1
     for ours in ({"tag": "rl"}, {"clOrdId": NAME}, {"subType": "126"}):
@@ -144,7 +144,7 @@ def test_a_fill_of_somebody_else_may_be_anything_and_ours_not() -> None:
             bodies.fills(rest_body({**row, **ours}), INST_ID, tag="rl")
 
 
-def test_pages_are_walked_past_rows_that_cannot_be_read() -> None:
+def test_paging_continues_after_unreadable_rows() -> None:
     rows = [{"ordId": str(number), "billId": str(number), "sz": 5} for number in range(100)]
     assert bodies.orders_cursor(rest_body(*rows)) == "99"
     assert bodies.bills_cursor(rest_body(*rows)) == "99"
@@ -152,15 +152,15 @@ def test_pages_are_walked_past_rows_that_cannot_be_read() -> None:
         bodies.orders_cursor(rest_body(*rows[1:], {"ordId": 7}))
 
 
-def test_each_kind_is_logged_once_and_everything_counted() -> None:
-    passed_over = PassedOver()
+def test_each_kind_is_logged_once_and_every_row_is_counted() -> None:
+    ignored = IgnoredRows()
     with capture_logs() as logs:
         for number in range(50):
-            passed_over(ProtocolError(f"$.data[{number}].state", "unknown value 'frozen'"))
-        passed_over(ProtocolError("$.data[0].state", "unknown value 'other'"))
-    assert passed_over.count == 51
+            ignored(ProtocolError(f"$.data[{number}].state", "unknown value 'frozen'"))
+        ignored(ProtocolError("$.data[0].state", "unknown value 'other'"))
+    assert ignored.count == 51
     assert [line["why"] for line in logs] == ["unknown value 'frozen'", "unknown value 'other'"]
     with capture_logs() as logs:
         for number in range(10 * KINDS):
-            passed_over(ProtocolError("$.data[0].state", f"unknown value '{number}'"))
+            ignored(ProtocolError("$.data[0].state", f"unknown value '{number}'"))
     assert len(logs) < KINDS

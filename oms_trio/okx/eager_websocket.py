@@ -1,12 +1,13 @@
-"""trio-websocket's connection, with fewer rounds of the scheduler on the way of a frame.
+"""trio-websocket's connection, with fewer scheduler rounds per frame.
 
-A round costs 20 to 50 us in a service whose caches are cold between two frames, and lets the other
-threads take the interpreter away. Two of trio-websocket's habits cost one each: a checkpoint for
-every frame that it hands over, so that the four frames that follow an order come one by one
-through every task behind it; and a checkpoint for its lock before each send. Without them an action
-costs 21 steps of tasks instead of 31, and Trio's thread 1.3 ms instead of 1.5.
+A round of the scheduler costs 20 to 50 us in a service whose caches are cold between two frames, and
+gives other threads the chance to take the interpreter. Two habits of trio-websocket cost one round
+each: a checkpoint for every frame that it delivers, so that the four frames that follow an order pass
+one by one through every later task; and a checkpoint for its lock before every send. Without them
+an action costs 21 task steps instead of 31, and 1.3 ms of Trio's thread instead of 1.5.
 
-What is overridden is private to trio-websocket. Its release is pinned, and ``tests/okx`` would notice.
+The overridden methods are private to trio-websocket. Its version is pinned, and ``tests/okx`` fails
+when they change.
 """
 
 from __future__ import annotations
@@ -20,21 +21,19 @@ import trio_websocket
 import wsproto
 from wsproto.events import BytesMessage, TextMessage
 
-Message = str | bytes
-
 BURST: Final = 16
-"""Messages taken at once at most: then the other tasks get their turn."""
+"""Messages returned at once at most, so that other tasks get their turn."""
 
 
-class Connection(trio_websocket.WebSocketConnection):
-    """See the module; everything else is trio-websocket's."""
+class EagerWebSocketConnection(trio_websocket.WebSocketConnection):
+    """A WebSocket connection that takes free locks and delivers whole frames without a checkpoint."""
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - passed on
         super().__init__(*args, **options)
         self._stream_lock = _EagerLock()  # type: ignore[assignment]  # all that is used of it
 
-    async def get_messages(self) -> list[Message]:
-        """Wait for a message; return it with those behind it that are here already.
+    async def get_messages(self) -> list[str | bytes]:
+        """Wait for a message; return it together with those that have already arrived after it.
 
         Raises:
             ConnectionClosed: no message is left, and none will come.
@@ -52,12 +51,12 @@ class Connection(trio_websocket.WebSocketConnection):
             with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 self._send_channel.send_nowait(text)
                 return
-        # Fragments, bytes, giants, a full queue, the end: trio-websocket knows.
+        # trio-websocket handles fragments, bytes, oversized messages, a full queue and the end.
         await super()._handle_message_event(event)
 
 
 class _EagerLock:
-    """A lock that is taken without a checkpoint when it is free: the send behind it has its own."""
+    """A lock that is acquired without a checkpoint when it is free; the send that follows has one."""
 
     def __init__(self) -> None:
         self._lock = trio.StrictFIFOLock()
@@ -77,7 +76,7 @@ class _EagerLock:
         self._lock.release()
 
 
-async def shake_hands(
+async def wrap_client_stream(
     nursery: trio.Nursery,
     stream: trio.abc.Stream,
     host: str,
@@ -86,12 +85,12 @@ async def shake_hands(
     message_queue_size: int,
     max_message_size: int,
     receive_buffer_size: int,
-) -> Connection:
+) -> EagerWebSocketConnection:
     """Open a client's connection on a stream, as ``trio_websocket.wrap_client_stream`` does.
 
     Its reader runs in the nursery until the connection ends.
     """
-    connection = Connection(
+    connection = EagerWebSocketConnection(
         stream,
         wsproto.WSConnection(wsproto.ConnectionType.CLIENT),
         host=host,

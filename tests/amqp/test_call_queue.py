@@ -1,4 +1,4 @@
-"""Calls between threads: order, and one wake-up a batch."""
+"""Calls between threads: their order, and one wake-up per batch."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 
-from oms_trio.amqp.mailbox import Mailbox
+from oms_trio.amqp.call_queue import CallQueue
 
 
-def test_one_wake_up_runs_all_that_was_posted_in_order() -> None:
+def test_one_wake_up_runs_all_calls_in_order() -> None:
     woken: list[Callable[[], object]] = []
     ran: list[int] = []
-    mailbox = Mailbox(woken.append)
+    queue = CallQueue(woken.append)
     for number in range(3):
-        mailbox.post(partial(ran.append, number))
+        queue.call_soon(partial(ran.append, number))
     assert len(woken) == 1
     woken[0]()
     assert ran == [0, 1, 2]
 
 
-def test_a_call_posted_after_a_run_wakes_again() -> None:
+def test_a_call_after_a_run_wakes_again() -> None:
     woken: list[Callable[[], object]] = []
     ran: list[int] = []
-    mailbox = Mailbox(woken.append)
-    mailbox.post(partial(ran.append, 1))
+    queue = CallQueue(woken.append)
+    queue.call_soon(partial(ran.append, 1))
     woken[0]()
-    mailbox.post(partial(ran.append, 2))
+    queue.call_soon(partial(ran.append, 2))
     assert len(woken) == 2
     woken[1]()
     assert ran == [1, 2]
 
 
-def test_nothing_is_lost_between_threads_that_post_and_run_at_full_speed() -> None:
+def test_no_call_is_lost_between_threads_at_full_speed() -> None:
     wakes: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-    mailbox = Mailbox(wakes.put)
+    queue = CallQueue(wakes.put)
     ran: list[int] = []
 
     def run() -> None:
@@ -45,7 +45,7 @@ def test_nothing_is_lost_between_threads_that_post_and_run_at_full_speed() -> No
     runner = Thread(target=run)
     runner.start()
     for number in range(20_000):
-        mailbox.post(partial(ran.append, number))
+        queue.call_soon(partial(ran.append, number))
     wakes.put(None)
     runner.join()
     assert ran == list(range(20_000))

@@ -1,4 +1,4 @@
-"""Signed requests to the exchange's REST interface: one client, its rate limits, its clock."""
+"""Signed requests to the exchange's REST API: rate limits, clock offset, and outcomes by code."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import structlog
 
 from oms_trio.okx.endpoints import TIME, Endpoint
 from oms_trio.okx.errors import (
-    OurRowError,
+    AccessRejectedError,
+    OurRowUnreadableError,
     ProtocolError,
-    RestError,
-    RestRefusedError,
+    RestRejectedError,
+    RestRowUnreadableError,
     RestUnavailableError,
-    RowUnreadableError,
 )
 from oms_trio.okx.rate_limits import Limiter
 from oms_trio.okx.wire import bodies
-from oms_trio.okx.wire.codes import QueryOutcome, outcome_of_query
+from oms_trio.okx.wire.codes import QueryOutcome, query_outcome
 from oms_trio.okx.wire.signing import Credentials, rest_headers
 from oms_trio.settings.clock import Clock
 
@@ -35,18 +35,18 @@ _T = TypeVar("_T")
 NS_PER_MS: Final = 1_000_000
 
 SLOW_NS: Final = 1_000_000_000
-"""The clock's answer is from some moment of its round trip. One that took longer than this replaces
-an earlier estimate only where it proves that wrong."""
+"""The exchange's time was read at some moment of the round trip. A slower answer than this replaces
+an earlier estimate only if it proves that wrong."""
 
 MOVED_NS: Final = 100_000_000
-"""A change of the estimate that is worth a line in the log; it is measured every minute."""
+"""A change of the estimate that is logged; the offset is measured every minute."""
 
 
-class Calls:
+class RestClient:
     """Requests over one HTTP client.
 
-    The client brings ``base_url``, TLS and its own timeouts; ``demo`` marks every request as demo
-    trading, public ones too, because instruments differ there.
+    The HTTP client has the ``base_url``, TLS and timeouts. ``demo`` marks every request as demo
+    trading, even public ones, because the instruments of demo trading differ.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Calls:
         self._client = client
         self._credentials = credentials
         self._clock = clock
-        self._marks = {"x-simulated-trading": "1"} if demo else {}
+        self._demo_headers = {"x-simulated-trading": "1"} if demo else {}
         self._offset_ns = 0
         self._measured = False
-        self._limiters: dict[Endpoint, Limiter] = {}  # one per endpoint: bounded by their list
+        self._limiters: dict[Endpoint, Limiter] = {}  # at most one per endpoint
 
     @property
     def offset_ns(self) -> int:
@@ -69,25 +69,25 @@ class Calls:
         """Measure ``offset_ns``: the exchange's time against the middle of the round trip.
 
         Raises:
-            RestUnavailableError: no answer, or none that can be a time; ask again later.
-            RestRefusedError: refused for good.
+            RestUnavailableError: no answer, or one that cannot be a time; repeat it later.
+            AccessRejectedError: every request of this key is rejected.
         """
         sent = self._clock()
         try:
             body = await self.call(TIME)
-        except RestRefusedError:
+        except AccessRejectedError:
             raise
-        except RestError as error:
+        except RestRejectedError as error:
             raise RestUnavailableError(f"{TIME.path}: {error}") from error
         answered = self._clock()
-        told = decoded(bodies.server_time, body) * NS_PER_MS
-        least, most = told - answered, told - sent
+        server_ns = decoded(bodies.server_time, body) * NS_PER_MS
+        least, most = server_ns - answered, server_ns - sent
         known = self._measured and least <= self._offset_ns <= most
         if not known or answered - sent <= SLOW_NS:
-            self._take_offset((least + most) // 2)
+            self._set_offset((least + most) // 2)
         return self._offset_ns
 
-    def _take_offset(self, offset_ns: int) -> None:
+    def _set_offset(self, offset_ns: int) -> None:
         if not self._measured or abs(offset_ns - self._offset_ns) >= MOVED_NS:
             log.info("okx_clock_measured", offset_ms=offset_ns / NS_PER_MS)
         self._offset_ns, self._measured = offset_ns, True
@@ -100,19 +100,19 @@ class Calls:
         *,
         may_be_missing: bool = False,
     ) -> str:
-        """Make one request within its rate limit and return the body of a good answer.
+        """Make one request within its rate limit and return the body of a successful answer.
 
-        With ``may_be_missing`` "order not found" is a good answer too. A refused timestamp is
-        answered by measuring the clock again, once.
+        With ``may_be_missing``, "order not found" counts as successful. After a rejected timestamp
+        the clock offset is measured and the request is repeated, once.
 
         Raises:
-            RestUnavailableError: nothing was learnt; ask again later.
-            RestRefusedError: refused for good.
-            RestError: refused.
+            RestUnavailableError: there was no usable answer; repeat the request later.
+            AccessRejectedError: every request of this key is rejected.
+            RestRejectedError: this request is rejected.
         """
-        text = await self._in_time(endpoint, query, body)
+        text = await self._with_resync(endpoint, query, body)
         answer = decoded(bodies.envelope, text)
-        match outcome_of_query(answer.code):
+        match query_outcome(answer.code):
             case QueryOutcome.OK:
                 return text
             case QueryOutcome.NOT_FOUND if may_be_missing:
@@ -120,24 +120,24 @@ class Calls:
             case QueryOutcome.REPEAT | QueryOutcome.RESYNC:
                 raise RestUnavailableError(f"{endpoint.path}: {answer.code} ({answer.msg})")
             case QueryOutcome.FATAL:
-                raise RestRefusedError(answer.code, answer.msg)
-            case QueryOutcome.REFUSED | QueryOutcome.NOT_FOUND:
-                raise RestError(answer.code, answer.msg)
+                raise AccessRejectedError(answer.code, answer.msg)
+            case QueryOutcome.REJECTED | QueryOutcome.NOT_FOUND:
+                raise RestRejectedError(answer.code, answer.msg)
 
     async def operate(self, endpoint: Endpoint, body: Body, exp_time_ms: int | None = None) -> str:
-        """Have an order placed or cancelled; returns the answer, whatever it says.
+        """Send a request that places or cancels orders; returns the answer, whatever its code.
 
-        Its elements have codes of their own, so ``answers`` judges it. After ``exp_time_ms`` (the
-        exchange's clock) the request does nothing any more. A refused timestamp is answered by
-        measuring the clock again, once: nothing has happened then.
+        The elements of the answer have their own codes, which ``wire.answers`` interprets. The
+        exchange discards the request after ``exp_time_ms`` (its clock). After a rejected timestamp,
+        which changes nothing, the clock offset is measured and the request is repeated, once.
 
         Raises:
-            RestUnavailableError: no answer, HTTP 5xx, or one that cannot be read: what became of
-                the request is unknown.
+            RestUnavailableError: no answer, HTTP 5xx, or an unreadable answer: the outcome of the
+                request is unknown.
         """
-        return await self._in_time(endpoint, None, body, exp_time_ms)
+        return await self._with_resync(endpoint, None, body, exp_time_ms)
 
-    async def _in_time(
+    async def _with_resync(
         self,
         endpoint: Endpoint,
         query: Mapping[str, str] | None,
@@ -146,7 +146,7 @@ class Calls:
     ) -> str:
         text = await self._exchange(endpoint, query, body, exp_time_ms)
         code = decoded(bodies.envelope, text).code
-        if outcome_of_query(code) is not QueryOutcome.RESYNC or not endpoint.signed:
+        if query_outcome(code) is not QueryOutcome.RESYNC or not endpoint.signed:
             return text
         await self.measure_offset()
         return await self._exchange(endpoint, query, body, exp_time_ms)
@@ -158,12 +158,12 @@ class Calls:
         body: Body | None,
         exp_time_ms: int | None,
     ) -> str:
-        """Send one request and return the text of whatever came back."""
+        """Send one request and return the text of its answer, whatever its code."""
         await self._limiter(endpoint).acquire()
         content = "" if body is None else msgspec.json.encode(body).decode()
         target = f"{endpoint.path}?{urlencode(query)}" if query else endpoint.path
         request = self._client.build_request(
-            endpoint.method, target, content=content or None, headers=self._marks
+            endpoint.method, target, content=content or None, headers=self._demo_headers
         )
         request.stream = _Content(content.encode())
         if content:
@@ -172,7 +172,7 @@ class Calls:
             request.headers["expTime"] = str(exp_time_ms)
         if endpoint.signed:
             at_ms = (self._clock() + self._offset_ns) // NS_PER_MS
-            sent_target = request.url.raw_path.decode("ascii")  # what goes out, to the byte
+            sent_target = request.url.raw_path.decode("ascii")  # exactly the bytes that are sent
             request.headers.update(
                 rest_headers(self._credentials, at_ms, endpoint.method, sent_target, content)
             )
@@ -190,24 +190,24 @@ class Calls:
 class _Content(httpx.AsyncByteStream):
     """A request's body, sent once.
 
-    httpx's own is an async generator, and one that a cancellation leaves half-way warns that
-    nobody has closed it.
+    httpx's own stream is an async generator, which warns that it was not closed when a request is
+    cancelled half-way.
     """
 
     def __init__(self, content: bytes) -> None:
-        self._left = [content] if content else []
+        self._unsent = [content] if content else []
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        if not self._left:
+        if not self._unsent:
             raise StopAsyncIteration
-        return self._left.pop()
+        return self._unsent.pop()
 
 
 def _body_of(response: httpx.Response, endpoint: Endpoint) -> str:
-    """Take the body whatever the status is, unless it is no answer of the exchange at all."""
+    """Return the body for any HTTP status, unless the answer does not come from the exchange."""
     try:
         text = response.content.decode()
         bodies.envelope(text)
@@ -222,10 +222,10 @@ def _body_of(response: httpx.Response, endpoint: Endpoint) -> str:
 
 
 def decoded(decode: Callable[[_B], _T], body: _B) -> _T:
-    """Read a body; one that cannot be read tells nothing, so the question is still open."""
+    """Decode a body. An unreadable one answers nothing, so the request has to be repeated."""
     try:
         return decode(body)
-    except OurRowError as error:
-        raise RowUnreadableError(f"unreadable answer: {error}") from error
+    except OurRowUnreadableError as error:
+        raise RestRowUnreadableError(f"unreadable answer: {error}") from error
     except ProtocolError as error:
         raise RestUnavailableError(f"unreadable answer: {error}") from error

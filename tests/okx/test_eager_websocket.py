@@ -1,4 +1,4 @@
-"""What we change of trio-websocket: how frames are handed over, and how sends take turns."""
+"""Our changes to trio-websocket: how frames are delivered, and how sends take turns."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import wsproto
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from wsproto.events import TextMessage
 
-from oms_trio.okx.connection import BURST, Connection, shake_hands
+from oms_trio.okx.eager_websocket import BURST, EagerWebSocketConnection, wrap_client_stream
 
 
 @asynccontextmanager
 async def connected(
     *, queue: int = 64, largest: int = 100
-) -> AsyncIterator[tuple[Connection, trio.testing.MemorySendStream]]:
-    """A connection, and the raw bytes' way to it from the exchange."""
+) -> AsyncIterator[tuple[EagerWebSocketConnection, trio.testing.MemorySendStream]]:
+    """A connection, and the exchange's stream of raw bytes to it."""
     ours, theirs = memory_stream_pair()
     async with trio.open_nursery() as nursery:
         accepted = trio.Event()
@@ -30,7 +30,7 @@ async def connected(
             accepted.set()
 
         nursery.start_soon(accept)
-        connection = await shake_hands(
+        connection = await wrap_client_stream(
             nursery,
             ours,
             "localhost",
@@ -45,7 +45,7 @@ async def connected(
 
 
 def frame(text: str, *, finished: bool = True) -> bytes:
-    """A frame as a server sends it; a fragment when the message goes on."""
+    """A frame as a server sends it; a fragment unless ``finished``."""
     return Server().send(TextMessage(data=text, message_finished=finished))
 
 
@@ -53,13 +53,13 @@ def Server() -> wsproto.connection.Connection:  # noqa: N802 - a class in all bu
     return wsproto.connection.Connection(wsproto.ConnectionType.SERVER)
 
 
-async def test_frames_of_one_read_are_taken_together() -> None:
+async def test_frames_of_one_read_are_returned_together() -> None:
     async with connected() as (connection, wire):
         await wire.send_all(b"".join(map(frame, "abcd")))
         assert await connection.get_messages() == ["a", "b", "c", "d"]
 
 
-async def test_a_long_burst_is_taken_in_parts() -> None:
+async def test_a_long_burst_is_returned_in_parts() -> None:
     async with connected() as (connection, wire):
         texts = [str(number) for number in range(BURST + 3)]
         await wire.send_all(b"".join(map(frame, texts)))
@@ -72,23 +72,23 @@ async def test_a_full_queue_makes_the_reader_wait_and_loses_nothing() -> None:
     async with connected(queue=2) as (connection, wire):
         await wire.send_all(b"".join(map(frame, "abcdefg")))
         await wait_all_tasks_blocked()
-        heard: list[str | bytes] = []
+        received: list[str | bytes] = []
         with trio.fail_after(1):
-            while len(heard) < 7:
-                heard += await connection.get_messages()
-        assert heard == list("abcdefg")
+            while len(received) < 7:
+                received += await connection.get_messages()
+        assert received == list("abcdefg")
 
 
-async def test_fragments_are_put_together() -> None:
+async def test_fragments_are_joined() -> None:
     server = Server()
     parts = [
         server.send(TextMessage(data="one ", message_finished=False)),
         server.send(TextMessage(data="message")),
     ]
     async with connected() as (connection, wire):
-        await wire.send_all(frame("before") + b"".join(parts) + frame("behind"))
+        await wire.send_all(frame("before") + b"".join(parts) + frame("after"))
         await wait_all_tasks_blocked()
-        assert await connection.get_messages() == ["before", "one message", "behind"]
+        assert await connection.get_messages() == ["before", "one message", "after"]
 
 
 async def test_a_message_that_is_too_large_ends_the_connection() -> None:
@@ -117,12 +117,12 @@ async def test_sends_of_two_tasks_take_turns(monkeypatch: pytest.MonkeyPatch) ->
         async def accept() -> None:
             request = await trio_websocket.wrap_server_stream(nursery, theirs)
             peer = await request.accept()
-            heard.extend([await peer.get_message() for _ in range(3)])
+            received.extend([await peer.get_message() for _ in range(3)])
             nursery.cancel_scope.cancel()
 
-        heard: list[str | bytes] = []
+        received: list[str | bytes] = []
         nursery.start_soon(accept)
-        connection = await shake_hands(
+        connection = await wrap_client_stream(
             nursery,
             ours,
             "localhost",
@@ -134,4 +134,4 @@ async def test_sends_of_two_tasks_take_turns(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(ours, "send_all", slowly)
         for text in ("a", "b", "c"):
             nursery.start_soon(connection.send_message, text)
-    assert sorted(map(str, heard)) == ["a", "b", "c"]
+    assert sorted(map(str, received)) == ["a", "b", "c"]

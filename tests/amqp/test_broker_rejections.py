@@ -19,9 +19,9 @@ import trustme
 
 from oms_trio.amqp.broker import open_broker
 from oms_trio.amqp.model import (
+    BrokerAccessRejected,
     BrokerError,
     BrokerMisconfigured,
-    BrokerRefused,
     BrokerUnreachable,
     Outgoing,
 )
@@ -33,8 +33,8 @@ from tests.rabbitmq import RabbitNode
 SECRET = "hunter2/@:%"
 
 
-async def refusal(settings: BrokerSettings, kind: type[BrokerError]) -> str:
-    """Open a broker that must fail; return its line, checked for secrets all the way down."""
+async def rejection(settings: BrokerSettings, kind: type[BrokerError]) -> str:
+    """Open a broker that must fail; return its message, after checking it and its causes for secrets."""
     with trio.fail_after(15), pytest.raises(kind) as caught:
         async with open_broker(settings):
             pytest.fail("it connected")
@@ -56,19 +56,19 @@ def test_the_password_is_not_in_the_settings_repr() -> None:
 async def test_a_refused_port_is_named_with_what_to_change() -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-    line = await refusal(fresh_settings(port, password=SECRET), BrokerUnreachable)
+    line = await rejection(fresh_settings(port, password=SECRET), BrokerUnreachable)
     assert f"127.0.0.1:{port}" in line
     assert "RABBITMQ_HOST" in line
 
 
 async def test_an_unknown_host_is_named_with_what_to_change() -> None:
     settings = fresh_settings(5672, host="no-such-host.invalid", password=SECRET)
-    line = await refusal(settings, BrokerUnreachable)
+    line = await rejection(settings, BrokerUnreachable)
     assert "no-such-host.invalid:5672" in line
     assert "RABBITMQ_HOST" in line
 
 
-async def test_something_that_is_no_amqp_broker_is_unreachable() -> None:
+async def test_a_server_that_is_not_an_amqp_broker_is_unreachable() -> None:
     async def answer_http(stream: trio.SocketStream) -> None:
         async with stream:
             await stream.receive_some()
@@ -77,7 +77,7 @@ async def test_something_that_is_no_amqp_broker_is_unreachable() -> None:
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, answer_http, 0)
         port = listeners[0].socket.getsockname()[1]
-        await refusal(fresh_settings(port, password=SECRET), BrokerUnreachable)
+        await rejection(fresh_settings(port, password=SECRET), BrokerUnreachable)
         nursery.cancel_scope.cancel()
 
 
@@ -85,38 +85,36 @@ async def test_a_broker_that_never_answers_is_unreachable(monkeypatch: pytest.Mo
     monkeypatch.setattr("oms_trio.amqp.connection.ANSWER_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = fresh_settings(silent.getsockname()[1], password=SECRET)
-        assert "no answer in" in await refusal(settings, BrokerUnreachable)
+        assert "no answer in" in await rejection(settings, BrokerUnreachable)
 
 
 @pytest.mark.rabbitmq
-async def test_a_wrong_password_is_refused(rabbitmq_node: RabbitNode) -> None:
+async def test_a_wrong_password_is_rejected(rabbitmq_node: RabbitNode) -> None:
     settings = fresh_settings(rabbitmq_node.port, password=SECRET)
-    line = await refusal(settings, BrokerRefused)
+    line = await rejection(settings, BrokerAccessRejected)
     assert "'guest'" in line
     assert "RABBITMQ_PASS" in line
 
 
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("vhost", ["nowhere", "/a/b", "50%2Foff"])
-async def test_an_unknown_virtual_host_is_refused_by_its_name(
-    rabbitmq_node: RabbitNode, vhost: str
-) -> None:
-    line = await refusal(fresh_settings(rabbitmq_node.port, vhost=vhost), BrokerRefused)
+async def test_an_unknown_virtual_host_is_named(rabbitmq_node: RabbitNode, vhost: str) -> None:
+    line = await rejection(fresh_settings(rabbitmq_node.port, vhost=vhost), BrokerAccessRejected)
     assert repr(vhost) in line
     assert "RABBITMQ_VHOST" in line
 
 
 @pytest.mark.rabbitmq
-async def test_a_queue_with_other_arguments_is_told_apart_from_an_outage(
+async def test_a_queue_with_other_arguments_is_distinguished_from_an_outage(
     rabbitmq_node: RabbitNode,
 ) -> None:
     settings = fresh_settings(rabbitmq_node.port)
     connection = rabbitmq_node.connect()
     connection.channel().queue_declare(settings.action_queue, durable=True)
-    line = await refusal(settings, BrokerMisconfigured)
+    line = await rejection(settings, BrokerMisconfigured)
     connection.close()
     assert f"queue '{settings.action_queue}' on 127.0.0.1" in line
-    assert "its x-message-ttl is none, and must be 60000" in line
+    assert "its x-message-ttl is none, but must be 60000" in line
     dead = settings.dead_letter_exchange
     assert f"durable with x-message-ttl=60000, x-dead-letter-exchange={dead}" in line
     assert f"`rabbitmqctl delete_queue {settings.action_queue}`" in line
@@ -125,11 +123,11 @@ async def test_a_queue_with_other_arguments_is_told_apart_from_an_outage(
 
 
 @pytest.mark.rabbitmq
-async def test_the_command_of_the_refusal_mends_it(rabbitmq_node: RabbitNode) -> None:
+async def test_the_command_in_the_message_solves_the_problem(rabbitmq_node: RabbitNode) -> None:
     settings = fresh_settings(rabbitmq_node.port)
     connection = rabbitmq_node.connect()
     connection.channel().queue_declare(settings.action_queue, durable=True)
-    line = await refusal(settings, BrokerMisconfigured)
+    line = await rejection(settings, BrokerMisconfigured)
     connection.close()
     found = re.search("`rabbitmqctl ([^`]+)`", line)
     assert found is not None
@@ -140,52 +138,57 @@ async def test_the_command_of_the_refusal_mends_it(rabbitmq_node: RabbitNode) ->
 
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "expected"),
     [
-        ({"durable": False}, "its durable is false, and must be true"),
-        ({"arguments": {"x-message-ttl": 7_000}}, "or the OMS_MAX_ACTION_AGE that it was made"),
+        ({"durable": False}, "its durable is false, but must be true"),
+        (
+            {"arguments": {"x-message-ttl": 7_000}},
+            "or the OMS_MAX_ACTION_AGE with which it was declared",
+        ),
         ({"arguments": {"x-queue-type": "quorum"}}, "its x-"),
         ({"arguments": {"x-dead-letter-exchange": "other"}}, "its x-"),
     ],
 )
-async def test_whatever_differs_is_said_with_what_it_must_be(
-    rabbitmq_node: RabbitNode, changed: dict[str, Any], told: str
+async def test_the_message_names_the_difference_and_the_required_value(
+    rabbitmq_node: RabbitNode, changed: dict[str, Any], expected: str
 ) -> None:
     settings = fresh_settings(rabbitmq_node.port)
     connection = rabbitmq_node.connect()
     connection.channel().queue_declare(settings.action_queue, **{"durable": True, **changed})
-    line = await refusal(settings, BrokerMisconfigured)
+    line = await rejection(settings, BrokerMisconfigured)
     connection.close()
-    assert told in line
+    assert expected in line
     assert settings.action_queue in line
 
 
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("name", ["dead_letter_queue", "expired_queue"])
-async def test_the_queues_beside_are_named_as_well(rabbitmq_node: RabbitNode, name: str) -> None:
+async def test_the_other_queues_are_named_as_well(rabbitmq_node: RabbitNode, name: str) -> None:
     settings = fresh_settings(rabbitmq_node.port)
     queue = getattr(settings, name)
     connection = rabbitmq_node.connect()
     connection.channel().queue_declare(queue, durable=True, arguments={"x-max-length": 9})
     # RabbitMQ compares those arguments that matter to it, a bound of the length among them.
-    line = await refusal(settings, BrokerMisconfigured)
+    line = await rejection(settings, BrokerMisconfigured)
     connection.close()
     assert f"rabbitmqctl delete_queue {queue}" in line
 
 
 @pytest.mark.rabbitmq
-async def test_a_queue_that_is_somebody_elses_alone_is_named(rabbitmq_node: RabbitNode) -> None:
+async def test_a_queue_that_is_exclusive_to_somebody_else_is_named(
+    rabbitmq_node: RabbitNode,
+) -> None:
     settings = fresh_settings(rabbitmq_node.port)
     connection = rabbitmq_node.connect()
     connection.channel().queue_declare(settings.action_queue, exclusive=True)
-    line = await refusal(settings, BrokerMisconfigured)
+    line = await rejection(settings, BrokerMisconfigured)
     connection.close()
     assert settings.action_queue in line
     assert "exclusive" in line
 
 
 @pytest.mark.rabbitmq
-async def test_a_queue_that_somebody_else_declares_while_we_run_ends_us_with_the_same_line(
+async def test_a_queue_that_is_declared_differently_at_run_time_fails_with_the_same_message(
     rabbitmq_node: RabbitNode,
 ) -> None:
     connection = rabbitmq_node.connect()
@@ -213,15 +216,15 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.rabbitmq
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("queue", ["another", None])
-async def test_a_second_service_on_the_same_exchange_and_key_is_refused(
+async def test_a_second_service_with_the_same_exchange_and_key_is_rejected(
     rabbitmq_node: RabbitNode, queue: str | None
 ) -> None:
-    """With a queue of its own it would get, and trade, every action a second time."""
+    """With a queue of its own it would receive, and trade, every action a second time."""
     settings = fresh_settings(rabbitmq_node.port)
     second = settings if queue is None else attrs.evolve(settings, action_queue=queue)
     async with open_broker(settings) as broker:
-        line = await refusal(second, BrokerMisconfigured)
-        assert "another service takes the actions" in line
+        line = await rejection(second, BrokerMisconfigured)
+        assert "another service consumes the actions" in line
         assert f"'{settings.action_exchange}'" in line
         assert "'oms.action'" in line
         assert "OMS_ACTION_EXCHANGE" in line
@@ -248,18 +251,18 @@ async def test_a_service_waits_for_the_end_of_its_predecessor(rabbitmq_node: Rab
 
 @pytest.mark.rabbitmq
 @pytest.mark.usefixtures("impatient")
-async def test_services_with_exchanges_of_their_own_and_agents_share_a_broker(
+async def test_services_with_different_exchanges_and_agents_share_a_broker(
     rabbitmq_node: RabbitNode,
 ) -> None:
     one, other = (fresh_settings(rabbitmq_node.port) for _ in range(2))
-    async with open_broker(one), open_broker(other), open_broker(one.of_agent("a")):
-        async with open_broker(one.of_agent("b")) as agent:
+    async with open_broker(one), open_broker(other), open_broker(one.for_agent("a")):
+        async with open_broker(one.for_agent("b")) as agent:
             assert agent.connected
         async with open_broker(attrs.evolve(one, exclusive=False)) as beside:
             assert beside.connected
 
 
-def test_the_owners_queue_has_a_name_that_amqp_takes_however_long_the_exchanges_is() -> None:
+def test_the_owner_queue_has_a_valid_name_however_long_that_of_the_exchange_is() -> None:
     short = BrokerSettings().owner_queue
     assert short == "oms.action-owner.oms.oms.action"
     longest = BrokerSettings(action_exchange="x" * 247).owner_queue
@@ -268,22 +271,22 @@ def test_the_owners_queue_has_a_name_that_amqp_takes_however_long_the_exchanges_
 
 
 @pytest.mark.rabbitmq
-async def test_an_exchange_of_another_type_is_told_apart_from_an_outage(
+async def test_an_exchange_of_another_type_is_distinguished_from_an_outage(
     rabbitmq_node: RabbitNode,
 ) -> None:
     settings = fresh_settings(rabbitmq_node.port)
     connection = rabbitmq_node.connect()
     connection.channel().exchange_declare(settings.execution_exchange, "fanout", durable=True)
-    line = await refusal(settings, BrokerMisconfigured)
+    line = await rejection(settings, BrokerMisconfigured)
     connection.close()
     assert f"exchange '{settings.execution_exchange}' on 127.0.0.1" in line
-    assert "its type is fanout, and must be topic" in line
+    assert "its type is fanout, but must be topic" in line
     assert "OMS_EXECUTION_EXCHANGE" in line
 
 
 async def test_a_missing_ca_file_is_named(tmp_path: Path) -> None:
     settings = fresh_settings(5671, tls=True, ca_file=tmp_path / "none.pem")
-    assert "none.pem" in await refusal(settings, BrokerMisconfigured)
+    assert "none.pem" in await rejection(settings, BrokerMisconfigured)
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +296,7 @@ def authority() -> trustme.CA:
 
 @asynccontextmanager
 async def tls_front(authority: trustme.CA, node: RabbitNode) -> AsyncIterator[int]:
-    """Put TLS before a node; yield the port."""
+    """Run a TLS proxy before a node; yield its port."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     proxy = Proxy(node.port)
@@ -316,9 +319,9 @@ async def test_tls_with_a_trusted_certificate_works(
 
 
 @pytest.mark.rabbitmq
-async def test_tls_with_a_foreign_certificate_is_refused(
+async def test_tls_with_an_untrusted_certificate_is_rejected(
     rabbitmq_node: RabbitNode, authority: trustme.CA
 ) -> None:
     async with tls_front(authority, rabbitmq_node) as port:
-        line = await refusal(fresh_settings(port, tls=True, password=SECRET), BrokerUnreachable)
+        line = await rejection(fresh_settings(port, tls=True, password=SECRET), BrokerUnreachable)
     assert "CERTIFICATE_VERIFY_FAILED" in line
