@@ -74,10 +74,13 @@ class Expired:
     """An action that expired in the queue and is not decided yet.
 
     ``delivery`` is None from the end of the process that it came to until it comes again.
+    ``action`` says how large an order of it may be. Earlier releases did not keep it: of theirs it is
+    None until the action comes again, which it does before the queue gives any other.
     """
 
     state_id: StateId
     delivery: int | None
+    action: Action | None = None
 
 
 @attrs.define

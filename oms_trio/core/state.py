@@ -57,13 +57,14 @@ from oms_trio.core.model import (
     PositionReport,
     RejectReason,
     Rules,
+    Side,
     StateId,
 )
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import NS_PER_MS, Sync
 from oms_trio.core.risk import Control, Risk, Trip
 from oms_trio.core.shape import shape_of
-from oms_trio.core.sizing import Sized, Unsized, size_order
+from oms_trio.core.sizing import Sized, Unsized, largest_order, size_order
 
 ARITHMETIC = Context(prec=50, traps=[InvalidOperation, DivisionByZero, Overflow])
 """Sums and products of what the wire carries are exact in 50 digits; only an average rounds."""
@@ -218,7 +219,7 @@ class TradeState:
             before = self.expired.get(name)
             if before is not None and before.delivery is not None:
                 do(SettleDelivery(before.delivery))
-            self.expired[name] = Expired(action.state_id, action.delivery)
+            self.expired[name] = Expired(action.state_id, action.delivery, action)
             self._decide_expired(now_ns, do)
             return
         if action.known or not new:
@@ -244,7 +245,7 @@ class TradeState:
             instrument=self.instrument,
             rules=self.rules,
             position=self.book.position,
-            open_same_side=self.orders.exposure,
+            open_same_side=self._exposure(),
             mark_px=self.risk.mark_px,
         )
         if isinstance(sized, Sized):
@@ -275,6 +276,22 @@ class TradeState:
             answers.place(order, self.sync, do)
         if len(self.orders) > self.rules.max_open_orders:
             self._cancel_excess(now_ns, do)
+
+    def _exposure(self) -> dict[Side, Decimal]:
+        """Return the contracts per side by which orders may still change the position.
+
+        An expired action that is not decided may be an order already, which reads that are behind do
+        not show yet: it counts in full until a snapshot decides.
+        """
+        exposure = dict(self.orders.exposure)
+        if self.instrument is not None and self.balance is not None:
+            for name, expired in self.expired.items():
+                if expired.action is not None and self.orders.find(name) is None:
+                    side, size = largest_order(
+                        expired.action, self.balance, self.instrument, self.rules
+                    )
+                    exposure[side] += size
+        return exposure
 
     def _cancel_excess(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         before = self.risk.cancel_before_ns

@@ -449,6 +449,36 @@ def test_expired_action_is_not_decided_while_reads_may_be_behind(desk: Desk) -> 
     assert desk.last(PublishRejection).reason is RejectReason.STALE
 
 
+def test_undecided_expired_action_counts_against_the_cap_as_the_order_that_it_may_be(
+    desk: Desk,
+) -> None:
+    """An earlier process has sent the order, and reads that are behind do not show it yet.
+
+    The cap is 298.5 contracts, and 295.6 are asked for.
+    """
+    desk.act(7, message_id="m", expired=True, volume="198")
+    (name,) = desk.state.expired
+    desk.act(8, volume="3")
+    assert desk.last(PlaceOrder).sz == Decimal("2.9")
+    desk.act(9, volume="3")
+    assert desk.last(PublishRejection).reason is RejectReason.MARGIN_CAP
+    desk.act(10, volume="3", price="0.25")
+    assert desk.last(PlaceOrder).side is Side.SELL  # which only it makes smaller
+
+    order = VenueOrder(OrdId("X"), name, Side.BUY, Decimal("200"), Decimal(67000))
+    desk.orders[order.ord_id] = order
+    desk.feed(OrderUpdate(order.report()))
+    desk.act(11, volume="3")  # what it is counts now, not what it may be
+    assert (desk.last(PlaceOrder).side, desk.last(PlaceOrder).sz) == (Side.BUY, Decimal("4.5"))
+
+
+def test_decided_expired_action_counts_against_no_cap(desk: Desk) -> None:
+    desk.act(7, message_id="m", expired=True, volume="199")
+    settle(desk)
+    desk.act(8, volume="3")
+    assert desk.last(PlaceOrder).sz == Decimal("4.5")
+
+
 def test_action_that_became_an_order_is_not_rejected_when_a_copy_expires(desk: Desk) -> None:
     desk.act(7, message_id="m")
     desk.act(7, message_id="m", expired=True, body=b"7 %d" % desk.now)
