@@ -58,7 +58,6 @@ from oms_trio.core.model import (
     RejectReason,
     Rules,
     Side,
-    StateId,
 )
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import NS_PER_MS, Sync
@@ -87,7 +86,8 @@ class TradeState:
     deduplicator: ActionDeduplicator = attrs.Factory(ActionDeduplicator)
     sync: Sync = attrs.Factory(Sync)
     expired: dict[ClOrdId, Expired] = attrs.Factory(dict)
-    """Actions that expired in the queue and wait for a decision; the broker's prefetch bounds them."""
+    """Actions that may be orders of an earlier process, and are rejected when they are not: what
+    expired in the queue, or was redelivered and may not be sent. The broker's prefetch bounds both."""
     clock_known: bool = False
     """Whether this process has measured the exchange's clock."""
     started_ns: int = 0
@@ -227,14 +227,13 @@ class TradeState:
             return
         if now_ns >= expires_ns:
             do(SettleDelivery(action.delivery, dead_letter="expired"))
-            self._refuse(
-                name, action.state_id, RejectReason.STALE, "the action waited too long", do
-            )
+            detail = "the action waited too long"
+            self._refuse(name, action, RejectReason.STALE, detail, now_ns, do)
             return
         if not self.ready or self.instrument is None or self.draining:
             do(SettleDelivery(action.delivery))
             why = "the service is stopping" if self.draining else self.sync.why
-            self._refuse(name, action.state_id, RejectReason.NOT_READY, why, do)
+            self._refuse(name, action, RejectReason.NOT_READY, why, now_ns, do)
             return
         sized = size_order(
             offset=action.price,
@@ -255,7 +254,7 @@ class TradeState:
         # would fill the prefetch. So an action that turns stale from here on is no dead letter.
         do(SettleDelivery(action.delivery))
         if isinstance(sized, Unsized):
-            self._refuse(name, action.state_id, sized.reason, sized.detail, do)
+            self._refuse(name, action, sized.reason, sized.detail, now_ns, do)
             return
         order = OrderInfo(
             state_id=action.state_id,
@@ -300,12 +299,37 @@ class TradeState:
     def _refuse(
         self,
         name: ClOrdId,
-        state_id: StateId,
+        action: Action,
         reason: RejectReason,
         detail: str,
+        now_ns: int,
         do: Callable[[Effect], None],
     ) -> None:
-        do(PublishRejection(f"{name}.r", state_id, reason, detail))
+        """Reject an action of which no order is made here.
+
+        A redelivered one may be an order of an earlier process all the same, so it waits as if it had
+        expired in the queue until that is known. By then it is stale, whatever the reason was.
+        """
+        if action.redelivered and not self._knows_earlier_orders():
+            self.expired[name] = Expired(action.state_id, None, action)
+            self._decide_expired(now_ns, do)
+        else:
+            do(PublishRejection(f"{name}.r", action.state_id, reason, detail))
+
+    def _knows_earlier_orders(self) -> bool:
+        """Whether a snapshot has been merged that must show whatever an earlier process has sent."""
+        gone_ms = self.sync.exchange_ms(self._gone_ns)
+        known_ms = ExchangeMs(self.sync.known_ns // NS_PER_MS)
+        return (
+            self.sync.snapshot_applied
+            and known_ms >= gone_ms
+            and self.sync.has_shown(gone_ms, known_ms)
+        )
+
+    @property
+    def _gone_ns(self) -> int:
+        """From when on nothing that an earlier process has sent can come alive."""
+        return self.started_ns + self.rules.max_action_age_ns + answers.GRACE_NS
 
     def _decide_expired(self, now_ns: int, do: Callable[[Effect], None]) -> None:
         """Reject what expired in the queue, unless an earlier process made an order of it.
@@ -316,25 +340,16 @@ class TradeState:
         """
         if not self.expired:
             return
-        gone_ns = self.started_ns + self.rules.max_action_age_ns + answers.GRACE_NS
-        gone_ms, known_ms = (
-            self.sync.exchange_ms(gone_ns),
-            ExchangeMs(self.sync.known_ns // NS_PER_MS),
-        )
-        if (
-            self.sync.snapshot_applied
-            and known_ms >= gone_ms
-            and self.sync.has_shown(gone_ms, known_ms)
-        ):
+        if self._knows_earlier_orders():
             for name, expired in self.expired.items():
                 if expired.delivery is not None:
                     do(SettleDelivery(expired.delivery))
                 if self.orders.find(name) is None:
                     detail = "the action expired in the queue"
-                    self._refuse(name, expired.state_id, RejectReason.STALE, detail, do)
+                    do(PublishRejection(f"{name}.r", expired.state_id, RejectReason.STALE, detail))
             self.expired.clear()
             return
-        soon_ns = max(now_ns + EXPIRED_AGAIN_NS, gone_ns)
+        soon_ns = max(now_ns + EXPIRED_AGAIN_NS, self._gone_ns)
         self.sync.check_due_ns = min(self.sync.check_due_ns, soon_ns)
 
     # Reports

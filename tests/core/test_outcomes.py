@@ -17,12 +17,14 @@ from oms_trio.core.effects import (
 )
 from oms_trio.core.events import (
     CancelAnswer,
+    Command,
     Drain,
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
     SessionUp,
     Started,
+    Verb,
     Verdict,
 )
 from oms_trio.core.model import (
@@ -465,11 +467,30 @@ def test_undecided_expired_action_counts_against_the_cap_as_the_order_that_it_ma
     desk.act(10, volume="3", price="0.25")
     assert desk.last(PlaceOrder).side is Side.SELL  # which only it makes smaller
 
-    order = VenueOrder(OrdId("X"), name, Side.BUY, Decimal("200"), Decimal(67000))
+    order = VenueOrder(OrdId("X"), name, Side.BUY, Decimal(200), Decimal(67000))
     desk.orders[order.ord_id] = order
     desk.feed(OrderUpdate(order.report()))
     desk.act(11, volume="3")  # what it is counts now, not what it may be
     assert (desk.last(PlaceOrder).side, desk.last(PlaceOrder).sz) == (Side.BUY, Decimal("4.5"))
+
+
+@pytest.mark.parametrize("order_exists", [True, False])
+def test_redelivered_action_that_may_be_an_order_is_rejected_only_once_it_is_known_to_be_none(
+    desk: Desk, *, order_exists: bool
+) -> None:
+    """An earlier process may have sent it; that this one may not says nothing of that."""
+    desk.feed(Command(Verb.PAUSE, "test"))
+    desk.act(7, message_id="m", redelivered=True)
+    assert len(desk.all(SettleDelivery)) == 1  # it holds up no other
+    assert not desk.all(PublishRejection)
+    (name,) = desk.state.expired
+    order = VenueOrder(OrdId("X"), name, Side.BUY, Decimal(9), Decimal(67000))
+    desk.tick(9)
+    desk.snapshot(orders=(order.report(),) if order_exists else (), seen_ms=desk.now // 1_000_000)
+    assert len(desk.all(PublishRejection)) == (0 if order_exists else 1)
+    assert len(desk.all(SettleDelivery)) == 1
+    desk.act(8, message_id="n", redelivered=True)  # by now nothing can be unknown
+    assert desk.last(PublishRejection).reason is RejectReason.PAUSED
 
 
 def test_decided_expired_action_counts_against_no_cap(desk: Desk) -> None:
