@@ -18,7 +18,8 @@ reader must not be behind: a read has shown something younger than that (``Sync.
 Whatever is concluded from absence, later evidence of the order overrules it.
 
 A redelivered action that this state does not know is looked up *before* it is sent: an earlier
-process may have sent it.
+process may have sent it. So may it have sent again what it was to send again: ``retry`` becomes
+``unknown`` with the end of a process.
 """
 
 from __future__ import annotations

@@ -195,8 +195,10 @@ class TradeState:
                     self.expired[name] = attrs.evolve(expired, delivery=None)
                 self.sync.session_down("just started")
                 for order in self.orders:
-                    order.outcome_unknown = order.outcome_unknown or order.awaiting_ack
-                    order.awaiting_ack = False
+                    # What was to be sent again may have been: just before the end, unrecorded.
+                    if order.awaiting_ack or order.retry_due_ns is not None:
+                        order.outcome_unknown = True
+                    order.awaiting_ack, order.retry_due_ns = False, None
             case Command():
                 operator.obey(self.risk, event, now_ns, do)
                 self._enforce(now_ns, do)

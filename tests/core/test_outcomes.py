@@ -292,6 +292,28 @@ def test_redelivered_action_that_is_known_is_only_settled(desk: Desk) -> None:
     assert len(desk.all(SettleDelivery)) == 2
 
 
+def test_order_that_was_to_be_sent_again_may_have_been_sent_before_a_restart(desk: Desk) -> None:
+    """The earlier process has sent it again, and died before the record was on disk.
+
+    A second copy would be taken as another order once the first has filled.
+    """
+    desk.act(7)
+    answer(desk, Verdict.RETRY, code="50011", reason=RejectReason.RATE_LIMITED)
+    sent = desk.last(PlaceOrder)
+    desk.feed(Started(RULES))
+    desk.feed(SessionUp())
+    desk.snapshot()
+    for _ in range(10):
+        desk.tick(1)
+    assert desk.all(PlaceOrder) == [sent]
+    assert desk.last(LookUpOrder).cl_ord_id == sent.cl_ord_id
+    assert not desk.all(PublishRejection)
+    assert desk.state.orders.exposure[Side.BUY] == sent.sz
+    desk.show_that_reads_are_not_behind()
+    desk.feed(LookupAnswer(desk.now, sent.cl_ord_id, None))
+    assert desk.last(PublishRejection).reason is RejectReason.EXCHANGE
+
+
 def test_redelivery_is_known_again_though_the_wall_clock_was_set_before_the_restart(
     desk: Desk,
 ) -> None:
