@@ -18,7 +18,8 @@ must not lag: one has shown something younger than that (``Sync.has_shown``).
 Whatever is concluded from absence, later evidence of the order overrules it.
 
 A redelivered action that this state does not know is looked up *before* it is sent: an earlier
-process may have sent it.
+process may have sent it. The same holds at a start for an order that was to be sent again (``retry``):
+the process that ended may have done so, and its outcome is unknown.
 
 When more orders are open than the limit, or one is older than the limit, the oldest are cancelled:
 

@@ -70,13 +70,17 @@ def state_id_of(name: str) -> StateId | None:
 
 @attrs.frozen
 class Expired:
-    """An action that expired in the queue and is not decided yet.
+    """An action that may not become an order any more and is not decided yet: it may be one already.
 
-    ``delivery`` is None from the end of the process that it came to until it comes again.
+    ``delivery`` is None from the end of the process that it came to until it comes again, and for a
+    redelivered action, which is settled at once.
+    ``action`` says how large an order of it may be. Earlier releases did not keep it: of theirs it is
+    None until the action comes again, which it does before the queue gives any other.
     """
 
     state_id: StateId
     delivery: int | None
+    action: Action | None = None
 
 
 @attrs.define

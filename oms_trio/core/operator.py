@@ -10,11 +10,16 @@ position), act on it, and request another until the exchange shows that the comm
     adopt              once reconciled, book the difference to the listed position as a fill by hand
 
 Nothing here waits for reconciliation but the booking, which needs to know all fills.
+
+An order of unknown outcome is proved absent only when reads have shown something younger, which on a
+quiet account takes minutes. A command is not done before. But a position that has to be closed is
+closed as soon as such an order cannot come alive any more. If it has come alive unseen, another listing
+shows what it did; at worst the exchange refuses a reduce-only order that finds no position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 from oms_trio.core import answers
@@ -29,13 +34,14 @@ from oms_trio.core.identity import NO_STATE, operators_name
 from oms_trio.core.model import (
     CancelState,
     Cause,
+    ExchangeMs,
     OrderType,
     PositionReport,
     Rules,
     Side,
 )
 from oms_trio.core.orders import OrderInfo, Orders
-from oms_trio.core.reconcile import CHECK_AGAIN_NS, Sync
+from oms_trio.core.reconcile import CHECK_AGAIN_NS, NS_PER_MS, Sync
 from oms_trio.core.risk import SECOND_NS, Control, Risk, Trip
 
 LIST_AGAIN_NS = SECOND_NS
@@ -119,11 +125,16 @@ def carry_out(
     if not risk.command or listing.request != risk.listing:
         return
     risk.listing_due_ns = now_ns + LIST_AGAIN_NS
-    if risk.cancelling and _cancel(risk, listing, now_ns, orders, sync, emit):
+    to_close = risk.flattening and bool(position.pos)
+    asked_ms = sync.exchange_ms(listing.asked_at_ns)
+    waited_for = [
+        order for order in orders if not (to_close and _has_expired(order, asked_ms, sync, rules))
+    ]
+    if risk.cancelling and _cancel(risk, listing, now_ns, orders, waited_for, sync, emit):
         _warn(risk, now_ns, "orders are still pending or of unknown outcome", emit)
         return
-    if risk.flattening and position.pos:
-        _close(risk, orders, sync, position, rules, now_ns, emit)
+    if to_close:
+        _close(risk, orders, waited_for, sync, position, rules, now_ns, emit)
         return
     if risk.flattening and _closing(orders):
         return
@@ -152,8 +163,23 @@ def _result(listing: Listing, position: PositionReport) -> str:
     return f"the exchange lists {len(listing.orders)} of our orders and position {position.pos}"
 
 
+def _has_expired(order: OrderInfo, asked_ms: ExchangeMs, sync: Sync, rules: Rules) -> bool:
+    """Whether an order of unknown outcome cannot come alive after a listing was requested."""
+    if not order.outcome_unknown and not order.verify_before_send:
+        return False
+    # What an earlier process has sent of it was sent before this one took the action in.
+    last_ms = sync.exchange_ms(order.created_ns + rules.max_action_age_ns)
+    return asked_ms >= max(last_ms, order.exp_time_ms) + answers.GRACE_NS // NS_PER_MS
+
+
 def _cancel(
-    risk: Risk, listing: Listing, now_ns: int, orders: Orders, sync: Sync, emit: Emit
+    risk: Risk,
+    listing: Listing,
+    now_ns: int,
+    orders: Orders,
+    waited_for: list[OrderInfo],
+    sync: Sync,
+    emit: Emit,
 ) -> bool:
     """Cancel what is listed of ours; returns whether anything may still be open or come alive."""
     wanted = []
@@ -182,18 +208,19 @@ def _cancel(
         or order.outcome_unknown
         or order.verify_before_send
         or order.retry_due_ns is not None
-        for order in orders
+        for order in waited_for
         if order.created_ns <= risk.cancel_before_ns and not order.reduce_only
     )
 
 
-def _closing(orders: Orders) -> bool:
+def _closing(orders: Iterable[OrderInfo]) -> bool:
     return any(order.reduce_only and not order.ended for order in orders)
 
 
 def _close(
     risk: Risk,
     orders: Orders,
+    waited_for: list[OrderInfo],
     sync: Sync,
     position: PositionReport,
     rules: Rules,
@@ -201,7 +228,7 @@ def _close(
     emit: Emit,
 ) -> None:
     """Send an order that closes the exchange's position, unless one is on its way."""
-    if _closing(orders):
+    if _closing(waited_for):
         _warn(risk, now_ns, f"position {position.pos} is still open", emit)
         return
     if risk.closing_orders >= FLATTEN_TRIES:
@@ -211,6 +238,10 @@ def _close(
         risk.flattening = True  # until the operator decides what next: the alert on it must stay
         return
     risk.closing_orders += 1
+    if _closing(orders):
+        # One of unknown outcome may have closed it, and what lists the position is behind: then this
+        # one is refused, and the tries must last until a listing tells.
+        risk.listing_due_ns = now_ns + rules.max_action_age_ns + answers.GRACE_NS
     order = OrderInfo(
         state_id=NO_STATE,
         cl_ord_id=operators_name("flatten", now_ns),

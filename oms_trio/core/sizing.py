@@ -68,6 +68,29 @@ def price(
     return side, px, px
 
 
+def wanted(
+    volume: Decimal, ref_px: Decimal, balance: Decimal, instrument: Instrument, rules: Rules
+) -> Decimal:
+    """Return how many contracts an action asks for, whatever the cap leaves of them."""
+    buying_power = rules.leverage * balance
+    per_contract = THOUSAND * ref_px * instrument.multiplier
+    return steps_up(max(buying_power * volume, ZERO), per_contract, rules.step)
+
+
+def largest_order(
+    action: Action, balance: Decimal, instrument: Instrument, rules: Rules
+) -> tuple[Side, Decimal]:
+    """Return side and size of the largest order that an earlier process can have made of an action.
+
+    What the cap left of it then is not known: it stood on a position and orders that may have
+    changed, so only what the action asks for bounds it.
+    """
+    side, _, ref_px = price(action.price, action.mid, action.order_type, instrument.tick_sz)
+    if ref_px <= 0:
+        return side, ZERO
+    return side, wanted(action.volume, ref_px, balance, instrument, rules)
+
+
 def size_order(
     action: Action,
     *,
@@ -83,7 +106,7 @@ def size_order(
     """Decide the order, called ``name``, for an action.
 
     ``position`` is our signed net position and ``open_same_side`` the contracts per side that
-    open orders may still fill, orders of unknown outcome included. ``mark_px`` is the latest mark
+    orders may still fill, those included whose outcome or existence is unknown. ``mark_px`` is the latest mark
     price, whatever its age: it can only make the cap narrower. None: the order's price decides.
     """
     if balance is None:
@@ -95,8 +118,8 @@ def size_order(
     multiplier = instrument.multiplier
     buying_power = rules.leverage * balance
     step = rules.step
-    wanted = steps_up(max(buying_power * action.volume, ZERO), THOUSAND * ref_px * multiplier, step)
-    if wanted < step:
+    asked = wanted(action.volume, ref_px, balance, instrument, rules)
+    if asked < step:
         return Rejection(
             RejectReason.BELOW_MIN,
             f"volume {action.volume} of balance {balance} is less than one step",
@@ -105,7 +128,7 @@ def size_order(
     cap = steps_down(most, cap_px * multiplier, step)
     reached = side.sign * position + open_same_side[side]
     allowed = floor_to(cap - reached, step)
-    sz = min(wanted, allowed)
+    sz = min(asked, allowed)
     if sz < step:
         return Rejection(
             RejectReason.MARGIN_CAP,

@@ -55,12 +55,12 @@ from oms_trio.core.model import (
     PositionReport,
     RejectReason,
     Rules,
-    StateId,
+    Side,
 )
 from oms_trio.core.orders import OrderInfo, Orders
 from oms_trio.core.reconcile import NS_PER_MS, Sync
 from oms_trio.core.risk import Control, Risk, Trip
-from oms_trio.core.sizing import Rejection, size_order
+from oms_trio.core.sizing import Rejection, largest_order, size_order
 
 ARITHMETIC = Context(prec=50, traps=[InvalidOperation, DivisionByZero, Overflow])
 """Sums and products of what the wire carries are exact in 50 digits; only an average rounds."""
@@ -82,7 +82,8 @@ class TradeState:
     deduplicator: ActionDeduplicator = attrs.Factory(ActionDeduplicator)
     sync: Sync = attrs.Factory(Sync)
     expired: dict[ClOrdId, Expired] = attrs.Factory(dict)
-    """Actions that expired in the queue and wait for a decision; the broker's prefetch bounds them."""
+    """Actions that may be orders of an earlier process, and are rejected when they are not: what
+    expired in the queue, or was redelivered and may not be sent. The broker's prefetch bounds both."""
     clock_known: bool = False
     """Whether this process has measured the exchange's clock."""
     started_ns: int = 0
@@ -182,8 +183,10 @@ class TradeState:
                     self.expired[name] = attrs.evolve(expired, delivery=None)
                 self.sync.session_down("just started")
                 for order in self.orders:
-                    order.outcome_unknown = order.outcome_unknown or order.awaiting_ack
-                    order.awaiting_ack = False
+                    # What was to be sent again may have been: just before the end, unrecorded.
+                    if order.awaiting_ack or order.retry_due_ns is not None:
+                        order.outcome_unknown = True
+                    order.awaiting_ack, order.retry_due_ns = False, None
             case Command():
                 operator.take_command(self.risk, event, now_ns, emit)
                 self._enforce(now_ns, emit)
@@ -206,7 +209,7 @@ class TradeState:
             before = self.expired.get(name)
             if before is not None and before.delivery is not None:
                 emit(SettleDelivery(before.delivery))
-            self.expired[name] = Expired(action.state_id, action.delivery)
+            self.expired[name] = Expired(action.state_id, action.delivery, action)
             self._decide_expired(now_ns, emit)
             return
         if action.known or not new:
@@ -214,15 +217,14 @@ class TradeState:
             return
         if now_ns >= expires_ns:
             emit(SettleDelivery(action.delivery, dead_letter="expired"))
-            self._reject(
-                name, action.state_id, RejectReason.STALE, "the action waited too long", emit
-            )
+            detail = "the action waited too long"
+            self._reject(name, action, RejectReason.STALE, detail, now_ns, emit)
             return
         instrument = self.sync.instrument
         if not self.ready or instrument is None or self.draining:
             emit(SettleDelivery(action.delivery))
             why = "the service is stopping" if self.draining else self.sync.why
-            self._reject(name, action.state_id, RejectReason.NOT_READY, why, emit)
+            self._reject(name, action, RejectReason.NOT_READY, why, now_ns, emit)
             return
         order = size_order(
             action,
@@ -232,7 +234,7 @@ class TradeState:
             instrument=instrument,
             rules=self.rules,
             position=self.book.position,
-            open_same_side=self.orders.exposure,
+            open_same_side=self._exposure(),
             mark_px=self.risk.mark_px,
         )
         if isinstance(order, OrderInfo):
@@ -241,7 +243,7 @@ class TradeState:
         # would fill the prefetch. So an action that turns stale from here on is no dead letter.
         emit(SettleDelivery(action.delivery))
         if isinstance(order, Rejection):
-            self._reject(name, action.state_id, order.reason, order.detail, emit)
+            self._reject(name, action, order.reason, order.detail, now_ns, emit)
             return
         self.orders.add(order)
         if action.redelivered:
@@ -251,6 +253,21 @@ class TradeState:
             answers.place(order, self.risk, self.sync, emit)
         if len(self.orders) > self.rules.max_open_orders:
             self._cancel_excess(now_ns, emit)
+
+    def _exposure(self) -> dict[Side, Decimal]:
+        """Return the contracts per side by which orders may still change the position.
+
+        An undecided expired action may be an order already, which lagging reads do not show yet: it
+        counts in full until a snapshot decides.
+        """
+        exposure = dict(self.orders.exposure)
+        instrument = self.sync.instrument
+        if instrument is not None and self.balance is not None:
+            for name, expired in self.expired.items():
+                if expired.action is not None and self.orders.find(name) is None:
+                    side, size = largest_order(expired.action, self.balance, instrument, self.rules)
+                    exposure[side] += size
+        return exposure
 
     def _cancel_excess(self, now_ns: int, emit: Emit) -> None:
         answers.cancel_excess(
@@ -265,12 +282,37 @@ class TradeState:
     def _reject(
         self,
         name: ClOrdId,
-        state_id: StateId,
+        action: Action,
         reason: RejectReason,
         detail: str,
+        now_ns: int,
         emit: Emit,
     ) -> None:
-        emit(PublishRejection(f"{name}.r", state_id, reason, detail))
+        """Reject an action of which no order is made here.
+
+        A redelivered one may be an order of an earlier process all the same, so it waits as if it had
+        expired in the queue until that is known. By then it is stale, whatever the reason was.
+        """
+        if action.redelivered and not self._knows_earlier_orders():
+            self.expired[name] = Expired(action.state_id, None, action)
+            self._decide_expired(now_ns, emit)
+        else:
+            emit(PublishRejection(f"{name}.r", action.state_id, reason, detail))
+
+    def _knows_earlier_orders(self) -> bool:
+        """Whether a snapshot has been applied that must show whatever an earlier process has sent."""
+        gone_ms = self.sync.exchange_ms(self._gone_ns)
+        known_ms = ExchangeMs(self.sync.known_ns // NS_PER_MS)
+        return (
+            self.sync.snapshot_applied
+            and known_ms >= gone_ms
+            and self.sync.has_shown(gone_ms, known_ms)
+        )
+
+    @property
+    def _gone_ns(self) -> int:
+        """From when on nothing that an earlier process has sent can come alive."""
+        return self.started_ns + self.rules.max_action_age_ns + answers.GRACE_NS
 
     def _decide_expired(self, now_ns: int, emit: Emit) -> None:
         """Reject what expired in the queue, unless an earlier process made an order of it.
@@ -281,25 +323,18 @@ class TradeState:
         """
         if not self.expired:
             return
-        gone_ns = self.started_ns + self.rules.max_action_age_ns + answers.GRACE_NS
-        gone_ms, known_ms = (
-            self.sync.exchange_ms(gone_ns),
-            ExchangeMs(self.sync.known_ns // NS_PER_MS),
-        )
-        if (
-            self.sync.snapshot_applied
-            and known_ms >= gone_ms
-            and self.sync.has_shown(gone_ms, known_ms)
-        ):
+        if self._knows_earlier_orders():
             for name, expired in self.expired.items():
                 if expired.delivery is not None:
                     emit(SettleDelivery(expired.delivery))
                 if self.orders.find(name) is None:
                     detail = "the action expired in the queue"
-                    self._reject(name, expired.state_id, RejectReason.STALE, detail, emit)
+                    emit(
+                        PublishRejection(f"{name}.r", expired.state_id, RejectReason.STALE, detail)
+                    )
             self.expired.clear()
             return
-        soon_ns = max(now_ns + EXPIRED_AGAIN_NS, gone_ns)
+        soon_ns = max(now_ns + EXPIRED_AGAIN_NS, self._gone_ns)
         self.sync.check_due_ns = min(self.sync.check_due_ns, soon_ns)
 
     # Reports

@@ -17,12 +17,14 @@ from oms_trio.core.effects import (
 )
 from oms_trio.core.events import (
     CancelAnswer,
+    Command,
     Drain,
     LookupAnswer,
     OrderAnswer,
     OrderUpdate,
     SessionUp,
     Started,
+    Verb,
     Verdict,
 )
 from oms_trio.core.model import (
@@ -290,6 +292,28 @@ def test_redelivered_action_that_is_known_is_only_settled(desk: Desk) -> None:
     assert len(desk.all(SettleDelivery)) == 2
 
 
+def test_order_that_was_to_be_sent_again_may_have_been_sent_before_a_restart(desk: Desk) -> None:
+    """The earlier process has sent it again, and died before the record was on disk.
+
+    A second copy would be taken as another order once the first has filled.
+    """
+    desk.act(7)
+    answer(desk, Verdict.RETRY, code="50011", reason=RejectReason.RATE_LIMITED)
+    sent = desk.last(PlaceOrder)
+    desk.feed(Started(RULES))
+    desk.feed(SessionUp())
+    desk.snapshot()
+    for _ in range(10):
+        desk.tick(1)
+    assert desk.all(PlaceOrder) == [sent]
+    assert desk.last(LookUpOrder).cl_ord_id == sent.cl_ord_id
+    assert not desk.all(PublishRejection)
+    assert desk.state.orders.exposure[Side.BUY] == sent.sz
+    desk.show_that_reads_are_not_behind()
+    desk.feed(LookupAnswer(desk.now, sent.cl_ord_id, None))
+    assert desk.last(PublishRejection).reason is RejectReason.EXCHANGE
+
+
 def test_redelivery_is_known_again_though_the_wall_clock_was_set_before_the_restart(
     desk: Desk,
 ) -> None:
@@ -447,6 +471,55 @@ def test_expired_action_is_not_decided_while_reads_may_be_behind(desk: Desk) -> 
     desk.tick(60)
     desk.snapshot()
     assert desk.last(PublishRejection).reason is RejectReason.STALE
+
+
+def test_undecided_expired_action_counts_against_the_cap_as_the_order_that_it_may_be(
+    desk: Desk,
+) -> None:
+    """An earlier process has sent the order, and reads that are behind do not show it yet.
+
+    The cap is 298.5 contracts, and 295.6 are asked for.
+    """
+    desk.act(7, message_id="m", expired=True, volume="198")
+    (name,) = desk.state.expired
+    desk.act(8, volume="3")
+    assert desk.last(PlaceOrder).sz == Decimal("2.9")
+    desk.act(9, volume="3")
+    assert desk.last(PublishRejection).reason is RejectReason.MARGIN_CAP
+    desk.act(10, volume="3", price="0.25")
+    assert desk.last(PlaceOrder).side is Side.SELL  # which only it makes smaller
+
+    order = VenueOrder(OrdId("X"), name, Side.BUY, Decimal(200), Decimal(67000))
+    desk.orders[order.ord_id] = order
+    desk.feed(OrderUpdate(order.report()))
+    desk.act(11, volume="3")  # what it is counts now, not what it may be
+    assert (desk.last(PlaceOrder).side, desk.last(PlaceOrder).sz) == (Side.BUY, Decimal("4.5"))
+
+
+@pytest.mark.parametrize("order_exists", [True, False])
+def test_redelivered_action_that_may_be_an_order_is_rejected_only_once_it_is_known_to_be_none(
+    desk: Desk, *, order_exists: bool
+) -> None:
+    """An earlier process may have sent it; that this one may not says nothing of that."""
+    desk.feed(Command(Verb.PAUSE, "test"))
+    desk.act(7, message_id="m", redelivered=True)
+    assert len(desk.all(SettleDelivery)) == 1  # it holds up no other
+    assert not desk.all(PublishRejection)
+    (name,) = desk.state.expired
+    order = VenueOrder(OrdId("X"), name, Side.BUY, Decimal(9), Decimal(67000))
+    desk.tick(9)
+    desk.snapshot(orders=(order.report(),) if order_exists else (), seen_ms=desk.now // 1_000_000)
+    assert len(desk.all(PublishRejection)) == (0 if order_exists else 1)
+    assert len(desk.all(SettleDelivery)) == 1
+    desk.act(8, message_id="n", redelivered=True)  # by now nothing can be unknown
+    assert desk.last(PublishRejection).reason is RejectReason.PAUSED
+
+
+def test_decided_expired_action_counts_against_no_cap(desk: Desk) -> None:
+    desk.act(7, message_id="m", expired=True, volume="199")
+    settle(desk)
+    desk.act(8, volume="3")
+    assert desk.last(PlaceOrder).sz == Decimal("4.5")
 
 
 def test_action_that_became_an_order_is_not_rejected_when_a_copy_expires(desk: Desk) -> None:

@@ -219,6 +219,55 @@ def test_a_closing_order_for_which_there_was_no_room_is_sent_again_though_paused
     assert desk.all(PlaceOrder)[-2:] == [sent, sent]
 
 
+def listed_after(desk: Desk, seconds: float) -> list[Effect]:
+    desk.tick(seconds)
+    return desk.answer_listing()
+
+
+def test_a_closing_order_of_unknown_outcome_is_followed_by_another_once_it_has_expired() -> None:
+    """On a quiet account it is proved absent only after minutes, and the position is open meanwhile."""
+    desk = flattening()
+    sent = desk.last(PlaceOrder)
+    desk.feed(OrderAnswer(sent.cl_ord_id, Verdict.UNKNOWN))
+    for _ in range(7):
+        listed_after(desk, 1)
+    assert desk.last(PlaceOrder) == sent
+    listed_after(desk, 1)
+    again = desk.last(PlaceOrder)
+    assert again.cl_ord_id != sent.cl_ord_id
+    assert (again.side, again.sz, again.reduce_only) == (sent.side, sent.sz, True)
+
+    desk.feed(OrderAnswer(again.cl_ord_id, Verdict.REJECTED, code="51169"))
+    for _ in range(7):
+        desk.tick(1)  # the first may have closed the position, and reads do not show it yet
+    assert desk.last(PlaceOrder) == again
+    listed_after(desk, 1)
+    desk.fill(accept(desk, "b"), "2", "67010")
+    assert "command_done" not in alerts(listed_after(desk, 8))
+    desk.show_that_reads_are_not_behind()
+    desk.feed(LookupAnswer(desk.now, sent.cl_ord_id, None))
+    assert alerts(listed_after(desk, 8)) == ["position_flat", "command_done"]
+
+
+def test_an_order_of_unknown_outcome_holds_up_flattening_only_until_it_has_expired() -> None:
+    desk = desk_with()
+    desk.fill(desk.place("a", Side.SELL, "2"), "2", "67000")
+    desk.act(2)
+    doubtful = desk.last(PlaceOrder)
+    desk.feed(OrderAnswer(doubtful.cl_ord_id, Verdict.UNKNOWN))
+    say(desk, Verb.FLATTEN)
+    for _ in range(7):
+        listed_after(desk, 1)
+    assert desk.last(PlaceOrder) == doubtful
+    listed_after(desk, 1)
+    desk.fill(accept(desk, "b"), "2", "67010")
+    assert desk.state.book.position == 0
+    assert "command_done" not in alerts(listed_after(desk, 1))  # it may rest, for all that is known
+    desk.show_that_reads_are_not_behind()
+    desk.feed(LookupAnswer(desk.now, doubtful.cl_ord_id, None))
+    assert alerts(listed_after(desk, 1)) == ["position_flat", "command_done"]
+
+
 def test_resuming_ends_flattening() -> None:
     desk = flattening()
     order = accept(desk, "b")
