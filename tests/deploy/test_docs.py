@@ -22,9 +22,8 @@ DASHBOARD = (ROOT / "deploy/grafana/oms-trio.json").read_text()
 RUNBOOK = (ROOT / "docs/runbook.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 PAGES = [
-    page
-    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
-    if page.name not in {"simulator.md", "simulation.md", "trust.md"}
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
 ]
 
 LINE_MAX = 200
