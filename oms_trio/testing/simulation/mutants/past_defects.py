@@ -232,7 +232,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "oms_trio.core.operator:carry_out", _flat_by_the_book
     ),
     "a foreign row stops reconciliation": Mutant(
-        "oms_trio.okx.wire.row_reader:is_our_row", _all_rows_ours
+        "oms_trio.okx.wire.row_reader:_is_ours", _all_rows_ours
     ),
     "fills of a liquidation are ignored": Mutant(
         "oms_trio.core.adoption:CAUSE_OF_CATEGORY", value(dict[str, Cause]())
