@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import trio
 from PIL import Image
-from tests.http.browser import Tab, browser
+from tests.ops.web.browser import Tab, browser
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples/eventful.sqlite.gz"
