@@ -87,6 +87,8 @@ class TradeState:
     clock_known: bool = False
     """Whether this process has measured the exchange's clock."""
     started_ns: int = 0
+    """When this process started; after a clean stop, when the one before it did. A process that stops
+    cleanly leaves no order that is not on record, one that is killed may."""
     risk: Risk = attrs.Factory(Risk)
     draining: bool = False
     reported_reason: str = "starting"
@@ -173,7 +175,8 @@ class TradeState:
             case SessionDown():
                 self.sync.session_down(event.why)
             case Started():
-                self.started_ns = now_ns
+                if not self.draining:
+                    self.started_ns = now_ns
                 self.clock_known = False
                 self.rules = event.rules
                 self.sync.reader_lag_ms = event.rules.reader_lag_ms

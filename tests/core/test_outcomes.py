@@ -365,6 +365,34 @@ def test_unknown_redelivery_is_looked_up_before_it_may_be_sent(desk: Desk) -> No
     assert desk.last(PublishRejection).reason is RejectReason.STALE
 
 
+def test_after_a_clean_stop_what_expired_in_the_queue_is_rejected_at_once(desk: Desk) -> None:
+    """The process that stopped has left no order that is not on record, so there is nothing to wait for."""
+    desk.now += 60 * SECOND
+    desk.feed(Drain())
+    desk.now += 60 * SECOND
+    desk.feed(Started(RULES))
+    desk.feed(SessionUp())
+    desk.act(7, expired=True)
+    desk.show_that_reads_are_not_behind()
+    desk.snapshot(seen_ms=desk.now // 1_000_000)
+    assert desk.last(PublishRejection).reason is RejectReason.STALE
+    assert not desk.state.expired
+
+
+def test_after_a_clean_stop_a_redelivered_action_is_sent_after_one_look(desk: Desk) -> None:
+    desk.now += 60 * SECOND
+    desk.feed(Drain())
+    desk.now += 60 * SECOND
+    desk.feed(Started(RULES))
+    desk.feed(SessionUp())
+    desk.snapshot(seen_ms=desk.now // 1_000_000)
+    desk.act(7, redelivered=True)
+    assert not desk.all(PlaceOrder)
+    desk.show_that_reads_are_not_behind()
+    absent(desk)
+    assert len(desk.all(PlaceOrder)) == 1
+
+
 def test_redelivery_that_turns_stale_after_its_decision_was_settled_and_is_no_dead_letter(
     desk: Desk,
 ) -> None:
