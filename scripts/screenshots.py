@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import trio
 from PIL import Image
+
 from tests.ops.web.browser import Tab, browser
 
 ROOT = Path(__file__).parent.parent
