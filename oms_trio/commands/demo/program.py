@@ -65,7 +65,8 @@ async def demo(
     """Run the demo for ``seconds`` and print its result; Ctrl-C ends it early.
 
     ``rabbitmq`` uses the broker of the environment instead of one in memory, ``http`` serves the
-    status page on a free port. Returns whether our position and the exchange's agree.
+    status page on a free port. Returns whether our position and the exchange's agree; after Ctrl-C they
+    may differ by what filled in that moment, which a next start would find.
 
     Raises:
         BrokerError: RabbitMQ cannot be used.
@@ -90,8 +91,9 @@ async def demo(
                     await _last_messages(tally)
                     showing.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
-    console.print(summary(tally, exchange, seed))
-    return run.agrees
+    interrupted = run.done < 1
+    console.print(summary(tally, exchange, seed, interrupted=interrupted))
+    return run.agrees or interrupted
 
 
 @attrs.define
@@ -130,6 +132,8 @@ class DemoRun:
         await started.wait()
         steps = max(1, round(self.seconds / STEP_S))
         for step in range(steps):
+            if stop.is_set():
+                return
             self.exchange.tick()
             action = self.agent.act(self.exchange.engine.market.bid, self.tally.position)
             if action is not None:

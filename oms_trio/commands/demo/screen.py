@@ -88,7 +88,9 @@ def plain_line(tally: Tally, exchange: SimulatedExchange, done: float) -> str:
     )
 
 
-def summary(tally: Tally, exchange: SimulatedExchange, seed: int) -> RenderableType:
+def summary(
+    tally: Tally, exchange: SimulatedExchange, seed: int, *, interrupted: bool
+) -> RenderableType:
     """Draw the result: trades, rewards, and whether our position and the exchange's agree."""
     trades = Table(title="Trades closed", title_justify="left")
     trades.add_column("#", justify="right")
@@ -104,16 +106,18 @@ def summary(tally: Tally, exchange: SimulatedExchange, seed: int) -> RenderableT
     pos = Decimal(0) if held is None else held.position.pos
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.rejected.items()))
     agree = pos == tally.position
+    if agree:
+        verdict, style = "they agree", "green"
+    elif interrupted:
+        verdict, style = "the rest was filled at the stop; a next start would find it", "yellow"
+    else:
+        verdict, style = "THEY DIFFER", "bold red"
     return Group(
         trades,
         f"{tally.actions} actions: {tally.orders} orders, {tally.rejected.total()} rejections"
         + (f" ({reasons})" if reasons else ""),
         f"{len(fills)} fills on the exchange; the agent received {tally.executions} executions and "
         f"{len(tally.closed)} closures (both for a fill that reverses the position)",
-        Text(
-            f"position: exchange {pos}, ours {tally.position}"
-            + (" - they agree" if agree else " - THEY DIFFER"),
-            style="green" if agree else "bold red",
-        ),
+        Text(f"position: exchange {pos}, ours {tally.position} - {verdict}", style=style),
         f"to repeat this market and agent: oms-trio demo --seed {seed}",
     )
