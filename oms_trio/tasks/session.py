@@ -46,7 +46,8 @@ BACK_OFF_MOST_S = 30.0
 BACK_OFF_DOUBLINGS = 16
 
 LOGIN_TRIES = 5
-"""60009 means wrong credentials or passing trouble: worth a few attempts only."""
+"""60009 means wrong credentials or passing trouble: before the first session, worth a few attempts only.
+Credentials that have logged in once are not wrong."""
 
 PROVED_S = 30.0
 """How long a session must have been of use for the pause after it to be the first one again. Longer than
@@ -92,7 +93,8 @@ async def keep_session(
     connects = Limiter(CONNECTS, CONNECTS_PERIOD_S)
     failures = 0
     unproved = 0
-    limited_logins = 0
+    failed_logins = 0
+    has_logged_in = False
     while True:
         attempt = _Attempt(connect, measure_offset, connects, requests, inbox)
         try:
@@ -103,18 +105,18 @@ async def keep_session(
             why = str(error)
             await _send_unknown(attempt.unanswered, why, inbox)
             if attempt.ready_at is not None:
-                limited_logins = 0
+                has_logged_in = True
                 await inbox.send(journaled_inputs.session_down(why))
             had_one = attempt.ready_at is not None and not isinstance(error, SubscriptionDeadError)
             failures = 0 if had_one else failures + 1
             unproved = 0 if attempt.proved else unproved + 1
-            if isinstance(error, LoginFailedError) and error.limited:
-                limited_logins += 1
+            if isinstance(error, LoginFailedError) and error.limited and not has_logged_in:
+                failed_logins += 1
         if failures >= max_retries:
             raise RetriesExhaustedError(f"no session in {failures} attempts, at last: {why}")
-        if limited_logins >= LOGIN_TRIES:
+        if failed_logins >= LOGIN_TRIES:
             raise RetriesExhaustedError(
-                f"login failed {limited_logins} times: {why}; check the API key"
+                f"login failed {failed_logins} times: {why}; check the API key"
             )
         # The exponent is bounded: with enough retries allowed a long outage would overflow it.
         doublings = min(max(unproved - 1, 0), BACK_OFF_DOUBLINGS)

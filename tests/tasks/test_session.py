@@ -104,7 +104,9 @@ async def end_of(venue: Venue, max_retries: int = 50) -> BaseException:
     return await failure_of(run())
 
 
-async def test_a_lost_session_is_told_and_followed_by_another(autojump_clock: MockClock) -> None:
+async def test_a_lost_session_is_reported_and_followed_by_another(
+    autojump_clock: MockClock,
+) -> None:
     async with open_venue() as venue, holding(venue) as held:
         await held.up()
         venue.exchange.faults.cut()
@@ -198,7 +200,7 @@ async def test_an_exchange_that_does_not_tell_the_time_is_a_failed_attempt(
 
 
 @pytest.mark.parametrize("code", ["60005", "60007", "60024", "60032", "50101", "50110", "50119"])
-async def test_a_login_refused_for_good_is_the_end_at_once(
+async def test_a_login_rejected_for_good_is_the_end_at_once(
     autojump_clock: MockClock, code: str
 ) -> None:
     async with open_venue() as venue:
@@ -220,7 +222,19 @@ async def test_a_login_failure_that_may_hide_wrong_credentials_is_tried_five_tim
         assert len(venue.tried) == 5
 
 
-async def test_a_login_that_the_exchange_finds_too_early_or_late_is_signed_anew(
+async def test_credentials_that_have_logged_in_once_are_tried_as_often_as_any_session(
+    autojump_clock: MockClock,
+) -> None:
+    """60009 is then no proof against the key, and a position may be open."""
+    async with open_venue() as venue, holding(venue, max_retries=50) as held:
+        await held.up()
+        venue.exchange.faults.login_codes.extend(["60009"] * 8)
+        venue.exchange.faults.cut()
+        await next_of(held.arrivals, Kind.SESSION_DOWN)
+        await held.up()
+
+
+async def test_a_login_that_the_exchange_finds_too_early_or_late_is_signed_again(
     autojump_clock: MockClock,
 ) -> None:
     async with open_venue() as venue, holding(venue) as held:

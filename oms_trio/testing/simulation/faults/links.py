@@ -82,7 +82,9 @@ async def _crowded(world: SimulatedWorld, random: Random) -> None:
 
 async def _login(world: SimulatedWorld, random: Random) -> None:
     await trio.lowlevel.checkpoint()
-    world.exchange.faults.login_codes.extend(["60009"] * random.randint(1, 2))
+    # Five in a row are final for a process that has not logged in yet.
+    codes = world.exchange.faults.login_codes
+    codes.extend(["60009"] * min(random.randint(1, 2), 4 - len(codes)))
     world.exchange.faults.cut()
 
 
