@@ -42,6 +42,8 @@ from oms_trio.core.effects import (
 )
 from oms_trio.core.events import CancelAnswer, LookupAnswer, OrderAnswer, Verdict
 from oms_trio.core.model import (
+    NS_PER_MS,
+    SECOND_NS,
     CancelState,
     ClOrdId,
     ExchangeMs,
@@ -52,10 +54,8 @@ from oms_trio.core.model import (
     Rules,
 )
 from oms_trio.core.orders import OrderInfo, Orders
-from oms_trio.core.reconcile import NS_PER_MS, Sync
+from oms_trio.core.reconcile import Sync
 from oms_trio.core.risk import Risk
-
-SECOND_NS = 1_000_000_000
 
 GRACE_NS = 3 * SECOND_NS
 """Clocks are estimated this well, and a gateway takes no longer to carry out what it has taken."""

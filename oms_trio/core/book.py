@@ -243,12 +243,6 @@ class Book:
             elif self.trade is not None and self.trade.opened_ms <= funding.time_ms:
                 self.trade.funding += funding.amount
 
-    def is_ahead_of(self, report: PositionReport | None) -> bool:
-        """Whether a fill is booked that a position report cannot know of yet."""
-        if report is None or report.trade_id is None or self.last_trade_id is None:
-            return False
-        return report.trade_id < self.last_trade_id
-
     def note_position(self, report: PositionReport) -> None:
         """Count the drawdown of a position report for the trade that it belongs to.
 

@@ -15,6 +15,9 @@ from typing import NewType, TypeVar
 
 import attrs
 
+SECOND_NS = 1_000_000_000
+NS_PER_MS = 1_000_000
+
 StateId = NewType("StateId", int)
 """The agent's number of the state it acted in: uint32, not unique over an agent's restarts."""
 
@@ -29,9 +32,6 @@ TradeId = NewType("TradeId", int)
 
 Matches made by the exchange's risk engine (ADL) have negative numbers, which order nothing.
 """
-
-ServiceNs = NewType("ServiceNs", int)
-"""Unix time in nanoseconds by the service's own clock, which never steps back."""
 
 ExchangeMs = NewType("ExchangeMs", int)
 """Unix time in milliseconds by the exchange's clock."""

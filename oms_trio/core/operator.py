@@ -32,6 +32,8 @@ from oms_trio.core.effects import (
 from oms_trio.core.events import Command, Listing, Verb
 from oms_trio.core.identity import NO_STATE, operators_name
 from oms_trio.core.model import (
+    NS_PER_MS,
+    SECOND_NS,
     CancelState,
     Cause,
     ExchangeMs,
@@ -41,8 +43,8 @@ from oms_trio.core.model import (
     Side,
 )
 from oms_trio.core.orders import OrderInfo, Orders
-from oms_trio.core.reconcile import CHECK_AGAIN_NS, NS_PER_MS, Sync
-from oms_trio.core.risk import SECOND_NS, Control, Risk, Trip
+from oms_trio.core.reconcile import CHECK_AGAIN_NS, Sync
+from oms_trio.core.risk import Control, Risk, Trip
 
 LIST_AGAIN_NS = SECOND_NS
 LISTING_PATIENCE_NS = 30 * SECOND_NS

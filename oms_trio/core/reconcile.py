@@ -26,10 +26,16 @@ import attrs
 
 from oms_trio.core.book import Book
 from oms_trio.core.events import ExchangeSnapshot, OrderUpdate, PositionUpdate
-from oms_trio.core.model import NEVER, ExchangeMs, Instrument, OrderReport, PositionReport, TradeId
-
-SECOND_NS = 1_000_000_000
-NS_PER_MS = 1_000_000
+from oms_trio.core.model import (
+    NEVER,
+    NS_PER_MS,
+    SECOND_NS,
+    ExchangeMs,
+    Instrument,
+    OrderReport,
+    PositionReport,
+    TradeId,
+)
 
 OVERLAP_MS = 60_000
 """Snapshots reach back to this long before the last merged one was requested: records may come late."""

@@ -34,11 +34,10 @@ from enum import Enum
 import attrs
 
 from oms_trio.core.effects import PlaceOrder
-from oms_trio.core.model import ExchangeMs, Limits, RejectReason, Rules
+from oms_trio.core.model import SECOND_NS, ExchangeMs, Limits, RejectReason, Rules
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.sizing import Rejection
 
-SECOND_NS = 1_000_000_000
 DAY_MS = 86_400_000
 
 MARK_GRACE_NS = 10 * SECOND_NS

@@ -47,6 +47,7 @@ from oms_trio.core.events import (
 )
 from oms_trio.core.identity import ActionDeduplicator, Expired
 from oms_trio.core.model import (
+    NS_PER_MS,
     Cause,
     ClOrdId,
     ExchangeMs,
@@ -58,7 +59,7 @@ from oms_trio.core.model import (
     Side,
 )
 from oms_trio.core.orders import OrderInfo, Orders
-from oms_trio.core.reconcile import NS_PER_MS, Sync
+from oms_trio.core.reconcile import Sync
 from oms_trio.core.risk import Control, Risk, Trip
 from oms_trio.core.sizing import Rejection, largest_order, size_order
 
@@ -313,9 +314,14 @@ class TradeState:
         )
 
     @property
+    def _copies_expired_ns(self) -> int:
+        """When the last action expires of which an earlier process can have sent an order."""
+        return self.started_ns + self.rules.max_action_age_ns
+
+    @property
     def _gone_ns(self) -> int:
         """From when on nothing that an earlier process has sent can come alive."""
-        return self.started_ns + self.rules.max_action_age_ns + answers.GRACE_NS
+        return self._copies_expired_ns + answers.GRACE_NS
 
     def _decide_expired(self, now_ns: int, emit: Emit) -> None:
         """Reject what expired in the queue, unless an earlier process made an order of it.
@@ -435,7 +441,7 @@ class TradeState:
                 answer,
                 now_ns,
                 sync=self.sync,
-                copies_expired_ns=self.started_ns + self.rules.max_action_age_ns,
+                copies_expired_ns=self._copies_expired_ns,
                 risk=self.risk,
                 emit=emit,
             )

@@ -18,7 +18,7 @@ import httpx
 import trio
 
 from oms_trio.core.effects import PlaceOrder, RequestListing, RequestSnapshot
-from oms_trio.core.model import ClOrdId, Instrument, OrderReport, OrdId, PositionReport
+from oms_trio.core.model import NS_PER_MS, ClOrdId, Instrument, OrderReport, OrdId, PositionReport
 from oms_trio.okx.endpoints import (
     BALANCE,
     BILLS,
@@ -41,7 +41,7 @@ from oms_trio.okx.endpoints import (
     Endpoint,
 )
 from oms_trio.okx.errors import OkxError, RestUnavailableError
-from oms_trio.okx.rest_client import NS_PER_MS, RestClient, decoded
+from oms_trio.okx.rest_client import RestClient, decoded
 from oms_trio.okx.wire import bodies
 from oms_trio.okx.wire.bodies import AccountConfig
 from oms_trio.okx.wire.frames import Balance

@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import structlog
 
+from oms_trio.core.model import NS_PER_MS
 from oms_trio.okx.endpoints import TIME, Endpoint
 from oms_trio.okx.errors import (
     AccessRejectedError,
@@ -32,7 +33,6 @@ Body = Mapping[str, object] | Sequence[Mapping[str, object]]
 _B = TypeVar("_B")
 _T = TypeVar("_T")
 
-NS_PER_MS: Final = 1_000_000
 
 SLOW_NS: Final = 1_000_000_000
 """The exchange's time was read at some moment of the round trip. A slower answer than this replaces

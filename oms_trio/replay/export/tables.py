@@ -17,14 +17,13 @@ from oms_trio.core.effects import (
     PublishExecution,
     PublishRejection,
 )
+from oms_trio.core.model import NS_PER_MS
 from oms_trio.replay.order_tracker import OrderHistory, OrderTracker
 from oms_trio.replay.recordings.recording import PlayedStep, Watcher
 from oms_trio.replay.trade_tracker import TradeHistory, TradeTracker
 
 TableRow = Mapping[str, Any]
 WriteRow = Callable[[TableRow], None]
-
-NS_PER_MS: Final = 1_000_000
 
 
 class ColumnType(StrEnum):

@@ -16,7 +16,7 @@ import trio
 from oms_trio.core import answers
 from oms_trio.core.effects import Effect, LookUpOrder
 from oms_trio.core.events import Action, Listing, LookupAnswer
-from oms_trio.core.model import Cause, ExchangeMs, RewardUnit
+from oms_trio.core.model import NS_PER_MS, Cause, ExchangeMs, RewardUnit
 from oms_trio.core.orders import OrderInfo
 from oms_trio.core.reconcile import Sync
 from oms_trio.core.risk import Risk
@@ -24,8 +24,6 @@ from oms_trio.core.state import TradeState
 from oms_trio.journal.journal import Journal
 from oms_trio.okx.rate_limits import Limiter
 from oms_trio.testing.simulation.mutants.mutant import Mutant, getter, value
-
-NS_PER_MS: Final = 1_000_000
 
 
 def _sent_at_once(sound: Any) -> Any:  # noqa: ANN401 - any function, here and below
