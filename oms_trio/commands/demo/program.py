@@ -110,8 +110,7 @@ class DemoRun:
     @property
     def agrees(self) -> bool:
         """Whether the exchange's position is the sum of our fills."""
-        held = self.exchange.engine.position_view()
-        return (held.position.pos if held else 0) == self.tally.position
+        return self.exchange.engine.ledger.pos == self.tally.position
 
     async def run(self, config: Config, listening: Callable[[str], object]) -> None:
         """Run the service, the market and the agent until the time is over."""

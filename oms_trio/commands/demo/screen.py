@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -102,8 +100,7 @@ def summary(
     trades.add_section()
     trades.add_row("", "all", "", f"{tally.reward:+.4f}")
     fills = exchange.ground_truth.fills()
-    held = exchange.engine.position_view()
-    pos = Decimal(0) if held is None else held.position.pos
+    pos = exchange.engine.ledger.pos
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.rejected.items()))
     agree = pos == tally.position
     if agree:

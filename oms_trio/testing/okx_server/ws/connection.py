@@ -7,7 +7,7 @@ aborts the connection. Times are seconds of the monotonic clock that ``time`` re
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import attrs
 import msgspec
@@ -101,6 +101,12 @@ class ServerConnection:
             return False
         self._last_frame_s = self.time()
         return True
+
+    def arrived(self, frame: str | bytes) -> Iterator[str | bytes]:
+        """Yield what to process now that the client has sent a frame: first those that no longer wait."""
+        yield from self.take_stalled()
+        if self.accepts(frame):
+            yield frame
 
     def take_stalled(self) -> list[str | bytes]:
         """Remove and return the received frames that no longer wait."""

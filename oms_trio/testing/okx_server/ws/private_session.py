@@ -92,10 +92,8 @@ class PrivateSession:
 
     def receive(self, frame: str | bytes) -> None:
         """Process one frame of the client."""
-        for earlier in self.connection.take_stalled():
-            self._process(earlier)
-        if self.connection.accepts(frame):
-            self._process(frame)
+        for arrived in self.connection.arrived(frame):
+            self._process(arrived)
 
     def on_event(self, event: ExchangeEvent) -> None:
         """Process one event of the exchange."""
